@@ -1,0 +1,1 @@
+"""Gradient strategies: one file each, and the slow oracle that proves them."""

@@ -1,0 +1,81 @@
+"""torch's own graph over a plain loop of the same step: the reference for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from bptt_lab import recurrence
+from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
+from bptt_lab.recurrence import Weights
+
+if TYPE_CHECKING:
+    from bptt_lab.rnn import VanillaRNN
+
+
+class Autograd(GradientStrategy):
+    """Let torch record every step and differentiate the record.
+
+    The only strategy that can be differentiated twice. Do not use it for speed or long
+    sequences: it is the slowest and the hungriest.
+
+    Cost: as full, with an accumulation into the weight gradients at every step.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> rnn = VanillaRNN(3, 5, gradient=Autograd())
+    """
+
+    exact_within_chunk: ClassVar[bool] = True
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = True
+    cost: ClassVar[str] = "O(L N H (H+I)), slow constant"
+    memory: ClassVar[str] = "O(L N H), several copies"
+
+    def states(
+        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+    ) -> Unrolled:
+        """Run one chunk; see GradientStrategy."""
+        dtype = compute_dtype(input)
+        masks = dropout_masks(rnn, input.to(dtype))
+        layers = _loop(rnn, input.to(dtype), carry.hx.to(dtype), masks)
+        stacked = [torch.stack(states) for states in layers]
+        if lengths is None:
+            h_n = torch.stack([states[-1] for states in stacked])
+        else:
+            last = torch.tensor(lengths, device=input.device) - 1
+            batch = torch.arange(len(lengths), device=input.device)
+            h_n = torch.stack([states[last, batch] for states in stacked])
+        return Unrolled(stacked[-1], h_n)
+
+    @torch.enable_grad()
+    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+        """Return dE/dh_t, asked of torch state by state; see GradientStrategy."""
+        layers = _loop(rnn, input, hx.detach().requires_grad_(), [None] * rnn.num_layers)
+        states = [h for layer in layers for h in layer]
+        loss = (torch.stack(layers[-1]) * q).sum()
+        return torch.stack(torch.autograd.grad(loss, states)).view(rnn.num_layers, *q.shape)
+
+    def mask(self, num_steps: int) -> Tensor:
+        """M[t, s] = 1 iff s <= t."""
+        return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
+
+
+def _loop(
+    rnn: VanillaRNN, input: Tensor, hx: Tensor, masks: list[Tensor | None]
+) -> list[list[Tensor]]:
+    """Every state of every layer, each its own tensor (N, H) in the graph."""
+    layers: list[list[Tensor]] = []
+    x_LNI = input
+    for parameters, h_NH, mask in zip(rnn.all_weights, hx, masks, strict=True):
+        weights = Weights(*(p.to(x_LNI.dtype) for p in parameters))
+        projected_LNH = recurrence.project(x_LNI if mask is None else x_LNI * mask, weights)
+        layers.append([])
+        for projected_NH in projected_LNH:
+            h_NH = recurrence.step(projected_NH, h_NH, weights.hh, rnn.nonlinearity, rnn.leak)
+            layers[-1].append(h_NH)
+        x_LNI = torch.stack(layers[-1])
+    return layers

@@ -1,0 +1,45 @@
+"""Full backpropagation through time, derived by hand: one adjoint sweep, one product a weight."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bptt_lab.gradients.future import FutureFacing, Stack
+from bptt_lab.recurrence import Credit
+
+
+class Full(FutureFacing):
+    """Exact gradient of everything inside the chunk.
+
+    The default. Do not use it where L steps of state do not fit in memory.
+
+    Cost: 6 L N H (H + I) flops forward and backward; memory L N H.
+
+        c_t = q_t + J_{t+1}^T c_{t+1},  J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
+
+    Example:
+        >>> import torch
+        >>> from bptt_lab import VanillaRNN
+        >>> rnn = VanillaRNN(3, 5, gradient=Full())
+        >>> output, h_n = rnn(torch.zeros(7, 2, 3))
+        >>> output.sum().backward()
+
+    Reference: Werbos (1990), "Backpropagation through time: what it does and how to do it".
+    """
+
+    exact_within_chunk: ClassVar[bool] = True
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = True
+    cost: ClassVar[str] = "O(L N H (H+I))"
+    memory: ClassVar[str] = "O(L N H)"
+
+    def assign(self, stack: Stack, record: bool = False) -> list[Credit]:
+        """One sweep from the last step to the first."""
+        return stack.sweep(record=record)
+
+    def mask(self, num_steps: int) -> Tensor:
+        """M[t, s] = 1 iff s <= t."""
+        return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()

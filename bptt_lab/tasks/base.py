@@ -1,0 +1,148 @@
+"""A task: sequences in memory, cut into chunks, with its loss, its metrics and its references.
+
+A batch is a chunk: some steps of some sequences. Chunks of the same sequences follow one another,
+the first one marked, so that a state can be carried from chunk to chunk, in validation as in
+training. Every process of a group walks through the same batches and takes its share of each.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from bptt_lab.seeds import generator
+
+Split = Literal["train", "val", "test"]
+
+
+class SequenceBatch(NamedTuple):
+    """One chunk, time first."""
+
+    input: Tensor  # (L, N, I)
+    target: Tensor  # (L, N) classes or (L, N, O) values
+    mask: Tensor  # (L, N) booleans: which elements count
+    is_first: bool  # whether the sequences begin here
+
+
+class Sequences(NamedTuple):
+    """All sequences of one split, time first; T steps, M sequences."""
+
+    input: Tensor  # (T, M, I), or whatever `encode` turns into that
+    target: Tensor  # (T, M) classes or (T, M, O) values
+    mask: Tensor  # (T, M) booleans
+
+
+class SequenceDataModule(LightningDataModule, ABC):
+    """Interface of every task.
+
+    A leaf class names its `loss` (one of bptt_lab.losses.LOSSES) and its input and output size.
+
+    Args:
+        batch_size: sequences in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole sequence.
+        seed: of the data and of their order.
+    """
+
+    stream: ClassVar[bool] = False  # parallel stretches of one series: kept in order, all at once
+    input_size: int
+    output_size: int
+    loss: str
+
+    def __init__(self, *, batch_size: int, chunk_length: int | None, seed: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.chunk_length = chunk_length
+        self.seed = seed
+        self._latest: dict[Split, tuple[int, Sequences]] = {}
+
+    @abstractmethod
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the sequences of a split: a pure function of the settings, split and epoch.
+
+        `epoch` is 0 for validation and test; a generator may draw afresh in every training epoch.
+        """
+
+    @abstractmethod
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the task's metrics of every element, each (L, N), for a prediction (L, N, O)."""
+
+    @abstractmethod
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Return what trivial predictors reach, and known floors, on the test split.
+
+        By name, such as "chance", the value of "loss" and of the metrics. The first entry is
+        what the final line compares with.
+        """
+
+    def encode(self, input: Tensor) -> Tensor:
+        """Turn a chunk of `Sequences.input` into the network's input (L, N, I)."""
+        return input
+
+    def cached(self, split: Split, epoch: int) -> Sequences:
+        """Return `sequences`, remembering the latest of each split."""
+        known = self._latest.get(split)
+        if known is None or known[0] != epoch:
+            known = self._latest[split] = (epoch, self.sequences(split, epoch))
+        return known[1]
+
+    def train_dataloader(self) -> ChunkLoader:
+        """Chunks of the training sequences; a new order every epoch unless they are a stream."""
+        return ChunkLoader(self, "train")
+
+    def val_dataloader(self) -> ChunkLoader:
+        """Chunks of the validation sequences, in order."""
+        return ChunkLoader(self, "val")
+
+    def test_dataloader(self) -> ChunkLoader:
+        """Chunks of the test sequences, in order."""
+        return ChunkLoader(self, "test")
+
+
+class ChunkLoader:
+    """Iterate over one epoch of a split, batch by batch and chunk by chunk."""
+
+    def __init__(self, task: SequenceDataModule, split: Split) -> None:
+        self.task = task
+        self.split = split
+
+    def _sequences(self) -> tuple[int, Sequences]:
+        trainer = self.task.trainer
+        epoch = trainer.current_epoch if trainer is not None and self.split == "train" else 0
+        return epoch, self.task.cached(self.split, epoch)
+
+    def __len__(self) -> int:
+        num_steps, num_sequences = self._sequences()[1].mask.shape
+        chunk_length = self.task.chunk_length or num_steps
+        return -(-num_steps // chunk_length) * -(-num_sequences // self.task.batch_size)
+
+    def __iter__(self) -> Iterator[SequenceBatch]:
+        epoch, data = self._sequences()
+        num_steps, num_sequences = data.mask.shape
+        chunk_length = self.task.chunk_length or num_steps
+        order = torch.arange(num_sequences)
+        if self.split == "train" and not self.task.stream:
+            order = torch.randperm(
+                num_sequences, generator=generator(self.task.seed, "order", epoch)
+            )
+        trainer = self.task.trainer
+        rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        for columns in order.split(self.task.batch_size):
+            own = columns[rank::world]
+            if len(own):
+                part = Sequences(*(tensor[:, own] for tensor in data))
+            else:  # fewer sequences than processes: take part with one that counts nothing
+                part = Sequences(*(tensor[:, columns[:1]] for tensor in data))
+                part = part._replace(mask=torch.zeros_like(part.mask))
+            for begin in range(0, num_steps, chunk_length):
+                chunk = slice(begin, begin + chunk_length)
+                yield SequenceBatch(
+                    self.task.encode(part.input[chunk]),
+                    part.target[chunk],
+                    part.mask[chunk],
+                    begin == 0,
+                )

@@ -1,0 +1,77 @@
+"""Handwritten digits, read pixel by pixel or row by row: scikit-learn's bundled 8 x 8 images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from bptt_lab.limits import AtLeast, checked
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+
+def read_digits(layout: str) -> tuple[Tensor, Tensor]:
+    """Read the 1797 images, 0 to 1, as sequences (T, 1797, I), and their digits (1797)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32) / 16  # (1797, 8, 8)
+    sequences = images.reshape(len(images), 64, 1) if layout == "pixels" else images
+    return sequences.transpose(0, 1).contiguous(), torch.tensor(bunch.target, dtype=torch.long)
+
+
+class Digits(SequenceDataModule):
+    """Name the digit after the last step: 1297 training, 200 validation, 300 test images.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI machine
+    learning repository, in the copy that scikit-learn ships.
+
+    Args:
+        layout: "pixels" (64 steps of one pixel) or "rows" (8 steps of eight).
+        batch_size: images in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole image.
+        loss: what is minimised.
+        seed: of the split and of the order.
+    """
+
+    input_size: int
+    output_size = 10
+
+    @checked
+    def __init__(
+        self,
+        *,
+        layout: Literal["pixels", "rows"] = "pixels",
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.layout = layout
+        self.loss = loss
+        self.input_size = 1 if layout == "pixels" else 8
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the images of a split, the same in every epoch."""
+        images, digits = read_digits(self.layout)
+        order = torch.randperm(len(digits), generator=generator(self.seed, "split"))
+        begin, end = {"train": (0, 1297), "val": (1297, 1497), "test": (1497, 1797)}[split]
+        own = order[begin:end]
+        num_steps = len(images)
+        mask = torch.zeros(num_steps, len(own), dtype=torch.bool)
+        mask[-1] = True
+        return Sequences(images[:, own], digits[own].expand(num_steps, -1), mask)
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Whether the likeliest digit is right."""
+        return {"accuracy": (prediction.argmax(-1) == target).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Guessing one digit in ten."""
+        loss = math.log(10) if self.loss == "cross_entropy" else 0.9
+        return {"chance": {"loss": loss, "accuracy": 0.1}}
