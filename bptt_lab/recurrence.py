@@ -90,7 +90,7 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, phi: str, leak: f
 
 
 def slopes(states: Tensor, phi: str, leak: float) -> Tensor:
-    """leak * phi'(a_t) for every step, (L, N, H), recovered from the states by Eq. (2)."""
+    """The factor leak * phi'(a_t) of Eq. (4), (L, N, H), recovered from the states by Eq. (2)."""
     if leak == 1:
         return NONLINEARITIES[phi].slope(states[1:])
     y_LNH = (states[1:] - states[:-1] * (1 - leak)) / leak

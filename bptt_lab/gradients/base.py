@@ -48,7 +48,7 @@ class GradientStrategy(ABC):
 
     def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
         """Return the carry before the first chunk: a state of zeros, an empty memory."""
-        weight = rnn.weight_hh_l0
+        weight = rnn.all_weights[0][1]
         return Carry(weight.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size))
 
     def unroll(self, rnn: VanillaRNN, input: Tensor, carry: Carry) -> tuple[Tensor, Carry]:

@@ -138,7 +138,7 @@ class FutureFacing(GradientStrategy):
         # Casting outside the Function lets autograd cast the gradients back by itself.
         dtype = compute_dtype(input)
         weights = [weight.to(dtype) for layer in rnn.all_weights for weight in layer]
-        output, h_n, *_ = _Unroll.apply(
+        output, h_n, *_ = _Unroll.apply(  # type: ignore[no-untyped-call]
             self,
             (rnn.num_layers, rnn.nonlinearity, rnn.leak),
             lengths,

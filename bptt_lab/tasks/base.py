@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor
 
 from bptt_lab.seeds import generator
@@ -83,6 +83,10 @@ class SequenceDataModule(LightningDataModule, ABC):
         """Turn a chunk of `Sequences.input` into the network's input (L, N, I)."""
         return input
 
+    def callbacks(self) -> list[Callback]:
+        """Return what the task wants to show of itself during a run."""
+        return []
+
     def cached(self, split: Split, epoch: int) -> Sequences:
         """Return `sequences`, remembering the latest of each split."""
         known = self._latest.get(split)
@@ -131,7 +135,7 @@ class ChunkLoader:
             )
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        for columns in order.split(self.task.batch_size):
+        for columns in torch.split(order, self.task.batch_size):
             own = columns[rank::world]
             if len(own):
                 part = Sequences(*(tensor[:, own] for tensor in data))

@@ -1,0 +1,1 @@
+"""Callbacks: what is watched or kept during a run, one file each."""

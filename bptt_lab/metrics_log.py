@@ -1,0 +1,51 @@
+"""metrics.jsonl: every logged scalar of a run, one line a logging event, for any tool to read."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class MetricsLog(Logger):
+    """A Lightning logger that appends {"step": ..., tag: value, ...} to a file.
+
+    Args:
+        path: the file; lines are appended and flushed, so that a stopped run keeps them. What is
+            not finite is written as the strings "inf", "-inf" and "nan", which JSON lacks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """A run has one log."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        values = {tag: _number(float(value)) for tag, value in metrics.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Ignore them: the run's config is a file of its own."""
+
+
+def _number(value: float) -> float | str:
+    return value if value - value == 0 else str(value)

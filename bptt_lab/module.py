@@ -1,0 +1,171 @@
+"""The LightningModule: a recurrent network, a readout and a loss. It knows no algorithm.
+
+A batch is a chunk. The carry crosses from one chunk to the next of the same sequences and starts
+anew where the sequences begin, in training, validation and test alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bptt_lab.gradients.base import Carry
+from bptt_lab.losses import ElementLoss, masked_sum
+from bptt_lab.rnn import VanillaRNN
+from bptt_lab.tasks.base import SequenceBatch
+
+Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class SequenceModule(LightningModule):
+    """Network, readout and loss, trained by automatic optimisation.
+
+    Args:
+        rnn: the recurrent network; its gradient strategy decides what is learnt from.
+        readout: linear map from H states to the outputs.
+        loss: loss of one element; see bptt_lab.losses.
+        score: the task's metrics of one element.
+        make_optimizer: from the parameters to their optimizer.
+    """
+
+    def __init__(
+        self,
+        rnn: VanillaRNN,
+        readout: nn.Linear,
+        loss: ElementLoss,
+        score: Score,
+        make_optimizer: MakeOptimizer,
+    ) -> None:
+        super().__init__()
+        self.rnn = rnn
+        self.readout = readout
+        self.loss = loss
+        self.score = score
+        self.make_optimizer = make_optimizer
+        self._carry: Carry | None = None
+        self._training_carry: Carry | None = None
+        self._counted = 0.0
+        self._share = torch.tensor(1.0)
+        self._sums: dict[str, Tensor] = {}
+
+    def configure_optimizers(self) -> Optimizer:
+        """One optimizer for everything."""
+        return self.make_optimizer(self.parameters())
+
+    def carry_before(self, batch: SequenceBatch) -> Carry:
+        """Return the carry that a batch begins with."""
+        if batch.is_first or self._carry is None:
+            return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1])
+        return self._carry
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Map states (L, N, H) to outputs (L, N, O), in the parameters' own precision."""
+        prediction: Tensor = self.readout(output)
+        return prediction.to(self.readout.weight.dtype)
+
+    def share(self, batch: SequenceBatch) -> Tensor:
+        """Return a process's fair share of the elements that count in a batch.
+
+        Each process divides its sum of losses by it, so that the mean of the processes' gradients
+        is the gradient of the joint mean, however unequal their counts.
+        """
+        count = batch.mask.sum().to(self.readout.weight.dtype)
+        if self.trainer.world_size > 1:
+            count = self.trainer.strategy.reduce(count, reduce_op="mean")
+        return count
+
+    def loss_sum(self, output: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses that count, and the prediction (L, N, O)."""
+        prediction = self.predict(output)
+        return masked_sum(self.loss(prediction, batch.target), batch.mask), prediction
+
+    def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Find out how much there is to learn from in the batch."""
+        self._share = self.share(batch)
+        self._counted += float(self._share)
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Run one chunk; return its mean loss, with sum and count for whoever logs them."""
+        output, self._carry = self.rnn.gradient.unroll(
+            self.rnn, batch.input, self.carry_before(batch)
+        )
+        total, _ = self.loss_sum(output, batch)
+        loss = total / self._share.clamp(min=1e-9)
+        return {"loss": loss, "sum": total.detach(), "count": batch.mask.sum()}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, unless nothing counted since the last step.
+
+        A chunk before the last one of a last-step task only moves the carry. Its gradient is
+        zero, but Adam would step on its momentum all the same.
+        """
+        if self._counted > 0:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        elif optimizer_closure is not None:
+            optimizer_closure()
+        self._counted = 0.0
+
+    def on_validation_epoch_start(self) -> None:
+        """Leave training's carry for later; validation begins with its own."""
+        self._begin_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin with no carry."""
+        self._begin_evaluation()
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Run one chunk and add up its loss and metrics."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Run one chunk and add up its loss and metrics."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all that counted as val/..."""
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all that counted as test/..."""
+        self._end_evaluation("test")
+
+    def _begin_evaluation(self) -> None:
+        self._training_carry, self._carry = self._carry, None
+        self._sums = {}
+
+    def _evaluate(self, batch: SequenceBatch) -> None:
+        output, self._carry = self.rnn.gradient.unroll(
+            self.rnn, batch.input, self.carry_before(batch)
+        )
+        total, prediction = self.loss_sum(output, batch)
+        sums = {"count": batch.mask.sum(), "loss": total}
+        for name, values in self.score(prediction, batch.target).items():
+            sums[name] = masked_sum(values, batch.mask)
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0) + value.double()
+
+    def _end_evaluation(self, stage: str) -> None:
+        self._carry = self._training_carry
+        sums = {
+            name: self.trainer.strategy.reduce(value, reduce_op="sum")
+            for name, value in self._sums.items()
+        }
+        count = sums.pop("count")
+        means = {f"{stage}/{name}": (value / count).float() for name, value in sums.items()}
+        # For checkpoints and early stopping; equal on all processes already.
+        self.log_dict(means, logger=False, sync_dist=True)
+        # Lightning would write validation one step early, and an `epoch` beside every metric.
+        for logger in self.trainer.loggers:
+            logger.log_metrics({tag: float(m) for tag, m in means.items()}, self.global_step)

@@ -1,0 +1,52 @@
+"""Small runs for the tests: compose a config, train it in a temporary folder, read it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bptt_lab.training import Job, train
+
+QUICK = (
+    "num_threads=1",
+    "trainer.enable_progress_bar=false",
+    "trainer.max_epochs=1",
+    "model.hidden_size=8",
+)
+
+
+def config(*overrides: str) -> dict[str, Any]:
+    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
+        container = OmegaConf.to_container(
+            compose("config", overrides=list(overrides)), resolve=True
+        )
+    assert isinstance(container, dict)
+    return container
+
+
+def job(*overrides: str) -> Job:
+    choices = dict(o.split("=") for o in overrides if "." not in o.split("=")[0])
+    return Job(choices, overrides, "bptt-train " + " ".join(overrides))
+
+
+def quick_run(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Train for an epoch and return the summary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train(config(*QUICK, *overrides), folder, job(*overrides))
+    return json.loads((folder / "summary.json").read_text())
+
+
+def state_dict(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return checkpoint["state_dict"]
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0})
+    return accumulator.Reload()

@@ -1,0 +1,142 @@
+"""The event files read back: every tag of the README, at the right steps."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from runs import events, quick_run
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    overrides = ("dataset=digits", "gradient=full", "trainer.max_epochs=2")
+    summary = quick_run(folder, *overrides, "trainer.log_every_n_steps=10")
+    return events(folder), summary
+
+
+def documented() -> set[str]:
+    """Tags of the README's table, with <parameter> and the like as patterns."""
+    rows = re.findall(
+        r"^\| `([a-z_0-9/<> .]+)` +\| (?:scalar|histogram|text)", README.read_text(), re.M
+    )
+    assert len(rows) > 10
+    return set(rows)
+
+
+def matches(pattern: str, tag: str) -> bool:
+    return re.fullmatch(re.sub(r"<[a-z ]+>", "[A-Za-z0-9_. ]+", pattern), tag) is not None
+
+
+def logged(accumulator) -> set[str]:
+    tags = accumulator.Tags()
+    texts = {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
+    return set(tags["scalars"]) | set(tags["histograms"]) | texts
+
+
+def test_readme_and_run_list_the_same_tags(run):
+    tags, patterns = logged(run[0]), documented()
+    for tag in tags:
+        assert any(matches(pattern, tag) for pattern in patterns), f"README lacks {tag}"
+    for pattern in patterns - {"text/sample", "test/<metric>", "val/<metric>"}:
+        assert any(matches(pattern, tag) for tag in tags), f"no run has {pattern}"
+
+
+def test_scalars_stand_at_the_steps_that_they_describe(run):
+    accumulator, _ = run
+
+    def steps(tag):
+        return [event.step for event in accumulator.Scalars(tag)]
+
+    # 41 steps an epoch, windows of 10, the rest of an epoch at its end.
+    assert steps("train/loss") == [10, 20, 30, 40, 41, 51, 61, 71, 81, 82]
+    assert steps("val/loss") == steps("val/accuracy") == [41, 82]
+    assert steps("test/loss") == steps("test/accuracy") == [82]
+    assert steps("gradient_norm/total") == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert steps("reference/chance_loss") == [0, 82]
+    histogram = "gradient_norm_log10/rnn.weight_hh_l0"
+    assert [event.step for event in accumulator.Histograms(histogram)] == steps(
+        "gradient_norm/total"
+    )
+    credit = [event.step for event in accumulator.Histograms("credit_log10/l0")]
+    assert credit == [0, 10, 20, 30, 40, 50, 60, 70, 80]
+
+
+def test_histograms_hold_every_step_and_sequence(run):
+    accumulator, _ = run
+    for event in accumulator.Histograms("gradient_norm_log10/rnn.weight_hh_l0"):
+        assert event.histogram_value.num == 10
+    first = accumulator.Histograms("credit_log10/l0")[0].histogram_value
+    assert first.num == sum(first.bucket) == 64 * 32
+
+
+def test_scalars_agree_with_the_summary(run):
+    accumulator, summary = run
+    for tag, value in summary["metrics"].items():
+        assert accumulator.Scalars(tag)[-1].value == pytest.approx(value)
+    assert accumulator.Scalars("reference/chance_loss")[0].value == pytest.approx(math.log(10))
+
+
+def test_hparams_name_settings_and_metrics_and_hold_no_value_of_their_own(run):
+    accumulator, _ = run
+    content = accumulator.summary_metadata
+    plugin = {
+        tag: plugin_data_pb2.HParamsPluginData.FromString(meta.plugin_data.content)
+        for tag, meta in content.items()
+        if meta.plugin_data.plugin_name == "hparams"
+    }
+    experiment = plugin["_hparams_/experiment"].experiment
+    names = {info.name.tag for info in experiment.metric_infos}
+    assert names == {"val/loss", "val/accuracy", "test/loss", "test/accuracy"}
+    start = plugin["_hparams_/session_start_info"].session_start_info
+    assert start.hparams["gradient"].string_value == "full"
+    assert start.hparams["model.hidden_size"].number_value == 8
+    assert "_hparams_/session_end_info" in plugin
+    assert "hp_metric" not in logged(accumulator)
+
+
+def test_texts_hold_config_and_command(run):
+    accumulator, _ = run
+
+    def text(tag):
+        return accumulator.Tensors(f"{tag}/text_summary")[0].tensor_proto.string_val[0].decode()
+
+    assert "hidden_size: 8" in text("run/config")
+    assert "bptt-train dataset=digits" in text("run/command")
+
+
+def test_gradient_norms_are_those_before_clipping(tmp_path):
+    quick_run(tmp_path, "trainer.gradient_clip_val=1e-6", "trainer.log_every_n_steps=5")
+    norms = [event.value for event in events(tmp_path).Scalars("gradient_norm/total")]
+    assert min(norms) > 1e-3
+
+
+def test_exploding_gradients_are_logged_and_not_fatal(tmp_path):
+    summary = quick_run(
+        tmp_path, "model=irnn", "model.spectral_radius=1e4", "trainer.log_every_n_steps=5"
+    )
+    accumulator = events(tmp_path)
+    assert summary["status"] == "completed"
+    assert accumulator.Scalars("credit/nonfinite_fraction")[0].value > 0
+    assert accumulator.Histograms("credit_log10/l0")[0].histogram_value.bucket[-1] > 0
+
+
+def test_truncation_shows_as_steps_without_credit(tmp_path):
+    quick_run(tmp_path, "gradient=truncated", "gradient.k=16")
+    fraction = events(tmp_path).Scalars("credit/zero_fraction")[0].value
+    assert fraction == pytest.approx(48 / 64)  # only the last step has a loss
+
+
+def test_instruments_leave_training_alone(tmp_path, monkeypatch):
+    stack = ("model.num_layers=2", "model.dropout=0.3")
+    watched = quick_run(tmp_path / "a", *stack, "trainer.log_every_n_steps=1")
+    rare = quick_run(tmp_path / "b", *stack, "trainer.log_every_n_steps=1000")
+    assert watched["parameters_sha256"] == rare["parameters_sha256"]
+    assert torch.is_grad_enabled()

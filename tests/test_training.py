@@ -1,0 +1,186 @@
+"""A whole run: what it leaves behind, that it repeats, and that processes share it fairly."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from runs import QUICK, config, job, quick_run, state_dict
+
+from bptt_lab import ranks, training
+from bptt_lab.training import Job, build, flat_settings, train
+
+CONF = Path(__file__).parents[1] / "conf"
+STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))
+TASKS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))
+OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, quick_run(folder, "dataset=digits", "gradient=truncated")
+
+
+def test_run_folder_holds_its_papers(finished):
+    folder, summary = finished
+    assert summary["status"] == "completed"
+    assert summary["steps"] == 41 and summary["epochs"] == 1 and summary["seconds"] > 0
+    assert set(summary["metrics"]) == {"val/loss", "val/accuracy", "test/loss", "test/accuracy"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and manifest["threads"] == 1 and manifest["device"] == "cpu"
+    assert manifest["command"] == "bptt-train dataset=digits gradient=truncated"
+    assert manifest["versions"]["torch"] == torch.__version__
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    logged = {tag: line[tag] for line in lines for tag in line}
+    for tag, value in summary["metrics"].items():
+        assert logged[tag] == pytest.approx(value)
+
+
+def test_checkpoints_hold_plain_containers_only(finished):
+    folder, _ = finished
+    for name in ("best", "last"):
+        checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        module = build(config(*QUICK)).module
+        module.load_state_dict(checkpoint["state_dict"])
+
+
+def test_same_config_and_seed_give_the_same_parameters(finished, tmp_path):
+    _, summary = finished
+    again = quick_run(tmp_path / "again", "dataset=digits", "gradient=truncated")
+    other = quick_run(tmp_path / "other", "dataset=digits", "gradient=truncated", "seed=1")
+    assert again["parameters_sha256"] == summary["parameters_sha256"]
+    assert other["parameters_sha256"] != summary["parameters_sha256"]
+
+
+def test_what_ran_before_in_the_process_leaves_no_trace(finished, tmp_path):
+    _, summary = finished
+    torch.manual_seed(1234)
+    torch.rand(17)
+    dropout = ("model.num_layers=2", "model.dropout=0.5")
+    first = quick_run(tmp_path / "first", *dropout)
+    torch.rand(5)
+    assert (
+        quick_run(tmp_path / "second", *dropout)["parameters_sha256"]
+        == (first["parameters_sha256"])
+    )
+    again = quick_run(tmp_path / "again", "dataset=digits", "gradient=truncated")
+    assert again["parameters_sha256"] == summary["parameters_sha256"]
+
+
+def test_exact_strategies_train_alike(tmp_path):
+    precise = ("trainer.precision=64-true", "dataset.chunk_length=20")
+    folders = [tmp_path / name for name in ("full", "autograd")]
+    for folder in folders:
+        quick_run(folder, f"gradient={folder.name}", *precise)
+    full, reference = map(state_dict, folders)
+    for name in full:
+        torch.testing.assert_close(full[name], reference[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "text"])
+def test_every_task_trains(task, tmp_path):
+    limit = () if task == "digits" else ("trainer.max_epochs=1",)
+    summary = quick_run(tmp_path, f"dataset={task}", *limit)
+    assert all(torch.isfinite(torch.tensor(v)) for v in summary["metrics"].values())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("trainer.gradient_clip_val=0.01",),
+        ("trainer.gradient_clip_val=0.001", "trainer.gradient_clip_algorithm=value"),
+        ("trainer.accumulate_grad_batches=3",),
+        ("trainer.precision=bf16-mixed",),
+        ("model.num_layers=2", "model.leak=0.5", "model.dropout=0.2"),
+    ],
+    ids=["clip-norm", "clip-value", "accumulate", "bf16", "stack"],
+)
+def test_lightning_features_work_for_every_strategy(strategy, options, tmp_path):
+    rows = ("dataset.layout=rows", "optimizer=sgd", f"gradient={strategy}")
+    plain = quick_run(tmp_path / "plain", *rows)
+    summary = quick_run(tmp_path / "with", *rows, *options)
+    assert summary["parameters_sha256"] != plain["parameters_sha256"]
+    assert torch.isfinite(torch.tensor(summary["metrics"]["test/loss"]))
+    for tensor in state_dict(tmp_path / "with").values():
+        assert tensor.dtype == torch.float32
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_learns(optimizer, tmp_path):
+    rows = ("dataset.layout=rows", "model.hidden_size=32", "trainer.max_epochs=3")
+    summary = quick_run(tmp_path, *rows, f"optimizer={optimizer}")
+    assert summary["metrics"]["test/loss"] < 2.0
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    config_ = config(*QUICK, "optimizer=sgd", "optimizer.lr=1", "trainer.gradient_clip_val=0.001",
+                     "dataset.batch_size=2000")  # fmt: skip
+    before = {k: v.clone() for k, v in build(config_).module.state_dict().items()}
+    train(config_, tmp_path, job())
+    moved = sum((state_dict(tmp_path)[k] - before[k]).square().sum() for k in before)
+    assert float(moved) ** 0.5 == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_train_as_one(strategy, tmp_path):
+    """Shares of 16 and 15, then 10 and 9 images: means must weigh by count to agree."""
+    options = (f"gradient={strategy}", "trainer.precision=64-true", "dataset.batch_size=31")
+    options += ("dataset.layout=rows", "dataset.chunk_length=3")
+    quick_run(tmp_path / "one", *options)
+    (tmp_path / "two").mkdir()
+    two = config(*QUICK, *options, "device=ddp_cpu")
+    ranks.launch(train_and_keep, (two, tmp_path / "two", job(*options)), 2)
+    joined, shared = state_dict(tmp_path / "one"), state_dict(tmp_path / "two")
+    for name in joined:
+        torch.testing.assert_close(joined[name], shared[name], rtol=0, atol=1e-12)
+    a, b = (torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two")]
+    assert summaries[0]["metrics"] == pytest.approx(summaries[1]["metrics"], abs=1e-6)
+
+
+def train_and_keep(config_: dict, folder: Path, job_: Job) -> None:
+    """Train, and keep this process's own parameters."""
+    kept = []
+    build_ = training.build
+    training.build = lambda config_: kept.append(build_(config_)) or kept[0]
+    training.train(config_, folder, job_)
+    torch.save(kept[0].module.state_dict(), folder / f"rank{os.environ['LOCAL_RANK']}.pt")
+
+
+def test_a_process_that_fails_ends_the_run(capfd):
+    with pytest.raises(RuntimeError, match="process 1 of 2 ended with exit code 1"):
+        ranks.launch(fail_on_one, (), 2)
+    assert "one is broken" in capfd.readouterr().err
+
+
+def fail_on_one() -> None:
+    if os.environ["LOCAL_RANK"] == "1":
+        raise ValueError("one is broken")
+    time.sleep(60)
+
+
+def test_flat_settings_are_plain_and_named_by_choice():
+    settings = dict(flat_settings(config("gradient=truncated"), {"gradient": "truncated"}))
+    assert settings["gradient"] == "truncated" and settings["gradient.k"] == 16
+    assert settings["optimizer.betas"] == "[0.9, 0.999]"
+    assert "gradient._target_" not in settings and "gradient.k1" not in settings
+    assert all(isinstance(value, bool | int | float | str) for value in settings.values())
+
+
+def test_run_folder_is_all_that_is_written(finished):
+    folder, _ = finished
+    names = {p.name for p in folder.iterdir() if not p.name.startswith("events.out")}
+    assert names == {
+        "checkpoints",
+        "hparams.yaml",
+        "manifest.json",
+        "metrics.jsonl",
+        "summary.json",
+    }
