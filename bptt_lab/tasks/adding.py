@@ -1,0 +1,92 @@
+"""Adding two numbers far apart: a long-lag task with continuous targets.
+
+Every step brings a number; a second input marks two of them, one in each half of the sequence.
+The network names their sum after the last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from bptt_lab.limits import AtLeast, checked
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+TOLERANCE = 0.04  # an error below it counts as right
+
+
+def adding(num_steps: int, num_sequences: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw sequences.
+
+    Args:
+        num_steps: T.
+        num_sequences: M.
+        generator: source of randomness.
+
+    Returns:
+        Numbers from [0, 1) with their markers, (T, M, 2), and the sums, (M).
+    """
+    values = torch.rand(num_steps, num_sequences, generator=generator)
+    half = num_steps // 2
+    first = torch.randint(half, (1, num_sequences), generator=generator)
+    second = torch.randint(half, num_steps, (1, num_sequences), generator=generator)
+    marked = torch.cat((first, second))  # (2, M)
+    markers = torch.zeros_like(values).scatter_(0, marked, 1.0)
+    return torch.stack((values, markers), -1), values.gather(0, marked).sum(0)
+
+
+class Adding(SequenceDataModule):
+    """Name the sum of the two marked numbers after the last step; new sequences every epoch.
+
+    Reference: Hochreiter and Schmidhuber (1997), "Long short-term memory", experiment 4; here
+    with numbers from [0, 1] and a fixed length.
+
+    Args:
+        num_steps: steps of a sequence.
+        train_size: sequences of a training epoch.
+        val_size: validation sequences.
+        test_size: test sequences.
+        batch_size: sequences in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole sequence.
+        seed: of the sequences and of their order.
+    """
+
+    input_size = 2
+    output_size = 1
+    loss = "mse"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        num_steps: Annotated[int, AtLeast(2)] = 20,
+        train_size: Annotated[int, AtLeast(1)] = 4096,
+        val_size: Annotated[int, AtLeast(1)] = 256,
+        test_size: Annotated[int, AtLeast(1)] = 1024,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.num_steps = num_steps
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Draw the sequences of a split and epoch."""
+        draws = generator(self.seed, f"adding/{split}", epoch)
+        input, sums = adding(self.num_steps, self.sizes[split], draws)
+        mask = torch.zeros(input.shape[:2], dtype=torch.bool)
+        mask[-1] = True
+        return Sequences(input, sums.expand_as(mask).unsqueeze(-1), mask)
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Whether the sum is right to within 0.04."""
+        return {"accuracy": ((prediction - target).abs() < TOLERANCE).squeeze(-1).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Always naming the mean, 1: the variance of the sum, and its density around 1."""
+        return {"chance": {"loss": 1 / 6, "accuracy": 2 * TOLERANCE - TOLERANCE**2}}

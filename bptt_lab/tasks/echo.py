@@ -1,0 +1,107 @@
+"""Echo: an endless stream of bits, each answered by a law of the bits 3 and 8 steps before.
+
+    P(y_t = 1) = 0.5 + 0.5 x_{t-3} - 0.25 x_{t-8}
+
+The loss tells which of the two lags was learnt, hence how far back credit really travels when a
+stream is learnt in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bptt_lab.limits import AtLeast, checked
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+SHORT_LAG = 3
+LONG_LAG = 8
+
+# P(y = 1) in the equally likely cases that are told apart once so much is learnt.
+FLOORS = {
+    "chance": (0.625,),
+    "lag 3 learnt": (0.375, 0.875),
+    "lag 3 and 8 learnt": (0.5, 0.25, 1.0, 0.75),
+}
+
+
+def echo(num_steps: int, num_streams: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw streams; eight bits come before the first step, so that the law holds throughout.
+
+    Args:
+        num_steps: T.
+        num_streams: M.
+        generator: source of randomness.
+
+    Returns:
+        The bits x and their answers y, both (T, M).
+    """
+    bits = torch.randint(2, (LONG_LAG + num_steps, num_streams), generator=generator)
+    short = bits[LONG_LAG - SHORT_LAG : -SHORT_LAG]
+    probability = 0.5 + 0.5 * short - 0.25 * bits[:-LONG_LAG]
+    answers = torch.rand(num_steps, num_streams, generator=generator) < probability
+    return bits[LONG_LAG:], answers.long()
+
+
+class Echo(SequenceDataModule):
+    """Name the answer at every step of parallel streams, the state carried from chunk to chunk.
+
+    New streams are drawn every epoch. The answers to the first 8 of `stream_length` steps count
+    too, although they depend on bits before the stream, which nobody can know.
+
+    Reference: S. Pitis (2016), "Styles of truncated backpropagation", R2RT.
+
+    Args:
+        stream_length: steps of a stream.
+        batch_size: parallel streams, over all processes together.
+        chunk_length: steps between two updates; null is the whole stream.
+        loss: what is minimised.
+        seed: of the streams.
+    """
+
+    stream = True
+    input_size = 2
+    output_size = 2
+
+    @checked
+    def __init__(
+        self,
+        *,
+        stream_length: Annotated[int, AtLeast(1)] = 800,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = 10,
+        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.stream_length = stream_length
+        self.loss = loss
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Draw the streams of a split and epoch."""
+        draws = generator(self.seed, f"echo/{split}", epoch)
+        bits, answers = echo(self.stream_length, self.batch_size, draws)
+        return Sequences(bits, answers, torch.ones_like(bits, dtype=torch.bool))
+
+    def encode(self, input: Tensor) -> Tensor:
+        """One-hot."""
+        return functional.one_hot(input, self.input_size).float()
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Whether the likelier answer is right."""
+        return {"accuracy": (prediction.argmax(-1) == target).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """The best that can be reached with neither lag learnt, with the short one, with both."""
+        return {name: self._floor(torch.tensor(cases)) for name, cases in FLOORS.items()}
+
+    def _floor(self, cases: Tensor) -> dict[str, float]:
+        chances = torch.stack((cases, 1 - cases)).double()  # (2, cases)
+        entropy = torch.special.entr(chances).sum(0)
+        loss = entropy if self.loss == "cross_entropy" else 2 * chances.prod(0)
+        return {"loss": loss.mean().item(), "accuracy": chances.amax(0).mean().item()}

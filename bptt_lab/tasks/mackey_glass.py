@@ -1,0 +1,134 @@
+"""Mackey-Glass: one-step forecasts of a chaotic series made by a delay equation.
+
+    dx/dt = beta x(t - tau) / (1 + x(t - tau)^10) - gamma x(t),  beta 0.2, gamma 0.1, tau 17
+
+To forecast the next value one must remember the value a delay ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from bptt_lab.limits import Above, AtLeast, checked
+from bptt_lab.losses import masked_sum, mse
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
+TAU = 17  # in units of time
+SAMPLED = 10  # steps of integration in a unit of time
+SETTLED = 1000  # units of time thrown away before the series begins
+
+
+def mackey_glass(num_samples: int, history: float) -> Tensor:
+    """Integrate the equation and sample it once a unit of time, (num_samples) in float64.
+
+    Over less than one delay x(t - tau) is known, so the equation is linear, and with
+    y = x e^(gamma t) it reads y' = g(t): a running sum of integrals, each from the cubic through
+    four neighbouring points of g (global error of order 4).
+
+    Args:
+        num_samples: length of the series.
+        history: the constant value of x before the series begins.
+    """
+    dt = 1 / SAMPLED
+    delay = TAU * SAMPLED
+    block = delay - 1
+    num_points = delay + 2 + (SETTLED + num_samples) * SAMPLED + block
+    x = torch.full((num_points,), history, dtype=torch.float64)
+    growth = torch.exp(GAMMA * dt * torch.arange(-1, block + 2, dtype=torch.float64))
+    for n in range(delay + 1, num_points - block, block):
+        past = x[n - 1 - delay : n + 1]
+        g = growth * BETA * past / (1 + past**EXPONENT)
+        areas = (13 * (g[1:-2] + g[2:-1]) - g[:-3] - g[3:]) * (dt / 24)
+        x[n + 1 : n + 1 + block] = (x[n] + areas.cumsum(0)) / growth[2:-1]
+    return x[delay + 1 + SETTLED * SAMPLED :: SAMPLED][:num_samples]
+
+
+class MackeyGlass(SequenceDataModule):
+    """Name the next value at every step after the first 17, one delay.
+
+    One series is cut into sequences end to end, the earliest for training, then validation, then
+    test, and standardised by the mean and variance of the training part. The seed chooses the
+    history from which the series starts. The metric `relative_error` is the squared error in
+    units of what persistence makes of the training part: below 1 is better than persistence.
+
+    Reference: Mackey and Glass (1977), "Oscillation and chaos in physiological control systems".
+
+    Args:
+        num_steps: steps of a sequence.
+        train_size: training sequences.
+        val_size: validation sequences.
+        test_size: test sequences.
+        batch_size: sequences in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole sequence.
+        seed: of the series and of the sequences' order.
+    """
+
+    input_size = 1
+    output_size = 1
+    loss = "mse"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        num_steps: Annotated[int, Above(TAU)] = 64,
+        train_size: Annotated[int, AtLeast(1)] = 1280,
+        val_size: Annotated[int, AtLeast(1)] = 200,
+        test_size: Annotated[int, AtLeast(1)] = 200,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.num_steps = num_steps
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+
+    @cached_property
+    def series(self) -> Tensor:
+        """The standardised series, one value more than there are steps, float64."""
+        history = 0.5 + torch.rand((), generator=generator(self.seed, "mackey_glass")).item()
+        series = mackey_glass(self.num_steps * sum(self.sizes.values()) + 1, history)
+        train = series[: self.num_steps * self.sizes["train"] + 1]
+        return (series - train.mean()) / train.std(correction=0)
+
+    @cached_property
+    def persistence(self) -> float:
+        """Mean squared difference of neighbours in the training part."""
+        train = self.series[: self.num_steps * self.sizes["train"] + 1]
+        return train.diff().square().mean().item()
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the sequences of a split, the same in every epoch."""
+        train, val = self.sizes["train"], self.sizes["val"]
+        begin = {"train": 0, "val": train, "test": train + val}[split] * self.num_steps
+        own = self.series[begin : begin + self.sizes[split] * self.num_steps + 1].float()
+        input, target = (
+            part.reshape(-1, self.num_steps).T.unsqueeze(-1) for part in (own[:-1], own[1:])
+        )
+        mask = torch.ones(input.shape[:2], dtype=torch.bool)
+        mask[:TAU] = False
+        return Sequences(input, target, mask)
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The squared error in units of persistence's."""
+        return {"relative_error": mse(prediction, target) / self.persistence}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Repeating the value just read, and always naming the training mean, on the test split."""
+        input, target, mask = self.sequences("test", 0)
+        guesses = {"persistence": input, "mean": torch.zeros_like(target)}
+        losses = {
+            name: (masked_sum(mse(guess, target), mask) / mask.sum()).item()
+            for name, guess in guesses.items()
+        }
+        return {
+            name: {"loss": loss, "relative_error": loss / self.persistence}
+            for name, loss in losses.items()
+        }

@@ -1,0 +1,109 @@
+"""Temporal order: in which order did two rare symbols come, long ago?
+
+Both symbols are easy to notice among the distractors; only their order over a long gap decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bptt_lab.limits import AtLeast, checked
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+NUM_RELEVANT = 2  # X and Y, symbols 0 and 1
+NUM_DISTRACTORS = 4  # symbols 2 to 5
+NUM_CLASSES = NUM_RELEVANT**2  # XX, XY, YX, YY
+
+
+def temporal_order(
+    num_steps: int, num_sequences: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw sequences: distractors, with X or Y at t1 in [T/10, T/5] and at t2 in [T/2, 3T/5].
+
+    Args:
+        num_steps: T.
+        num_sequences: M.
+        generator: source of randomness.
+
+    Returns:
+        Symbols (T, M), and classes (M): twice the first relevant symbol plus the second.
+    """
+    shape = (1, num_sequences)
+    symbols = torch.randint(
+        NUM_RELEVANT,
+        NUM_RELEVANT + NUM_DISTRACTORS,
+        (num_steps, num_sequences),
+        generator=generator,
+    )
+    t1 = torch.randint(num_steps // 10, num_steps // 5 + 1, shape, generator=generator)
+    t2 = torch.randint(num_steps // 2, 3 * num_steps // 5 + 1, shape, generator=generator)
+    relevant = torch.randint(NUM_RELEVANT, (2, num_sequences), generator=generator)
+    symbols.scatter_(0, torch.cat((t1, t2)), relevant)
+    return symbols, NUM_RELEVANT * relevant[0] + relevant[1]
+
+
+class TemporalOrder(SequenceDataModule):
+    """Name which of XX, XY, YX, YY came, after the last step; new sequences every epoch.
+
+    Reference: Hochreiter and Schmidhuber (1997), "Long short-term memory", experiment 6a; here
+    with a fixed length and without the signs that begin and end a sequence.
+
+    Args:
+        num_steps: steps of a sequence.
+        train_size: sequences of a training epoch.
+        val_size: validation sequences.
+        test_size: test sequences.
+        batch_size: sequences in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole sequence.
+        loss: what is minimised.
+        seed: of the sequences and of their order.
+    """
+
+    input_size = NUM_RELEVANT + NUM_DISTRACTORS
+    output_size = NUM_CLASSES
+
+    @checked
+    def __init__(
+        self,
+        *,
+        num_steps: Annotated[int, AtLeast(10)] = 40,
+        train_size: Annotated[int, AtLeast(1)] = 2048,
+        val_size: Annotated[int, AtLeast(1)] = 256,
+        test_size: Annotated[int, AtLeast(1)] = 1024,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.num_steps = num_steps
+        self.loss = loss
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Draw the sequences of a split and epoch."""
+        draws = generator(self.seed, f"temporal_order/{split}", epoch)
+        symbols, classes = temporal_order(self.num_steps, self.sizes[split], draws)
+        mask = torch.zeros_like(symbols, dtype=torch.bool)
+        mask[-1] = True
+        return Sequences(symbols, classes.expand_as(symbols), mask)
+
+    def encode(self, input: Tensor) -> Tensor:
+        """One-hot."""
+        return functional.one_hot(input, self.input_size).float()
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Whether the likeliest class is right."""
+        return {"accuracy": (prediction.argmax(-1) == target).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Guessing one class in four."""
+        each = math.log(NUM_CLASSES) if self.loss == "cross_entropy" else 1 - 1 / NUM_CLASSES
+        return {"chance": {"loss": each, "accuracy": 1 / NUM_CLASSES}}

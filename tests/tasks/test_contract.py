@@ -1,0 +1,115 @@
+"""What every task promises, for every file in conf/dataset."""
+
+import inspect
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+
+from bptt_lab.losses import LOSSES
+from bptt_lab.tasks.base import SequenceDataModule
+from tasks.predictors import CONF
+
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+SPLITS = ("train", "val", "test")
+
+
+@pytest.fixture(params=NAMES)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict:
+    settings = OmegaConf.load(CONF / f"{request.param}.yaml")
+    settings.seed = 0
+    if "path" in settings and settings.path is None:
+        settings.path = str(tmp_path / "text.txt")
+        Path(settings.path).write_text("The quick brown fox jumps over the lazy dog.\n" * 100)
+    return settings
+
+
+@pytest.fixture
+def task(settings: dict) -> SequenceDataModule:
+    return instantiate(settings, _convert_="all")
+
+
+def test_glob_finds_the_tasks() -> None:
+    assert {"adding", "copy_memory", "digits", "echo", "mackey_glass", "text"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yaml_says_what_the_constructor_says(name: str) -> None:
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
+    parameters = dict(inspect.signature(get_class(settings.pop("_target_"))).parameters)
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    assert settings.pop("seed") == "${seed}"
+    assert parameters.pop("seed").default == 0
+    assert settings == {key: parameter.default for key, parameter in parameters.items()}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_sequences(task: SequenceDataModule, split: str) -> None:
+    input, target, mask = task.sequences(split, 0)
+    num_steps, num_sequences = mask.shape
+    assert mask.dtype == torch.bool
+    assert mask.any()
+    assert input.shape[:2] == target.shape[:2] == mask.shape
+    encoded = task.encode(input[:5, :3])
+    assert encoded.shape == (min(5, num_steps), min(3, num_sequences), task.input_size)
+    assert encoded.dtype == torch.float32
+    assert encoded.isfinite().all()
+    if task.loss == "mse":
+        assert target.shape == (num_steps, num_sequences, task.output_size)
+        assert target.dtype == torch.float32
+        assert target.isfinite().all()
+    else:
+        assert target.dtype == torch.long
+        assert target.min() >= 0
+        assert target.max() < task.output_size
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_sequences_are_a_function_of_settings_split_and_epoch(settings: dict, split: str) -> None:
+    task = instantiate(settings, _convert_="all")
+    before = torch.get_rng_state()
+    first = task.sequences(split, 0)
+    later = task.sequences(split, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    other = instantiate(settings, _convert_="all")
+    assert all(map(torch.equal, other.sequences(split, 3), later))
+    assert all(map(torch.equal, other.sequences(split, 0), first))
+
+
+def test_loss_and_score_are_of_every_element(task: SequenceDataModule) -> None:
+    batch = next(iter(task.val_dataloader()))
+    draws = torch.Generator().manual_seed(1)
+    prediction = torch.randn(*batch.mask.shape, task.output_size, generator=draws)
+    values = {"loss": LOSSES[task.loss](prediction, batch.target)}
+    values |= task.score(prediction, batch.target)
+    assert len(values) > 1
+    for value in values.values():
+        assert value.shape == batch.mask.shape
+        assert value.is_floating_point()
+        assert value.isfinite().all()
+
+
+def test_references(task: SequenceDataModule) -> None:
+    references = task.references()
+    batch = next(iter(task.test_dataloader()))
+    metrics = task.score(torch.zeros(*batch.mask.shape, task.output_size), batch.target)
+    assert "loss" in next(iter(references.values()))
+    for values in references.values():
+        assert values.keys() <= {"loss", *metrics}
+        assert all(isinstance(value, float) and math.isfinite(value) for value in values.values())
+
+
+def test_loaders_give_all_of_it(task: SequenceDataModule) -> None:
+    task.chunk_length = 7
+    loader = task.val_dataloader()
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    counted = sum(int(batch.mask.sum()) for batch in batches)
+    assert counted == int(task.sequences("val", 0).mask.sum())
+    assert {batch.input.shape[-1] for batch in batches} == {task.input_size}
+    if task.stream:
+        assert [batch.is_first for batch in batches] == [True] + [False] * (len(batches) - 1)
