@@ -1,0 +1,102 @@
+"""Every strategy in conf/gradient keeps the contract, and truncation in all its modes."""
+
+import itertools
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.truncated import Truncated
+
+from . import contract
+from .nets import Net, gradients
+
+CONF = Path(__file__).parents[2] / "conf" / "gradient"
+
+
+def from_yaml(path: Path) -> GradientStrategy:
+    settings = OmegaConf.to_container(OmegaConf.load(path))
+    module, _, name = settings.pop("_target_").rpartition(".")
+    return getattr(import_module(module), name)(**settings)
+
+
+VARIANTS = [
+    *(Truncated(k=k, mode="chunk") for k in (1, 3, 7)),
+    *(Truncated(k=k, mode="lag") for k in (1, 2, 5, 30)),
+    *(Truncated(k=k, mode="window", k1=k1) for k, k1 in ((1, 1), (3, 1), (5, 2), (4, 4), (9, 7))),
+    *(Truncated(k=k, mode="tail") for k in (1, 4)),
+]
+STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))} | {
+    repr(strategy): strategy for strategy in VARIANTS
+}
+NETS = [
+    Net(5, 7),
+    Net(16, 30, 1, nonlinearity="relu", loss="last"),
+    Net(5, 30, num_layers=2, leak=0.5, loss="mean"),
+    Net(2, 7, num_layers=3, nonlinearity="relu", leak=0.5),
+    Net(1, 7, 1, num_layers=2, nonlinearity="sigmoid", loss="mean"),
+    Net(5, 7, 1, num_layers=3, nonlinearity="identity", loss="last"),
+    Net(2, 30, nonlinearity="sigmoid", leak=0.5, loss="last"),
+    Net(1, 1, 1),
+    Net(5, 1, num_layers=2, nonlinearity="relu", leak=0.5, loss="last"),
+    Net(2, 2, num_layers=2, nonlinearity="identity", leak=0.5),
+    Net(16, 2, 1, num_layers=3, leak=0.5, loss="mean"),
+    Net(16, 7, num_layers=2, bias=False),
+]
+
+
+def named(check: Callable[..., None]) -> str:
+    return check.__name__.removeprefix("check_")
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=named)
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+def test_contract(strategy, check):
+    check(strategy)
+
+
+@pytest.mark.parametrize("check", contract.ON_NETS, ids=named)
+@pytest.mark.parametrize("net", NETS, ids=str)
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+def test_contract_on_nets(strategy, net, check):
+    check(strategy, net)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "identity", "sigmoid"])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("hidden_size", [1, 2, 5, 16])
+def test_contract_on_the_grid(hidden_size, num_layers, nonlinearity):
+    rest = itertools.product((1, 2, 7, 30), (1, 3), (1.0, 0.5), ("sum", "mean", "last"))
+    for (num_steps, batch_size, leak, loss), strategy in itertools.product(
+        rest, STRATEGIES.values()
+    ):
+        net = Net(hidden_size, num_steps, batch_size, num_layers, nonlinearity, leak, loss)
+        contract.check_forward(strategy, net)
+        contract.check_gradient(strategy, net)
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "identity", "sigmoid"])
+@pytest.mark.parametrize("leak", [1.0, 0.5])
+def test_full_equals_finite_differences(nonlinearity, leak):
+    net = Net(3, 6, 2, num_layers=2, nonlinearity=nonlinearity, leak=leak)
+    analytic = gradients(Full(), net)
+    rnn, (input, hx) = net.rnn(Full()), net.data()
+    named_tensors = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
+    numeric = {name: torch.zeros_like(tensor) for name, tensor in named_tensors.items()}
+    eps = 1e-5
+    with torch.no_grad():
+        for name, tensor in named_tensors.items():
+            entries, slopes = tensor.view(-1), numeric[name].view(-1)
+            for i, value in enumerate(entries.tolist()):
+                losses = []
+                for entries[i] in (value + eps, value - eps):
+                    losses.append(net.loss_of(rnn(input, hx)[0]))
+                entries[i] = value
+                slopes[i] = (losses[0] - losses[1]) / (2 * eps)
+    contract.assert_same(analytic, numeric, "finite differences", 1e-6)

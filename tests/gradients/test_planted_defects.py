@@ -1,0 +1,260 @@
+"""Strategies broken on purpose: the contract must catch every one, and pass its sound twin."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from bptt_lab.gradients.autograd import Autograd
+from bptt_lab.gradients.base import Unrolled
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.future import Stack
+from bptt_lab.gradients.truncated import Truncated
+
+from . import contract
+from .nets import Net
+
+
+def scaled(credits, factor):
+    return [c._replace(delta=c.delta * factor, first=c.first * factor) for c in credits]
+
+
+def num_steps(stack: Stack) -> int:
+    return len(stack.layers[0].states) - 1
+
+
+class DetachesEveryStep(Full):
+    def assign(self, stack, record=False):
+        return stack.sweep([0.0] * num_steps(stack), record)
+
+
+class ForgetsSlope(Full):
+    def assign(self, stack, record=False):
+        return [c._replace(delta=c.credit) for c in stack.sweep(record=True)]
+
+
+class WrongLeak(Full):
+    def assign(self, stack, record=False):
+        return stack._replace(leak=1.0).sweep(record=record)
+
+
+class AveragesOverTime(Full):
+    def assign(self, stack, record=False):
+        return scaled(stack.sweep(record=record), 1 / num_steps(stack))
+
+
+class AveragesOverBatch(Full):
+    def assign(self, stack, record=False):
+        return scaled(stack.sweep(record=record), 1 / stack.layers[0].states.shape[1])
+
+
+class SharesCreditOverBatch(Full):
+    """Each sequence gets the batch's mean, as an influence averaged over the batch would."""
+
+    def assign(self, stack, record=False):
+        return [
+            c._replace(delta=c.delta.mean(1, keepdim=True).expand_as(c.delta))
+            for c in stack.sweep(record=record)
+        ]
+
+
+class IgnoresLastState(Full):
+    def assign(self, stack, record=False):
+        return stack._replace(grad_h_n=None).sweep(record=record)
+
+
+class LeaksFromPadding(Full):
+    """Takes the padded end for every sequence's own."""
+
+    def assign(self, stack, record=False):
+        return stack._replace(lengths=None).sweep(record=record)
+
+
+class TailOfPadding(Truncated):
+    """Counts the tail from the padded end."""
+
+    def assign(self, stack, record=False):
+        return super().assign(stack._replace(lengths=None), record)
+
+
+class ZeroesCarriedState(Full):
+    def states(self, rnn, input, carry, lengths=None):
+        return super().states(rnn, input, carry._replace(hx=0 * carry.hx), lengths)
+
+
+class AttachedCarry(Full):
+    def unroll(self, rnn, input, carry):
+        output, h_n, _ = self.states(rnn, input, carry)
+        return output, carry._replace(hx=h_n)
+
+
+class OneLagTooMany(Truncated):
+    def assign(self, stack, record=False):
+        return Truncated(k=self.k + 1, mode=self.mode).assign(stack, record)
+
+
+class OneLagTooFew(Truncated):
+    def assign(self, stack, record=False):
+        return Truncated(k=self.k - 1, mode=self.mode).assign(stack, record)
+
+
+class ShiftedChunks(Truncated):
+    """Counts chunks from the end."""
+
+    def assign(self, stack, record=False):
+        T = num_steps(stack)
+        return stack.sweep([float((T - t) % self.k > 0) for t in range(T)], record)
+
+
+class DropsRaggedTail(Truncated):
+    def assign(self, stack, record=False):
+        T = num_steps(stack)
+        whole = torch.arange(T)[:, None, None] < T - T % self.k
+        return [c._replace(delta=c.delta * whole) for c in super().assign(stack, record)]
+
+
+class LayersCostLag(Truncated):
+    """Truncates each layer by itself: passing through a layer starts the count anew."""
+
+    def assign(self, stack, record=False):
+        credits = []
+        for index in reversed(range(len(stack.layers))):
+            q = stack.immediate(index, credits[0].delta if credits else None)
+            layer = stack.layers[index]._replace(dropout=None)
+            alone = stack._replace(layers=[layer], grad_output=q, grad_h_n=None)
+            credits = [*super().assign(alone, record), *credits]
+        return credits
+
+
+class Detaching(Autograd):
+    """Chunks of 3 by cutting torch's own graph, in time or too late."""
+
+    exact_within_chunk = False
+
+    def mask(self, num_steps):
+        return Truncated(k=3).mask(num_steps)
+
+
+class DetachesInTime(Detaching):
+    def states(self, rnn, input, carry, lengths=None):
+        outputs, hx = [], carry.hx
+        for chunk in input.split(3):
+            output, h_n, _ = super().states(rnn, chunk, carry._replace(hx=hx))
+            outputs.append(output)
+            hx = h_n.detach()
+        return Unrolled(torch.cat(outputs), h_n)
+
+
+class DetachesTooLate(Detaching):
+    """`detach_()` on states that later steps have already used."""
+
+    def states(self, rnn, input, carry, lengths=None):
+        outputs, ends = [], [carry.hx]
+        for chunk in input.split(3):
+            output, h_n, _ = super().states(rnn, chunk, carry._replace(hx=ends[-1]))
+            outputs.append(output)
+            ends.append(h_n)
+        for h_n in ends[1:]:
+            h_n.detach_()
+        return Unrolled(torch.cat(outputs), h_n)
+
+
+class SpoilsItsStates(Full):
+    """Works in the stored states' own memory."""
+
+    def assign(self, stack, record=False):
+        credits = stack.sweep(record=record)
+        for layer in stack.layers:
+            layer.states.data.mul_(0.5)
+        return credits
+
+
+class NotLinear(Full):
+    def assign(self, stack, record=False):
+        return [c._replace(delta=c.delta.clamp(-1, 1)) for c in stack.sweep(record=record)]
+
+
+class Restless(Full):
+    def assign(self, stack, record=False):
+        self.calls = getattr(self, "calls", 0) + 1
+        return scaled(stack.sweep(record=record), 1 + 1e-15 * self.calls * 2)
+
+
+class ClaimsTooMuch(Truncated):
+    exact_within_chunk = True
+    exact_across_chunks = True
+
+
+class ClaimsTooLittle(Full):
+    exact_within_chunk = False
+
+
+class ReachesTheFuture(Truncated):
+    def mask(self, num_steps):
+        return super().mask(num_steps) | super().mask(num_steps).T
+
+
+class ForgetsDropout(Full):
+    def assign(self, stack, record=False):
+        layers = [layer._replace(dropout=None) for layer in stack.layers]
+        return stack._replace(layers=layers).sweep(record=record)
+
+
+def on(net: Net, check: Callable) -> Callable:
+    def check_on_net(strategy):
+        check(strategy, net)
+
+    check_on_net.__name__ = check.__name__
+    return check_on_net
+
+
+NET, LEAKY, STACK = Net(5, 8), Net(5, 8, leak=0.5), Net(5, 8, num_layers=2)
+gradient, credit = contract.check_gradient, contract.check_credit
+LAG, CHUNK, TAIL = {"k": 3, "mode": "lag"}, {"k": 3}, {"k": 3, "mode": "tail"}
+WINDOW = {"k": 3, "mode": "window"}
+
+PLANTED = [
+    # broken, sound twin, settings of both, the check that catches, what it says
+    (DetachesEveryStep, Full, {}, on(NET, gradient), "masked oracle"),
+    (DetachesEveryStep, Full, {}, on(NET, credit), "credit"),
+    (DetachesEveryStep, Full, {}, contract.check_exact_within_chunk, "claims to be exact"),
+    (ForgetsSlope, Full, {}, on(NET, gradient), "masked oracle"),
+    (WrongLeak, Full, {}, on(LEAKY, gradient), "masked oracle"),
+    (WrongLeak, Full, {}, on(LEAKY, credit), "credit"),
+    (AveragesOverTime, Full, {}, on(NET, gradient), "masked oracle"),
+    (AveragesOverBatch, Full, {}, on(NET, gradient), "masked oracle"),
+    (AveragesOverBatch, Full, {}, contract.check_sum_over_batch_and_time, "over the batch"),
+    (SharesCreditOverBatch, Full, {}, contract.check_sum_over_batch_and_time, "over the batch"),
+    (IgnoresLastState, Full, {}, contract.check_h_n, "h_n"),
+    (LeaksFromPadding, Full, {}, contract.check_packed, "packed"),
+    (TailOfPadding, Truncated, TAIL, contract.check_packed, "packed"),
+    (TailOfPadding, Truncated, WINDOW, contract.check_packed, "packed"),
+    (ZeroesCarriedState, Full, {}, on(NET, contract.check_forward), "forward values"),
+    (ZeroesCarriedState, Full, {}, contract.check_carry, "not continued"),
+    (AttachedCarry, Full, {}, contract.check_carry, "attached"),
+    *((OneLagTooMany, Truncated, s, on(NET, gradient), "oracle") for s in (LAG, CHUNK, TAIL)),
+    *((OneLagTooFew, Truncated, s, on(NET, gradient), "oracle") for s in (LAG, CHUNK, TAIL)),
+    (ShiftedChunks, Truncated, CHUNK, on(NET, gradient), "masked oracle"),
+    (DropsRaggedTail, Truncated, CHUNK, on(NET, gradient), "masked oracle"),
+    (LayersCostLag, Truncated, LAG, on(STACK, gradient), "masked oracle"),
+    (DetachesTooLate, DetachesInTime, {}, on(NET, gradient), "masked oracle"),
+    (DetachesTooLate, DetachesInTime, {}, contract.check_exact_within_chunk, "inexact"),
+    (SpoilsItsStates, Full, {}, contract.check_accumulates, "kept graph"),
+    (NotLinear, Full, {}, contract.check_linear, "linear"),
+    (NotLinear, Full, {}, contract.check_sum_over_batch_and_time, "mean and sum"),
+    (Restless, Full, {}, contract.check_repeatable, "two calls"),
+    (ClaimsTooMuch, Truncated, CHUNK, contract.check_exact_within_chunk, "claims to be exact"),
+    (ClaimsTooMuch, Truncated, CHUNK, contract.check_exact_across_chunks, "claims to be exact"),
+    (ClaimsTooMuch, Truncated, CHUNK, contract.check_mask, "not full"),
+    (ClaimsTooLittle, Full, {}, contract.check_exact_within_chunk, "claims to be inexact"),
+    (ClaimsTooLittle, Full, {}, contract.check_claims_are_stated, "not stated"),
+    (ReachesTheFuture, Truncated, LAG, contract.check_mask, "future"),
+    (ForgetsDropout, Full, {}, contract.check_dropout, "dropout"),
+]
+
+
+@pytest.mark.parametrize("broken, sound, settings, check, complaint", PLANTED)
+def test_contract_catches(broken, sound, settings, check, complaint):
+    check(sound(**settings))
+    with pytest.raises(AssertionError, match=complaint):
+        check(broken(**settings))
