@@ -30,7 +30,7 @@ def mackey_glass(num_samples: int, history: float) -> Tensor:
 
     Over less than one delay x(t - tau) is known, so the equation is linear, and with
     y = x e^(gamma t) it reads y' = g(t): a running sum of integrals, each from the cubic through
-    four neighbouring points of g (global error of order 4).
+    four neighbouring points of g (an error of order 4 where g is smooth).
 
     Args:
         num_samples: length of the series.

@@ -101,3 +101,12 @@ def test_processes_share_every_batch(world):
         got = torch.cat([part.input[:, part.mask.all(0), 0] for part in parts], 1)
         assert torch.equal(got.sort(1).values, batch.input[..., 0].sort(1).values)
         assert all(part.input.shape[1] > 0 for part in parts)
+
+
+def test_one_loader_follows_the_epochs():
+    task = Count()
+    loader = task.train_dataloader()
+    for epoch in (0, 0, 1, 2):
+        at(task, epoch)
+        got = joined(list(loader))
+        assert torch.equal(got.sort(1).values, task.sequences("train", epoch).input[..., 0])

@@ -31,7 +31,7 @@ def test_series_solves_the_equation(monkeypatch, history):
     assert series.dtype == torch.float64
     assert series.shape == (150,)
     twin = torch.tensor(heun(150, history, 100), dtype=torch.float64)
-    assert (series - twin).abs().max() < 2e-4
+    assert (series - twin).abs().max() < 6e-5  # the trapezoidal rule: above 1e-4
 
 
 def test_settling_is_thrown_away(monkeypatch):
@@ -76,10 +76,10 @@ def test_references_are_what_trivial_predictors_reach():
     assert measure(task, torch.zeros_like(target)) == pytest.approx(references["mean"], rel=1e-5)
 
 
-def test_test_split_is_like_the_training_split():
+@pytest.mark.parametrize("seed", range(4))
+def test_test_split_is_like_the_training_split(seed):
     """A length in step with the series' period of about 50 would always look at one phase."""
-    task = MackeyGlass()
-    persistence = task.references()["persistence"]["relative_error"]
+    persistence = MackeyGlass(seed=seed).references()["persistence"]["relative_error"]
     assert persistence == pytest.approx(1, abs=0.03)
 
 

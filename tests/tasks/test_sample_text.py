@@ -24,8 +24,9 @@ PROSE = "abracadabra, hocus pocus!\n" * 20
 class Writer(LightningModule):
     """A network whose training draws from the global generator, to notice who else does."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, lr: float = 0.01) -> None:
         super().__init__()
+        self.lr = lr
         torch.manual_seed(0)
         self.rnn = VanillaRNN(size, 12, num_layers=2, dropout=0.3)
         self.readout = nn.Linear(12, size)
@@ -40,7 +41,7 @@ class Writer(LightningModule):
         self.rnn(batch.input)
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.01)
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def task(tmp_path: Path) -> Text:
     return Text(path=str(path), batch_size=4, chunk_length=8)
 
 
-def fit(task: Text, logger, callbacks, epochs=2, **kwargs) -> Writer:
-    writer = Writer(task.input_size)
+def fit(task: Text, logger, callbacks, epochs=2, lr=0.01, **kwargs) -> Writer:
+    writer = Writer(task.input_size, lr)
     Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -103,6 +104,15 @@ def test_every_n_epochs_and_length(task, tmp_path):
     assert list(written) == [2 * per_epoch, 4 * per_epoch]
     for passage in written.values():
         assert len("".join(line[4:] + "\n" for line in passage.split("\n"))) in (31, 32)
+
+
+def test_draws_depend_on_seed_and_epoch_alone(task, tmp_path):
+    task.seed = 5
+    logger = TensorBoardLogger(tmp_path, name="run", version="")
+    writer = fit(task, logger, [SampleText()], lr=0.0)  # the same network in every epoch
+    draws = [generator(5, "sample", epoch) for epoch in (0, 1)]
+    expected = [as_code(sample(writer, task, 400, draw)) for draw in draws]
+    assert list(passages(tmp_path / "run").values()) == expected
 
 
 def test_no_tensorboard_no_passage(task, tmp_path):
