@@ -145,7 +145,7 @@ def check(key: str, value: Any, hint: Any, siblings: Mapping[str, Any]) -> None:
     """Raise a ConfigError where `value` is not of type `hint` or outside its limits."""
     problem = unmet(value, hint, siblings)
     if problem:
-        raise ConfigError(f"{key}={value}: {problem}")
+        raise ConfigError(" ".join(f"{key}={value}: {problem}".split()))
 
 
 def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:

@@ -70,14 +70,15 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, phi: str, leak: f
         The states (L + 1, N, H), row 0 being `hx`.
     """
     num_steps, batch_size, _ = input_LNI.shape
-    states = input_LNI.new_empty(num_steps + 1, batch_size, weights.hh.shape[0])
+    hidden_size, input_size = weights.ih.shape
+    states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
     states[0] = hx_NH
-    flat = states[1:].view(num_steps * batch_size, -1)
+    projected = states[1:].view(-1, hidden_size)
+    flat = input_LNI.reshape(num_steps * batch_size, input_size)
     if weights.bias_ih is not None and weights.bias_hh is not None:
-        bias = weights.bias_ih + weights.bias_hh
-        torch.addmm(bias, input_LNI.reshape(len(flat), -1), weights.ih.t(), out=flat)
+        torch.addmm(weights.bias_ih + weights.bias_hh, flat, weights.ih.t(), out=projected)
     else:
-        torch.mm(input_LNI.reshape(len(flat), -1), weights.ih.t(), out=flat)
+        torch.mm(flat, weights.ih.t(), out=projected)
     apply_, weight_hh_t = NONLINEARITIES[phi].apply_, weights.hh.t()
     h_NH, *rows = states.unbind(0)
     for a_NH in rows:
@@ -165,8 +166,8 @@ def input_gradient(delta: Tensor, num_steps: int, weight_ih: Tensor) -> Tensor:
 def weight_gradients(delta: Tensor, input_LNI: Tensor, states: Tensor) -> Weights:
     """Eq. (5): each gradient ONE matrix product over all steps and sequences."""
     num_steps = len(delta)
-    delta_t = delta.reshape(-1, delta.shape[-1]).t()
-    h_tm1 = states[-num_steps - 1 : -1].reshape(delta_t.shape[1], -1)
-    x_t = input_LNI[-num_steps:].reshape(delta_t.shape[1], -1)
+    delta_t = delta.flatten(0, 1).t()
+    h_tm1 = states[-num_steps - 1 : -1].flatten(0, 1)
+    x_t = input_LNI[-num_steps:].flatten(0, 1)
     bias = delta_t.sum(1)
     return Weights(delta_t @ x_t, delta_t @ h_tm1, bias, bias)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from bptt_lab.gradients.base import Carry
+from bptt_lab.gradients.base import Carry, compute_dtype
 from bptt_lab.gradients.full import Full
 from bptt_lab.recurrence import NONLINEARITIES
 
@@ -130,7 +130,7 @@ class VanillaRNN(RNNBase):
             input = input.unsqueeze(0 if self.batch_first else 1)
             hx = None if hx is None else hx.unsqueeze(1)
         hx = self._initial(input, input.size(0 if self.batch_first else 1), hx)
-        self.check_forward_args(input, hx, None)
+        self._check(input, hx, None)
         input_LNI = input.transpose(0, 1) if self.batch_first else input
         output, h_n, _ = self.gradient.states(self, _nonempty(input_LNI), Carry(hx))
         if self.batch_first:
@@ -144,7 +144,7 @@ class VanillaRNN(RNNBase):
     ) -> tuple[PackedSequence, Tensor]:
         hx = self._initial(input.data, int(input.batch_sizes[0]), hx)
         hx = self.permute_hidden(hx, input.sorted_indices)
-        self.check_forward_args(input.data, hx, input.batch_sizes)
+        self._check(input.data, hx, input.batch_sizes)
         # The longest first, as packed; the states go back the same way.
         by_length = PackedSequence(input.data, input.batch_sizes)
         padded, lengths = pad_packed_sequence(by_length)
@@ -154,6 +154,14 @@ class VanillaRNN(RNNBase):
             packed.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices
         )
         return result, self.permute_hidden(h_n, input.unsorted_indices)
+
+    def _check(self, input: Tensor, hx: Tensor, batch_sizes: Tensor | None) -> None:
+        self.check_forward_args(input, hx, batch_sizes)
+        if hx.dtype != input.dtype and compute_dtype(input) == input.dtype:
+            raise RuntimeError(
+                "Input and hidden tensors must have the same dtype, but got "
+                f"{input.dtype} and {hx.dtype}"
+            )
 
     def _initial(self, input: Tensor, batch_size: int, hx: Tensor | None) -> Tensor:
         if hx is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class Progress(TQDMProgressBar):
@@ -14,6 +15,14 @@ class Progress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=20)
         self._outputs: Any = None
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Show no second bar for the moment that validation takes."""
+        return Tqdm(disable=True)
+
+    def init_test_tqdm(self) -> Tqdm:
+        """Show no bar for the test either."""
+        return Tqdm(disable=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -37,7 +37,7 @@ class RunCard(Callback):
         self.settings = dict(settings)
         self.metrics = metrics
         self.references = {
-            f"reference/{name}_{metric}": value
+            f"reference/{name.replace(' ', '_')}_{metric}": value
             for name, values in references.items()
             for metric, value in values.items()
         }

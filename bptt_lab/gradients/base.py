@@ -46,6 +46,9 @@ class GradientStrategy(ABC):
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     memory: ClassVar[str]  # memory beyond input and output, big O, one layer
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
         """Return the carry before the first chunk: a state of zeros, an empty memory."""
         weight = rnn.all_weights[0][1]
@@ -114,6 +117,8 @@ def dropout_masks(rnn: VanillaRNN, input: Tensor) -> list[Tensor | None]:
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return autocast's dtype where autocast is on, else the tensor's own."""
     device_type = tensor.device.type
+    if not torch.amp.is_autocast_available(device_type):
+        return tensor.dtype
     if torch.is_autocast_enabled(device_type) and tensor.dtype == torch.float32:
         return torch.get_autocast_dtype(device_type)
     return tensor.dtype

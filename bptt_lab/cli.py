@@ -1,0 +1,136 @@
+"""The command `bptt-train`: Hydra's own application, behind a check of everything it was told.
+
+Exit codes: 0 all went well; 1 a job failed; 2 the command line cannot work, and one line on
+stderr says why; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from bptt_lab import command_line, flags, precheck, run_folders
+from bptt_lab.limits import ConfigError
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def main() -> int:
+    """Check the command line, then run it.
+
+    Returns:
+        The exit code.
+    """
+    # A console script does not look here by itself, `python -m` does. Last, so that no folder of
+    # the user's hides an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    run_folders.register()
+    sweep_dir: Path | None = None
+    try:
+        args = flags.parse_arguments(sys.argv[1:])
+        if args.help:
+            from bptt_lab.help import print_help
+
+            print_help(args)
+            return 0
+        if not (args.hydra_help or args.info or args.shell_completion or args.experimental_rerun):
+            plan = precheck.check(args)
+            sweep_dir = plan.sweep_dir
+            sys.argv = [plan.reworded.get(argument, argument) for argument in sys.argv]
+    except (ConfigError, KeyboardInterrupt) as error:
+        return _report(error)
+    except BrokenPipeError:
+        return _no_reader()
+    code = _run_hydra()
+    if sweep_dir is not None and sweep_dir.is_dir():
+        from bptt_lab import sweep
+
+        failed = sweep.print_table(sweep_dir)
+        return code or (FAILED if failed else 0)
+    return code
+
+
+def job(cfg: DictConfig) -> None:
+    """Run one job; Hydra calls this, in this process or another."""
+    from bptt_lab import training
+
+    try:
+        training.run(cfg)
+    except Exception as error:
+        code = _report(error)
+        # The other jobs of a sweep go on; training.run has written down that this one failed.
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            raise SystemExit(code) from error
+
+
+def _run_hydra() -> int:
+    """Hand the command line to Hydra; what fails here failed outside of any job."""
+    run = hydra.main(
+        version_base=command_line.VERSION_BASE,
+        config_path=command_line.CONFIG_PATH,
+        config_name=command_line.CONFIG_NAME,
+    )(job)
+    try:
+        with _errors_raised():
+            run()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt as error:
+        return _report(error)
+    except BrokenPipeError:
+        return _no_reader()
+    except Exception as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        from bptt_lab.complaints import explain
+
+        return _report(ConfigError(explain(error, None, sys.argv[1:])))
+    return 0
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Have Hydra raise its errors; otherwise it prints several lines and exits."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
+
+
+def _no_reader() -> int:
+    """Stop quietly when what read our output is gone, as in `bptt-train --help | head`."""
+    # The interpreter flushes stdout once more on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _report(error: BaseException) -> int:
+    """Print an error for whom it concerns, and return the exit code."""
+    if isinstance(error, ConfigError):
+        print("bptt-train:", *str(error).split(), file=sys.stderr)
+        return REFUSED
+    if isinstance(error, KeyboardInterrupt):
+        print("bptt-train: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    traceback.print_exception(error)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The flags of the command line, which are Hydra's, refused on one line where they cannot be."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from bptt_lab.limits import ConfigError
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parse flags as Hydra does, and refuse on one line.
+
+    Raises:
+        ConfigError: for an unknown flag, or flags that exclude each other.
+    """
+    parser = get_args_parser()
+
+    def error(message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        if unknown and not unknown[0].startswith("-"):
+            raise ConfigError(f"{unknown[0]}: stands apart; write all key=value before the flags")
+        raise ConfigError(f"{message}; bptt-train --help lists what there is")
+
+    parser.error = error  # type: ignore[method-assign]
+    args = parser.parse_args(argv)
+    modes = {
+        "--run": args.run,
+        "--multirun": args.multirun,
+        "--cfg": args.cfg,
+        "--info": args.info,
+        "--shell-completion": args.shell_completion,
+    }
+    chosen = [flag for flag, value in modes.items() if value]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' '.join(chosen)}: exclude each other; keep one")
+    if args.resolve and not (args.cfg or args.help):
+        raise ConfigError("--resolve: needs --cfg job, which it resolves; add that or leave it out")
+    if args.config_dir is not None and not os.path.isdir(args.config_dir):
+        raise ConfigError(f"--config-dir={args.config_dir}: is not a folder; give one that exists")
+    return args

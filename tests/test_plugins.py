@@ -1,0 +1,159 @@
+"""Plug-ins are read from their source exactly as Python would see them."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from bptt_lab import plugins
+from bptt_lab.limits import AtLeast, AtMost, ConfigError
+from bptt_lab.plugins import UNKNOWN, Setting
+
+CONF = Path(__file__).parent.parent / "conf"
+OPTIONS = sorted([*CONF.glob("gradient/*.yaml"), *CONF.glob("dataset/*.yaml")])
+
+
+def name_of(path):
+    return f"{path.parent.name}={path.stem}"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Write modules into a package of the user's, which no test imports."""
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / f"mine_{tmp_path.name}"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise ImportError('this package must not be imported')")
+
+    def write(name, text):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        importlib.invalidate_caches()
+        return folder.name
+
+    return write
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=name_of)
+def test_reading_agrees_with_importing(option):
+    target = OmegaConf.load(option)["_target_"]
+    plugin, kind = plugins.read(target), get_class(target)
+    parameters = inspect.signature(kind.__init__).parameters if plugin.settings else {}
+    hints = inspect.get_annotations(inspect.unwrap(kind.__init__), eval_str=True)
+    expected = {
+        name: Setting(hints[name], parameter.default)
+        for name, parameter in parameters.items()
+        if name != "self"
+    }
+    assert plugin.settings == expected
+    for claim, value in plugin.claims.items():
+        assert getattr(kind, claim) == value
+    assert plugin.summary == inspect.getdoc(kind).splitlines()[0]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=name_of)
+def test_a_file_gives_every_setting_of_its_plugin(option):
+    values = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
+    assert set(values) - {"_target_"} == set(plugins.read(values["_target_"]).settings)
+
+
+@pytest.mark.parametrize("option", sorted(CONF.glob("gradient/*.yaml")), ids=name_of)
+def test_a_strategy_makes_every_claim(option):
+    claims = plugins.read(OmegaConf.load(option)["_target_"]).claims
+    assert {"exact_within_chunk", "exact_across_chunks", "unbiased", "cost", "memory"} <= set(
+        claims
+    )
+
+
+def test_a_plugin_of_the_users(package):
+    name = package(
+        "deep/strategy.py",
+        '''
+from __future__ import annotations
+import nowhere_to_be_found
+from typing import Annotated, ClassVar, Literal
+from bptt_lab.limits import AtLeast, AtMost, checked
+LONGEST = 9
+class Mine(nowhere_to_be_found.Base):
+    """Mine, all mine.
+
+    More of it.
+    """
+    unbiased: ClassVar[bool] = True
+    cost = "O(1)"
+    computed = 1 + LONGEST
+    undecided: int
+    @checked
+    def __init__(self, *, k: Annotated[int, AtLeast(1), AtMost(LONGEST)], mode: "Literal['a']" = "a",
+                 other: nowhere_to_be_found.Thing = None, plain=3, made: list[float] = [1.0],
+                 late: float = float("nan"), **rest) -> None: ...
+''',
+    )
+    plugin = plugins.read(f"{name}.deep.strategy.Mine")
+    assert plugin.summary == "Mine, all mine."
+    assert plugin.claims == {"unbiased": True, "cost": "O(1)"}
+    assert plugin.takes_any
+    assert plugin.settings == {
+        "k": Setting(Annotated[int, AtLeast(1), AtMost(9)], UNKNOWN, required=True),
+        "mode": Setting(Literal["a"], "a"),
+        "other": Setting(Any, None),
+        "plain": Setting(Any, 3),
+        "made": Setting(list[float], [1.0]),
+        "late": Setting(float, UNKNOWN),
+    }
+    assert name not in sys.modules
+
+
+def test_settings_are_inherited_and_names_imported(package):
+    package("base.py", "class Base:\n    def __init__(self, k: int = 1): ...\n")
+    package("leaf.py", "from .base import Base as B\nclass Leaf(B): ...\nclass Bare: ...\n")
+    package("sub/__init__.py", "from ..leaf import Leaf as Renamed\n")
+    name = package("shut.py", "from .leaf import Leaf\nclass Shut(Leaf):\n def __init__(self): ...")
+    assert plugins.read(f"{name}.leaf.Leaf").settings == {"k": Setting(int, 1)}
+    assert plugins.read(f"{name}.sub.Renamed").settings == {"k": Setting(int, 1)}
+    assert plugins.read(f"{name}.leaf.Bare").settings == {}
+    assert plugins.read(f"{name}.shut.Shut").settings == {}
+
+
+def test_imports_in_a_circle_end(package):
+    package("one.py", "from .two import Thing\n")
+    name = package("two.py", "from .one import Thing\n")
+    with pytest.raises(ConfigError, match="has no class 'Thing'"):
+        plugins.read(f"{name}.one.Thing")
+
+
+def test_torch_is_read_like_any_other():
+    plugin = plugins.read("torch.optim.SGD")
+    assert plugin.settings["params"].required
+    assert plugin.settings["nesterov"] == Setting(bool, False)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere_at_all.Strategy", "there is no module 'nowhere_at_all'.*PYTHONPATH"),
+        ("bptt_lab.gradients.nope.Full", "there is no module 'bptt_lab.gradients.nope'"),
+        ("bptt_lab.gradients.full.Ful", "has no class 'Ful'; it has Full"),
+        ("torch.optim.Adm", "it has .*Adam"),
+        ("sys.path", "there is no module 'sys'"),
+        ("Full", "must name a class, as package.module.Class"),
+        ("", "must name a class"),
+        ("a..b", "must name a class"),
+        ("a.b; import os", "must name a class"),
+    ],
+)
+def test_what_is_not_there(target, message):
+    with pytest.raises(ConfigError, match=message):
+        plugins.read(target)
+
+
+def test_a_file_that_does_not_parse(package):
+    name = package("broken.py", "x = 1\nclass Broken(:\n")
+    with pytest.raises(ConfigError, match=r"broken\.py, line 2 is not Python"):
+        plugins.read(f"{name}.broken.Broken")

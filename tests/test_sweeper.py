@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from bptt_lab.sweeper import applicable
+
+GRADIENTS = {"full": {}, "lag": {"k": 1}, "truncated": {"k": 1, "k1": None}}
+
+
+def compose(lines):
+    config = {"gradient": {}, "seed": 0}
+    for line in lines:
+        group, option = line.split("=")
+        if option not in GRADIENTS:
+            raise HydraException(f"no {option}")
+        config[group] = GRADIENTS[option]
+    return OmegaConf.create(config)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "left"),
+    [
+        (  # a setting goes only where it is known, and what is then equal is one job
+            ["gradient=full gradient.k=1", "gradient=full gradient.k=8",
+             "gradient=lag gradient.k=1", "gradient=lag gradient.k=8"],
+            ["gradient=full", "gradient=lag gradient.k=1", "gradient=lag gradient.k=8"],
+        ),
+        (  # other keys are no business of ours
+            ["gradient=full gradient.k1=2 seed=0", "gradient=truncated gradient.k1=2 seed=1"],
+            ["gradient=full seed=0", "gradient=truncated gradient.k1=2 seed=1"],
+        ),
+        (["gradient=full gradient.k=1"], ["gradient=full gradient.k=1"]),  # a mistake stays one
+        (  # as does a setting that nobody has, or an option that does not exist
+            ["gradient=full gradient.q=1", "gradient=lag gradient.q=1"],
+            ["gradient=full gradient.q=1", "gradient=lag gradient.q=1"],
+        ),
+        (
+            ["gradient=nope gradient.k=1", "gradient=lag gradient.k=1"],
+            ["gradient=nope", "gradient=lag gradient.k=1"],
+        ),
+        (["seed=0", "seed=1"], ["seed=0", "seed=1"]),
+    ],
+)  # fmt: skip
+def test_settings_go_to_the_options_that_have_them(jobs, left):
+    assert applicable([job.split() for job in jobs], compose) == [job.split() for job in left]
