@@ -111,8 +111,10 @@ class ReadableFile:
         path = Path(value).expanduser()
         if not path.exists():
             return "must be an existing file, but there is none; give the path of one"
-        if not path.is_file():
+        if path.is_dir():
             return "must be a file, but it is a folder; give the path of a file in it"
+        if not path.is_file():
+            return "must be an ordinary file, but it is a device or a pipe; give another one"
         if not os.access(path, os.R_OK):
             return "must be readable, but you may not read it; change its permissions"
         if path.stat().st_size == 0:
@@ -145,7 +147,8 @@ def check(key: str, value: Any, hint: Any, siblings: Mapping[str, Any]) -> None:
     """Raise a ConfigError where `value` is not of type `hint` or outside its limits."""
     problem = unmet(value, hint, siblings)
     if problem:
-        raise ConfigError(" ".join(f"{key}={value}: {problem}".split()))
+        shown = "null" if value is None else value
+        raise ConfigError(" ".join(f"{key}={shown}: {problem}".split()))
 
 
 def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -30,6 +31,7 @@ from bptt_lab.callbacks.progress import Progress
 from bptt_lab.callbacks.run_card import RunCard
 from bptt_lab.callbacks.training_loss import TrainingLoss
 from bptt_lab.initialisation import initialise
+from bptt_lab.limits import ConfigError
 from bptt_lab.losses import LOSSES
 from bptt_lab.metrics_log import MetricsLog
 from bptt_lab.module import SequenceModule
@@ -75,6 +77,7 @@ def run(cfg: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     try:
         if config["device"]["devices"] > 1:
+            build(config)  # refuses here, in one line, what every process would refuse
             ranks.launch(train, (config, folder, job), config["device"]["devices"])
         else:
             train(config, folder, job)
@@ -88,19 +91,28 @@ def run(cfg: DictConfig) -> None:
 
 def build(config: Config) -> Experiment:
     """Build the task and the network that a config describes; draws nothing from global RNGs."""
-    task: SequenceDataModule = instantiate(config["dataset"], _convert_="all")
+    task: SequenceDataModule = _make(config, "dataset")
     model = dict(config["model"])
     start = {key: model.pop(key) for key in ("init", "gain", "spectral_radius")}
-    gradient = instantiate(config["gradient"], _convert_="all")
-    rnn = VanillaRNN(task.input_size, **model, gradient=gradient)
+    rnn = VanillaRNN(task.input_size, **model, gradient=_make(config, "gradient"))
     initialise(rnn, **start, generator=generator(config["seed"], "weights"))
     readout = nn.Linear(rnn.hidden_size, task.output_size)
     bound = rnn.hidden_size**-0.5  # nn.Linear's own
     for parameter in readout.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator(config["seed"], "readout"))
-    make_optimizer = instantiate(config["optimizer"], _partial_=True, _convert_="all")
+    make_optimizer = _make(config, "optimizer", _partial_=True)
     module = SequenceModule(rnn, readout, LOSSES[task.loss], task.score, make_optimizer)
     return Experiment(task, module)
+
+
+def _make(config: Config, section: str, **how: Any) -> Any:
+    """Make what a section describes; a constructor's refusal is the user's, by its full key."""
+    try:
+        return instantiate(config[section], _convert_="all", **how)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise ConfigError(f"{section}.{error.__cause__}") from error
+        raise
 
 
 def train(config: Config, folder: Path, job: Job) -> dict[str, float]:

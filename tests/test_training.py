@@ -12,6 +12,7 @@ import torch
 from runs import QUICK, config, job, quick_run, state_dict
 
 from bptt_lab import ranks, training
+from bptt_lab.limits import ConfigError
 from bptt_lab.training import Job, build, flat_settings, train
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -184,3 +185,10 @@ def test_run_folder_is_all_that_is_written(finished):
         "metrics.jsonl",
         "summary.json",
     }
+
+
+def test_a_constructors_refusal_names_the_full_key(tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("too short")
+    with pytest.raises(ConfigError, match=r"^dataset\.path=.*must hold at least"):
+        build(config("dataset=text", f"dataset.path={text}"))

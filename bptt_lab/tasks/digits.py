@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from bptt_lab.seeds import generator
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 
+@cache
 def read_digits(layout: str) -> tuple[Tensor, Tensor]:
     """Read the 1797 images, 0 to 1, as sequences (T, 1797, I), and their digits (1797)."""
     from sklearn.datasets import load_digits

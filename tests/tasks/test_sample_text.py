@@ -15,9 +15,6 @@ from bptt_lab.rnn import VanillaRNN
 from bptt_lab.seeds import generator
 from bptt_lab.tasks.text import SampleText, Text, as_code, sample
 
-# Lightning 2.6 asks torch's trees in a way that torch 2.13 is about to drop; goes with Lightning's.
-pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.`:FutureWarning")
-
 PROSE = "abracadabra, hocus pocus!\n" * 20
 
 
