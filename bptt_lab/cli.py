@@ -39,6 +39,7 @@ def main() -> int:
     sweep_dir: Path | None = None
     try:
         args = flags.parse_arguments(sys.argv[1:])
+        argv = flags.overrides_first(sys.argv[1:], args.overrides)
         if args.help:
             from bptt_lab.help import print_help
 
@@ -47,11 +48,12 @@ def main() -> int:
         if not (args.hydra_help or args.info or args.shell_completion or args.experimental_rerun):
             plan = precheck.check(args)
             sweep_dir = plan.sweep_dir
-            sys.argv = [plan.reworded.get(argument, argument) for argument in sys.argv]
+            argv = [plan.reworded.get(argument, argument) for argument in argv]
     except (ConfigError, KeyboardInterrupt) as error:
         return _report(error)
     except BrokenPipeError:
         return _no_reader()
+    sys.argv[1:] = argv
     code = _run_hydra()
     if sweep_dir is not None and sweep_dir.is_dir():
         from bptt_lab import sweep

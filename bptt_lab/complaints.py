@@ -66,7 +66,8 @@ def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
     """Compose the options that the overrides choose, with no value set."""
     try:
         choices = [o for o in command.parse(lines) if command.is_group(o)]
-        return command.compose([o.input_line or "" for o in choices if not o.is_sweep_override()])
+        chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
+        return command.compose([*command.searchpath, *chosen])
     except Exception:  # one of them is what the complaint is about
         return command.compose([])
 

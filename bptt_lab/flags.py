@@ -11,8 +11,19 @@ from hydra._internal.utils import get_args_parser
 from bptt_lab.limits import ConfigError
 
 
+def overrides_first(argv: list[str], overrides: list[str]) -> list[str]:
+    """Put the overrides before the flags: Hydra takes them only where they stand together."""
+    flags, left = [], list(overrides)
+    for argument in argv:
+        if left and argument == left[0]:
+            left.pop(0)
+        else:
+            flags.append(argument)
+    return [*overrides, *flags]
+
+
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """Parse flags as Hydra does, and refuse on one line.
+    """Parse flags as Hydra does, but overrides anywhere among them, and refuse on one line.
 
     Raises:
         ConfigError: for an unknown flag, or flags that exclude each other.
@@ -20,13 +31,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
-        unknown = message.partition("unrecognized arguments: ")[2].split()
-        if unknown and not unknown[0].startswith("-"):
-            raise ConfigError(f"{unknown[0]}: stands apart; write all key=value before the flags")
         raise ConfigError(f"{message}; bptt-train --help lists what there is")
 
     parser.error = error  # type: ignore[method-assign]
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     modes = {
         "--run": args.run,
         "--multirun": args.multirun,

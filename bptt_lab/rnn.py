@@ -77,6 +77,11 @@ class VanillaRNN(RNNBase):
             raise ValueError(
                 f"Unknown nonlinearity '{nonlinearity}'. Select from {', '.join(NONLINEARITIES)}."
             )
+        if isinstance(leak, bool):
+            raise TypeError(
+                f"leak should be a number, got: {leak}; nn.RNN has `bidirectional` in this place, "
+                "which VanillaRNN does not do: use two of them, one over input.flip(0)"
+            )
         if not 0 < leak <= 1:
             raise ValueError(f"leak={leak}: must be above 0 and at most 1 (1: no leak)")
         # RNNBase knows two modes; ours differ in phi alone, which changes no parameter.

@@ -482,3 +482,8 @@ def test_import_arrows(path, allowed):
         assert path.name != "limits.py" or root != "torch", name
         if root == "bptt_lab":
             assert name.startswith(tuple(allowed)), name
+
+
+def test_bidirectional_by_position_is_refused():
+    with pytest.raises(TypeError, match="bidirectional"):
+        VanillaRNN(I, H, 1, "tanh", True, False, 0.0, True)
