@@ -91,8 +91,9 @@ class Mine(nowhere_to_be_found.Base):
     undecided: int
     @checked
     def __init__(self, *, k: Annotated[int, AtLeast(1), AtMost(LONGEST)],
-                 mode: "Literal['a']" = "a", other: nowhere_to_be_found.Thing = None, plain=3, made: list[float] = [1.0],
-                 late: float = float("nan"), **rest) -> None: ...
+                 mode: "Literal['a']" = "a", other: nowhere_to_be_found.Thing = None,
+                 plain=3, made: list[float] = [1.0], late: float = float("nan"),
+                 **rest) -> None: ...
 ''',
     )
     plugin = plugins.read(f"{name}.deep.strategy.Mine")

@@ -1,0 +1,409 @@
+"""The command line: what cannot work is one line and exit code 2; what can work, works."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from bptt_lab import cli, flags, precheck, run_folders, sweep, training
+from bptt_lab.limits import ConfigError
+
+QUIET = ("hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null")
+TRUNCATED = "gradient=truncated"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Start every command in an empty folder, and forget what it put on the path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The (config, folder) of each job, none of which trains."""
+    seen = []
+
+    def record(cfg):
+        seen.append((cfg, Path(HydraConfig.get().runtime.output_dir)))
+
+    monkeypatch.setattr(training, "run", record)
+    return seen
+
+
+def bptt_train(*arguments):
+    """Run the command in this process and return its exit code."""
+    before, sys.argv = sys.argv, ["bptt-train", *arguments]
+    try:
+        return cli.main()
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = before
+
+
+def refusal(error):
+    """The one line that a refusal prints."""
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error.removeprefix("bptt-train: ").rstrip()
+
+
+# The command line, and how its refusal reads: key, value and limit; then the way out.
+BAD = [
+    # options and groups
+    ("gradient=nope", "gradient=nope: there is no such option; choose from autograd"),
+    ("gradient=ful", "gradient=ful: there is no such option; did you mean full?"),
+    ("gradient=full@model", "gradient=full@model: there is no such option; "),
+    ("dataset=nope", "dataset=nope: there is no such option; choose from adding"),
+    ("experiment=nope", "experiment=nope: there is no such option; "),
+    ("model=1", "model=1: must name an option; choose from elman, irnn, orthogonal"),
+    ("gradient=null", "gradient=null: must name an option; choose from autograd"),
+    ("~gradient", "gradient: the section is missing; choose one with gradient="),
+    ("~gradient=truncated", "~gradient=truncated: there is nothing of that name to delete; "),
+    ("gradient=full gradient=truncated", "gradient=truncated: comes after gradient=full; give gra"),
+    ("+gradient=full", "+gradient=full: gradient is there already; write gradient=full"),
+    ("optimiser=adam", "optimiser=adam: there is no such setting; did you mean optimizer?"),
+    # keys
+    ("foo=bar", "foo=bar: there is no such setting; choose from seed, num_threads"),
+    ("foo.bar=1", "foo.bar=1: there is no such setting; choose from seed, num_threads"),
+    ("+foo=1", "foo=1: there is no such setting; choose from seed, num_threads"),
+    ("lr=3", "lr=3: there is no such setting; did you mean optimizer.lr?"),
+    ("gradient.foo=1", "gradient.foo=1: there is no such setting; gradient=full takes none; leave"),
+    ("model.bidirectional=true", "model.bidirectional=true: there is no such setting; did you m"),
+    ("+model.bidirectional=true", "model.bidirectional=true: there is no such setting; choose f"),
+    (f"{TRUNCATED} +gradient.w=3", "gradient.w=3: there is no such setting; choose from k, mode"),
+    ("+gradient._partial_=true", "gradient._partial_=true: there is no such setting; "),
+    ("~seed", "~seed: other settings are made from it; leave it out"),
+    ("~foo", "~foo: there is nothing of that name to delete; leave it out"),
+    ("+seed=1", "+seed=1: seed is there already; write seed=1"),
+    ("seed=1 seed=2", "seed=2: comes after seed=1; give seed once"),
+    ("seed.x=3", "seed.x=3: there is no such setting; did you mean seed?"),
+    # grammar
+    ("seed", "seed: cannot be read (missing EQUAL at '<EOF>'); write key=value"),
+    ("=3", "=3: has no key; write key=value"),
+    ("seed==", "seed==: cannot be read"),
+    ("seed=[1", "seed=[1: cannot be read (no viable alternative at input '[1'); write key=value"),
+    ('seed="abc', 'seed="abc: cannot be read'),
+    ("seed=int(x)", "seed=int(x): cannot be read"),
+    ("seed=1,2", "seed=1,2: is a sweep; add -m for one job a value, or write [...] for a list"),
+    ("seed=range(1,3)", "seed=range(1,3): is a sweep; add -m"),
+    # types and ranges
+    ("seed=", "seed=: must be an integer; leave it out for 0"),
+    ("seed=abc", "seed=abc: must be an integer; leave it out for 0"),
+    ("seed=1.5", "seed=1.5: must be an integer; leave it out for 0"),
+    ("seed=-1", "seed=-1: must be at least 0; leave it out for 0"),
+    ("model.hidden_size=0", "model.hidden_size=0: must be at least 1; leave it out for 128"),
+    ("model.hidden_size=???", "model.hidden_size: is missing; give it as model.hidden_size=..."),
+    ("model.dropout=2", "model.dropout=2: must be at most 1; leave it out for 0.0"),
+    ("model.nonlinearity=swish", "model.nonlinearity=swish: must be one of tanh, relu, identity"),
+    ("optimizer.lr=nan", "optimizer.lr=nan: must be a finite number; leave it out for 0.001"),
+    ("optimizer.betas.0=2", "optimizer.betas=[2,0.999]: must be less than 1; leave it out for [0"),
+    ("optimizer.betas.7=2", "optimizer.betas.7=2: list index out of range; correct it or leave"),
+    ("optimizer=sgd optimizer.nesterov=true", "optimizer.nesterov=true: needs optimizer.momentum"),
+    ("trainer=3", "trainer=3: must be a section; set its keys, as trainer.key=value"),
+    ("trainer.max_epochs=0", "trainer.max_epochs=0: must be at least 1; leave it out for 60"),
+    (f"{TRUNCATED} gradient.k=0", "gradient.k=0: must be at least 1; leave it out for 16"),
+    (
+        f"{TRUNCATED} gradient.mode=window gradient.k=4 gradient.k1=8",
+        "gradient.k1=8: must be at most k=4; leave it out for null",
+    ),
+    (f"{TRUNCATED} gradient.k1=8", "gradient.k1=8: only means something with mode=window; leave"),
+    ("dataset.batch_size=1 device=ddp_cpu", "dataset.batch_size=1: must be at least device.dev"),
+    # what is not there
+    ("device=gpu", "device.accelerator=gpu: no CUDA GPU is visible here; use device=cpu"),
+    ("dataset=text dataset.path=none.txt", "dataset.path=none.txt: must be an existing file"),
+    ("dataset=text dataset.path=empty.txt", "dataset.path=empty.txt: must hold some data"),
+    ("gradient._target_=mine.Mine", "gradient._target_=mine.Mine: there is no module 'mine'; cor"),
+    ("optimizer._target_=torch.optim.Adm", "optimizer._target_=torch.optim.Adm: module 'torch.op"),
+    ("dataset.seed=${nope}", "dataset.seed=${nope}: 'nope' cannot be found; "),
+    ("seed=${oc.env:NOPE}", "seed=${oc.env:NOPE}: KeyError raised while resolving interpolation"),
+    # flags
+    ("--nope", "unrecognized arguments: --nope; bptt-train --help lists what there is"),
+    ("--cfg nope", "argument --cfg/-c: invalid choice: 'nope' (choose from"),
+    ("--cfg job -m", "--multirun --cfg: exclude each other; keep one"),
+    ("--cfg job -p nope", "--package=nope: there is no such section; leave it out for all"),
+    ("--resolve", "--resolve: needs --cfg job, which it resolves; add that or leave it out"),
+    ("--config-dir nope", "--config-dir=nope: is not a folder; give one that exists"),
+    ("--config-name nope", "--config-name=nope: there is no such file; leave it out, or add --con"),
+    ("--config-path /nope", "--config-path: Primary config directory not found."),
+    # Hydra's own settings
+    ("hydra.foo=1", "hydra.foo=1: there is no such setting; "),
+    ("hydra=1", "hydra=1: must name an option; "),
+    ("hydra/launcher=nope", "hydra/launcher=nope: there is no such option; choose from basic"),
+    ("hydra.launcher=x", "hydra.launcher=x: must be a section; choose with hydra/launcher="),
+    ("hydra.mode=FOO", "hydra.mode=FOO: Invalid value 'FOO', expected one of [RUN, MULTIRUN]; co"),
+    ("hydra.job.chdir=maybe", "hydra.job.chdir=maybe: Value 'maybe' is not a valid bool"),
+    ("hydra.searchpath=[/nope]", "hydra.searchpath=/nope: is not a folder; give one that exists"),
+    ("hydra.run.dir=", "hydra.run.dir=: must name a folder; leave it out for a new one"),
+    ("hydra.run.dir=empty.txt", "hydra.run.dir=empty.txt: cannot be made, since "),
+    ("hydra.verbose={}", "hydra.verbose={}: must be true, false or a list of loggers"),
+    # sweeps: all jobs are checked before the first one starts
+    ("-m gradient=full,nope", "gradient=nope: there is no such option; choose from autograd"),
+    (f"-m {TRUNCATED} gradient.k=2,0", "gradient.k=0: must be at least 1; leave it out for 16 (jo"),
+    ("-m seed=1,2 model.dropout=0.1,2", "model.dropout=2: must be at most 1; leave it out for 0"),
+    ("-m gradient=full,autograd gradient.k=3", "gradient.k=3: there is no such setting; gradient"),
+    ("-m seed=range(5,5)", "seed=range(5,5): holds no value, so no job; give some"),
+    ("-m gradient=glob(nope*)", "gradient=glob(nope*): holds no value, so no job; give some"),
+    ("-m seed=interval(0,1)", "seed=interval(0,1): cannot be used (BasicSweeper does not support"),
+    ("-m hydra/sweeper=basic seed=1,1", "seed=1: the sweep holds this job 2 times; keep one"),
+    ("-m seed=1,2 hydra.sweep.subdir=x", "hydra.sweep.subdir=x: 2 jobs would share it; add ${hyd"),
+    ("-m hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: must be at least 1, o"),
+    ("-m hydra.run.dir=a,b", "hydra.run.dir=a,b: cannot be used (Sweeping over Hydra's config"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
+def test_a_bad_command_line_is_refused(line, message, jobs, capfd, folder, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (folder / "empty.txt").touch()
+    assert bptt_train(*line.split()) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert refusal(err).startswith(message)
+    assert not jobs
+    assert [path.name for path in folder.iterdir()] == ["empty.txt"]
+
+
+# Without torch, which takes seconds; lightning would bring it in.
+SUBPROCESS = """
+import sys
+from bptt_lab.cli import main
+code = main()
+heavy = {"torch", "lightning", "numpy", "sklearn", "tensorboard"} & set(sys.modules)
+sys.exit(code if not heavy else f"imported {heavy}")
+"""
+
+
+def in_a_process(*arguments, code=SUBPROCESS):
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+    )
+    print(f"{time.perf_counter() - start:.2f} s: bptt-train {' '.join(arguments)}")
+    return done
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["gradient=nope", "model.dropout=2", "device=gpu", "--nope", f"-m {TRUNCATED} gradient.k=1,0"],
+)
+def test_a_refusal_does_not_wait_for_torch(line, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = in_a_process(*line.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert refusal(done.stderr)
+
+
+def test_neither_does_the_help():
+    done = in_a_process("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bptt-train -m gradient=full,truncated seed=0,1,2" in done.stdout
+
+
+def test_the_installed_command_and_the_script_are_the_same(folder):
+    script = Path(__file__).parent.parent / "scripts" / "train.py"
+    for command in (
+        [Path(sys.executable).with_name("bptt-train")],
+        [sys.executable, script],
+        [sys.executable, "-m", "bptt_lab.cli"],
+    ):
+        done = subprocess.run([*command, "lr=3"], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert refusal(done.stderr).endswith("did you mean optimizer.lr?")
+    assert not [*folder.iterdir()]
+
+
+def test_help_lists_options_claims_and_limits(capfd):
+    assert bptt_train("-h", "foo=bar") == 0
+    out = capfd.readouterr().out
+    for line in (
+        r"  \* full +Exact: one adjoint sweep over the chunk",
+        r"  truncated +no +no +no +O\(L N H",
+        r"  gradient=full takes no settings",
+        r"    gradient\.k1=null +integer or null, at least 1, at most k, only with mode=window",
+        r"    gradient\.mode=chunk +chunk \| lag \| window \| tail",
+        r"  model\.hidden_size=128 +integer, at least 1",
+        r"    optimizer\.betas=\[0\.9,0\.999\] +list of \(number, at least 0, below 1\), length 2",
+        r"  tensorboard --logdir outputs",
+    ):
+        assert re.search(f"^{line}", out, re.MULTILINE), line
+
+
+def test_hydras_flags_still_work(capfd):
+    for arguments, part in (
+        (("--cfg", "job", TRUNCATED), "_target_: bptt_lab.gradients.truncated.Truncated"),
+        (("--cfg", "job", "--resolve", "seed=3", "-p", "dataset"), "seed: 3"),
+        (("--cfg", "hydra"), "${bptt_stamp:}"),
+        (("--info", "searchpath"), "pkg://bptt_lab.conf"),
+        (("--hydra-help",), "== Flags =="),
+        (("--version",), "Hydra 1.3"),
+        (("--shell-completion", "install=bash"), ""),
+    ):
+        assert bptt_train(*arguments) == 0, arguments
+        out, err = capfd.readouterr()
+        assert part in out
+        assert err == ""
+
+
+def test_a_run_gets_a_config_and_a_folder(jobs, folder):
+    assert bptt_train(TRUNCATED, "gradient.k=3", *QUIET) == 0
+    ((cfg, made),) = jobs
+    assert cfg.gradient.k == 3 and "hydra" not in cfg
+    assert made.is_dir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{8}", made.name)
+    assert made.parent == folder / "outputs"
+
+
+def test_flags_may_stand_among_the_overrides(jobs, monkeypatch):
+    monkeypatch.setattr(sweep, "print_table", lambda path: 0)
+    assert bptt_train("seed=1", "-m", f"{TRUNCATED},full", *QUIET) == 0
+    assert [cfg.seed for cfg, _ in jobs] == [1, 1]
+
+
+def test_two_runs_in_one_second_keep_apart(jobs, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda pattern: "2026-11-24_07-10-33")
+    assert bptt_train(*QUIET) == bptt_train(*QUIET) == 0
+    assert len({made.name for _, made in jobs}) == 2
+
+
+def test_jobs_of_a_sweep_share_a_folder(jobs, monkeypatch):
+    tables = []
+    monkeypatch.setattr(sweep, "print_table", lambda path: tables.append(path) or 0)
+    assert bptt_train("-m", "gradient=glob(*)", *QUIET) == 0
+    assert bptt_train("-m", "model=elman,irnn", "seed=range(0,2)", *QUIET) == 0
+    assert len({made.parent for _, made in jobs}) == 2
+    assert [made.parent for _, made in jobs][-4:] == [tables[-1]] * 4
+    assert [made.name for _, made in jobs][-4:] == [
+        "00_model=elman,seed=0",
+        "01_model=elman,seed=1",
+        "02_model=irnn,seed=0",
+        "03_model=irnn,seed=1",
+    ]
+    assert tables[-1].name.endswith("_sweep")
+
+
+def test_a_setting_of_the_swept_options_need_not_fit_the_default(jobs, monkeypatch):
+    monkeypatch.setattr(sweep, "print_table", lambda path: 0)
+    assert bptt_train("-m", "optimizer=sgd,rmsprop", "optimizer.momentum=0.5", *QUIET) == 0
+    assert [cfg.optimizer.momentum for cfg, _ in jobs] == [0.5, 0.5]
+
+
+def test_a_failed_job_does_not_stop_a_sweep(monkeypatch, capfd):
+    seeds = []
+
+    def fail(cfg):
+        seeds.append(cfg.seed)
+        if cfg.seed == 1:
+            raise RuntimeError("the first of its kind")
+        if cfg.seed == 2:
+            raise ConfigError("seed=2: found too late; use another")
+
+    monkeypatch.setattr(training, "run", fail)
+    monkeypatch.setattr(sweep, "print_table", lambda path: print("the table") or 2)
+    assert bptt_train("-m", "seed=0,1,2,3", *QUIET) == 1
+    assert seeds == [0, 1, 2, 3]
+    out, err = capfd.readouterr()
+    assert out.endswith("the table\n")
+    assert "RuntimeError: the first of its kind" in err
+    assert err.endswith("bptt-train: seed=2: found too late; use another\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "last"),
+    [
+        (ConfigError("seed=2: found\n too late"), 2, "bptt-train: seed=2: found too late"),
+        (RuntimeError("no luck"), 1, "RuntimeError: no luck"),
+        (KeyboardInterrupt(), 130, "bptt-train: interrupted"),
+        (SystemExit(3), 3, ""),
+    ],
+)
+def test_exit_codes_of_a_run(error, code, last, monkeypatch, capfd):
+    def fail(cfg):
+        raise error
+
+    monkeypatch.setattr(training, "run", fail)
+    assert bptt_train(*QUIET) == code
+    err = capfd.readouterr().err
+    assert err.rstrip().rpartition("\n")[2] == last
+    assert ("Traceback" in err) == (code == 1)
+
+
+def test_an_interrupted_sweep_still_has_its_table(monkeypatch, capfd):
+    def interrupt(cfg):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "run", interrupt)
+    monkeypatch.setattr(sweep, "print_table", lambda path: print("the table") or 1)
+    assert bptt_train("-m", "seed=0,1", *QUIET) == 130
+    assert capfd.readouterr().out.endswith("the table\n")
+
+
+STRATEGY = '''
+import torch
+from typing import Annotated, ClassVar
+from bptt_lab.gradients.full import Full
+from bptt_lab.limits import AtLeast, Below, checked
+
+class Mine(Full):
+    """Mine."""
+
+    cost: ClassVar[str] = "O(mine)"
+
+    @checked
+    def __init__(self, *, pace: Annotated[float, AtLeast(0.5), Below(1)] = 0.5) -> None: ...
+'''
+
+
+@pytest.mark.parametrize("how", ["--config-dir", "hydra.searchpath"])
+def test_a_strategy_of_the_users(how, folder, jobs, capfd):
+    module = f"mine_{folder.name}_{how.strip('-').replace('-', '_').replace('.', '_')}"
+    (folder / f"{module}.py").write_text(STRATEGY)
+    (folder / "options" / "gradient").mkdir(parents=True)
+    text = f"# Mine, all mine.\n_target_: {module}.Mine\npace: 0.7\n"
+    (folder / "options" / "gradient" / "mine.yaml").write_text(text)
+    there = ["--config-dir", "options"] if how == "--config-dir" else []
+    there += [] if there else [f"hydra.searchpath=[{folder / 'options'}]"]
+    assert bptt_train("gradient=mine", *there, *QUIET) == 0
+    assert jobs[0][0].gradient.pace == 0.7
+    capfd.readouterr()
+    assert bptt_train("gradient=mine", "gradient.pace=1", *there) == 2
+    error = refusal(capfd.readouterr().err)
+    assert error == "gradient.pace=1: must be less than 1; leave it out for 0.7"
+    assert bptt_train("--help", *there) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"^    mine +Mine, all mine\.", out, re.MULTILINE)
+    assert re.search(r"^  mine +\? +\? +\? +O\(mine\)", out, re.MULTILINE)
+    assert re.search(r"^    gradient\.pace=0\.7 +number, at least 0\.5, below 1", out, re.MULTILINE)
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("number", "overrides", "name"),
+    [
+        (3, "gradient=truncated,gradient.k=8,seed=1", "03_gradient=truncated,gradient.k=8,seed=1"),
+        (0, "", "00"),
+        (123, "a=1", "123_a=1"),
+        (1, "dataset.path=../../etc/passwd", "01_dataset.path=..-..-etc-passwd"),
+        (1, "x='a b';rm -rf $HOME\n", "01_x=-a-b-rm--rf-HOME-"),
+        (1, "x=" + "y" * 300, "01_x=" + "y" * 95),
+    ],
+)
+def test_job_names_are_safe(number, overrides, name):
+    assert run_folders.job_name(number, overrides) == name
+    assert len(name) <= 100 and os.sep not in name
+
+
+def test_a_hundred_jobs_are_checked_one_by_one():
+    run_folders.register()
+    start = time.perf_counter()
+    args = flags.parse_arguments(["-m", TRUNCATED, "seed=range(0,50)", "gradient.k=4,8"])
+    plan = precheck.check(args)
+    print(f"{time.perf_counter() - start:.2f} s for {len(plan.jobs)} jobs")
+    assert len(plan.jobs) == 100
