@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content, indent=2, default=str) + "\n")
     os.replace(part, path)
+
+
+def signpost(kind: str, folder: Path) -> str:
+    """Say where a folder is and how to open TensorBoard on it, from where the user is."""
+    board = Path(sys.executable).with_name("tensorboard")
+    command = "tensorboard" if shutil.which("tensorboard") else _shown(board)
+    return f"{kind:<12} {_shown(folder)}\nTensorBoard  {command} --logdir {_shown(folder)}"
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative
 
 
 def manifest(command: str, seed: int, device: torch.device, devices: int) -> dict[str, Any]:

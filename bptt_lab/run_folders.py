@@ -1,7 +1,7 @@
 """Names of run folders: two resolvers for the configuration's `hydra` section.
 
 ${bptt_stamp:}                       2026-11-24_07-10-33_1a2b3c4d
-${bptt_job:3,gradient=full/seed=1}   03_gradient=full-seed=1
+${bptt_job:3,gradient=full/seed=1}   003_gradient=full-seed=1
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def job_name(number: Any, overrides: Any = "") -> str:
     quoting in a shell, is replaced.
     """
     text = re.sub(r"[^A-Za-z0-9._=,-]+", "-", str(overrides))
-    name = f"{int(number):02d}_{text}" if text else f"{int(number):02d}"
+    name = f"{int(number):03d}_{text}" if text else f"{int(number):03d}"
     return name[:_LONGEST]
 
 

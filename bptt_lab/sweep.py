@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bptt_lab import records
+
 
 def read_jobs(sweep_dir: Path) -> dict[str, dict[str, Any]]:
     """Read the summary of every job, by folder name; a job without one never got to its end."""
@@ -54,7 +56,8 @@ def print_table(sweep_dir: Path) -> int:
     failures = {name: job for name, job in jobs.items() if job["status"] != "completed"}
     for name, job in failures.items():
         print(f"{job['status']}: {name}: {job['reason']}")
-    print(f"{len(jobs) - len(failures)} of {len(jobs)} jobs completed; sweep folder {sweep_dir}")
+    print(f"{len(jobs) - len(failures)} of {len(jobs)} jobs completed")
+    print(records.signpost("sweep folder", sweep_dir))
     return len(failures)
 
 

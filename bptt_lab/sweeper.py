@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+
+# Finding its plug-ins, Hydra executes their modules once more; a class derived from the first copy
+# of BasicSweeper would have lost its base.
+Plugins.instance()
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
 
 Compose = Callable[[list[str]], DictConfig]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -252,6 +251,4 @@ def _closing_lines(summary: Mapping[str, Any], folder: Path) -> Iterator[str]:
         if stage == "test":
             known = f"   {name} {values[metric]:.4f}" if metric in values else ""
             yield f"  {tag:<24}{value:>10.4f}{known}"
-    board = Path(sys.executable).with_name("tensorboard")
-    yield f"run folder   {os.path.relpath(folder)}"
-    yield f"TensorBoard  {os.path.relpath(board)} --logdir {os.path.relpath(folder)}"
+    yield records.signpost("run folder", folder)

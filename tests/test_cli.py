@@ -281,10 +281,10 @@ def test_jobs_of_a_sweep_share_a_folder(jobs, monkeypatch):
     assert len({made.parent for _, made in jobs}) == 2
     assert [made.parent for _, made in jobs][-4:] == [tables[-1]] * 4
     assert [made.name for _, made in jobs][-4:] == [
-        "00_model=elman,seed=0",
-        "01_model=elman,seed=1",
-        "02_model=irnn,seed=0",
-        "03_model=irnn,seed=1",
+        "000_model=elman,seed=0",
+        "001_model=elman,seed=1",
+        "002_model=irnn,seed=0",
+        "003_model=irnn,seed=1",
     ]
     assert tables[-1].name.endswith("_sweep")
 
@@ -387,12 +387,12 @@ def test_a_strategy_of_the_users(how, folder, jobs, capfd):
 @pytest.mark.parametrize(
     ("number", "overrides", "name"),
     [
-        (3, "gradient=truncated,gradient.k=8,seed=1", "03_gradient=truncated,gradient.k=8,seed=1"),
-        (0, "", "00"),
+        (3, "gradient=truncated,gradient.k=8,seed=1", "003_gradient=truncated,gradient.k=8,seed=1"),
+        (0, "", "000"),
         (123, "a=1", "123_a=1"),
-        (1, "dataset.path=../../etc/passwd", "01_dataset.path=..-..-etc-passwd"),
-        (1, "x='a b';rm -rf $HOME\n", "01_x=-a-b-rm--rf-HOME-"),
-        (1, "x=" + "y" * 300, "01_x=" + "y" * 95),
+        (1, "dataset.path=../../etc/passwd", "001_dataset.path=..-..-etc-passwd"),
+        (1, "x='a b';rm -rf $HOME\n", "001_x=-a-b-rm--rf-HOME-"),
+        (1, "x=" + "y" * 300, "001_x=" + "y" * 94),
     ],
 )
 def test_job_names_are_safe(number, overrides, name):
