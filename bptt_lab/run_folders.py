@@ -1,6 +1,7 @@
-"""Names of run folders: two resolvers for the configuration's `hydra` section.
+"""Names of run folders: three resolvers for the configuration's `hydra` section.
 
 ${bptt_stamp:}                       2026-11-24_07-10-33_1a2b3c4d
+${bptt_name:digits,full}             digits_full
 ${bptt_job:3,gradient=full/seed=1}   003_gradient=full-seed=1
 """
 
@@ -21,23 +22,28 @@ def new_stamp() -> str:
     return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(4).hex()}"
 
 
-def job_name(number: Any, overrides: Any = "") -> str:
-    """Name a sweep's job by its number, which makes it unique, and its overrides.
+def name(*words: Any) -> str:
+    """Join words of the user's into a part of a path.
 
-    Overrides are text from the command line: whatever could leave the sweep's folder, or needs
-    quoting in a shell, is replaced.
+    They are text from the command line: whatever could leave the folder, or needs quoting in a
+    shell, is replaced.
     """
-    text = re.sub(r"[^A-Za-z0-9._=,-]+", "-", str(overrides))
-    name = f"{int(number):03d}_{text}" if text else f"{int(number):03d}"
-    return name[:_LONGEST]
+    return re.sub(r"[^A-Za-z0-9._=,-]+", "-", "_".join(map(str, words)))[:_LONGEST]
+
+
+def job_name(number: Any, overrides: Any = "") -> str:
+    """Name a sweep's job by its number, which makes it unique, and its overrides."""
+    text = str(overrides)
+    return name(f"{int(number):03d}", text) if text else f"{int(number):03d}"
 
 
 def register() -> None:
-    """Register both resolvers, with a new stamp.
+    """Register the resolvers, with a new stamp.
 
     The stamp belongs to the process, so that all jobs of a sweep share it; the cache, which Hydra
     copies from a sweep's configuration to its jobs', carries it to jobs in other processes.
     """
     stamp = new_stamp()
     OmegaConf.register_new_resolver("bptt_stamp", lambda: stamp, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("bptt_name", name, replace=True)
     OmegaConf.register_new_resolver("bptt_job", job_name, replace=True)

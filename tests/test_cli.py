@@ -257,7 +257,7 @@ def test_a_run_gets_a_config_and_a_folder(jobs, folder):
     ((cfg, made),) = jobs
     assert cfg.gradient.k == 3 and "hydra" not in cfg
     assert made.is_dir()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{8}", made.name)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{8}_digits_truncated", made.name)
     assert made.parent == folder / "outputs"
 
 
