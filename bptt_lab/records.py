@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bptt_lab.kernels import core
+
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
@@ -48,6 +50,7 @@ def manifest(command: str, seed: int, device: torch.device, devices: int) -> dic
         "processes": devices,
         "processor": _processor(device),
         "threads": torch.get_num_threads(),
+        "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "git_commit": _git_commit(),
         "platform": platform.platform(),

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from bptt_lab.cell import NONLINEARITIES
 from bptt_lab.gradients.base import Carry, compute_dtype
 from bptt_lab.gradients.full import Full
-from bptt_lab.recurrence import NONLINEARITIES
 
 if TYPE_CHECKING:
     from bptt_lab.gradients.base import GradientStrategy

@@ -463,9 +463,16 @@ def imports(node: ast.AST) -> Iterator[str]:
 
 ARROWS = {
     "limits.py": [],
-    "recurrence.py": [],
-    "gradients": ["bptt_lab.recurrence", "bptt_lab.gradients", "bptt_lab.limits"],
-    "rnn.py": ["bptt_lab.recurrence", "bptt_lab.gradients"],
+    "cell.py": [],
+    "kernels": ["bptt_lab.cell"],
+    "recurrence.py": ["bptt_lab.cell", "bptt_lab.kernels"],
+    "gradients": [
+        "bptt_lab.cell",
+        "bptt_lab.recurrence",
+        "bptt_lab.gradients",
+        "bptt_lab.limits",
+    ],
+    "rnn.py": ["bptt_lab.cell", "bptt_lab.gradients"],
 }
 CORE = sorted(
     (path, allowed)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab import recurrence
+from bptt_lab.cell import Cell, Weights, project, step
 from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
-from bptt_lab.recurrence import Weights
 
 if TYPE_CHECKING:
     from bptt_lab.rnn import VanillaRNN
@@ -68,14 +67,15 @@ def _loop(
     rnn: VanillaRNN, input: Tensor, hx: Tensor, masks: list[Tensor | None]
 ) -> list[list[Tensor]]:
     """Every state of every layer, each its own tensor (N, H) in the graph."""
+    cell = Cell(rnn.nonlinearity, rnn.leak)
     layers: list[list[Tensor]] = []
     x_LNI = input
     for parameters, h_NH, mask in zip(rnn.all_weights, hx, masks, strict=True):
         weights = Weights(*(p.to(x_LNI.dtype) for p in parameters))
-        projected_LNH = recurrence.project(x_LNI if mask is None else x_LNI * mask, weights)
+        projected_LNH = project(x_LNI if mask is None else x_LNI * mask, weights)
         layers.append([])
         for projected_NH in projected_LNH:
-            h_NH = recurrence.step(projected_NH, h_NH, weights.hh, rnn.nonlinearity, rnn.leak)
+            h_NH = step(projected_NH, h_NH, weights.hh, cell)
             layers[-1].append(h_NH)
         x_LNI = torch.stack(layers[-1])
     return layers

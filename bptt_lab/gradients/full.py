@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bptt_lab.cell import Swept
 from bptt_lab.gradients.future import FutureFacing, Stack
-from bptt_lab.recurrence import Credit
 
 
 class Full(FutureFacing):
@@ -36,9 +36,9 @@ class Full(FutureFacing):
     cost: ClassVar[str] = "O(L N H (H+I))"
     memory: ClassVar[str] = "O(L N H)"
 
-    def assign(self, stack: Stack, record: bool = False) -> list[Credit]:
+    def assign(self, stack: Stack) -> list[Swept]:
         """One sweep from the last step to the first."""
-        return stack.sweep(record=record)
+        return stack.sweep()
 
     def mask(self, num_steps: int) -> Tensor:
         """M[t, s] = 1 iff s <= t."""

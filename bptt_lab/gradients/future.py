@@ -9,7 +9,7 @@ accumulation, mixed precision and DDP see an ordinary gradient.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -17,70 +17,70 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bptt_lab import recurrence
+from bptt_lab.cell import Cell, Swept, Weights, from_delta
 from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
-from bptt_lab.recurrence import Credit, Weights
 
 if TYPE_CHECKING:
     from bptt_lab.rnn import VanillaRNN
+
+WEIGHT_GRADIENTS = ("grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_bias")
 
 
 class Layer(NamedTuple):
     """What the backward pass knows of one layer."""
 
+    input: Tensor  # as the layer saw it, (L, N, I)
     states: Tensor  # (L + 1, N, H)
-    weight_ih: Tensor
-    weight_hh: Tensor
-    dropout: Tensor | None  # what multiplied the layer's input, (L, N, H)
+    weights: Weights
+    dropout: Tensor | None  # what multiplied the layer's input, (L, N, I)
 
 
 class Stack(NamedTuple):
-    """All layers, first to last, and the credit that enters them from outside."""
+    """All layers, first to last, the credit that enters them from outside, and what is wanted."""
 
     layers: list[Layer]
-    phi: str
-    leak: float
+    cell: Cell
     lengths: Sequence[int] | None  # None: every sequence has L steps
     grad_output: Tensor | None  # (L, N, H)
     grad_h_n: Tensor | None  # (num_layers, N, H)
+    want: Set[str]  # fields of Swept, for every layer
 
-    def immediate(self, layer: int, delta_above: Tensor | None = None) -> Tensor:
-        """Immediate credit q of one layer, (L, N, H): from outside, and from the layer above.
+    def immediate(self, index: int, above: Swept | None) -> Tensor | None:
+        """Immediate credit of a layer's every step, (L, N, H): from outside, from the layer above.
 
         The step from one layer to the next takes no time, so it never counts as lag.
 
         Args:
-            layer: index of the layer, 0 for the first.
-            delta_above: delta of layer + 1 for its last steps, once it is known.
+            index: the layer, 0 for the first.
+            above: what the layer above was assigned; None for the last layer, or to leave it out.
         """
-        states = self.layers[layer].states
-        num_steps = len(states) - 1
-        if layer + 1 < len(self.layers):
-            above = self.layers[layer + 1]
-            if delta_above is None:
-                q_LNH = torch.zeros_like(states[1:])
-            else:
-                q_LNH = recurrence.input_gradient(delta_above, num_steps, above.weight_ih)
-                if above.dropout is not None:
-                    q_LNH.mul_(above.dropout)
-        elif self.grad_output is None:
-            q_LNH = torch.zeros_like(states[1:])
-        else:
-            q_LNH = self.grad_output
-        if self.grad_h_n is not None:
-            q_LNH = q_LNH.clone()
-            if self.lengths is None:
-                q_LNH[-1] += self.grad_h_n[layer]
-            else:
-                last = torch.tensor(self.lengths, device=q_LNH.device) - 1
-                q_LNH[last, torch.arange(len(last), device=q_LNH.device)] += self.grad_h_n[layer]
+        q_LNH = self.grad_output if index + 1 == len(self.layers) else None
+        if above is not None:
+            q_LNH, dropout = above.grad_input, self.layers[index + 1].dropout
+            if q_LNH is not None and dropout is not None:
+                q_LNH = q_LNH * dropout
+        if self.grad_h_n is None or self.lengths is None:
+            return q_LNH
+        states = self.layers[index].states
+        q_LNH = torch.zeros_like(states[1:]) if q_LNH is None else q_LNH.clone()
+        last = torch.tensor(self.lengths, device=q_LNH.device) - 1
+        q_LNH[last, torch.arange(len(last), device=q_LNH.device)] += self.grad_h_n[index]
         return q_LNH
+
+    def immediate_at_end(self, index: int) -> Tensor | None:
+        """What enters a layer's last state alone, (N, H), where all sequences end together."""
+        if self.grad_h_n is None or self.lengths is not None:
+            return None
+        return self.grad_h_n[index]
 
     def since(self, begin: int) -> Stack:
         """The same stack without its first `begin` steps (no sequence may end before them)."""
         layers = [
-            layer._replace(
-                states=layer.states[begin:],
-                dropout=None if layer.dropout is None else layer.dropout[begin:],
+            Layer(
+                layer.input[begin:],
+                layer.states[begin:],
+                layer.weights,
+                None if layer.dropout is None else layer.dropout[begin:],
             )
             for layer in self.layers
         ]
@@ -88,47 +88,44 @@ class Stack(NamedTuple):
         lengths = None if self.lengths is None else [length - begin for length in self.lengths]
         return self._replace(layers=layers, grad_output=grad_output, lengths=lengths)
 
-    def sweep(
-        self,
-        keep: Sequence[float] | None = None,
-        record: bool = False,
-        within: Tensor | None = None,
-    ) -> list[Credit]:
-        """Layer by layer from the top: one adjoint sweep each.
+    def wanted(self, index: int) -> Set[str]:
+        """What a layer must be asked for: the layer below lives on the gradient of its input."""
+        return self.want | {"grad_input"} if index else self.want
 
-        Args:
-            keep: factors on what a step hands to the one before; see recurrence.adjoint_sweep.
-            record: whether to return the credit too.
-            within: (L, N, 1), 0 where a step gets no credit at all.
-        """
-        credits: list[Credit] = []
+    def sweep(self, keep: Sequence[float] | None = None) -> list[Swept]:
+        """Layer by layer from the top: one adjoint sweep each, cut where `keep` says so."""
+        swept: list[Swept] = []
         for index in reversed(range(len(self.layers))):
             layer = self.layers[index]
-            q_LNH = self.immediate(index, credits[0].delta if credits else None)
-            swept = recurrence.adjoint_sweep(
-                q_LNH, layer.states, layer.weight_hh, self.phi, self.leak, keep, record
+            below = recurrence.sweep(
+                self.immediate(index, swept[0] if swept else None),
+                layer.input,
+                layer.states,
+                layer.weights,
+                self.cell,
+                self.wanted(index),
+                q_last_NH=self.immediate_at_end(index),
+                keep=keep,
             )
-            if within is not None:
-                assert swept.first is not None
-                swept = Credit(
-                    swept.delta * within,
-                    swept.first * within[0],
-                    None if swept.credit is None else swept.credit * within,
-                )
-            credits.insert(0, swept)
-        return credits
+            swept.insert(0, below)
+        return swept
+
+    def from_delta(self, index: int, delta: Tensor, credit: Tensor) -> Swept:
+        """A layer's gradients where a rule knows delta and credit, both (L, N, H)."""
+        layer = self.layers[index]
+        want = self.wanted(index)
+        return from_delta(delta, credit, layer.input, layer.states, layer.weights, self.cell, want)
 
 
 class FutureFacing(GradientStrategy):
     """A strategy whose credit flows back in time."""
 
     @abstractmethod
-    def assign(self, stack: Stack, record: bool = False) -> list[Credit]:
-        """Turn the immediate credit that enters the stack into each layer's delta.
+    def assign(self, stack: Stack) -> list[Swept]:
+        """Turn the credit that enters the stack into each layer's gradients.
 
         Args:
-            stack: states, weights and incoming credit.
-            record: whether the credit dE/dh_t must be returned too.
+            stack: states, weights and incoming credit; `stack.want` names what to return.
         """
 
     def states(
@@ -140,7 +137,7 @@ class FutureFacing(GradientStrategy):
         weights = [weight.to(dtype) for layer in rnn.all_weights for weight in layer]
         output, h_n, *_ = _Unroll.apply(  # type: ignore[no-untyped-call]
             self,
-            (rnn.num_layers, rnn.nonlinearity, rnn.leak),
+            (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
             lengths,
             dropout_masks(rnn, input.to(dtype)),
             input.to(dtype),
@@ -152,38 +149,39 @@ class FutureFacing(GradientStrategy):
     @torch.no_grad()
     def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
         """Return the credit that the rule assigns; see GradientStrategy. Nothing is dropped."""
-        weights = [Weights(*layer) for layer in rnn.all_weights]
-        layers, x_LNI = [], input
-        for w, h in zip(weights, hx, strict=True):
-            states = recurrence.unroll(x_LNI, h, w, rnn.nonlinearity, rnn.leak)
-            layers.append(Layer(states, w.ih, w.hh, None))
+        cell, layers, x_LNI = Cell(rnn.nonlinearity, rnn.leak), [], input
+        for parameters, h_NH in zip(rnn.all_weights, hx, strict=True):
+            weights = Weights(*parameters)
+            states = recurrence.unroll(x_LNI, h_NH, weights, cell)
+            layers.append(Layer(x_LNI, states, weights, None))
             x_LNI = states[1:]
+        assigned = self.assign(Stack(layers, cell, None, q, None, {"credit"}))
         credit = torch.zeros(len(layers), *q.shape, dtype=q.dtype, device=q.device)
-        stack = Stack(layers, rnn.nonlinearity, rnn.leak, None, q, None)
-        for layer, assigned in zip(credit, self.assign(stack, record=True), strict=True):
-            assert assigned.credit is not None
-            layer[-len(assigned.credit) :] = assigned.credit
+        for layer, swept in zip(credit, assigned, strict=True):
+            assert swept.credit is not None
+            layer[-len(swept.credit) :] = swept.credit
         return credit
 
 
 class _Unroll(torch.autograd.Function):
-    """The whole stack, forward; the rule's credit and the shared weight gradients, backward."""
+    """The whole stack, forward; the rule's gradients, backward."""
 
     @staticmethod
     def forward(
         rule: FutureFacing,
-        cell: tuple[int, str, float],
+        kind: tuple[int, Cell],
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
         input: Tensor,
         hx: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        num_layers, phi, leak = cell
-        states, x_LNI = [], input
-        for w, h, mask in zip(_by_layer(weights, num_layers), hx, masks, strict=True):
+        num_layers, cell = kind
+        states: list[Tensor] = []
+        x_LNI = input
+        for w, h_NH, mask in zip(by_layer(weights, num_layers), hx, masks, strict=True):
             x_LNI = x_LNI if mask is None else x_LNI * mask
-            states.append(recurrence.unroll(x_LNI, h, w, phi, leak))
+            states.append(recurrence.unroll(x_LNI, h_NH, w, cell))
             x_LNI = states[-1][1:]
         if lengths is None:
             h_n = torch.stack([s[-1] for s in states])
@@ -194,7 +192,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.rule, ctx.cell, ctx.lengths, masks, input, _, *weights = inputs
+        ctx.rule, ctx.kind, ctx.lengths, masks, input, _, *weights = inputs
         states = output[2:]
         ctx.mark_non_differentiable(*states)
         ctx.set_materialize_grads(False)
@@ -203,37 +201,28 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None, *_: Any) -> Any:
-        num_layers, phi, leak = ctx.cell
+        num_layers, cell = ctx.kind
         input, *saved = ctx.saved_tensors
         states, masks = saved[:num_layers], saved[num_layers : 2 * num_layers]
-        weights = _by_layer(saved[2 * num_layers :], num_layers)
-        layers = [Layer(s, w.ih, w.hh, m) for s, w, m in zip(states, weights, masks, strict=True)]
-        credits = ctx.rule.assign(Stack(layers, phi, leak, ctx.lengths, grad_output, grad_h_n))
-
-        num_steps = len(input)
+        weights = by_layer(saved[2 * num_layers :], num_layers)
+        layers, x_LNI = [], input
+        for s, w, mask in zip(states, weights, masks, strict=True):
+            x_LNI = x_LNI if mask is None else x_LNI * mask
+            layers.append(Layer(x_LNI, s, w, mask))
+            x_LNI = s[1:]
         need_input, need_hx, *need_weights = ctx.needs_input_grad[4:]
-        grad_input = grad_hx = None
-        if need_input:
-            grad_input = recurrence.input_gradient(credits[0].delta, num_steps, weights[0].ih)
-        if need_hx:
-            grad_hx = torch.stack(
-                [
-                    recurrence.hx_gradient(c, num_steps, w.hh, leak)
-                    for c, w in zip(credits, weights, strict=True)
-                ]
-            )
-        grad_weights: list[Tensor | None] = [None] * len(need_weights)
-        if any(need_weights):
-            grad_weights = []
-            x_LNI = input
-            for layer, credit, w in zip(layers, credits, weights, strict=True):
-                x_LNI = x_LNI if layer.dropout is None else x_LNI * layer.dropout
-                gradients = recurrence.weight_gradients(credit.delta, x_LNI, layer.states)
-                grad_weights += gradients[: 2 if w.bias_ih is None else 4]
-                x_LNI = layer.states[1:]
+        want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
+        want |= {"grad_input"} if need_input else set()
+        want |= {"grad_hx"} if need_hx else set()
+        swept = ctx.rule.assign(Stack(layers, cell, ctx.lengths, grad_output, grad_h_n, want))
+        grad_hx = torch.stack([s.grad_hx for s in swept]) if need_hx else None
+        names = WEIGHT_GRADIENTS[: len(need_weights) // num_layers]
+        grad_weights = [getattr(s, name) for s in swept for name in names]
+        grad_input = swept[0].grad_input if need_input else None
         return None, None, None, None, grad_input, grad_hx, *grad_weights
 
 
-def _by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:
+def by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:
+    """Group the parameters of all layers, in nn.RNN's order, by layer."""
     size = len(flat) // num_layers
     return [Weights(*flat[i * size : (i + 1) * size]) for i in range(num_layers)]

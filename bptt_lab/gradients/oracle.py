@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bptt_lab import recurrence
-from bptt_lab.recurrence import Weights
+from bptt_lab.cell import Cell, Weights, project, step
 
 if TYPE_CHECKING:
     from bptt_lab.rnn import VanillaRNN
@@ -59,13 +58,14 @@ def terms(
     copies["input"] = [x_t.detach().clone().requires_grad_() for x_t in input]
     copies["hx"] = [hx.detach().clone().requires_grad_()]
 
+    cell = Cell(rnn.nonlinearity, rnn.leak)
     h, output = list(copies["hx"][0]), []
     for s in range(num_steps):
         x = copies["input"][s]
         for layer, layer_names in enumerate(rnn._all_weights):
             weights = Weights(*(copies[name][s] for name in layer_names))
-            projected = recurrence.project(x, weights)
-            h[layer] = recurrence.step(projected, h[layer], weights.hh, rnn.nonlinearity, rnn.leak)
+            projected = project(x, weights)
+            h[layer] = step(projected, h[layer], weights.hh, cell)
             x = h[layer]
         output.append(x)
 

@@ -23,10 +23,9 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bptt_lab import recurrence
+from bptt_lab.cell import Swept, slopes
 from bptt_lab.gradients.future import FutureFacing, Stack
 from bptt_lab.limits import AtLeast, AtMost, OnlyWith, checked
-from bptt_lab.recurrence import Credit
 
 
 class Truncated(FutureFacing):
@@ -72,18 +71,18 @@ class Truncated(FutureFacing):
         k1 = f", k1={self.k1}" if self.mode == "window" else ""
         return f"Truncated(k={self.k}, mode={self.mode!r}{k1})"
 
-    def assign(self, stack: Stack, record: bool = False) -> list[Credit]:
+    def assign(self, stack: Stack) -> list[Swept]:
         """Sweep as the mode says; a mask that reaches everything is full BPTT's."""
-        num_steps = len(stack.layers[0].states) - 1
+        num_steps = len(stack.layers[0].input)
         if self.k >= num_steps:
-            return stack.sweep(record=record)
+            return stack.sweep()
         if self.mode == "chunk":
-            return stack.sweep([float(t % self.k > 0) for t in range(num_steps)], record)
+            return stack.sweep([float(t % self.k > 0) for t in range(num_steps)])
         if self.mode == "lag":
-            return _lag(stack, self.k, record)
+            return _lag(stack, self.k)
         if self.mode == "window":
-            return _window(stack, self.k, self.k1, record)
-        return _tail(stack, self.k, record)
+            return _window(stack, self.k, self.k1)
+        return _tail(stack, self.k)
 
     def mask(self, num_steps: int) -> Tensor:
         """M[t, s] of the module's table, (T, T) booleans."""
@@ -103,27 +102,59 @@ class Truncated(FutureFacing):
 
 def _ends(stack: Stack) -> Tensor:
     """Number of steps of every sequence, (N,)."""
-    states = stack.layers[0].states
-    lengths = stack.lengths or [len(states) - 1] * states.shape[1]
-    return torch.tensor(lengths, device=states.device)
+    input = stack.layers[0].input
+    lengths = stack.lengths or [len(input)] * input.shape[1]
+    return torch.tensor(lengths, device=input.device)
 
 
-def _tail(stack: Stack, k: int, record: bool) -> list[Credit]:
-    """Full BPTT's credit on the last k steps of each sequence, none before.
+def _tail(stack: Stack, k: int) -> list[Swept]:
+    """Full BPTT's credit on the last k steps of each sequence, none before."""
+    num_steps = len(stack.layers[0].input)
+    begin = max(0, min(stack.lengths or [num_steps]) - k)
+    part = stack.since(begin)
+    swept = part.sweep() if stack.lengths is None else _ragged_tail(part, k)
+    if begin == 0:
+        return swept
+    return [
+        s._replace(
+            grad_input=None if s.grad_input is None else _after(begin, s.grad_input),
+            grad_hx=None if s.grad_hx is None else torch.zeros_like(s.grad_hx),
+        )
+        for s in swept
+    ]
 
-    The mask depends on s alone, so the sweep over the last steps is full BPTT's, blotted out
-    where a shorter sequence has not come to its own last k steps.
+
+def _after(begin: int, gradient: Tensor) -> Tensor:
+    """Nothing for the steps before `begin`, (begin + L, N, I)."""
+    return torch.nn.functional.pad(gradient, (0, 0, 0, 0, begin, 0))
+
+
+def _ragged_tail(stack: Stack, k: int) -> list[Swept]:
+    """The tail where sequences end apart.
+
+    The mask depends on s alone, so the sweep is full BPTT's, blotted out where a sequence has not
+    come to its own last k steps.
     """
     ends_N = _ends(stack)
-    begin = max(0, int(ends_N.min()) - k)
-    part = stack.since(begin)
-    steps = torch.arange(begin, len(stack.layers[0].states) - 1, device=ends_N.device)
-    within_LN1 = None if stack.lengths is None else (steps[:, None] >= ends_N - k)[..., None]
-    credits = part.sweep(record=record, within=within_LN1)
-    return credits if begin == 0 else [credit._replace(first=None) for credit in credits]
+    steps = torch.arange(len(stack.layers[0].input), device=ends_N.device)
+    within_LN1 = (steps[:, None] >= ends_N - k)[..., None]
+    swept: list[Swept] = []
+    for index in reversed(range(len(stack.layers))):
+        q_LNH = stack.immediate(index, swept[0] if swept else None)
+        alone = stack._replace(
+            layers=[stack.layers[index]],
+            grad_output=q_LNH,
+            grad_h_n=None,
+            want={"delta", "credit"},
+        )
+        (whole,) = alone.sweep()
+        assert whole.delta is not None and whole.credit is not None
+        kept = stack.from_delta(index, whole.delta * within_LN1, whole.credit * within_LN1)
+        swept.insert(0, kept)
+    return swept
 
 
-def _lag(stack: Stack, k: int, record: bool) -> list[Credit]:
+def _lag(stack: Stack, k: int) -> list[Swept]:
     """Every loss's own sweep of k steps, all side by side: k products over all steps at once.
 
     (1) C[s] <- Q[s] + (1 - leak) C'[s+1] + W_hh^T Delta'[s+1],  Delta = slope * C
@@ -131,64 +162,86 @@ def _lag(stack: Stack, k: int, record: bool) -> list[Credit]:
     C' and Delta' are the iteration before; the part of Q that comes from the layer above is this
     iteration's, since it takes no time.
     """
-    slopes = [recurrence.slopes(layer.states, stack.phi, stack.leak) for layer in stack.layers]
-    credits: list[Credit] = []
+    slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
+    shape, leak = slope[0].shape, stack.cell.leak
+    outside = [_outside(stack, index) for index in range(len(slope))]
+    c: list[Tensor] = [torch.zeros_like(s) for s in slope]
+    delta: list[Tensor] = [torch.zeros_like(s) for s in slope]
     for lag in range(k):
-        before, credits = credits, []
-        for index in reversed(range(len(stack.layers))):
-            q_LNH = stack.immediate(index, credits[0].delta if credits else None)
-            c_LNH = q_LNH.clone(memory_format=torch.contiguous_format)
+        for i in reversed(range(len(slope))):
+            c_LNH = outside[i].clone()
+            if i + 1 < len(slope):
+                c_LNH += _from_above(stack, i, delta[i + 1])
             if lag > 0:  # Eq. (1)
-                past, hidden_size = before[index], c_LNH.shape[-1]
-                assert past.credit is not None
-                if stack.leak != 1:
-                    c_LNH[:-1].add_(past.credit[1:], alpha=1 - stack.leak)
-                c_LNH[:-1].view(-1, hidden_size).addmm_(
-                    past.delta[1:].view(-1, hidden_size), stack.layers[index].weight_hh
+                if leak != 1:
+                    c_LNH[:-1].add_(c[i][1:], alpha=1 - leak)
+                c_LNH[:-1].view(-1, shape[-1]).addmm_(
+                    delta[i][1:].view(-1, shape[-1]), stack.layers[i].weights.hh
                 )
-            credits.insert(0, Credit(slopes[index] * c_LNH, c_LNH[0], c_LNH))
-    return credits
+            c[i] = c_LNH
+            delta[i] = slope[i] * c_LNH
+    return [stack.from_delta(i, delta[i], c[i]) for i in range(len(slope))]
 
 
-def _window(stack: Stack, k: int, k1: int, record: bool) -> list[Credit]:
+def _window(stack: Stack, k: int, k1: int) -> list[Swept]:
     """One sweep of k steps for each block of k1 losses, from the block's end, all side by side.
 
     Block b holds the losses (b - 1) k1 < t <= e_b = min(T, b k1); its credit at step e_b - j is
     found in iteration j for all blocks at once (rows of B * N), and added up over blocks.
     """
-    num_steps, batch_size, hidden_size = stack.layers[0].states[1:].shape
-    device = stack.layers[0].states.device
+    slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
+    shape, device = slope[0].shape, slope[0].device
+    num_steps, batch_size, hidden_size = shape
     starts_B1 = torch.arange(0, num_steps, k1, device=device)[:, None]
     ends_BN = torch.minimum(starts_B1 + k1, _ends(stack))
-    size = (num_steps * batch_size, hidden_size)
-    slopes = [recurrence.slopes(x.states, stack.phi, stack.leak).view(size) for x in stack.layers]
-    outside = [stack.immediate(i).reshape(size) for i in range(len(slopes))]
-    delta_sum = [torch.zeros_like(slope) for slope in slopes]
-    credit_sum = [torch.zeros_like(slope) for slope in slopes] if record else None
-    first = [slope.new_zeros(batch_size, hidden_size) for slope in slopes]
-    c: list[Tensor] = [slopes[0].new_zeros(ends_BN.numel(), hidden_size) for _ in slopes]
+    outside = [_outside(stack, i).view(-1, hidden_size) for i in range(len(slope))]
+    delta_sum = [torch.zeros_like(s).view(-1, hidden_size) for s in slope]
+    credit_sum = [torch.zeros_like(s).view(-1, hidden_size) for s in slope]
+    c: list[Tensor] = [s.new_zeros(ends_BN.numel(), hidden_size) for s in slope]
     delta: list[Tensor] = list(c)
     for j in range(k):
         s_BN = ends_BN - 1 - j  # counted from 0
         alive = (s_BN >= 0).view(-1, 1)
         own_loss = alive & (s_BN >= starts_B1).view(-1, 1)
         rows = (s_BN.clamp(min=0) * batch_size + torch.arange(batch_size, device=device)).view(-1)
-        for i in reversed(range(len(slopes))):
-            layer = stack.layers[i]
-            c[i] = (1 - stack.leak) * c[i] + delta[i] @ layer.weight_hh
+        for i in reversed(range(len(slope))):
+            c[i] = (1 - stack.cell.leak) * c[i] + delta[i] @ stack.layers[i].weights.hh
             c[i] += outside[i][rows] * own_loss
-            if i + 1 < len(slopes):
-                above = stack.layers[i + 1]
-                handed = delta[i + 1] @ above.weight_ih
-                c[i] += handed if above.dropout is None else handed * above.dropout.view(size)[rows]
+            if i + 1 < len(slope):
+                c[i] += _from_above(stack, i, delta[i + 1], rows)
             c[i] *= alive
-            delta[i] = slopes[i][rows] * c[i]
+            delta[i] = slope[i].view(-1, hidden_size)[rows] * c[i]
             delta_sum[i].index_add_(0, rows, delta[i])
-            first[i] += (c[i] * (s_BN == 0).view(-1, 1)).view(*s_BN.shape, -1).sum(0)
-            if credit_sum is not None:
-                credit_sum[i].index_add_(0, rows, c[i])
-    shape = (num_steps, batch_size, hidden_size)
+            credit_sum[i].index_add_(0, rows, c[i])
     return [
-        Credit(d.view(shape), f, None if credit_sum is None else credit_sum[i].view(shape))
-        for i, (d, f) in enumerate(zip(delta_sum, first, strict=True))
+        stack.from_delta(i, delta_sum[i].view(shape), credit_sum[i].view(shape))
+        for i in range(len(slope))
     ]
+
+
+def _outside(stack: Stack, index: int) -> Tensor:
+    """Immediate credit of a layer without what comes from the layer above, (L, N, H)."""
+    q_LNH, last_NH = stack.immediate(index, None), stack.immediate_at_end(index)
+    states = stack.layers[index].states[1:]
+    q_LNH = torch.zeros_like(states) if q_LNH is None else q_LNH.contiguous()
+    if last_NH is not None:
+        q_LNH = q_LNH.clone()
+        q_LNH[-1] += last_NH
+    return q_LNH
+
+
+def _from_above(stack: Stack, index: int, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+    """What the delta of the layer above, (..., H), hands to a layer at the same steps.
+
+    Args:
+        stack: the layers.
+        index: the layer below.
+        delta: of the layer above, at all steps or at some.
+        rows: which of the L * N steps and sequences `delta` holds, if not all.
+    """
+    above = stack.layers[index + 1]
+    handed = delta @ above.weights.ih
+    if above.dropout is None:
+        return handed
+    dropout = above.dropout
+    return handed * (dropout if rows is None else dropout.view(-1, dropout.shape[-1])[rows])

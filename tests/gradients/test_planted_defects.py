@@ -15,66 +15,75 @@ from . import contract
 from .nets import Net
 
 
-def scaled(credits, factor):
-    return [c._replace(delta=c.delta * factor, first=c.first * factor) for c in credits]
+def scaled(swept, factor):
+    return [type(s)(*(None if g is None else g * factor for g in s)) for s in swept]
 
 
 def num_steps(stack: Stack) -> int:
-    return len(stack.layers[0].states) - 1
+    return len(stack.layers[0].input)
+
+
+def with_delta(stack: Stack, change: Callable, keep: list[float] | None = None) -> list:
+    """Full BPTT's sweep, with another delta made from delta and credit."""
+    swept = []
+    for index in reversed(range(len(stack.layers))):
+        layer, q = stack.layers[index], stack.immediate(index, swept[0] if swept else None)
+        alone = stack._replace(layers=[layer], grad_output=q, want={"delta", "credit"})
+        alone = alone._replace(grad_h_n=None)
+        (whole,) = alone.sweep(keep)
+        swept.insert(0, stack.from_delta(index, change(whole.delta, whole.credit), whole.credit))
+    return swept
 
 
 class DetachesEveryStep(Full):
-    def assign(self, stack, record=False):
-        return stack.sweep([0.0] * num_steps(stack), record)
+    def assign(self, stack):
+        return stack.sweep([0.0] * num_steps(stack))
 
 
 class ForgetsSlope(Full):
-    def assign(self, stack, record=False):
-        return [c._replace(delta=c.credit) for c in stack.sweep(record=True)]
+    def assign(self, stack):
+        return with_delta(stack, lambda delta, credit: credit)
 
 
 class WrongLeak(Full):
-    def assign(self, stack, record=False):
-        return stack._replace(leak=1.0).sweep(record=record)
+    def assign(self, stack):
+        return stack._replace(cell=stack.cell._replace(leak=1.0)).sweep()
 
 
 class AveragesOverTime(Full):
-    def assign(self, stack, record=False):
-        return scaled(stack.sweep(record=record), 1 / num_steps(stack))
+    def assign(self, stack):
+        return scaled(stack.sweep(), 1 / num_steps(stack))
 
 
 class AveragesOverBatch(Full):
-    def assign(self, stack, record=False):
-        return scaled(stack.sweep(record=record), 1 / stack.layers[0].states.shape[1])
+    def assign(self, stack):
+        return scaled(stack.sweep(), 1 / stack.layers[0].input.shape[1])
 
 
 class SharesCreditOverBatch(Full):
     """Each sequence gets the batch's mean, as an influence averaged over the batch would."""
 
-    def assign(self, stack, record=False):
-        return [
-            c._replace(delta=c.delta.mean(1, keepdim=True).expand_as(c.delta))
-            for c in stack.sweep(record=record)
-        ]
+    def assign(self, stack):
+        return with_delta(stack, lambda delta, _: delta.mean(1, keepdim=True).expand_as(delta))
 
 
 class IgnoresLastState(Full):
-    def assign(self, stack, record=False):
-        return stack._replace(grad_h_n=None).sweep(record=record)
+    def assign(self, stack):
+        return stack._replace(grad_h_n=None).sweep()
 
 
 class LeaksFromPadding(Full):
     """Takes the padded end for every sequence's own."""
 
-    def assign(self, stack, record=False):
-        return stack._replace(lengths=None).sweep(record=record)
+    def assign(self, stack):
+        return stack._replace(lengths=None).sweep()
 
 
 class TailOfPadding(Truncated):
     """Counts the tail from the padded end."""
 
-    def assign(self, stack, record=False):
-        return super().assign(stack._replace(lengths=None), record)
+    def assign(self, stack):
+        return super().assign(stack._replace(lengths=None))
 
 
 class ZeroesCarriedState(Full):
@@ -89,41 +98,41 @@ class AttachedCarry(Full):
 
 
 class OneLagTooMany(Truncated):
-    def assign(self, stack, record=False):
-        return Truncated(k=self.k + 1, mode=self.mode).assign(stack, record)
+    def assign(self, stack):
+        return Truncated(k=self.k + 1, mode=self.mode).assign(stack)
 
 
 class OneLagTooFew(Truncated):
-    def assign(self, stack, record=False):
-        return Truncated(k=self.k - 1, mode=self.mode).assign(stack, record)
+    def assign(self, stack):
+        return Truncated(k=self.k - 1, mode=self.mode).assign(stack)
 
 
 class ShiftedChunks(Truncated):
     """Counts chunks from the end."""
 
-    def assign(self, stack, record=False):
+    def assign(self, stack):
         T = num_steps(stack)
-        return stack.sweep([float((T - t) % self.k > 0) for t in range(T)], record)
+        return stack.sweep([float((T - t) % self.k > 0) for t in range(T)])
 
 
 class DropsRaggedTail(Truncated):
-    def assign(self, stack, record=False):
-        T = num_steps(stack)
-        whole = torch.arange(T)[:, None, None] < T - T % self.k
-        return [c._replace(delta=c.delta * whole) for c in super().assign(stack, record)]
+    def assign(self, stack):
+        T, k = num_steps(stack), self.k
+        whole = torch.arange(T)[:, None, None] < T - T % k
+        chunks = [float(t % k > 0) for t in range(T)]
+        return with_delta(stack, lambda delta, _: delta * whole, chunks)
 
 
 class LayersCostLag(Truncated):
     """Truncates each layer by itself: passing through a layer starts the count anew."""
 
-    def assign(self, stack, record=False):
-        credits = []
+    def assign(self, stack):
+        swept = []
         for index in reversed(range(len(stack.layers))):
-            q = stack.immediate(index, credits[0].delta if credits else None)
-            layer = stack.layers[index]._replace(dropout=None)
-            alone = stack._replace(layers=[layer], grad_output=q, grad_h_n=None)
-            credits = [*super().assign(alone, record), *credits]
-        return credits
+            q = stack.immediate(index, swept[0] if swept else None)
+            alone = stack._replace(layers=[stack.layers[index]], grad_output=q, grad_h_n=None)
+            swept = [*super().assign(alone._replace(want=stack.wanted(index))), *swept]
+        return swept
 
 
 class Detaching(Autograd):
@@ -162,22 +171,22 @@ class DetachesTooLate(Detaching):
 class SpoilsItsStates(Full):
     """Works in the stored states' own memory."""
 
-    def assign(self, stack, record=False):
-        credits = stack.sweep(record=record)
+    def assign(self, stack):
+        swept = stack.sweep()
         for layer in stack.layers:
             layer.states.data.mul_(0.5)
-        return credits
+        return swept
 
 
 class NotLinear(Full):
-    def assign(self, stack, record=False):
-        return [c._replace(delta=c.delta.clamp(-1, 1)) for c in stack.sweep(record=record)]
+    def assign(self, stack):
+        return [type(s)(*(None if g is None else g.clamp(-1, 1) for g in s)) for s in stack.sweep()]
 
 
 class Restless(Full):
-    def assign(self, stack, record=False):
+    def assign(self, stack):
         self.calls = getattr(self, "calls", 0) + 1
-        return scaled(stack.sweep(record=record), 1 + 1e-15 * self.calls * 2)
+        return scaled(stack.sweep(), 1 + 1e-15 * self.calls * 2)
 
 
 class ClaimsTooMuch(Truncated):
@@ -195,9 +204,9 @@ class ReachesTheFuture(Truncated):
 
 
 class ForgetsDropout(Full):
-    def assign(self, stack, record=False):
+    def assign(self, stack):
         layers = [layer._replace(dropout=None) for layer in stack.layers]
-        return stack._replace(layers=layers).sweep(record=record)
+        return stack._replace(layers=layers).sweep()
 
 
 def on(net: Net, check: Callable) -> Callable:

@@ -1,0 +1,38 @@
+/* AVX2 with FMA: 32-byte vectors, 16 registers. */
+#if defined(__x86_64__) || defined(__i386__)
+
+#include "kernel.h"
+
+#include <string.h>
+
+#if defined(__clang__)
+#include <immintrin.h>
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#include <immintrin.h>
+#endif
+
+#define ISA_NAME avx2
+#define ISA_STRING "avx2"
+#define VECTOR_ISA 256
+#define VECTOR_BYTES 32
+
+#define REAL float
+#define REAL_NAME f32
+#define REAL_BITS 32
+#include "template.h"
+#undef REAL
+#undef REAL_NAME
+#undef REAL_BITS
+
+#define REAL double
+#define REAL_NAME f64
+#define REAL_BITS 64
+#include "template.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

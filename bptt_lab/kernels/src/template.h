@@ -1,0 +1,32 @@
+/* Everything for one (element type, instruction set) pair. The including file defines ISA_NAME,
+ * ISA_STRING, VECTOR_ISA, VECTOR_BYTES and REAL, REAL_NAME, REAL_BITS. The order matters. */
+#include "vec.h"
+
+#include "nonlinearity.h"
+
+#include "product.h"
+
+#include "split.h"
+
+#include "unroll.h"
+
+#include "sweep.h"
+
+const bptt_kernel BPTT_JOIN(bptt, ISA_NAME, REAL_NAME) = {
+    ISA_STRING,
+    NAME(unroll_plan),
+    NAME(unroll_pack),
+    NAME(unroll_part),
+    NAME(sweep_plan),
+    NAME(sweep_pack),
+    NAME(sweep_part),
+    NAME(sweep_finish),
+    NAME(phi_array),
+};
+
+#undef ROWS_MAX
+#undef GRAD_COLS
+#undef EACH_TILE
+#undef EACH_GRAD_TILE
+#undef TILE_MAX
+#undef COLS_MAX
