@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bptt_lab.gradients.base import Carry
+from bptt_lab.gradients.checkpointed import segments
 from bptt_lab.losses import ElementLoss, masked_sum
 from bptt_lab.rnn import VanillaRNN
+from bptt_lab.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -32,6 +34,8 @@ class SequenceModule(LightningModule):
         loss: loss of one element; see bptt_lab.losses.
         score: the task's metrics of one element.
         make_optimizer: from the parameters to their optimizer.
+        segment_length: take the loss so many steps at a time, so that nothing is as long as the
+            chunk; needs an exact gradient strategy. None takes it all at once.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class SequenceModule(LightningModule):
         loss: ElementLoss,
         score: Score,
         make_optimizer: MakeOptimizer,
+        segment_length: int | None = None,
     ) -> None:
         super().__init__()
         self.rnn = rnn
@@ -48,6 +53,7 @@ class SequenceModule(LightningModule):
         self.loss = loss
         self.score = score
         self.make_optimizer = make_optimizer
+        self.segment_length = segment_length
         self._carry: Carry | None = None
         self._training_carry: Carry | None = None
         self._counted = 0.0
@@ -92,10 +98,16 @@ class SequenceModule(LightningModule):
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
         """Run one chunk; return its mean loss, with sum and count for whoever logs them."""
-        output, self._carry = self.rnn.gradient.unroll(
-            self.rnn, batch.input, self.carry_before(batch)
-        )
-        total, _ = self.loss_sum(output, batch)
+        carry = self.carry_before(batch)
+        if self.segment_length is None:
+            output, self._carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
+            total, _ = self.loss_sum(output, batch)
+        else:
+            chunk = (batch.input, batch.target, batch.mask, carry.hx)
+            total, h_n = segmented_loss(
+                self.rnn, self.readout, self.loss, *chunk, self.segment_length
+            )
+            self._carry = Carry(h_n)
         loss = total / self._share.clamp(min=1e-9)
         return {"loss": loss, "sum": total.detach(), "count": batch.mask.sum()}
 
@@ -146,15 +158,19 @@ class SequenceModule(LightningModule):
         self._sums = {}
 
     def _evaluate(self, batch: SequenceBatch) -> None:
-        output, self._carry = self.rnn.gradient.unroll(
-            self.rnn, batch.input, self.carry_before(batch)
-        )
-        total, prediction = self.loss_sum(output, batch)
-        sums = {"count": batch.mask.sum(), "loss": total}
-        for name, values in self.score(prediction, batch.target).items():
-            sums[name] = masked_sum(values, batch.mask)
-        for name, value in sums.items():
-            self._sums[name] = self._sums.get(name, 0) + value.double()
+        carry = self.carry_before(batch)
+        for part in segments(len(batch.input), self.segment_length or len(batch.input)):
+            piece = batch._replace(
+                input=batch.input[part], target=batch.target[part], mask=batch.mask[part]
+            )
+            output, carry = self.rnn.gradient.unroll(self.rnn, piece.input, carry)
+            total, prediction = self.loss_sum(output, piece)
+            sums = {"count": piece.mask.sum(), "loss": total}
+            for name, values in self.score(prediction, piece.target).items():
+                sums[name] = masked_sum(values, piece.mask)
+            for name, value in sums.items():
+                self._sums[name] = self._sums.get(name, 0) + value.double()
+        self._carry = carry
 
     def _end_evaluation(self, stage: str) -> None:
         self._carry = self._training_carry

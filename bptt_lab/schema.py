@@ -42,6 +42,7 @@ class Experiment:
 
     seed: Annotated[int, AtLeast(0)]
     num_threads: Annotated[int, AtLeast(1)]
+    segment_length: Annotated[int | None, AtLeast(1)]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def check_config(config: Mapping[str, Any], *, here: bool = True) -> None:
     for name in PLUGIN_SECTIONS:
         _check_plugin(name, config[name])
     _check_nesterov(config["optimizer"])
+    _check_segments(config)
     _check_device(config, here)
 
 
@@ -211,6 +213,17 @@ def _check_nesterov(optimizer: Mapping[str, Any]) -> None:
             refuse("optimizer.nesterov", True, "needs optimizer.momentum greater than 0, as 0.9")
         if optimizer.get("dampening"):
             refuse("optimizer.nesterov", True, "needs optimizer.dampening=0")
+
+
+def _check_segments(config: Mapping[str, Any]) -> None:
+    """A loss in segments has full BPTT's gradient, whichever exact strategy was chosen."""
+    length, model = config["segment_length"], config["model"]
+    if length is None:
+        return
+    if not plugins.read(config["gradient"]["_target_"]).claims.get("exact_within_chunk"):
+        refuse("segment_length", length, "needs an exact strategy; use gradient=checkpointed")
+    if model["dropout"] > 0 and model["num_layers"] > 1:
+        refuse("segment_length", length, "cannot drop units; use model.dropout=0")
 
 
 def _check_device(config: Mapping[str, Any], here: bool) -> None:

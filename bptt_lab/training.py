@@ -100,7 +100,9 @@ def build(config: Config) -> Experiment:
     for parameter in readout.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator(config["seed"], "readout"))
     make_optimizer = _make(config, "optimizer", _partial_=True)
-    module = SequenceModule(rnn, readout, LOSSES[task.loss], task.score, make_optimizer)
+    module = SequenceModule(
+        rnn, readout, LOSSES[task.loss], task.score, make_optimizer, config["segment_length"]
+    )
     return Experiment(task, module)
 
 
@@ -194,7 +196,6 @@ def make_trainer(config: Config, folder: Path, job: Job, task: SequenceDataModul
         ),
         TrainingLoss(every_n_steps=every),
         GradientNorms(every_n_steps=every),
-        CreditHistogram(every_n_steps=every),
         ModelCheckpoint(
             dirpath=folder / "checkpoints",
             filename="best",
@@ -204,6 +205,8 @@ def make_trainer(config: Config, folder: Path, job: Job, task: SequenceDataModul
         ),
         *task.callbacks(),
     ]
+    if config["segment_length"] is None:  # it needs the states of all steps
+        callbacks.append(CreditHistogram(every_n_steps=every))
     if settings["enable_progress_bar"]:
         callbacks.append(Progress())
     return Trainer(

@@ -71,9 +71,12 @@ BAD = [
     ("+gradient=full", "+gradient=full: gradient is there already; write gradient=full"),
     ("optimiser=adam", "optimiser=adam: there is no such setting; did you mean optimizer?"),
     # keys
-    ("foo=bar", "foo=bar: there is no such setting; choose from seed, num_threads"),
-    ("foo.bar=1", "foo.bar=1: there is no such setting; choose from seed, num_threads"),
-    ("+foo=1", "foo=1: there is no such setting; choose from seed, num_threads"),
+    ("foo=bar", "foo=bar: there is no such setting; choose from seed, num_threads, segment_length"),
+    (
+        "foo.bar=1",
+        "foo.bar=1: there is no such setting; choose from seed, num_threads, segment_length",
+    ),
+    ("+foo=1", "foo=1: there is no such setting; choose from seed, num_threads, segment_length"),
     ("lr=3", "lr=3: there is no such setting; did you mean optimizer.lr?"),
     ("gradient.foo=1", "gradient.foo=1: there is no such setting; gradient=full takes none; leave"),
     ("model.bidirectional=true", "model.bidirectional=true: there is no such setting; did you m"),

@@ -12,6 +12,7 @@ CONF = Path(__file__).parent.parent / "conf"
 GOOD = {
     "seed": 0,
     "num_threads": 2,
+    "segment_length": None,
     "model": {
         "hidden_size": 8,
         "num_layers": 1,
@@ -113,7 +114,10 @@ def test_other_good_configs_pass(changes):
             {"optimizer": {**SGD, "nesterov": True, "momentum": 0.9, "dampening": 0.1}},
             "optimizer.nesterov=true: needs optimizer.dampening=0",
         ),
-        ({"epochs": 3}, "epochs=3: there is no such setting; choose from seed, num_threads"),
+        (
+            {"epochs": 3},
+            "epochs=3: there is no such setting; choose from seed, num_threads, segment_length",
+        ),
         ({"optimiser": {}}, "optimiser={}: there is no such setting; did you mean optimizer?"),
         (
             {"experiment": {}},

@@ -192,3 +192,13 @@ def test_a_constructors_refusal_names_the_full_key(tmp_path):
     text.write_text("too short")
     with pytest.raises(ConfigError, match=r"^dataset\.path=.*must hold at least"):
         build(config("dataset=text", f"dataset.path={text}"))
+
+
+def test_a_loss_in_segments_trains_as_the_whole(tmp_path):
+    options = ("dataset=echo", "dataset.chunk_length=50", "trainer.precision=64-true")
+    whole = quick_run(tmp_path / "whole", *options)
+    parts = quick_run(tmp_path / "parts", *options, "segment_length=7")
+    a, b = state_dict(tmp_path / "whole"), state_dict(tmp_path / "parts")
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-10)
+    assert parts["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)

@@ -41,9 +41,10 @@ class Stack(NamedTuple):
     layers: list[Layer]
     cell: Cell
     lengths: Sequence[int] | None  # None: every sequence has L steps
-    grad_output: Tensor | None  # (L, N, H)
-    grad_h_n: Tensor | None  # (num_layers, N, H)
     want: Set[str]  # fields of Swept, for every layer
+    grad_output: Tensor | None = None  # of the last layer's every state, (L, N, H)
+    grad_last: Tensor | None = None  # of all layers' states at step L, (num_layers, N, H)
+    grad_ends: Tensor | None = None  # ... at each sequence's own last step, by `lengths`
 
     def immediate(self, index: int, above: Swept | None) -> Tensor | None:
         """Immediate credit of a layer's every step, (L, N, H): from outside, from the layer above.
@@ -59,22 +60,21 @@ class Stack(NamedTuple):
             q_LNH, dropout = above.grad_input, self.layers[index + 1].dropout
             if q_LNH is not None and dropout is not None:
                 q_LNH = q_LNH * dropout
-        if self.grad_h_n is None or self.lengths is None:
+        if self.grad_ends is None or self.lengths is None:
             return q_LNH
         states = self.layers[index].states
         q_LNH = torch.zeros_like(states[1:]) if q_LNH is None else q_LNH.clone()
         last = torch.tensor(self.lengths, device=q_LNH.device) - 1
-        q_LNH[last, torch.arange(len(last), device=q_LNH.device)] += self.grad_h_n[index]
+        own = ((last >= 0) & (last < len(q_LNH))).nonzero().squeeze(1)
+        q_LNH[last[own], own] += self.grad_ends[index, own]
         return q_LNH
 
     def immediate_at_end(self, index: int) -> Tensor | None:
-        """What enters a layer's last state alone, (N, H), where all sequences end together."""
-        if self.grad_h_n is None or self.lengths is not None:
-            return None
-        return self.grad_h_n[index]
+        """What enters a layer's state at step L besides, (N, H)."""
+        return None if self.grad_last is None else self.grad_last[index]
 
     def since(self, begin: int) -> Stack:
-        """The same stack without its first `begin` steps (no sequence may end before them)."""
+        """The same stack without its first `begin` steps."""
         layers = [
             Layer(
                 layer.input[begin:],
@@ -155,7 +155,7 @@ class FutureFacing(GradientStrategy):
             states = recurrence.unroll(x_LNI, h_NH, weights, cell)
             layers.append(Layer(x_LNI, states, weights, None))
             x_LNI = states[1:]
-        assigned = self.assign(Stack(layers, cell, None, q, None, {"credit"}))
+        assigned = self.assign(Stack(layers, cell, None, {"credit"}, q))
         credit = torch.zeros(len(layers), *q.shape, dtype=q.dtype, device=q.device)
         for layer, swept in zip(credit, assigned, strict=True):
             assert swept.credit is not None
@@ -214,7 +214,9 @@ class _Unroll(torch.autograd.Function):
         want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
         want |= {"grad_input"} if need_input else set()
         want |= {"grad_hx"} if need_hx else set()
-        swept = ctx.rule.assign(Stack(layers, cell, ctx.lengths, grad_output, grad_h_n, want))
+        # Where sequences end together, their last states are the stack's.
+        ends = (grad_h_n, None) if ctx.lengths is None else (None, grad_h_n)
+        swept = ctx.rule.assign(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))
         grad_hx = torch.stack([s.grad_hx for s in swept]) if need_hx else None
         names = WEIGHT_GRADIENTS[: len(need_weights) // num_layers]
         grad_weights = [getattr(s, name) for s in swept for name in names]

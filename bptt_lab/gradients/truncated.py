@@ -144,7 +144,7 @@ def _ragged_tail(stack: Stack, k: int) -> list[Swept]:
         alone = stack._replace(
             layers=[stack.layers[index]],
             grad_output=q_LNH,
-            grad_h_n=None,
+            grad_ends=None,
             want={"delta", "credit"},
         )
         (whole,) = alone.sweep()

@@ -23,13 +23,17 @@ def num_steps(stack: Stack) -> int:
     return len(stack.layers[0].input)
 
 
+def at_the_padded_end(stack: Stack) -> Stack:
+    return stack._replace(lengths=None, grad_last=stack.grad_ends, grad_ends=None)
+
+
 def with_delta(stack: Stack, change: Callable, keep: list[float] | None = None) -> list:
     """Full BPTT's sweep, with another delta made from delta and credit."""
     swept = []
     for index in reversed(range(len(stack.layers))):
         layer, q = stack.layers[index], stack.immediate(index, swept[0] if swept else None)
         alone = stack._replace(layers=[layer], grad_output=q, want={"delta", "credit"})
-        alone = alone._replace(grad_h_n=None)
+        alone = alone._replace(grad_last=None, grad_ends=None)
         (whole,) = alone.sweep(keep)
         swept.insert(0, stack.from_delta(index, change(whole.delta, whole.credit), whole.credit))
     return swept
@@ -69,21 +73,21 @@ class SharesCreditOverBatch(Full):
 
 class IgnoresLastState(Full):
     def assign(self, stack):
-        return stack._replace(grad_h_n=None).sweep()
+        return stack._replace(grad_last=None).sweep()
 
 
 class LeaksFromPadding(Full):
     """Takes the padded end for every sequence's own."""
 
     def assign(self, stack):
-        return stack._replace(lengths=None).sweep()
+        return at_the_padded_end(stack).sweep()
 
 
 class TailOfPadding(Truncated):
     """Counts the tail from the padded end."""
 
     def assign(self, stack):
-        return super().assign(stack._replace(lengths=None))
+        return super().assign(at_the_padded_end(stack))
 
 
 class ZeroesCarriedState(Full):
@@ -130,7 +134,7 @@ class LayersCostLag(Truncated):
         swept = []
         for index in reversed(range(len(stack.layers))):
             q = stack.immediate(index, swept[0] if swept else None)
-            alone = stack._replace(layers=[stack.layers[index]], grad_output=q, grad_h_n=None)
+            alone = stack._replace(layers=[stack.layers[index]], grad_output=q)
             swept = [*super().assign(alone._replace(want=stack.wanted(index))), *swept]
         return swept
 

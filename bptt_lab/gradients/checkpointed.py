@@ -1,0 +1,214 @@
+"""Full backpropagation through time from a few stored states: the rest is computed again.
+
+Every `every` steps the states of all layers are kept. The backward pass takes the segments from
+the last to the first: it unrolls a segment again from the state before it, sweeps it, and hands
+the credit for that state to the segment before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bptt_lab import recurrence
+from bptt_lab.cell import Cell, Swept, Weights
+from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Layer, Stack, by_layer
+from bptt_lab.limits import AtLeast, checked
+
+if TYPE_CHECKING:
+    from bptt_lab.rnn import VanillaRNN
+
+
+class Checkpointed(GradientStrategy):
+    """Full BPTT's gradient with the memory of a square root.
+
+    Use it where the states of a chunk do not fit in memory. The output that it returns is as long
+    as any, so the saving shows where nobody keeps the output; see bptt_lab.segmented for losses
+    that never need all of it. Dropout between layers stores its masks, L N H each.
+
+    Cost: one more forward pass, a third more work than full; memory 2 sqrt(L) N H for null.
+
+    Args:
+        every: steps between two stored states; null is the square root of the steps.
+
+    Raises:
+        ConfigError: for an `every` below 1.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> rnn = VanillaRNN(3, 5, gradient=Checkpointed())
+
+    Reference: Chen, Xu, Zhang & Guestrin (2016), "Training deep nets with sublinear memory cost".
+    """
+
+    exact_within_chunk: ClassVar[bool] = True
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = True
+    cost: ClassVar[str] = "O(L N H (H+I)), a third more than full"
+    memory: ClassVar[str] = "O(sqrt(L) N H)"
+
+    @checked
+    def __init__(self, *, every: Annotated[int | None, AtLeast(1)] = None) -> None:
+        self.every = every
+
+    def __repr__(self) -> str:
+        return f"Checkpointed(every={self.every})"
+
+    def states(
+        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+    ) -> Unrolled:
+        """Run one chunk; see GradientStrategy."""
+        dtype = compute_dtype(input)
+        weights = [weight.to(dtype) for layer in rnn.all_weights for weight in layer]
+        output, h_n, _ = _Unroll.apply(  # type: ignore[no-untyped-call]
+            self.every or math.ceil(math.sqrt(len(input))),
+            (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
+            lengths,
+            dropout_masks(rnn, input.to(dtype)),
+            input.to(dtype),
+            carry.hx.to(dtype),
+            *weights,
+        )
+        return Unrolled(output, h_n)
+
+    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+        """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
+        return Full().credit(rnn, input, hx, q)
+
+    def mask(self, num_steps: int) -> Tensor:
+        """M[t, s] = 1 iff s <= t."""
+        return Full().mask(num_steps)
+
+
+def unroll_segment(
+    input_LNI: Tensor,
+    hx: Tensor,
+    weights: Sequence[Weights],
+    cell: Cell,
+    masks: Sequence[Tensor | None] | None = None,
+) -> list[Layer]:
+    """Run all layers over a few steps, from their states before them, (num_layers, N, H)."""
+    layers, x_LNI = [], input_LNI
+    for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
+        x_LNI = x_LNI if mask is None else x_LNI * mask
+        states = recurrence.unroll(x_LNI, h_NH, w, cell)
+        layers.append(Layer(x_LNI, states, w, mask))
+        x_LNI = states[1:]
+    return layers
+
+
+def last_states(layers: Sequence[Layer]) -> Tensor:
+    """Every layer's state after a segment, (num_layers, N, H)."""
+    return torch.stack([layer.states[-1] for layer in layers])
+
+
+class Gradients:
+    """Sums the gradients of segments, from the last to the first.
+
+    Args:
+        want: fields of Swept that are wanted of the weights.
+        num_layers: number of layers.
+    """
+
+    def __init__(self, want: set[str], num_layers: int) -> None:
+        self.want = want
+        self.weights: list[dict[str, Tensor]] = [{} for _ in range(num_layers)]
+        self.grad_hx: Tensor | None = None  # credit for the states before the latest segment
+
+    def add(self, swept: Sequence[Swept]) -> None:
+        """Take in the gradients of the segment before those taken in."""
+        for sums, layer in zip(self.weights, swept, strict=True):
+            for name in self.want & set(WEIGHT_GRADIENTS):
+                value = getattr(layer, name)
+                sums[name] = sums[name].add_(value) if name in sums else value
+        self.grad_hx = torch.stack([s.grad_hx for s in swept if s.grad_hx is not None])
+
+    def of_parameters(self, names: Sequence[str]) -> list[Tensor | None]:
+        """The parameters' gradients, layer by layer in nn.RNN's order."""
+        return [sums.get(name) for sums in self.weights for name in names]
+
+
+class _Unroll(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        every: int,
+        kind: tuple[int, Cell],
+        lengths: Sequence[int] | None,
+        masks: list[Tensor | None],
+        input: Tensor,
+        hx: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        num_layers, cell = kind
+        output = input.new_empty(*input.shape[:2], hx.shape[-1])
+        h_n = torch.empty_like(hx)
+        kept = []
+        for part in segments(len(input), every):
+            kept.append(hx)
+            cut = [None if mask is None else mask[part] for mask in masks]
+            layers = unroll_segment(input[part], hx, by_layer(weights, num_layers), cell, cut)
+            output[part] = layers[-1].states[1:]
+            hx = last_states(layers)
+            for n, t in _ending(lengths, part):
+                h_n[:, n] = torch.stack([layer.states[t + 1, n] for layer in layers])
+        return output, hx if lengths is None else h_n, torch.stack(kept)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.every, ctx.kind, ctx.lengths, masks, input, _, *weights = inputs
+        ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(input, output[2], *masks, *weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None, *_: Any) -> Any:
+        num_layers, cell = ctx.kind
+        input, kept, *saved = ctx.saved_tensors
+        masks, weights = saved[:num_layers], by_layer(saved[num_layers:], num_layers)
+        need_input, _, *need_weights = ctx.needs_input_grad[4:]
+        want = set(WEIGHT_GRADIENTS if any(need_weights) else ()) | {"grad_hx"}
+        grad_input = None
+        if need_input:
+            want.add("grad_input")
+            grad_input = torch.empty_like(input)
+        gradients = Gradients(want, num_layers)
+        if ctx.lengths is None:
+            gradients.grad_hx = grad_h_n
+        parts = list(segments(len(input), ctx.every))
+        for part, hx in zip(reversed(parts), kept.flip(0), strict=True):
+            cut = [None if mask is None else mask[part] for mask in masks]
+            layers = unroll_segment(input[part], hx, weights, cell, cut)
+            q_LNH = None if grad_output is None else grad_output[part]
+            stack = Stack(layers, cell, None, want, q_LNH, gradients.grad_hx)
+            if ctx.lengths is not None:
+                lengths = [length - part.start for length in ctx.lengths]
+                stack = stack._replace(lengths=lengths, grad_ends=grad_h_n)
+            swept = stack.sweep()
+            gradients.add(swept)
+            below = swept[0].grad_input
+            if grad_input is not None and below is not None:
+                grad_input[part] = below
+        names = WEIGHT_GRADIENTS[: len(need_weights) // num_layers]
+        of_parameters = gradients.of_parameters(names)
+        return None, None, None, None, grad_input, gradients.grad_hx, *of_parameters
+
+
+def segments(num_steps: int, every: int) -> Iterator[slice]:
+    """Cut steps into pieces of `every`, the last one shorter if need be."""
+    for begin in range(0, num_steps, every):
+        yield slice(begin, min(begin + every, num_steps))
+
+
+def _ending(lengths: Sequence[int] | None, part: slice) -> Iterator[tuple[int, int]]:
+    """The sequences that end within a segment, with their last step counted from its begin."""
+    for n, length in enumerate(lengths or ()):
+        if part.start < length <= part.stop:
+            yield n, length - 1 - part.start

@@ -1,0 +1,265 @@
+"""bptt-bench: what it refuses, computes and writes. How long anything took is never a test."""
+
+from __future__ import annotations
+
+import csv
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bptt_lab.bench import cli, contestants, memory, plot, timing
+from bptt_lab.bench.contestants import BASELINE, CONTESTANTS, UnavailableError
+from bptt_lab.bench.machine import cores
+from bptt_lab.bench.problem import draw, error, gradient_error, solve
+from bptt_lab.bench.results import COLUMNS
+from bptt_lab.bench.workload import PRECISIONS, SHAPES, Shape, flops, geometric_mean, parse_shape
+from bptt_lab.kernels import core
+
+TINY = Shape(9, 3, 2, 5)
+LONG = Shape(40, 3, 2, 5)  # longer than truncated's lag
+HERE = [name for name, contestant in CONTESTANTS.items() if contestant.missing() is None]
+# JAX takes seconds to start and compile.
+QUICK = [name for name in HERE if name != "jax"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--shapes 1,2,3", "--shapes: 1,2,3: must be four whole numbers above zero"),
+        ("--shapes 64,32,28,64 0,1,1,1", "--shapes: 0,1,1,1: must be four"),
+        ("--shapes 64,-1,2,3", "--shapes: 64,-1,2,3: must be four"),
+        ("--shapes 1,2,3,x", "--shapes: 1,2,3,x: must be four"),
+        ("--only full,nope", "--only: nope: must be one of nn.RNN, full"),
+        ("--threads 0", "--threads: 0: must be a whole number above zero"),
+        (f"--threads {cores() + 1}", f"must be at most {cores()}, the cores here"),
+        ("--rounds x", "--rounds: x: must be a whole number above zero"),
+        ("--device tpu", "--device: invalid choice"),
+        ("--dtype tf32", "--dtype tf32: only a GPU"),
+        ("--frobnicate", "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_code_2(arguments, complaint, capsys):
+    assert cli.main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("bptt-bench: ") and complaint in err
+    assert err.count("\n") == 1
+
+
+def test_a_device_that_is_not_there_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr("bptt_lab.gpus.count", lambda: 0)
+    assert cli.main(["--device", "cuda"]) == 2
+    assert "shows no CUDA device here; use --device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU")
+def test_a_device_that_torch_cannot_use_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr("bptt_lab.gpus.count", lambda: 1)
+    assert cli.main(["--device", "cuda"]) == 2
+    assert "install a build with CUDA" in capsys.readouterr().err
+
+
+def test_a_contestant_that_is_not_installed_is_refused_by_name_and_else_left_out(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(contestants, "find_spec", lambda name: None if name == "jax" else name)
+    assert cli.main(["--only", "jax"]) == 2
+    assert "pip install 'bptt_lab[jax]'" in capsys.readouterr().err
+    options = cli.parse([])
+    assert options.contestants == [name for name in CONTESTANTS if name != "jax"]
+    assert len(options.left_out) == 1 and "bptt_lab[jax]" in options.left_out[0]
+
+
+def test_arguments_are_checked_before_torch_is_imported():
+    script = (
+        "import sys; from bptt_lab.bench import cli\n"
+        "assert cli.main(['--threads', '0']) == 2; cli.parse(['--only', 'nn.RNN,full'])\n"
+        "assert not {'torch', 'jax', 'matplotlib', 'numpy'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_defaults():
+    options = cli.parse([])
+    assert options.shapes == list(SHAPES) and len(SHAPES) == 8
+    assert options.threads == list(range(1, min(2, cores()) + 1))
+    assert options.precisions == ["float32"] and options.rounds is None
+    assert cli.parse(["--only", "full,nn.RNN,full"]).contestants == ["nn.RNN", "full"]
+
+
+def test_floor_counts_every_product_once():
+    # Multiplications of the products that the reference makes, two operations each.
+    L, N, I, H = TINY
+    project, recur = L * N * H * I, L * N * H * H
+    assert flops(TINY, "forward") == 2 * (project + recur)
+    # Back: credit through W_hh, dW_hh; dW_ih. No gradient of the input.
+    assert flops(TINY, "forward+backward") == 2 * (project + recur) + 2 * (2 * recur + project)
+    assert flops(Shape(64, 32, 28, 64), "forward+backward") == 4 * 3670016 + 6 * 8388608
+
+
+def test_geometric_mean():
+    assert geometric_mean([2, 8]) == pytest.approx(4)
+    assert geometric_mean([0.5, 2]) == pytest.approx(1)
+    assert math.isnan(geometric_mean([]))
+
+
+def test_parse_shape_reads_what_it_prints():
+    assert all(parse_shape(str(shape)) == shape for shape in SHAPES)
+
+
+def test_contestants_alternate_and_short_calls_are_warm():
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in "ABC"}
+    seconds = timing.alternate(calls, rounds=2)
+    # A call to see how long each takes; then twice in each turn, of which one counts.
+    assert "".join(order) == "ABC" + "AABBCC" * 2
+    assert [len(seconds[name]) for name in "ABC"] == [2, 2, 2]
+
+
+def test_long_calls_take_one_turn_a_round(monkeypatch):
+    order: list[str] = []
+    monkeypatch.setattr(timing, "SHORT", 0)
+    timing.alternate({name: lambda name=name: order.append(name) for name in "AB"}, rounds=2)
+    assert "".join(order) == "AB" * 3
+
+
+def test_the_number_of_rounds_fits_the_budget(monkeypatch):
+    monkeypatch.setattr(timing, "clock", lambda call, synchronise: 0.5)
+    assert len(timing.alternate({"A": None, "B": None}, None)["A"]) == timing.BUDGET / 1.0
+    monkeypatch.setattr(timing, "clock", lambda call, synchronise: 60.0)
+    assert len(timing.alternate({"A": None}, None)["A"]) == timing.FEWEST
+    monkeypatch.setattr(timing, "clock", lambda call, synchronise: 1e-6)
+    assert len(timing.alternate({"A": None}, None)["A"]) == timing.MOST
+
+
+def test_ratio_by_minima_and_by_the_median_of_pairs():
+    assert timing.times_as_fast([1.0, 2.0, 4.0], [3.0, 2.0, 16.0]) == (2.0, 3.0)
+    assert timing.times_as_fast([1.0], None) == (None, None)
+
+
+def test_errors_are_relative_to_the_largest_value():
+    right = torch.tensor([1.0, -4.0], dtype=torch.float64)
+    assert error(torch.tensor([1.0, -3.0]), right) == 0.25
+    assert gradient_error({"a": right, "b": right * 1.5}, {"a": right, "b": right}) == 0.5
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_every_contestant_gives_the_right_answer(name, precision):
+    problem = draw(LONG, PRECISIONS[precision], "cpu", 1)
+    right, prepared = solve(problem), CONTESTANTS[name].prepare(problem)
+    tolerance = 1e-5 if precision == "float32" else 1e-13
+    for _ in range(2):  # the second call starts from nothing, too
+        output, gradients = prepared.both()
+        assert gradients.keys() == problem.weights.keys()
+        gradients = {key: prepared.to_torch(value) for key, value in gradients.items()}
+        assert error(prepared.to_torch(output), right.output) < tolerance
+        if CONTESTANTS[name].biased:
+            assert gradient_error(gradients, right.gradients) > 0.01
+        else:
+            assert gradient_error(gradients, right.gradients) < tolerance
+    assert error(prepared.to_torch(prepared.forward()), right.output) < tolerance
+
+
+@pytest.mark.skipif(not core.available(), reason="the C core was not built")
+def test_full_runs_on_the_core_and_full_reference_without(monkeypatch):
+    used: list[str] = []
+    for function in (core.unroll, core.sweep):
+
+        def spy(*args, _function=function, **kwargs):
+            used.append(_function.__name__)
+            return _function(*args, **kwargs)
+
+        monkeypatch.setattr(core, function.__name__, spy)
+    supports = core.supports
+    problem = draw(TINY, PRECISIONS["float32"], "cpu", 1)
+    CONTESTANTS["full-reference"].prepare(problem).both()
+    assert used == [] and core.supports is supports
+    CONTESTANTS["full"].prepare(problem).both()
+    assert used == ["unroll", "sweep"]
+
+
+def bench(folder, monkeypatch, *arguments):
+    monkeypatch.chdir(folder)
+    threads = torch.get_num_threads()
+    assert cli.main(["--shapes", str(TINY), "--rounds", "1", "--threads", "1", *arguments]) == 0
+    assert torch.get_num_threads() == threads
+    (run,) = (folder / "outputs").iterdir()
+    with (run / "results.csv").open() as file:
+        return run, list(csv.DictReader(file))
+
+
+def test_a_run_prints_a_table_and_writes_its_rows(tmp_path, monkeypatch, capsys):
+    run, rows = bench(tmp_path, monkeypatch, "--only", ",".join(QUICK))
+    assert list(rows[0]) == COLUMNS
+    assert [(row["contestant"], row["pass"]) for row in rows] == [
+        (name, which) for name in QUICK for which in ("forward+backward", "forward")
+    ]
+    for row in rows:
+        assert [row[letter] for letter in "LNIH"] == ["9", "3", "2", "5"]
+        assert (row["device"], row["precision"]) == ("cpu", "float32")
+        assert (row["threads"], row["rounds"]) == ("1", "1")
+        assert 0 < float(row["min_ms"]) <= float(row["median_ms"])
+        assert float(row["first_call_ms"]) > 0 and float(row["times_floor"]) > 0
+        rate = float(row["product_gflops"]) * 1e9
+        floor_ms = flops(TINY, row["pass"]) / rate * 1e3
+        assert float(row["floor_ms"]) == pytest.approx(floor_ms, rel=1e-4)
+        assert float(row["error_output"]) < 1e-5
+        exact = not CONTESTANTS[row["contestant"]].biased
+        if row["pass"] == "forward":
+            assert row["error_gradient"] == ""
+        elif exact:
+            assert float(row["error_gradient"]) < 1e-5
+        assert row["peak_mb"] == ""
+        if row["contestant"] == BASELINE:
+            assert row["times_as_fast_min"] == row["times_as_fast_median"] == "1"
+        assert f"torch {torch.__version__}" in row["machine"]
+    out, err = capsys.readouterr()
+    assert rows[0]["machine"] in out and "kernel: " in out
+    assert "geometric means" in out and all(f"\n  {name} " in out for name in QUICK)
+    assert "1 thread, float32: 9,3,2,5" in err
+    assert (run / "ratios.png").exists() == plot.available()
+
+
+def test_without_the_baseline_there_are_no_ratios(tmp_path, monkeypatch, capsys):
+    run, rows = bench(tmp_path, monkeypatch, "--only", "full", "--dtype", "float64")
+    assert {row["times_as_fast_min"] for row in rows} == {""}
+    assert {row["precision"] for row in rows} == {"float64"}
+    assert not (run / "ratios.png").exists()
+    assert "picture   none" in capsys.readouterr().out
+
+
+def test_without_matplotlib_the_run_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plot, "find_spec", lambda name: None)
+    run, _ = bench(tmp_path, monkeypatch, "--only", "nn.RNN,full")
+    assert not (run / "ratios.png").exists()
+    assert "pip install 'bptt_lab[report]'" in capsys.readouterr().out
+
+
+def test_runs_of_one_second_keep_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda form: "now")
+    bench(tmp_path, monkeypatch, "--only", "nn.RNN")
+    assert (
+        cli.main(["--shapes", str(TINY), "--rounds", "1", "--threads", "1", "--only", "full"]) == 0
+    )
+    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
+        "bench_now",
+        "bench_now_2",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a peak anew")
+def test_peak_memory_is_that_of_the_states_and_more_for_nn_rnn():
+    shape = Shape(400, 32, 4, 128)  # 6.6 MB of states
+    states = shape.L * shape.N * shape.H * 4
+    peaks = {name: memory.peak(shape, name, "float32", "cpu", 1) for name in ("nn.RNN", "full")}
+    assert 0.9 * states < peaks["full"] < 3 * states
+    assert 3 * states < peaks["nn.RNN"] < 8 * states
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(UnavailableError, match="no peak memory at 9,3,2,5: KeyError: 'nope'"):
+        memory.peak(TINY, "nope", "float32", "cpu", 1)
