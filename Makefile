@@ -1,10 +1,10 @@
-# make train | make test | make test-slow | make lint | make format
+# make train | make test | make test-slow | make sanitize | make lint | make format
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: train test test-slow lint format clean
+.PHONY: train test test-slow sanitize lint format clean
 
 train: $(STAMP)
 	@$(BIN)/bptt-train $(ARGS)
@@ -14,6 +14,10 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow $(ARGS)
+
+# The C core under the address, undefined-behaviour, leak and thread sanitizers.
+sanitize:
+	sh tests/kernels/sanitize.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
