@@ -16,31 +16,32 @@ from torch.utils.tensorboard import SummaryWriter
 LOW, HIGH, BINS_PER_DECADE = -20, 8, 2
 
 
-class LogHistogram(NamedTuple):
-    """Counts of log10 magnitudes in fixed bins."""
+EDGES = torch.linspace(LOW, HIGH, (HIGH - LOW) * BINS_PER_DECADE + 1, dtype=torch.float64)
 
-    edges: Tensor  # right edges of all bins but the last, (B - 1,)
+
+class LogHistogram(NamedTuple):
+    """Counts of log10 magnitudes between EDGES, one bin more than edges."""
+
     counts: Tensor  # (B,), the first for values below 10^LOW, the last for 10^HIGH and above
     log10: Tensor  # the values, clamped to half a bin beyond LOW and HIGH
-    zeros: int
-    nonfinite: int
 
 
 def log_histogram(magnitudes: Tensor) -> LogHistogram:
     """Sort magnitudes, each 0 or more, inf or NaN, into fixed bins of their log10."""
-    magnitudes = magnitudes.detach().flatten().double().cpu()
+    return log_histograms(magnitudes.flatten()[None])[0]
+
+
+def log_histograms(magnitudes: Tensor) -> list[LogHistogram]:
+    """Make a histogram of each row, (rows, values), at the price of one."""
+    magnitudes = magnitudes.detach().double().cpu().contiguous()
     half_bin = 0.5 / BINS_PER_DECADE
-    edges = torch.linspace(LOW, HIGH, (HIGH - LOW) * BINS_PER_DECADE + 1, dtype=torch.float64)
     log10 = magnitudes.log10().nan_to_num(HIGH + half_bin, HIGH + half_bin, LOW - half_bin)
     log10 = log10.clamp(LOW - half_bin, HIGH + half_bin)
-    bins = torch.bucketize(log10, edges, right=True)
-    return LogHistogram(
-        edges,
-        torch.bincount(bins, minlength=len(edges) + 1),
-        log10,
-        int((magnitudes == 0).sum()),
-        int((~magnitudes.isfinite()).sum()),
-    )
+    num_bins = len(EDGES) + 1
+    rows = torch.arange(len(log10))[:, None] * num_bins
+    bins = torch.bucketize(log10, EDGES, right=True) + rows
+    counts = torch.bincount(bins.flatten(), minlength=len(log10) * num_bins)
+    return list(map(LogHistogram, counts.view(len(log10), num_bins), log10))
 
 
 def write_histogram(writer: SummaryWriter, tag: str, histogram: LogHistogram, step: int) -> None:
@@ -53,7 +54,7 @@ def write_histogram(writer: SummaryWriter, tag: str, histogram: LogHistogram, st
         num=histogram.log10.numel(),
         sum=float(histogram.log10.sum()),
         sum_squares=float(histogram.log10.square().sum()),
-        bucket_limits=[*histogram.edges.tolist(), top],
+        bucket_limits=[*EDGES.tolist(), top],
         bucket_counts=histogram.counts.tolist(),
         global_step=step,
     )

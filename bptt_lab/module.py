@@ -56,8 +56,11 @@ class SequenceModule(LightningModule):
         self.segment_length = segment_length
         self._carry: Carry | None = None
         self._training_carry: Carry | None = None
+        # Of the latest training batch, for whoever logs them: a value returned costs more.
+        self.latest_sum = torch.tensor(0.0)
+        self.latest_count = 0
         self._counted = 0.0
-        self._share = torch.tensor(1.0)
+        self._share = 0.0
         self._sums: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Optimizer:
@@ -75,17 +78,6 @@ class SequenceModule(LightningModule):
         prediction: Tensor = self.readout(output)
         return prediction.to(self.readout.weight.dtype)
 
-    def share(self, batch: SequenceBatch) -> Tensor:
-        """Return a process's fair share of the elements that count in a batch.
-
-        Each process divides its sum of losses by it, so that the mean of the processes' gradients
-        is the gradient of the joint mean, however unequal their counts.
-        """
-        count = batch.mask.sum().to(self.readout.weight.dtype)
-        if self.trainer.world_size > 1:
-            count = self.trainer.strategy.reduce(count, reduce_op="mean")
-        return count
-
     def loss_sum(self, output: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses that count, and the prediction (L, N, O)."""
         prediction = self.predict(output)
@@ -93,11 +85,20 @@ class SequenceModule(LightningModule):
 
     def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Find out how much there is to learn from in the batch."""
-        self._share = self.share(batch)
-        self._counted += float(self._share)
+        self.latest_count = int(batch.mask.sum())
+        self._share = float(self.latest_count)
+        if self.trainer.world_size > 1:
+            count = torch.tensor(self._share, dtype=torch.float64, device=self.device)
+            self._share = float(self.trainer.strategy.reduce(count, reduce_op="mean"))
+        self._counted += self._share
 
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Run one chunk; return its mean loss, with sum and count for whoever logs them."""
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        """Run one chunk and return its mean loss.
+
+        Each process divides its sum by its fair share of the elements that count, so that the
+        mean of the processes' gradients is the gradient of the joint mean, however unequal their
+        counts.
+        """
         carry = self.carry_before(batch)
         if self.segment_length is None:
             output, self._carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
@@ -108,8 +109,8 @@ class SequenceModule(LightningModule):
                 self.rnn, self.readout, self.loss, *chunk, self.segment_length
             )
             self._carry = Carry(h_n)
-        loss = total / self._share.clamp(min=1e-9)
-        return {"loss": loss, "sum": total.detach(), "count": batch.mask.sum()}
+        self.latest_sum = total.detach()
+        return total / self._share if self._share else total
 
     def optimizer_step(
         self,

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bptt_lab import ranks, records
+from bptt_lab.callbacks.bundle import Bundle
 from bptt_lab.callbacks.credit import CreditHistogram
 from bptt_lab.callbacks.gradient_norms import GradientNorms
 from bptt_lab.callbacks.progress import Progress
@@ -186,7 +187,7 @@ def make_trainer(config: Config, folder: Path, job: Job, task: SequenceDataModul
         strategy = DDPStrategy(process_group_backend=backend)
     references = task.references()
     metrics = next(iter(references.values()))
-    callbacks: list[Callback] = [
+    watching: list[Callback] = [
         RunCard(
             settings=dict(flat_settings(config, job.choices)),
             metrics=[f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics],
@@ -196,6 +197,11 @@ def make_trainer(config: Config, folder: Path, job: Job, task: SequenceDataModul
         ),
         TrainingLoss(every_n_steps=every),
         GradientNorms(every_n_steps=every),
+    ]
+    if config["segment_length"] is None:  # it needs the states of all steps
+        watching.append(CreditHistogram(every_n_steps=every))
+    callbacks: list[Callback] = [
+        Bundle(watching),
         ModelCheckpoint(
             dirpath=folder / "checkpoints",
             filename="best",
@@ -205,8 +211,6 @@ def make_trainer(config: Config, folder: Path, job: Job, task: SequenceDataModul
         ),
         *task.callbacks(),
     ]
-    if config["segment_length"] is None:  # it needs the states of all steps
-        callbacks.append(CreditHistogram(every_n_steps=every))
     if settings["enable_progress_bar"]:
         callbacks.append(Progress())
     return Trainer(

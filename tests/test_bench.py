@@ -10,8 +10,9 @@ import sys
 import pytest
 import torch
 
-from bptt_lab.bench import cli, contestants, memory, plot, timing
-from bptt_lab.bench.contestants import BASELINE, CONTESTANTS, UnavailableError
+from bptt_lab.bench import cli, contestant, memory, plot, timing
+from bptt_lab.bench.contestant import UnavailableError
+from bptt_lab.bench.contestants import BASELINE, CONTESTANTS
 from bptt_lab.bench.machine import cores
 from bptt_lab.bench.problem import draw, error, gradient_error, solve
 from bptt_lab.bench.results import COLUMNS
@@ -20,7 +21,7 @@ from bptt_lab.kernels import core
 
 TINY = Shape(9, 3, 2, 5)
 LONG = Shape(40, 3, 2, 5)  # longer than truncated's lag
-HERE = [name for name, contestant in CONTESTANTS.items() if contestant.missing() is None]
+HERE = [name for name, each in CONTESTANTS.items() if each.missing() is None]
 # JAX takes seconds to start and compile.
 QUICK = [name for name in HERE if name != "jax"]
 
@@ -65,7 +66,7 @@ def test_a_device_that_torch_cannot_use_is_refused(capsys, monkeypatch):
 def test_a_contestant_that_is_not_installed_is_refused_by_name_and_else_left_out(
     monkeypatch, capsys
 ):
-    monkeypatch.setattr(contestants, "find_spec", lambda name: None if name == "jax" else name)
+    monkeypatch.setattr(contestant, "find_spec", lambda name: None if name == "jax" else name)
     assert cli.main(["--only", "jax"]) == 2
     assert "pip install 'bptt_lab[jax]'" in capsys.readouterr().err
     options = cli.parse([])

@@ -9,12 +9,12 @@ and the sum. torch is imported inside, so that the names are known before it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from bptt_lab.bench.contestant import CONTESTANTS, Prepared, UnavailableError, contestant
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,53 +22,8 @@ if TYPE_CHECKING:
     from bptt_lab.bench.problem import Problem
     from bptt_lab.gradients.base import GradientStrategy
 
+__all__ = ["BASELINE", "CONTESTANTS"]
 BASELINE = "nn.RNN"
-
-
-class UnavailableError(Exception):
-    """A contestant that cannot take part here; the message says why, on one line."""
-
-
-class Prepared(NamedTuple):
-    """Calls ready to be timed; nothing of a call's work outlives what it returns."""
-
-    forward: Callable[[], Any]  # the output
-    both: Callable[[], tuple[Any, dict[str, Any]]]  # the output, the gradients by weight's name
-    to_torch: Callable[[Any], Tensor]
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """Who takes part."""
-
-    name: str
-    prepare: Callable[[Problem], Prepared]
-    needs: str  # a module that must be installed
-    biased: bool  # its gradient is not the loss's, so that it may differ from the right one
-
-    def missing(self) -> str | None:
-        """Say what it lacks here, without importing it."""
-        if find_spec(self.needs) is not None:
-            return None
-        if "." in self.needs:
-            return f"{self.name}: this installation has no {self.needs}"
-        return f"{self.name}: {self.needs} is not installed; pip install 'bptt_lab[{self.needs}]'"
-
-
-CONTESTANTS: dict[str, Contestant] = {}
-Prepare = Callable[["Problem"], Prepared]
-
-
-def contestant(
-    name: str, *, needs: str = "torch", biased: bool = False
-) -> Callable[[Prepare], Prepare]:
-    """Enter a function into the contest under a name."""
-
-    def enter(prepare: Prepare) -> Prepare:
-        CONTESTANTS[name] = Contestant(name, prepare, needs, biased)
-        return prepare
-
-    return enter
 
 
 @contestant(BASELINE)

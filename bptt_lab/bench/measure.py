@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bptt_lab.bench.contestants import BASELINE, CONTESTANTS, Prepared, UnavailableError
+from bptt_lab.bench.contestant import Prepared, UnavailableError
+from bptt_lab.bench.contestants import BASELINE, CONTESTANTS
 from bptt_lab.bench.problem import Answer, Problem, draw, error, gradient_error, solve
 from bptt_lab.bench.results import Row
 from bptt_lab.bench.timing import alternate, clock, times_as_fast
@@ -157,8 +158,8 @@ def _measure(
     slower = statistics.median(times) / min(times)
     if slower > UNSTEADY:
         note(
-            f"{setting}: {shape}: warning: the same product took {slower:.1f} times its best in the "
-            "middle round; other processes disturb, repeat on an idle machine"
+            f"{setting}: {shape}: warning: a product usually took {slower:.1f} times its best; "
+            "other processes disturb, repeat on an idle machine"
         )
     return [
         Measured(

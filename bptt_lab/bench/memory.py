@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bptt_lab.bench.contestants import CONTESTANTS, UnavailableError
+from bptt_lab.bench.contestant import UnavailableError
+from bptt_lab.bench.contestants import CONTESTANTS
 from bptt_lab.bench.workload import PRECISIONS, Shape
 
 

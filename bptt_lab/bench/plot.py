@@ -59,8 +59,8 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
     handles, labels = panels[0][0].get_legend_handles_labels()
     columns = min(len(labels), int(width / 1.9))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-    title = ["One recurrent layer against torch.nn.RNN; higher is faster"]
-    figure.suptitle("\n".join(title + textwrap.wrap(machine, int(width * 11))), fontsize=10)
+    lines = ["One recurrent layer against torch.nn.RNN; higher is faster"]
+    figure.suptitle("\n".join([*lines, *textwrap.wrap(machine, int(width * 11))]), fontsize=10)
     figure.savefig(path, dpi=120)
 
 

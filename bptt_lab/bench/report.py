@@ -11,7 +11,8 @@ import torch
 
 from bptt_lab.bench import memory, plot
 from bptt_lab.bench.cli import Options
-from bptt_lab.bench.contestants import BASELINE, UnavailableError
+from bptt_lab.bench.contestant import UnavailableError
+from bptt_lab.bench.contestants import BASELINE
 from bptt_lab.bench.machine import describe
 from bptt_lab.bench.measure import Setting, measure
 from bptt_lab.bench.results import Row, write_csv

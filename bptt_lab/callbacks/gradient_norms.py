@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bptt_lab.callbacks.writers import tensorboard_writer, write_scalars
-from bptt_lab.histograms import log_histogram, write_histogram
+from bptt_lab.histograms import log_histograms, write_histogram
 
 
 class GradientNorms(Callback):
@@ -24,22 +24,27 @@ class GradientNorms(Callback):
 
     def __init__(self, *, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self._norms: list[Tensor] = []
+        self._named: list[tuple[str, Tensor]] = []
+        self._norms: list[tuple[Tensor, ...]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look up the parameters once: it takes longer than their norms."""
+        self._named = list(pl_module.named_parameters())
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Add this step's norms."""
-        named = [(n, p.grad) for n, p in pl_module.named_parameters() if p.grad is not None]
-        names = [name for name, _ in named]
-        self._norms.append(torch.stack(torch._foreach_norm([grad for _, grad in named])))
+        grads = [p.grad for _, p in self._named if p.grad is not None]
+        self._norms.append(torch._foreach_norm(grads))
         if len(self._norms) >= self.every_n_steps:
-            self._write(trainer, names)
+            self._write(trainer, [name for name, p in self._named if p.grad is not None])
 
     def _write(self, trainer: Trainer, names: list[str]) -> None:
         # The hook comes before the step that it belongs to is counted.
         step = trainer.global_step + 1
-        norms = torch.stack(self._norms).float().cpu()  # (steps, parameters)
+        norms = torch.stack([torch.stack(step) for step in self._norms]).float().cpu()
+        # norms: (steps, parameters)
         self._norms = []
         total = norms.square().sum(1).sqrt()
         scalars = {"gradient_norm/total": float(total.mean())}
@@ -50,6 +55,5 @@ class GradientNorms(Callback):
         scalars["gradient_norm/nonfinite"] = float((~norms.isfinite()).sum())
         write_scalars(trainer, scalars, step)
         if writer := tensorboard_writer(trainer):
-            for name, norm in zip(names, norms.t(), strict=True):
-                tag = f"gradient_norm_log10/{name}"
-                write_histogram(writer, tag, log_histogram(norm), step)
+            for name, histogram in zip(names, log_histograms(norms.t()), strict=True):
+                write_histogram(writer, f"gradient_norm_log10/{name}", histogram, step)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from bptt_lab.callbacks.writers import write_scalars
+from bptt_lab.module import SequenceModule
 
 
 class TrainingLoss(Callback):
@@ -18,16 +21,17 @@ class TrainingLoss(Callback):
 
     def __init__(self, *, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self._sum: Any = 0.0
-        self._count: Any = 0
+        self._sums: list[Tensor] = []
+        self._count = 0
         self._written = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the batch; write when the window is full."""
-        self._sum = self._sum + outputs["sum"]
-        self._count = self._count + outputs["count"]
+        assert isinstance(pl_module, SequenceModule)
+        self._sums.append(pl_module.latest_sum)
+        self._count += pl_module.latest_count
         if trainer.global_step - self._written >= self.every_n_steps:
             self._write(trainer)
 
@@ -36,7 +40,10 @@ class TrainingLoss(Callback):
         self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
-        total = float(trainer.strategy.reduce(self._sum, reduce_op="sum")) if self._count else 0.0
-        if count := float(trainer.strategy.reduce(self._count, reduce_op="sum")):
-            write_scalars(trainer, {"train/loss": total / count}, trainer.global_step)
-        self._sum, self._count, self._written = 0.0, 0, trainer.global_step
+        if self._sums:
+            total = torch.stack(self._sums).sum().double()
+            both = torch.stack([total, total.new_tensor(self._count)])
+            total, count = trainer.strategy.reduce(both, reduce_op="sum").tolist()
+            if count:
+                write_scalars(trainer, {"train/loss": total / count}, trainer.global_step)
+        self._sums, self._count, self._written = [], 0, trainer.global_step

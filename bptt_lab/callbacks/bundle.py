@@ -1,0 +1,67 @@
+"""Several callbacks as one, for the price of one.
+
+At every step Lightning enters a profiler's context for each hook of each callback, whether the
+callback has that hook or not: about 20 microseconds a callback and step on a 2.6 GHz core, which a
+tiny model notices. A bundle calls a hook only where it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning.pytorch import Callback
+
+
+def _forward(hook: str) -> Callable[..., None]:
+    def call(self: Bundle, *args: Any) -> None:
+        for method in self.methods[hook]:
+            method(*args)
+
+    call.__name__, call.__doc__ = hook, f"Call {hook} of every callback that has it."
+    return call
+
+
+class Bundle(Callback):
+    """Callbacks that watch a run, called in order; those with a state of their own stay outside.
+
+    Args:
+        callbacks: what to bundle.
+
+    Raises:
+        ValueError: for a callback with a hook that a bundle does not forward.
+    """
+
+    HOOKS = (
+        "on_train_start",
+        "on_train_batch_start",
+        "on_before_optimizer_step",
+        "on_train_batch_end",
+        "on_train_epoch_end",
+        "on_validation_end",
+        "on_train_end",
+    )
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+        self.methods = {
+            hook: [getattr(c, hook) for c in self.callbacks if _has(c, hook)] for hook in self.HOOKS
+        }
+        for callback in self.callbacks:
+            for hook in vars(Callback):
+                known = hook in self.HOOKS or hook.startswith("_")
+                if not known and callable(getattr(Callback, hook)) and _has(callback, hook):
+                    name = type(callback).__name__
+                    raise ValueError(f"{name}.{hook}: not forwarded; use {name} by itself")
+
+    on_train_start = _forward("on_train_start")
+    on_train_batch_start = _forward("on_train_batch_start")
+    on_before_optimizer_step = _forward("on_before_optimizer_step")
+    on_train_batch_end = _forward("on_train_batch_end")
+    on_train_epoch_end = _forward("on_train_epoch_end")
+    on_validation_end = _forward("on_validation_end")
+    on_train_end = _forward("on_train_end")
+
+
+def _has(callback: Callback, hook: str) -> bool:
+    return getattr(type(callback), hook) is not getattr(Callback, hook)
