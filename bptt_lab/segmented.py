@@ -8,7 +8,6 @@ is full BPTT's.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +16,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from bptt_lab.cell import Cell
-from bptt_lab.gradients.base import compute_dtype
-from bptt_lab.gradients.checkpointed import Gradients, last_states, segments, unroll_segment
-from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Stack, by_layer
+from bptt_lab.gradients.checkpointed import (
+    Gradients,
+    last_states,
+    segment_length,
+    segments,
+    unroll_segment,
+)
+from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Stack, by_layer, cast
 from bptt_lab.losses import ElementLoss, masked_sum
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ def segmented_loss(
         target: (L, N) or (L, N, O).
         mask: (L, N), which losses count.
         hx: state before the first step, (num_layers, N, H).
-        every: steps in a segment; null is the square root of L.
+        every: steps in a segment; null is twice the square root of L.
 
     Returns:
         The differentiable sum, and every layer's last state, detached.
@@ -75,18 +79,17 @@ def segmented_loss(
         raise ValueError(
             "input wants a gradient, which would be as long as the sequence; detach it"
         )
-    dtype = compute_dtype(input)
-    parameters = [weight.to(dtype) for layer in rnn.all_weights for weight in layer]
-    total, h_n, _ = _SegmentedLoss.apply(  # type: ignore[no-untyped-call]
-        every or math.ceil(math.sqrt(len(input))),
+    _, *tensors = cast(rnn, input, hx)
+    total, h_n = _SegmentedLoss.apply(  # type: ignore[no-untyped-call]
+        every or segment_length(len(input)),
         (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
         loss,
         input,
         (target, mask),
-        hx.to(dtype),
+        tensors[0],
         readout.weight,
         readout.bias,
-        *parameters,
+        *tensors[1:],
     )
     return total, h_n
 
@@ -94,6 +97,7 @@ def segmented_loss(
 class _SegmentedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
+        ctx: Any,
         every: int,
         kind: tuple[int, Cell],
         loss: ElementLoss,
@@ -103,7 +107,7 @@ class _SegmentedLoss(torch.autograd.Function):
         readout_weight: Tensor,
         readout_bias: Tensor,
         *weights: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
         kept, total = [], readout_weight.new_zeros(())
         for part in segments(len(input), every):
@@ -115,13 +119,12 @@ class _SegmentedLoss(torch.autograd.Function):
             target, mask = (tensor[part] for tensor in counted)
             total += masked_sum(loss(prediction, target), mask)
             hx = last_states(layers)
-        return total, hx, torch.stack(kept)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.every, ctx.kind, ctx.loss, input, counted, _, *parameters = inputs
-        ctx.mark_non_differentiable(output[1], output[2])
-        ctx.save_for_backward(input, *counted, output[2], *parameters)
+        ctx.every, ctx.kind, ctx.loss = every, kind, loss
+        ctx.mark_non_differentiable(hx)
+        ctx.save_for_backward(
+            input, *counted, torch.stack(kept), readout_weight, readout_bias, *weights
+        )
+        return total, hx
 
     @staticmethod
     @once_differentiable

@@ -97,7 +97,7 @@ def test_every_task_trains(task, tmp_path):
         ("trainer.gradient_clip_val=0.01",),
         ("trainer.gradient_clip_val=0.001", "trainer.gradient_clip_algorithm=value"),
         ("trainer.accumulate_grad_batches=3",),
-        ("trainer.precision=bf16-mixed",),
+        ("trainer.precision=bf16-mixed", "model.num_layers=2", "model.dropout=0.2"),
         ("model.num_layers=2", "model.leak=0.5", "model.dropout=0.2"),
     ],
     ids=["clip-norm", "clip-value", "accumulate", "bf16", "stack"],

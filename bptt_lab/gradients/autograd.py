@@ -39,7 +39,7 @@ class Autograd(GradientStrategy):
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
         dtype = compute_dtype(input)
-        masks = dropout_masks(rnn, input.to(dtype))
+        masks = dropout_masks(rnn, input)
         layers = _loop(rnn, input.to(dtype), carry.hx.to(dtype), masks)
         stacked = [torch.stack(states) for states in layers]
         if lengths is None:

@@ -108,7 +108,8 @@ def dropout_masks(rnn: VanillaRNN, input: Tensor) -> list[Tensor | None]:
     """
     masks: list[Tensor | None] = [None] * rnn.num_layers
     if rnn.training and rnn.dropout > 0:
-        ones = input.new_ones(*input.shape[:2], rnn.hidden_size)
+        shape = (*input.shape[:2], rnn.hidden_size)
+        ones = torch.ones(shape, dtype=compute_dtype(input), device=input.device)
         for layer in range(1, rnn.num_layers):
             masks[layer] = torch.nn.functional.dropout(ones, rnn.dropout)
     return masks

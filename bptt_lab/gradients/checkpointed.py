@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from bptt_lab import recurrence
 from bptt_lab.cell import Cell, Swept, Weights
-from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
+from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, dropout_masks
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Layer, Stack, by_layer
+from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Layer, Stack, by_layer, cast
 from bptt_lab.limits import AtLeast, checked
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Checkpointed(GradientStrategy):
     as any, so the saving shows where nobody keeps the output; see bptt_lab.segmented for losses
     that never need all of it. Dropout between layers stores its masks, L N H each.
 
-    Cost: one more forward pass, a third more work than full; memory 2 sqrt(L) N H for null.
+    Cost: one more forward pass, a third more work than full; memory 2.5 sqrt(L) N H for null.
 
     Args:
-        every: steps between two stored states; null is the square root of the steps.
+        every: steps between two stored states; null is twice the square root of the steps.
 
     Raises:
         ConfigError: for an `every` below 1.
@@ -65,16 +65,12 @@ class Checkpointed(GradientStrategy):
         self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
-        dtype = compute_dtype(input)
-        weights = [weight.to(dtype) for layer in rnn.all_weights for weight in layer]
-        output, h_n, _ = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self.every or math.ceil(math.sqrt(len(input))),
+        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
+            self.every or segment_length(len(input)),
             (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
             lengths,
-            dropout_masks(rnn, input.to(dtype)),
-            input.to(dtype),
-            carry.hx.to(dtype),
-            *weights,
+            dropout_masks(rnn, input),
+            *cast(rnn, input, carry.hx),
         )
         return Unrolled(output, h_n)
 
@@ -138,38 +134,36 @@ class Gradients:
 class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
+        ctx: Any,
         every: int,
         kind: tuple[int, Cell],
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
         input: Tensor,
         hx: Tensor,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
-        output = input.new_empty(*input.shape[:2], hx.shape[-1])
-        h_n = torch.empty_like(hx)
-        kept = []
-        for part in segments(len(input), every):
-            kept.append(hx)
-            cut = [None if mask is None else mask[part] for mask in masks]
-            layers = unroll_segment(input[part], hx, by_layer(weights, num_layers), cell, cut)
-            output[part] = layers[-1].states[1:]
-            hx = last_states(layers)
-            for n, t in _ending(lengths, part):
-                h_n[:, n] = torch.stack([layer.states[t + 1, n] for layer in layers])
-        return output, hx if lengths is None else h_n, torch.stack(kept)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.every, ctx.kind, ctx.lengths, masks, input, _, *weights = inputs
-        ctx.mark_non_differentiable(output[2])
+        kept, ends = [], []
+        x_LNI = input
+        # Layer by layer: no more than two layers' states exist at a time.
+        for w, h_NH, mask in zip(by_layer(parameters, num_layers), hx, masks, strict=True):
+            x_LNI = x_LNI if mask is None else x_LNI * mask
+            states = recurrence.unroll(x_LNI, h_NH, w, cell)
+            kept.append(states[:-1:every].clone())
+            if lengths is None:
+                ends.append(states[-1])
+            else:
+                ends.append(states[lengths, range(len(lengths))])
+            x_LNI = states[1:]
+        ctx.every, ctx.kind, ctx.lengths = every, kind, lengths
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(input, output[2], *masks, *weights)
+        ctx.save_for_backward(input, torch.stack(kept, 1), *masks, *parameters)
+        return x_LNI, torch.stack(ends)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None, *_: Any) -> Any:
+    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
         num_layers, cell = ctx.kind
         input, kept, *saved = ctx.saved_tensors
         masks, weights = saved[:num_layers], by_layer(saved[num_layers:], num_layers)
@@ -201,14 +195,12 @@ class _Unroll(torch.autograd.Function):
         return None, None, None, None, grad_input, gradients.grad_hx, *of_parameters
 
 
+def segment_length(num_steps: int) -> int:
+    """Twice the square root: half as many states are kept as a segment has steps."""
+    return 2 * math.ceil(math.sqrt(num_steps))
+
+
 def segments(num_steps: int, every: int) -> Iterator[slice]:
     """Cut steps into pieces of `every`, the last one shorter if need be."""
     for begin in range(0, num_steps, every):
         yield slice(begin, min(begin + every, num_steps))
-
-
-def _ending(lengths: Sequence[int] | None, part: slice) -> Iterator[tuple[int, int]]:
-    """The sequences that end within a segment, with their last step counted from its begin."""
-    for n, length in enumerate(lengths or ()):
-        if part.start < length <= part.stop:
-            yield n, length - 1 - part.start

@@ -132,17 +132,10 @@ class FutureFacing(GradientStrategy):
         self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
-        # Casting outside the Function lets autograd cast the gradients back by itself.
-        dtype = compute_dtype(input)
-        weights = [weight.to(dtype) for layer in rnn.all_weights for weight in layer]
-        output, h_n, *_ = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self,
-            (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
-            lengths,
-            dropout_masks(rnn, input.to(dtype)),
-            input.to(dtype),
-            carry.hx.to(dtype),
-            *weights,
+        cell = Cell(rnn.nonlinearity, rnn.leak)
+        masks = dropout_masks(rnn, input)
+        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
+            self, (rnn.num_layers, cell), lengths, masks, *cast(rnn, input, carry.hx)
         )
         return Unrolled(output, h_n)
 
@@ -164,22 +157,27 @@ class FutureFacing(GradientStrategy):
 
 
 class _Unroll(torch.autograd.Function):
-    """The whole stack, forward; the rule's gradients, backward."""
+    """The whole stack, forward; the rule's gradients, backward.
+
+    Not split into forward and setup_context: torch would bind the arguments by inspection at
+    every call, which takes as long as the C core does on a small net.
+    """
 
     @staticmethod
     def forward(
+        ctx: Any,
         rule: FutureFacing,
         kind: tuple[int, Cell],
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
         input: Tensor,
         hx: Tensor,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
         states: list[Tensor] = []
         x_LNI = input
-        for w, h_NH, mask in zip(by_layer(weights, num_layers), hx, masks, strict=True):
+        for w, h_NH, mask in zip(by_layer(parameters, num_layers), hx, masks, strict=True):
             x_LNI = x_LNI if mask is None else x_LNI * mask
             states.append(recurrence.unroll(x_LNI, h_NH, w, cell))
             x_LNI = states[-1][1:]
@@ -188,19 +186,14 @@ class _Unroll(torch.autograd.Function):
         else:
             batch = torch.arange(len(lengths), device=input.device)
             h_n = torch.stack([s[torch.tensor(lengths, device=s.device), batch] for s in states])
-        return (x_LNI, h_n, *states)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.rule, ctx.kind, ctx.lengths, masks, input, _, *weights = inputs
-        states = output[2:]
-        ctx.mark_non_differentiable(*states)
+        ctx.rule, ctx.kind, ctx.lengths = rule, kind, lengths
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(input, *states, *masks, *weights)
+        ctx.save_for_backward(input, *states, *masks, *parameters)
+        return x_LNI, h_n
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None, *_: Any) -> Any:
+    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
         num_layers, cell = ctx.kind
         input, *saved = ctx.saved_tensors
         states, masks = saved[:num_layers], saved[num_layers : 2 * num_layers]
@@ -222,6 +215,18 @@ class _Unroll(torch.autograd.Function):
         grad_weights = [getattr(s, name) for s in swept for name in names]
         grad_input = swept[0].grad_input if need_input else None
         return None, None, None, None, grad_input, grad_hx, *grad_weights
+
+
+def cast(rnn: VanillaRNN, input: Tensor, hx: Tensor) -> list[Tensor]:
+    """Return input, hx and all parameters, in autocast's type where autocast is on.
+
+    Done outside of the Function, so that torch casts their gradients back by itself.
+    """
+    dtype = compute_dtype(input)
+    parameters = [parameter for layer in rnn.all_weights for parameter in layer]
+    if dtype == input.dtype:
+        return [input, hx.to(dtype), *parameters]
+    return [tensor.to(dtype) for tensor in (input, hx, *parameters)]
 
 
 def by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:

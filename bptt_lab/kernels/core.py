@@ -105,14 +105,14 @@ def instruction_set() -> str | None:
 
 
 def supports(*tensors: Tensor | None) -> bool:
-    """Whether the core can work on these: it is there, they are on the CPU and of one type."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    dtype = given[0].dtype
-    return (
-        dtype in _DTYPES
-        and all(t.dtype == dtype and t.device.type == "cpu" and t.numel() for t in given)
-        and available()
-    )
+    """Whether the core is there and can work on these: on the CPU, of one type, not empty."""
+    first = tensors[0]
+    if first is None or first.dtype not in _DTYPES or first.numel() == 0:
+        return False
+    for tensor in tensors:
+        if tensor is not None and not (tensor.dtype is first.dtype and tensor.is_cpu):
+            return False
+    return available()
 
 
 _DTYPES = {torch.float32: "f32", torch.float64: "f64"}
