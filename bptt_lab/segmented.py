@@ -109,9 +109,11 @@ class _SegmentedLoss(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
-        kept, total = [], readout_weight.new_zeros(())
-        for part in segments(len(input), every):
-            kept.append(hx)
+        parts, total = list(segments(len(input), every)), readout_weight.new_zeros(())
+        # Allocated at once: small tensors kept between large ones freed would split the heap.
+        kept = hx.new_empty(len(parts), *hx.shape)
+        for part, keep in zip(parts, kept, strict=True):
+            keep.copy_(hx)
             of_layer = by_layer(weights, num_layers)
             layers = unroll_segment(input[part].to(hx.dtype), hx, of_layer, cell)
             output = layers[-1].states[1:].to(readout_weight.dtype)
@@ -121,9 +123,7 @@ class _SegmentedLoss(torch.autograd.Function):
             hx = last_states(layers)
         ctx.every, ctx.kind, ctx.loss = every, kind, loss
         ctx.mark_non_differentiable(hx)
-        ctx.save_for_backward(
-            input, *counted, torch.stack(kept), readout_weight, readout_bias, *weights
-        )
+        ctx.save_for_backward(input, *counted, kept, readout_weight, readout_bias, *weights)
         return total, hx
 
     @staticmethod
