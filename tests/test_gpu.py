@@ -53,7 +53,7 @@ def gradients(make, device, packed, num_layers=2):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("make", strategies())
+@pytest.mark.parametrize("make", list(strategies()))
 def test_gradients_are_the_cpus(make, packed):
     on_cpu, on_gpu = (gradients(make, device, packed) for device in ("cpu", "cuda"))
     for expected, actual in zip(on_cpu, on_gpu, strict=True):
