@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -64,6 +65,8 @@ def run(cfg: DictConfig) -> None:
     overrides = tuple(hydra.overrides.task)
     sources = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     options = [word for path in sources for word in ("--config-dir", path)]
+    # A preset may ask for a sweep; one of its jobs by itself does not.
+    alone = ["hydra.mode=RUN"] if hydra.mode == RunMode.MULTIRUN else []
     job = Job(
         choices={
             group: choice
@@ -71,7 +74,7 @@ def run(cfg: DictConfig) -> None:
             if "/" not in group and choice is not None
         },
         overrides=overrides,
-        command=shlex.join(["bptt-train", *options, *overrides]),
+        command=shlex.join(["bptt-train", *options, *overrides, *alone]),
     )
     config = cast(Config, OmegaConf.to_container(cfg, resolve=True))
     folder = Path(hydra.runtime.output_dir)
