@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,6 +23,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -50,6 +53,13 @@ class Job:
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
     command: str = ""
+
+
+class Terminated(SystemExit):
+    """SIGTERM came; the exit code is the shell's for it."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
 
 
 class Experiment(NamedTuple):
@@ -85,9 +95,12 @@ def run(cfg: DictConfig) -> None:
         else:
             train(config, folder, job)
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        reason = f"{type(error).__name__}: {error}"
-        papers = {"status": status, "reason": reason, "overrides": overrides}
+        signalled = isinstance(error, KeyboardInterrupt | Terminated)
+        papers = {
+            "status": "interrupted" if signalled else "failed",
+            "reason": f"{type(error).__name__}: {error}".removesuffix(": "),
+            "overrides": overrides,
+        }
         records.write_json(folder / "summary.json", papers)
         raise
 
@@ -150,11 +163,13 @@ def train(config: Config, folder: Path, job: Job) -> dict[str, float]:
         records.write_json(folder / "manifest.json", papers)
 
     began = time.perf_counter()
-    trainer.fit(module, datamodule=task)
+    with _signals_raised():
+        trainer.fit(module, datamodule=task)
     seconds = time.perf_counter() - began
     metrics = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
     steps = trainer.global_step
-    trainer.test(module, datamodule=task, verbose=False)
+    with _signals_raised():
+        trainer.test(module, datamodule=task, verbose=False)
     metrics |= {tag: float(value) for tag, value in trainer.callback_metrics.items()}
     for logger in trainer.loggers:
         logger.finalize("success")
@@ -177,6 +192,20 @@ def train(config: Config, folder: Path, job: Job) -> dict[str, float]:
         records.write_json(folder / "summary.json", summary)
         print("\n".join(_closing_lines(summary, folder)), flush=True)
     return metrics
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Say what stopped a run: Lightning makes an exit with code 1 of Ctrl-C, and 0 of SIGTERM."""
+    try:
+        yield
+    except SIGTERMException as error:
+        raise Terminated from error
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it by now
+        raise KeyboardInterrupt from error
 
 
 def make_trainer(config: Config, folder: Path, job: Job, task: SequenceDataModule) -> Trainer:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -142,3 +144,23 @@ def test_a_bad_command_leaves_nothing_behind(arguments, tmp_path):
     code, out, err = finish(start(tmp_path, *arguments))
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
+    many = ["-m", "seed=0,1"] if sweep else []
+    long = [o.replace("max_epochs=1", "max_epochs=100000") for o in QUICK]
+    process = start(tmp_path, *many, *long)
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("outputs/**/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    returned, out, _ = finish(process)
+    assert returned == code
+    (summary,) = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/**/summary.json")]
+    assert summary["status"] == "interrupted"
+    assert ("0 of 1 jobs completed" in out) == sweep
