@@ -44,7 +44,7 @@ def work(num_steps):
     (output * weight).sum().backward()  # its gradient is as large as the states
 
 work(3)
-print(peak(lambda: work(400)) / (400 * 64 * 512 * 4))
+print(peak(lambda: work(800)) / (800 * 64 * 512 * 4))
 """
 
 SEGMENTED = """

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bptt_lab.cell import NONLINEARITIES, Cell, Swept, Weights, bias, from_delta, slopes
 
-# A segment is a sixteenth of the steps, but its products have this many elements to work on.
+# A segment is a thirty-second of the steps, but its products have this many elements to work on.
 ELEMENTS = 1 << 16
 
 
@@ -54,7 +54,7 @@ def sweep(
 ) -> Swept:
     """Sweep one layer back over time, Eq. (3) to (5); see bptt_lab.recurrence."""
     num_steps, row_size = len(input_LNI), states[0].numel()
-    length = max(-(-num_steps // 16), -(-ELEMENTS // max(row_size, 1)))
+    length = max(-(-num_steps // 32), -(-ELEMENTS // max(row_size, 1)))
     over_time: dict[str, Tensor] = {}
     if "grad_input" in want:
         over_time["grad_input"] = torch.empty_like(input_LNI, memory_format=torch.contiguous_format)
