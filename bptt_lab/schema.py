@@ -41,7 +41,7 @@ class Experiment:
     """Settings that belong to no section."""
 
     seed: Annotated[int, AtLeast(0)]
-    num_threads: Annotated[int, AtLeast(1)]
+    num_threads: Annotated[int, AtLeast(1), AtMost(1024)]
     segment_length: Annotated[int | None, AtLeast(1)]
 
 

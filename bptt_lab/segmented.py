@@ -59,7 +59,8 @@ def segmented_loss(
         The differentiable sum, and every layer's last state, detached.
 
     Raises:
-        ValueError: where units would be dropped, or the input wants a gradient.
+        ValueError: where units would be dropped, the strategy is not exact, `every` is below 1, or
+            the input wants a gradient.
 
     Example:
         >>> import torch
@@ -75,6 +76,10 @@ def segmented_loss(
             f"dropout={rnn.dropout}: a segment is run twice and must drop the same units; "
             "use dropout=0, or gradient=checkpointed on the whole sequence"
         )
+    if not rnn.gradient.exact_within_chunk:
+        raise ValueError(f"{rnn.gradient!r} is not exact, as a loss in segments is; use Full()")
+    if every is not None and every < 1:
+        raise ValueError(f"every={every}: must be at least 1, or None")
     if input.requires_grad:
         raise ValueError(
             "input wants a gradient, which would be as long as the sequence; detach it"

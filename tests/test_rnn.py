@@ -18,8 +18,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 import bptt_lab
 from bptt_lab import VanillaRNN
 from bptt_lab.gradients.autograd import Autograd
+from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.kernels import core
 
 L, N, I, H = 6, 3, 3, 4
 PACKAGE = Path(bptt_lab.__file__).parent
@@ -494,3 +496,28 @@ def test_import_arrows(path, allowed):
 def test_bidirectional_by_position_is_refused():
     with pytest.raises(TypeError, match="bidirectional"):
         VanillaRNN(I, H, 1, "tanh", True, False, 0.0, True)
+
+
+@pytest.mark.parametrize("gradient", [Full(), Truncated(k=2, mode="lag"), Checkpointed()])
+def test_a_layer_in_front_under_autocast(gradient):
+    layer, rnn = torch.nn.Linear(I, I), VanillaRNN(I, H, gradient=gradient)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = rnn(layer(torch.randn(L, N, I)))
+    output.float().sum().backward()
+    assert rnn.weight_hh_l0.grad.dtype == layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name, shape", [("weight_ih_l0", (H, I - 1)), ("bias_ih_l0", (1,))])
+def test_parameters_of_another_shape_are_refused(name, shape):
+    rnn = VanillaRNN(I, H)
+    setattr(rnn, name, torch.nn.Parameter(torch.randn(shape)))
+    if name.startswith("bias") and not core.available():
+        pytest.skip("torch's operations stretch a bias of one")
+    with pytest.raises(RuntimeError):
+        rnn(torch.randn(L, N, I))
+
+
+def test_window_takes_an_empty_batch():
+    rnn = VanillaRNN(I, H, gradient=Truncated(k=3, mode="window"))
+    rnn(torch.randn(7, 0, I))[0].sum().backward()
+    assert not rnn.weight_hh_l0.grad.any()

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from bptt_lab import VanillaRNN
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.losses import LOSSES, masked_sum
 from bptt_lab.segmented import segmented_loss
 
@@ -53,6 +55,12 @@ def test_refusals():
     rnn, readout, loss, input, target, mask, hx = problem(num_layers=2)
     with pytest.raises(ValueError, match="wants a gradient"):
         segmented_loss(rnn, readout, loss, input.requires_grad_(), target, mask, hx)
+    with pytest.raises(ValueError, match="every=0"):
+        segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx, 0)
+    rnn.gradient = Truncated(k=2)
+    with pytest.raises(ValueError, match="not exact"):
+        segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)
+    rnn.gradient = Full()
     rnn.dropout = 0.5
     with pytest.raises(ValueError, match=r"dropout=0\.5.*use dropout=0"):
         segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)

@@ -224,9 +224,7 @@ def cast(rnn: VanillaRNN, input: Tensor, hx: Tensor) -> list[Tensor]:
     """
     dtype = compute_dtype(input)
     parameters = [parameter for layer in rnn.all_weights for parameter in layer]
-    if dtype == input.dtype:
-        return [input, hx.to(dtype), *parameters]
-    return [tensor.to(dtype) for tensor in (input, hx, *parameters)]
+    return [t if t.dtype == dtype else t.to(dtype) for t in (input, hx, *parameters)]
 
 
 def by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:

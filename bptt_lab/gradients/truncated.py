@@ -104,7 +104,7 @@ def _ends(stack: Stack) -> Tensor:
     """Number of steps of every sequence, (N,)."""
     input = stack.layers[0].input
     lengths = stack.lengths or [len(input)] * input.shape[1]
-    return torch.tensor(lengths, device=input.device)
+    return torch.tensor(lengths, dtype=torch.long, device=input.device)
 
 
 def _tail(stack: Stack, k: int) -> list[Swept]:

@@ -129,6 +129,7 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
     """Run one layer over time; see bptt_lab.recurrence."""
     num_steps, batch_size, input_size = input_LNI.shape
     hidden_size = len(weights.hh)
+    _check_shapes(input_LNI, hx_NH, weights)
     states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
     states[0] = hx_NH
     # Local names keep contiguous copies alive until the call is over.
@@ -203,6 +204,20 @@ def sweep(
     )
     _call("sweep", states.dtype, args)
     return swept
+
+
+def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
+    """Refuse what the core, which sees pointers only, would read beyond its end."""
+    (_, batch_size, input_size), hidden_size = input_LNI.shape, len(weights.hh)
+    wanted = ((hidden_size, input_size), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
+    for name, tensor, shape in zip(Weights._fields, weights, wanted, strict=True):
+        if tensor is not None and tensor.shape != shape:
+            raise RuntimeError(
+                f"weights.{name} has shape {tuple(tensor.shape)}, but an input of {input_size} "
+                f"numbers a step and {hidden_size} hidden units need {shape}"
+            )
+    if hx_NH.shape != (batch_size, hidden_size):
+        raise RuntimeError(f"hx has shape {tuple(hx_NH.shape)}, not {(batch_size, hidden_size)}")
 
 
 def _rows(q_LNH: Tensor) -> Tensor:
