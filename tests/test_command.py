@@ -146,6 +146,11 @@ def test_a_bad_command_leaves_nothing_behind(arguments, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def hears_ctrl_c() -> None:
+    """A shell's background jobs, this test's perhaps among them, are started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
@@ -153,7 +158,7 @@ def test_a_bad_command_leaves_nothing_behind(arguments, tmp_path):
 def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
     many = ["-m", "seed=0,1"] if sweep else []
     long = [o.replace("max_epochs=1", "max_epochs=100000") for o in QUICK]
-    process = start(tmp_path, *many, *long)
+    process = start(tmp_path, *many, *long, preexec_fn=hears_ctrl_c)
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("outputs/**/checkpoints/last.ckpt")):
         assert time.monotonic() < deadline and process.poll() is None
