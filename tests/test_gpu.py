@@ -11,7 +11,6 @@ from runs import quick_run
 from torch.nn.utils.rnn import pack_sequence
 
 from bptt_lab import VanillaRNN
-from bptt_lab.plugins import read
 from bptt_lab.segmented import segmented_loss
 
 pytestmark = pytest.mark.gpu
@@ -31,7 +30,6 @@ def strategies():
 
     for name in STRATEGIES:
         config = OmegaConf.load(CONF / f"{name}.yaml")
-        assert read(config["_target_"])
         variants = VARIANTS if name == "truncated" else [{}]
         for variant in variants:
             yield pytest.param(
