@@ -1,12 +1,13 @@
 """The command `bptt-train`: Hydra's own application, behind a check of everything it was told.
 
 Exit codes: 0 all went well; 1 a job failed; 2 the command line cannot work, and one line on
-stderr says why; 130 interrupted.
+stderr says why; 3 the run diverged; 128 + n after signal n, such as 130 and 143.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from bptt_lab import command_line, flags, precheck, run_folders
+from bptt_lab import command_line, continuing, flags, jobs, precheck, run_folders, sweep
+from bptt_lab.endings import Interrupted
 from bptt_lab.limits import ConfigError
+from bptt_lab.search import best
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -39,7 +42,9 @@ def main() -> int:
     sweep_dir: Path | None = None
     try:
         args = flags.parse_arguments(sys.argv[1:])
-        argv = flags.overrides_first(sys.argv[1:], args.overrides)
+        rest = flags.without(sys.argv[1:], args.overrides)
+        args.overrides = continuing.overrides(args.overrides)
+        argv = [*args.overrides, *rest]  # Hydra takes overrides only where they stand together
         if args.help:
             from bptt_lab.help import print_help
 
@@ -47,7 +52,16 @@ def main() -> int:
             return 0
         if not (args.hydra_help or args.info or args.shell_completion or args.experimental_rerun):
             plan = precheck.check(args)
+            if plan.configs[0]["dry_run"]:
+                from bptt_lab import dry_run
+
+                dry_run.show(plan)
+                return 0
             sweep_dir = plan.sweep_dir
+            if plan.sweep_dir is not None:
+                command = shlex.join(["bptt-train", *sys.argv[1:]])
+                known = plan.jobs[: len(plan.folders)]
+                sweep.announce(plan.sweep_dir, command, plan.folders, known)
             argv = [plan.reworded.get(argument, argument) for argument in argv]
     except (ConfigError, KeyboardInterrupt) as error:
         return _report(error)
@@ -56,24 +70,22 @@ def main() -> int:
     sys.argv[1:] = argv
     code = _run_hydra()
     if sweep_dir is not None and sweep_dir.is_dir():
-        from bptt_lab import sweep
-
         failed = sweep.print_table(sweep_dir)
+        best.print_best(sweep_dir)
         return code or (FAILED if failed else 0)
     return code
 
 
 def job(cfg: DictConfig) -> None:
-    """Run one job; Hydra calls this, in this process or another."""
-    from bptt_lab import training
+    """Run one job; Hydra calls this, in this process or another.
 
-    try:
-        training.run(cfg)
-    except Exception as error:
-        code = _report(error)
-        # The other jobs of a sweep go on; training.run has written down that this one failed.
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            raise SystemExit(code) from error
+    Raises:
+        SystemExit: with the exit code of a single run; of a sweep's job, whose folder says what
+            became of it, only where that ends the sweep.
+    """
+    code = jobs.run(cfg)
+    if code and (HydraConfig.get().mode != RunMode.MULTIRUN or code > 128 or cfg.fail_fast):
+        raise SystemExit(code)
 
 
 def _run_hydra() -> int:
@@ -88,8 +100,11 @@ def _run_hydra() -> int:
             run()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except KeyboardInterrupt as error:
+    except (ConfigError, KeyboardInterrupt) as error:
         return _report(error)
+    except Interrupted as error:  # the jobs have stopped
+        print("bptt-train:", error, file=sys.stderr)
+        return error.exit_code
     except BrokenPipeError:
         return _no_reader()
     except Exception as error:

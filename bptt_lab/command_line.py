@@ -20,7 +20,7 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -32,7 +32,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from bptt_lab.limits import ConfigError
 
@@ -161,17 +161,44 @@ class CommandLine:
         lines = [f"{key}={value}" for key, value in (section.get("params") or {}).items()]
         lines += list(sweep.hydra.overrides.task)
         overrides = self.parse(lines)
-        kind: Any = Plugins.instance().class_name_to_class.get(section._target_)
-        if kind is None:
-            kind = _admit(section._target_)
-        # By name: Hydra's search for plug-ins runs that module twice, and so makes the class twice.
-        if all(base.__name__ != "BasicSweeper" for base in kind.__mro__):
+        if not self.knows_jobs(sweep):
             return [[o.input_line or "" for o in overrides if not o.is_sweep_override()]]
+        kind: Any = admit(section._target_)
         sweeper = kind(section.max_batch_size)
         sweeper.config = sweep
         sweeper.hydra_context = HydraContext(self._loader, Callbacks())
         batches = sweeper.split_arguments(overrides, section.max_batch_size)
         return [job for batch in batches for job in batch]
+
+    def knows_jobs(self, sweep: DictConfig) -> bool:
+        """Whether all jobs are known before the first starts."""
+        kind = admit(sweep.hydra.sweeper._target_)
+        # By name: Hydra's search for plug-ins runs that module twice, and so makes the class twice.
+        return any(base.__name__ == "BasicSweeper" for base in kind.__mro__)
+
+    def subdir(self, sweep: DictConfig, number: int, job: list[str], config: DictConfig) -> str:
+        """Name a job's folder in the sweep's as Hydra will.
+
+        Args:
+            sweep: the composed sweep.
+            number: of the job, from 0.
+            job: its overrides.
+            config: as `compose_job` returns it.
+        """
+        overrides, whole = self.parse(job), copy.deepcopy(config)
+        with open_dict(whole):
+            whole.hydra = sweep.hydra
+        with read_write(whole.hydra), open_dict(whole.hydra):
+            settings = whole.hydra.job
+            settings.id = settings.num = number
+            settings.override_dirname = get_overrides_dirname(
+                overrides=overrides, **settings.config.override_dirname
+            )
+            whole.hydra.overrides.task = job
+            chosen = {o.key_or_group: o.value() for o in overrides if self.is_group(o)}
+            whole.hydra.runtime.choices.update(chosen)
+        wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
+        return str(resolved(wanted, whole)["subdir"])
 
     def compose_job(self, sweep: DictConfig, job: list[str]) -> DictConfig:
         """Compose a job of a sweep, without its `hydra` section.
@@ -190,9 +217,12 @@ class CommandLine:
         return config
 
 
-def _admit(target: str) -> type:
-    """Have Hydra take a sweeper of ours, though it looks in the package `hydra_plugins` only."""
-    plugins, kind = Plugins.instance(), get_class(target)
+def admit(target: str) -> type:
+    """Have Hydra take a plug-in of ours, though it looks in the package `hydra_plugins` only."""
+    plugins = Plugins.instance()
+    if target in plugins.class_name_to_class:
+        return plugins.class_name_to_class[target]
+    kind = get_class(target)
     plugins.register(kind)
     known = staticmethod(plugins.class_name_to_class.__contains__)
     setattr(Plugins, "is_in_toplevel_plugins_module", known)  # noqa: B010  # mypy forbids the other

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]  # its stubs are another package
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,11 +22,12 @@ from bptt_lab.schema import suggest
 
 HELP = "bptt-train --help lists what there is"
 QUOTING = """write key=value, and a text with special characters as 'key="a text"'"""
+_LONGEST = 1000  # characters of a complaint
 
 
 @contextmanager
 def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]:
-    """Turn whatever Hydra raises into a ConfigError.
+    """Turn whatever Hydra raises into a ConfigError that a terminal can show.
 
     Args:
         command: to compose what a suggestion is made from.
@@ -33,10 +35,18 @@ def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]
     """
     try:
         yield
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(printable(str(error))) from error
     except Exception as error:
-        raise ConfigError(explain(error, command, lines)) from error
+        raise ConfigError(printable(explain(error, command, lines))) from error
+
+
+def printable(message: str) -> str:
+    """Cut a message to what people read, and write out what a terminal would act upon."""
+    message = " ".join(message.split())
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> str:
@@ -45,9 +55,12 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
     if isinstance(error, MissingConfigException):
         return _missing(error, lines)
     if isinstance(error, OverrideParseException):
-        reason = message.removeprefix(f"Error parsing override '{error.override}'\n")
-        reason = reason.partition("\nSee https://")[0].partition("\nAvailable:")[0]
-        return f"{error.override}: cannot be read ({reason}); {QUOTING}"
+        return f"{error.override}: cannot be read ({_unreadable(error)}); {QUOTING}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        place = f"{error.problem_mark.name}, line {error.problem_mark.line + 1}"
+        return f"{place}: cannot be read as YAML ({error.problem}); correct it"
+    if isinstance(error, RecursionError):
+        return f"{' '.join(lines)}: is nested too deeply; give fewer levels"
     for pattern, answer in _ANSWERS:
         match = re.search(pattern, message, re.DOTALL)
         if match:
@@ -70,6 +83,31 @@ def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
         return command.compose([*command.searchpath, *chosen])
     except Exception:  # one of them is what the complaint is about
         return command.compose([])
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """Say in words what Hydra's parser says in terms of its grammar."""
+    text = error.override
+    first, second, *_ = [
+        *str(error).removeprefix(f"Error parsing override '{text}'\n").split("\n"),
+        "",
+    ]
+    evaluated = re.match(r"\w+ while evaluating '.*?': (.*)", first)
+    if evaluated:
+        return evaluated[1]
+    _, equals, value = text.partition("=")
+    if not equals:
+        return "it has no ="
+    for mark in ('"', "'"):
+        if (value.count(mark) - value.count(f"\\{mark}")) % 2:
+            return f"a {mark} is not closed"
+    if first.startswith("LexerNoViableAltException: ") and second.strip() == "^":
+        return f"{first[len(second) - 1]!a} needs quotes"
+    for opening, closing in ("[]", "{}", "()"):
+        if value.count(opening) != value.count(closing):
+            return f"{opening} and {closing} do not pair"
+    near = re.search(r"input '(.*?)' expecting", first)
+    return f"{near[1]!a} is unexpected" if near and near[1] != "<EOF>" else "it ends too early"
 
 
 def _missing(error: MissingConfigException, lines: list[str]) -> str:

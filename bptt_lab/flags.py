@@ -11,15 +11,15 @@ from hydra._internal.utils import get_args_parser
 from bptt_lab.limits import ConfigError
 
 
-def overrides_first(argv: list[str], overrides: list[str]) -> list[str]:
-    """Put the overrides before the flags: Hydra takes them only where they stand together."""
+def without(argv: list[str], overrides: list[str]) -> list[str]:
+    """Return the flags among the arguments: all but the overrides."""
     flags, left = [], list(overrides)
     for argument in argv:
         if left and argument == left[0]:
             left.pop(0)
         else:
             flags.append(argument)
-    return [*overrides, *flags]
+    return flags
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

@@ -109,6 +109,8 @@ class ReadableFile:
     def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
         """Say what is wrong with the file."""
         path = Path(value).expanduser()
+        if not value:
+            return "must name a file; give the path of one"
         if not path.exists():
             return "must be an existing file, but there is none; give the path of one"
         if path.is_dir():

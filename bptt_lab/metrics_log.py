@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,3 +50,9 @@ class MetricsLog(Logger):
 
 def _number(value: float) -> float | str:
     return value if value - value == 0 else str(value)
+
+
+def cut(path: Path, length: int) -> None:
+    """Cut a log to what it held when a checkpoint was taken, in bytes."""
+    if path.exists() and path.stat().st_size > length:
+        os.truncate(path, length)

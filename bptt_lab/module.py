@@ -54,7 +54,8 @@ class SequenceModule(LightningModule):
         self.score = score
         self.make_optimizer = make_optimizer
         self.segment_length = segment_length
-        self._carry: Carry | None = None
+        self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
+        self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
         self._training_carry: Carry | None = None
         # Of the latest training batch, for whoever logs them: a value returned costs more.
         self.latest_sum = torch.tensor(0.0)
@@ -69,9 +70,9 @@ class SequenceModule(LightningModule):
 
     def carry_before(self, batch: SequenceBatch) -> Carry:
         """Return the carry that a batch begins with."""
-        if batch.is_first or self._carry is None:
+        if batch.is_first or self.carry is None:
             return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1])
-        return self._carry
+        return self.carry
 
     def predict(self, output: Tensor) -> Tensor:
         """Map states (L, N, H) to outputs (L, N, O), in the parameters' own precision."""
@@ -101,14 +102,14 @@ class SequenceModule(LightningModule):
         """
         carry = self.carry_before(batch)
         if self.segment_length is None:
-            output, self._carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
+            output, self.carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
             total, _ = self.loss_sum(output, batch)
         else:
             chunk = (batch.input, batch.target, batch.mask, carry.hx)
             total, h_n = segmented_loss(
                 self.rnn, self.readout, self.loss, *chunk, self.segment_length
             )
-            self._carry = Carry(h_n)
+            self.carry = Carry(h_n)
         self.latest_sum = total.detach()
         return total / self._share if self._share else total
 
@@ -155,7 +156,7 @@ class SequenceModule(LightningModule):
         self._end_evaluation("test")
 
     def _begin_evaluation(self) -> None:
-        self._training_carry, self._carry = self._carry, None
+        self._training_carry, self.carry = self.carry, None
         self._sums = {}
 
     def _evaluate(self, batch: SequenceBatch) -> None:
@@ -171,10 +172,10 @@ class SequenceModule(LightningModule):
                 sums[name] = masked_sum(values, piece.mask)
             for name, value in sums.items():
                 self._sums[name] = self._sums.get(name, 0) + value.double()
-        self._carry = carry
+        self.carry = carry
 
     def _end_evaluation(self, stage: str) -> None:
-        self._carry = self._training_carry
+        self.carry = self._training_carry
         sums = {
             name: self.trainer.strategy.reduce(value, reduce_op="sum")
             for name, value in self._sums.items()
@@ -183,6 +184,8 @@ class SequenceModule(LightningModule):
         means = {f"{stage}/{name}": (value / count).float() for name, value in sums.items()}
         # For checkpoints and early stopping; equal on all processes already.
         self.log_dict(means, logger=False, sync_dist=True)
+        values = {tag: float(mean) for tag, mean in means.items()}
+        self.metrics |= values
         # Lightning would write validation one step early, and an `epoch` beside every metric.
         for logger in self.trainer.loggers:
-            logger.log_metrics({tag: float(m) for tag, m in means.items()}, self.global_step)
+            logger.log_metrics(values, self.global_step)

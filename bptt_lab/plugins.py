@@ -13,6 +13,7 @@ No parent package is imported either, so a user's package may import what it lik
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import importlib.util
 import sys
@@ -35,6 +36,11 @@ _NAMESPACE: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, str, bool, list)},
     "__builtins__": {},
 }
+# And the syntax of an annotation that is evaluated.
+_GRAMMAR = (
+    *(ast.Expression, ast.Name, ast.expr_context, ast.Constant, ast.Subscript, ast.Tuple),
+    *(ast.List, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub, ast.Call, ast.keyword),
+)
 UNKNOWN: Any = object()
 
 
@@ -74,6 +80,55 @@ def read(target: str) -> Plugin:
     Raises:
         ConfigError: where there is no such class, or its file does not parse.
     """
+    found = _class(target)
+    doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
+    settings, takes_any = _constructor(found)
+    return Plugin(target, doc, settings, _literals(found.node), takes_any)
+
+
+def home(target: str) -> str:
+    """Return the module in which a `_target_`'s class statement stands.
+
+    Raises:
+        ConfigError: as `read` does.
+    """
+    return _class(target).module
+
+
+def descends(target: str, kind: str) -> bool | None:
+    """Tell whether a class descends from another one, or is it.
+
+    Args:
+        target: as for `read`.
+        kind: the other's dotted path, by the module that defines it.
+
+    Returns:
+        None where some of its bases cannot be read, so that they may or may not.
+    """
+    known = True
+    for ancestor in _lineage(_class(target)):
+        if ancestor is None:
+            known = False
+        elif f"{ancestor.module}.{ancestor.node.name}" == kind:
+            return True
+    return False if known else None
+
+
+def unimplemented(target: str) -> list[str]:
+    """Name the abstract methods that no class in the lineage implements, as far as it is read."""
+    seen: set[str] = set()
+    missing = []
+    for ancestor in _lineage(_class(target)):
+        for node in ancestor.node.body if ancestor else []:
+            if isinstance(node, ast.FunctionDef) and node.name not in seen:
+                seen.add(node.name)
+                if any("abstractmethod" in ast.unparse(mark) for mark in node.decorator_list):
+                    missing.append(node.name)
+    return missing
+
+
+def _class(target: str) -> _Class:
+    """Find the class that a `_target_` names."""
     module, _, name = target.rpartition(".")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")
@@ -86,9 +141,7 @@ def read(target: str) -> Plugin:
     found = _find(module, name)
     if found is None:
         raise ConfigError(f"module '{module}' has no class '{name}'; it has {_classes(module)}")
-    doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
-    settings, takes_any = _constructor(found)
-    return Plugin(target, doc, settings, _literals(found.node), takes_any)
+    return found
 
 
 def source(module: str) -> Path | None:
@@ -121,26 +174,23 @@ def _parse(file: Path) -> ast.Module:
         raise ConfigError(f"{file}, line {line} is not Python: {error}; correct it") from None
 
 
-def _find(module: str, name: str) -> _Class | None:
+def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> _Class | None:
     """Find a class in a module, following `from ... import` to where it is defined."""
-    seen: set[tuple[str, str]] = set()
-    while (module, name) not in seen:
-        seen.add((module, name))
-        file = source(module)
-        if file is None:
-            return None
-        imported: tuple[str, str] | None = None
-        for node in _parse(file).body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                return _Class(module, node)
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        imported = _absolute(node, module, file), alias.name
-        if imported is None:
-            return None
-        module, name = imported
-    return None
+    file = source(module)
+    if file is None or (module, name) in seen:
+        return None
+    seen |= {(module, name)}
+    places: list[tuple[str, str]] = []
+    for node in _parse(file).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _Class(module, node)
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name == "*" or (alias.asname or alias.name) == name:
+                    place = _absolute(node, module, file), name if alias.name == "*" else alias.name
+                    places.append(place)
+    # Of several the last one counts, as when Python runs them.
+    return next(filter(None, (_find(*place, seen) for place in reversed(places))), None)
 
 
 def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
@@ -164,20 +214,46 @@ def _classes(module: str) -> str:
     return ", ".join(n for n in names if n[:1].isupper()) or "none"
 
 
-def _lineage(found: _Class) -> Iterator[_Class]:
-    """The class, then its bases, as far as their source can be found."""
+def _lineage(found: _Class) -> Iterator[_Class | None]:
+    """The class, then its bases; None stands for one whose source cannot be found."""
     yield found
     for base in found.node.bases:
-        if isinstance(base, ast.Name):
-            parent = _find(found.module, base.id)
-            # The standard library's bases (ABC, Protocol) take no settings.
-            if parent and parent.module.partition(".")[0] not in sys.stdlib_module_names:
-                yield from _lineage(parent)
+        if isinstance(base, ast.Subscript):  # a generic class
+            base = base.value
+        if isinstance(base, ast.Name) and base.id in vars(builtins):
+            continue
+        dotted = _imported(found.module, ast.unparse(base))
+        # The standard library's bases (ABC, Protocol) take no settings.
+        if dotted.partition(".")[0] in sys.stdlib_module_names:
+            continue
+        module, _, name = dotted.rpartition(".")
+        parent = _find(module, name)
+        if parent is None:
+            yield None
+        else:
+            yield from _lineage(parent)
+
+
+def _imported(module: str, expression: str) -> str:
+    """The dotted path that a name or attribute of a module stands for, by the module's imports."""
+    head, dot, rest = expression.partition(".")
+    file = source(module)
+    for node in _parse(file).body if file else []:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            if (alias.asname or alias.name.partition(".")[0]) != head:
+                continue
+            if isinstance(node, ast.ImportFrom):
+                assert file is not None
+                return f"{_absolute(node, module, file)}.{alias.name}{dot}{rest}"
+            return f"{alias.name if alias.asname else head}{dot}{rest}"
+    return f"{module}.{expression}"
 
 
 def _constructor(found: _Class) -> tuple[dict[str, Setting], bool]:
     """The keyword arguments of the first `__init__` in the lineage, and whether it takes any."""
-    for ancestor in _lineage(found):
+    for ancestor in filter(None, _lineage(found)):
         for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 file = source(ancestor.module)
@@ -205,7 +281,11 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
         return Any
     text = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
     try:
-        return eval(str(text), {**constants, **_NAMESPACE})
+        expression = ast.parse(str(text), mode="eval")
+        # No attribute, no call but of a limit: nothing to break out of an evaluation by.
+        if not all(isinstance(node, _GRAMMAR) for node in ast.walk(expression)):
+            return Any
+        return eval(compile(expression, "annotation", "eval"), {**constants, **_NAMESPACE})
     except Exception:
         return Any
 

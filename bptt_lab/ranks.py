@@ -13,17 +13,36 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any
 
+from bptt_lab import orphans
+from bptt_lab.signals import Stop
 
-def launch(target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int) -> None:
+GRACE = 30.0  # seconds for a rank to save once the process that started it is gone
+
+
+class RankEnded(RuntimeError):
+    """One of a run's processes ended badly."""
+
+    def __init__(self, rank: int, num_ranks: int, code: int | None) -> None:
+        self.code = code
+        super().__init__(
+            f"process {rank} of {num_ranks} ended with exit code {code}; "
+            "its own message stands above"
+        )
+
+
+def launch(
+    target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int, stop: Stop | None = None
+) -> None:
     """Run target(*args) in `num_ranks` processes that find one another.
 
     Args:
         target: importable function.
         args: its arguments, picklable.
         num_ranks: how many processes.
+        stop: signals to this process; the first is passed on to the others as SIGTERM.
 
     Raises:
-        RuntimeError: where one ends badly; the others are ended with it.
+        RankEnded: where one ends badly; the others are ended with it.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -33,9 +52,19 @@ def launch(target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int) ->
         context.Process(target=_rank, args=(rank, num_ranks, port, target, args))
         for rank in range(num_ranks)
     ]
+
+    def pass_on(number: int) -> None:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+
     try:
         for process in processes:
             process.start()
+        if stop is not None:
+            stop.pass_on, stop.patient = pass_on, True
+            if stop.asked is not None:  # while they started
+                pass_on(stop.asked)
         running = dict(enumerate(processes))
         while running:
             wait([process.sentinel for process in running.values()])
@@ -44,11 +73,10 @@ def launch(target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int) ->
                     continue
                 del running[rank]
                 if process.exitcode != 0:
-                    raise RuntimeError(
-                        f"process {rank} of {num_ranks} ended with exit code {process.exitcode}; "
-                        "its own message stands above"
-                    )
+                    raise RankEnded(rank, num_ranks, process.exitcode)
     finally:
+        if stop is not None:
+            stop.pass_on, stop.patient = None, False
         for process in processes:
             if process.is_alive():
                 process.terminate()
@@ -68,4 +96,5 @@ def _rank(
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(num_ranks),
     }
+    orphans.watch(GRACE)
     target(*args)

@@ -1,9 +1,8 @@
-"""A run's papers: manifest.json (what ran, where, on what) and summary.json (what came out)."""
+"""What goes into a run's papers: where it ran, on what, and the sha256 of what came out."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -17,16 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bptt_lab.jobs import Job
 from bptt_lab.kernels import core
+from bptt_lab.tasks.base import SPLITS, SequenceDataModule
 
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    os.replace(part, path)
 
 
 def signpost(kind: str, folder: Path) -> str:
@@ -41,15 +35,27 @@ def _shown(path: Path) -> str:
     return str(path.absolute()) if relative.startswith("..") else relative
 
 
-def manifest(command: str, seed: int, device: torch.device, devices: int) -> dict[str, Any]:
-    """Return what someone needs to know to get the same numbers again."""
+def manifest(config: Mapping[str, Any], job: Job, data_sha256: str) -> dict[str, Any]:
+    """Return what someone needs to know to get the same numbers again.
+
+    Args:
+        config: the resolved config, without what only says how to go about it.
+        job: who asked for the run.
+        data_sha256: of the data that it learns.
+    """
+    gpu = config["device"]["accelerator"] != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
     return {
-        "command": command,
-        "seed": seed,
+        "command": job.command,
+        "overrides": job.overrides,
+        "choices": dict(job.choices),
+        "config": dict(config),
+        "seed": config["seed"],
+        "data_sha256": data_sha256,
         "device": str(device),
-        "processes": devices,
+        "processes": config["device"]["devices"],
+        "threads": threads(config),
         "processor": _processor(device),
-        "threads": torch.get_num_threads(),
         "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "git_commit": _git_commit(),
@@ -57,8 +63,23 @@ def manifest(command: str, seed: int, device: torch.device, devices: int) -> dic
     }
 
 
+def threads(config: Mapping[str, Any]) -> int:
+    """Threads of torch in each of a run's processes."""
+    number: int = config["num_threads"] // config["device"]["devices"]
+    return max(1, number)
+
+
+def fingerprint(task: SequenceDataModule) -> str:
+    """Return the sha256 of a task's data: the first training epoch, validation and test."""
+    tensors = {}
+    for split in SPLITS:
+        for name, tensor in task.cached(split, 0)._asdict().items():
+            tensors[f"{split}.{name}"] = tensor
+    return parameter_hash(tensors)
+
+
 def parameter_hash(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 of all parameters: their names, types, shapes and bytes, by name."""
+    """Return the sha256 of named tensors: their names, types, shapes and bytes, by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         array = tensor.detach().cpu().contiguous()

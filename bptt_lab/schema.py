@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from bptt_lab import gpus, plugins
+from bptt_lab import allowed, gpus, memory, plugins
 from bptt_lab.limits import Above, AtLeast, AtMost, Below, ConfigError, unmet
 from bptt_lab.plugins import UNKNOWN, Plugin, Setting
 
@@ -43,6 +43,13 @@ class Experiment:
     seed: Annotated[int, AtLeast(0)]
     num_threads: Annotated[int, AtLeast(1), AtMost(1024)]
     segment_length: Annotated[int | None, AtLeast(1)]
+    divergence: Literal["stop", "record"]
+    checkpoint_seconds: NotNegative
+    resume: str | None
+    force_resume: bool
+    dry_run: bool
+    fail_fast: bool
+    allow: str | list[str]
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Device:
 
 SECTIONS: Mapping[str, type] = {"model": Model, "trainer": Trainer, "device": Device}
 PLUGIN_SECTIONS = ("gradient", "dataset", "optimizer")
+# How a run is gone about; no part of the experiment, and not written into its manifest's config.
+CONTROL = ("resume", "force_resume", "dry_run", "fail_fast", "allow")
 
 # torch annotates its optimizers loosely, and checks them late.
 TORCH_OPTIM: Mapping[str, Any] = {
@@ -123,11 +132,14 @@ def check_config(config: Mapping[str, Any], *, here: bool = True) -> None:
     for name, section in SECTIONS.items():
         _refuse_unknown(name, config[name], fields(section))
         _check(name, config[name], fields(section))
+    allowed.refuse_foreign(config, config["allow"])
     for name in PLUGIN_SECTIONS:
         _check_plugin(name, config[name])
     _check_nesterov(config["optimizer"])
     _check_segments(config)
     _check_device(config, here)
+    if here:
+        memory.check(config, memory.installed())
 
 
 @functools.cache
@@ -154,13 +166,25 @@ def refuse(key: str, value: Any, problem: str) -> typing.NoReturn:
 
 
 def show(value: Any) -> str:
-    """Write a value as the command line would."""
+    """Write a value as the command line would, a text that looks like something else in quotes."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(show, value))}]"
-    text = str(value)
+        text = f"[{','.join(map(show, value))}]"
+    elif isinstance(value, str) and (not value.strip() or _reads_otherwise(value)):
+        text = repr(value)
+    else:
+        text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _reads_otherwise(text: str) -> bool:
+    """Whether a text, written bare, would be a number, a yes or no, or nothing."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("null", "true", "false")
+    return True
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -192,13 +216,9 @@ def _refuse_unknown(section: str, values: Mapping[str, Any], known: Iterable[str
 
 
 def _check_plugin(section: str, values: Mapping[str, Any]) -> None:
-    target = values.get("_target_")
-    if not isinstance(target, str) or target == MISSING:
-        refuse(f"{section}._target_", target, "must name a class, as package.module.Class")
-    try:
-        plugin = plugins.read(target)
-    except ConfigError as error:
-        refuse(f"{section}._target_", target, str(error))
+    if "_target_" not in values:
+        refuse(f"{section}._target_", None, "must name a class, as package.module.Class")
+    plugin = plugins.read(values["_target_"])
     settings = plugin_settings(plugin)
     own = {name: value for name, value in values.items() if name != "_target_"}
     if not plugin.takes_any:

@@ -8,7 +8,7 @@ of the swept options has stays, and is refused as a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from hydra.core.override_parser.types import Override
@@ -66,6 +66,9 @@ def applicable(jobs: list[list[str]], compose: Compose) -> list[list[str]]:
 
 class ApplicableSweeper(BasicSweeper):
     """Hydra's own sweeper, less the settings that do not apply."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose nothing, where the basic one composes every job: each has been checked before."""
 
     def split_arguments(  # type: ignore[override]  # static there; here it must compose
         self, overrides: list[Override], max_batch_size: int | None

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bptt_lab.training import Job, train
+from bptt_lab.jobs import Job
+from bptt_lab.training import perform
 
 QUICK = (
     "num_threads=1",
@@ -38,7 +39,7 @@ def job(*overrides: str) -> Job:
 def quick_run(folder: Path, *overrides: str) -> dict[str, Any]:
     """Train for an epoch and return the summary."""
     folder.mkdir(parents=True, exist_ok=True)
-    train(config(*QUICK, *overrides), folder, job(*overrides))
+    perform(config(*QUICK, *overrides), folder, job(*overrides))
     return json.loads((folder / "summary.json").read_text())
 
 

@@ -122,6 +122,71 @@ def test_settings_are_inherited_and_names_imported(package):
     assert plugins.read(f"{name}.shut.Shut").settings == {}
 
 
+def test_an_annotation_is_evaluated_only_where_it_is_one(package, tmp_path):
+    canary = tmp_path / "canary"
+    name = package(
+        "hostile.py",
+        f"""
+CLASSES = [3]
+class Hostile:
+    def __init__(self, *,
+        a: ().__class__.__base__.__subclasses__() = 1,
+        b: [c for c in ().__class__.__mro__[1].__subclasses__()
+            if c.__name__ == 'Quitter'][0].__init__.__globals__['open']({str(canary)!r}, 'w') = 1,
+        c: 9 ** 9 ** 9 ** 9 = 1,
+        d: (lambda: int)() = 1,
+        e: "CLASSES[0] | int" = 1,
+        f: list[int] | None = None): ...
+""",
+    )
+    settings = plugins.read(f"{name}.hostile.Hostile").settings
+    assert [settings[key].hint for key in "abcdef"] == [Any] * 5 + [list[int] | None]
+    assert not canary.exists()
+
+
+def test_a_class_is_known_by_where_it_stands_and_what_it_descends_from(package):
+    package(
+        "base.py", "import abc\nclass Base(abc.ABC):\n @abc.abstractmethod\n def a(self): ...\n"
+    )
+    package(
+        "deep/__init__.py",
+        """
+from abc import abstractmethod
+from typing import Generic
+import nowhere_to_be_found
+from .. import base as there
+class Leaf(there.Base, Generic[int]):
+    def b(self): ...
+    @abstractmethod
+    def c(self): ...
+class Twig(Leaf):
+    def c(self): ...
+class Odd(nowhere_to_be_found.Thing): ...
+class Made(type("X", (), {})): ...
+""",
+    )
+    name = package("front.py", "from .deep import *\nfrom .deep import Twig as Bough\n")
+    assert (
+        plugins.home(f"{name}.front.Twig") == plugins.home(f"{name}.front.Bough") == f"{name}.deep"
+    )
+    assert plugins.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
+    assert plugins.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
+    assert plugins.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
+    assert plugins.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
+    assert plugins.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
+    assert plugins.unimplemented(f"{name}.deep.Twig") == ["a"]
+
+
+@pytest.mark.parametrize("target", ["torch.optim.SGD", "torch.nn.LSTM", "bptt_lab.tasks.text.Text"])
+def test_what_is_read_of_a_lineage_is_what_python_says(target):
+    kind = get_class(target)
+    assert plugins.home(target) == kind.__module__
+    for ancestor in kind.__mro__[:-1]:
+        dotted = f"{ancestor.__module__}.{ancestor.__qualname__}"
+        if ancestor.__module__.partition(".")[0] not in sys.stdlib_module_names:
+            assert plugins.descends(target, dotted) is True, dotted
+
+
 def test_imports_in_a_circle_end(package):
     package("one.py", "from .two import Thing\n")
     name = package("two.py", "from .one import Thing\n")

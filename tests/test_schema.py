@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab import flags, gpus, plugins, precheck, run_folders, schema
+from bptt_lab import flags, gpus, memory, plugins, precheck, run_folders, schema
 from bptt_lab.limits import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -13,6 +13,13 @@ GOOD = {
     "seed": 0,
     "num_threads": 2,
     "segment_length": None,
+    "divergence": "stop",
+    "checkpoint_seconds": 10,
+    "resume": None,
+    "force_resume": False,
+    "dry_run": False,
+    "fail_fast": False,
+    "allow": [],
     "model": {
         "hidden_size": 8,
         "num_layers": 1,
@@ -47,6 +54,22 @@ def changed(changes):
         section, _, name = key.rpartition(".")
         (config[section] if section else config)[name] = value
     return config
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "null"),
+        ([True, "a", 1], "[true,a,1]"),
+        ("", "''"),
+        ("5", "'5'"),
+        ("null", "'null'"),
+        ("5 or so", "5 or so"),
+        ("x" * 99, "x" * 77 + "..."),
+    ],
+)
+def test_values_are_shown_as_typed(value, shown):
+    assert schema.show(value) == shown
 
 
 def test_a_good_config_passes():
@@ -88,7 +111,7 @@ def test_other_good_configs_pass(changes):
         ({"model": 3}, "model=3: must be a section; set its keys, as model.key=value"),
         ({"trainer.max_epochs": 0}, "trainer.max_epochs=0: must be at least 1"),
         ({"trainer.gradient_clip_val": 0}, "trainer.gradient_clip_val=0: must be greater than 0"),
-        ({"trainer.precision": "16"}, "trainer.precision=16: must be one of 32-true"),
+        ({"trainer.precision": "16"}, "trainer.precision='16': must be one of 32-true"),
         ({"trainer.enable_progress_bar": "no"}, "trainer.enable_progress_bar=no: must be true or"),
         ({"device.accelerator": "tpu"}, "device.accelerator=tpu: must be one of cpu, gpu, auto"),
         ({"device.devices": 0}, "device.devices=0: must be at least 1"),
@@ -98,7 +121,7 @@ def test_other_good_configs_pass(changes):
         ({"gradient.k1": 9, "gradient.mode": "window"}, "gradient.k1=9: must be at most k=4"),
         ({"gradient.q": 9}, "gradient.q=9: there is no such setting; choose from k, mode, k1"),
         ({"gradient._partial_": True}, "gradient._partial_=true: there is no such setting"),
-        ({"gradient._target_": "os.system"}, "gradient._target_=os.system: there is no module"),
+        ({"gradient._target_": "os.system"}, "gradient._target_=os.system: is not in bptt_lab"),
         ({"gradient._target_": None}, "gradient._target_=null: must name a class"),
         ({"gradient": {}}, "gradient._target_=null: must name a class"),
         ({"dataset.batch_size": 0}, "dataset.batch_size=0: must be at least 1"),
@@ -130,6 +153,23 @@ def test_a_bad_config_is_refused(changes, message):
         schema.check_config(changed(changes))
     assert str(refusal.value).startswith(message)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.hidden_size": 4000}, "model.hidden_size=4000: needs at least 0.119 GiB"),
+        ({"model.num_layers": 500_000}, "model.num_layers=500000: needs at least 0.238 GiB"),
+        ({"trainer.precision": "64-true", "model.hidden_size": 3000}, "model.hidden_size=3000: n"),
+        ({"dataset": {"num_steps": 3000, "test_size": 9000}}, "dataset.test_size=9000: needs"),
+        ({"dataset": {"stream_length": 9000, "batch_size": 3000}}, "dataset.stream_length=9000: "),
+    ],
+)
+def test_what_does_not_fit_the_memory_is_refused(changes, message):
+    with pytest.raises(ConfigError) as refusal:
+        memory.check(changed(changes), 100_000_000)
+    assert str(refusal.value).startswith(message)
+    memory.check(changed(changes), 1_000_000_000)
 
 
 @pytest.mark.parametrize("section", ["model", "trainer", "device", "gradient", "dataset"])

@@ -12,8 +12,10 @@ import torch
 from runs import QUICK, config, job, quick_run, state_dict
 
 from bptt_lab import ranks, training
+from bptt_lab.jobs import Job
 from bptt_lab.limits import ConfigError
-from bptt_lab.training import Job, build, flat_settings, train
+from bptt_lab.trainers import flat_settings
+from bptt_lab.training import build, train
 
 CONF = Path(__file__).parents[1] / "conf"
 STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))
@@ -29,7 +31,6 @@ def finished(tmp_path_factory):
 
 def test_run_folder_holds_its_papers(finished):
     folder, summary = finished
-    assert summary["status"] == "completed"
     assert summary["steps"] == 41 and summary["epochs"] == 1 and summary["seconds"] > 0
     assert set(summary["metrics"]) == {"val/loss", "val/accuracy", "test/loss", "test/accuracy"}
     manifest = json.loads((folder / "manifest.json").read_text())

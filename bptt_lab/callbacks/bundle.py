@@ -23,7 +23,7 @@ def _forward(hook: str) -> Callable[..., None]:
 
 
 class Bundle(Callback):
-    """Callbacks that watch a run, called in order; those with a state of their own stay outside.
+    """Callbacks that watch a run, called in order, one of a class.
 
     Args:
         callbacks: what to bundle.
@@ -49,10 +49,23 @@ class Bundle(Callback):
         }
         for callback in self.callbacks:
             for hook in vars(Callback):
-                known = hook in self.HOOKS or hook.startswith("_")
+                known = hook in (*self.HOOKS, "state_dict", "load_state_dict") or hook[0] == "_"
                 if not known and callable(getattr(Callback, hook)) and _has(callback, hook):
                     name = type(callback).__name__
                     raise ValueError(f"{name}.{hook}: not forwarded; use {name} by itself")
+
+    def states(self) -> dict[str, Any]:
+        """Return every callback's state_dict by the name of its class.
+
+        Not called state_dict: Lightning saves that of one process, these belong to each.
+        """
+        return {type(callback).__name__: callback.state_dict() for callback in self.callbacks}
+
+    def restore(self, states: dict[str, Any]) -> None:
+        """Hand every callback what `states` took from it."""
+        for callback in self.callbacks:
+            if type(callback).__name__ in states:
+                callback.load_state_dict(states[type(callback).__name__])
 
     on_train_start = _forward("on_train_start")
     on_train_batch_start = _forward("on_train_batch_start")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -57,3 +59,11 @@ class CreditHistogram(Callback):
             "credit/nonfinite_fraction": float((~norms.isfinite()).double().mean()),
         }
         write_scalars(trainer, scalars, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return when the next measurement is due."""
+        return {"next": self._next}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep to the rhythm of the run so far."""
+        self._next = state_dict["next"]

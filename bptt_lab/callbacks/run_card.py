@@ -46,6 +46,8 @@ class RunCard(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Register the hyperparameters; write texts and the references' first points."""
+        if trainer.global_step:  # a continued run; it is all there
+            return
         write_scalars(trainer, self.references, 0)
         if writer := tensorboard_writer(trainer):
             writer.add_text("run/config", f"```yaml\n{self.config}\n```", 0)

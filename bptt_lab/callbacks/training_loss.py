@@ -39,6 +39,16 @@ class TrainingLoss(Callback):
         """Write what the last, shorter window holds."""
         self._write(trainer)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the window so far."""
+        sums = torch.stack(self._sums) if self._sums else torch.zeros(0)
+        return {"sums": sums, "count": self._count, "written": self._written}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a window."""
+        self._sums = list(state_dict["sums"].unbind())
+        self._count, self._written = state_dict["count"], state_dict["written"]
+
     def _write(self, trainer: Trainer) -> None:
         if self._sums:
             total = torch.stack(self._sums).sum().double()

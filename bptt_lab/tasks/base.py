@@ -18,6 +18,7 @@ from torch import Tensor
 from bptt_lab.seeds import generator
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class SequenceBatch(NamedTuple):
@@ -108,11 +109,23 @@ class SequenceDataModule(LightningDataModule, ABC):
 
 
 class ChunkLoader:
-    """Iterate over one epoch of a split, batch by batch and chunk by chunk."""
+    """Iterate over one epoch of a split, batch by batch and chunk by chunk.
+
+    It knows which batch comes next, so that a run stopped inside an epoch goes on from there.
+    """
 
     def __init__(self, task: SequenceDataModule, split: Split) -> None:
         self.task = task
         self.split = split
+        self._next = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the next batch's index in its epoch; 0 once the last one was handed out."""
+        return {"next": self._next}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Begin the next iteration at a batch."""
+        self._next = state_dict["next"]
 
     def _sequences(self) -> tuple[int, Sequences]:
         trainer = self.task.trainer
@@ -135,18 +148,29 @@ class ChunkLoader:
             )
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        for columns in torch.split(order, self.task.batch_size):
-            own = columns[rank::world]
-            if len(own):
-                part = Sequences(*(tensor[:, own] for tensor in data))
-            else:  # fewer sequences than processes: take part with one that counts nothing
-                part = Sequences(*(tensor[:, columns[:1]] for tensor in data))
-                part = part._replace(mask=torch.zeros_like(part.mask))
-            for begin in range(0, num_steps, chunk_length):
-                chunk = slice(begin, begin + chunk_length)
-                yield SequenceBatch(
-                    self.task.encode(part.input[chunk]),
-                    part.target[chunk],
-                    part.mask[chunk],
-                    begin == 0,
-                )
+        groups = torch.split(order, self.task.batch_size)
+        begins = range(0, num_steps, chunk_length)
+        part, parted = data, -1
+        for index in range(self._next, len(groups) * len(begins)):
+            group, place = divmod(index, len(begins))
+            if parted != group:
+                part, parted = _share(data, groups[group], rank, world), group
+            chunk = slice(begins[place], begins[place] + chunk_length)
+            # Before the yield: nothing after the last one would run.
+            self._next = (index + 1) % (len(groups) * len(begins))
+            yield SequenceBatch(
+                self.task.encode(part.input[chunk]),
+                part.target[chunk],
+                part.mask[chunk],
+                place == 0,
+            )
+
+
+def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences:
+    """A process's own sequences of a batch."""
+    own = columns[rank::world]
+    if len(own):
+        return Sequences(*(tensor[:, own] for tensor in data))
+    # Fewer sequences than processes: take part with one that counts nothing.
+    part = Sequences(*(tensor[:, columns[:1]] for tensor in data))
+    return part._replace(mask=torch.zeros_like(part.mask))

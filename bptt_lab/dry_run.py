@@ -1,0 +1,40 @@
+"""`dry_run=true`: the jobs that a command line would start, and how many steps each takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bptt_lab import continuing, runs
+from bptt_lab.precheck import Plan
+from bptt_lab.sweep import aligned
+
+
+def show(plan: Plan) -> None:
+    """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
+    lengths: dict[str, int] = {}
+    rows, total = [["job", "steps", "status", "overrides"]], 0
+    folders = plan.folders or [None] * len(plan.jobs)
+    for number, (job, config, folder) in enumerate(
+        zip(plan.jobs, plan.configs, folders, strict=True)
+    ):
+        steps = _steps(config, lengths)
+        status = "waiting"
+        if folder is not None and plan.sweep_dir is not None:
+            status = runs.read_run(plan.sweep_dir / folder).status
+        total += steps if status != "completed" else 0
+        rows.append([str(number), str(steps), status, " ".join(continuing.experiment_lines(job))])
+    print(aligned(rows))
+    what = "job" if len(plan.jobs) == 1 else "jobs"
+    print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
+
+
+def _steps(config: dict[str, Any], lengths: dict[str, int]) -> int:
+    """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
+    key = json.dumps(config["dataset"], sort_keys=True)
+    if key not in lengths:
+        from bptt_lab.training import build
+
+        lengths[key] = len(build(config).task.train_dataloader())
+    trainer = config["trainer"]
+    return -(-lengths[key] // trainer["accumulate_grad_batches"]) * int(trainer["max_epochs"])

@@ -1,0 +1,25 @@
+"""What every job needs, imported once: a fork server loads this module and its jobs inherit it.
+
+Only not bptt_lab.cli: where that is the program, each job's process executes it once more.
+Nothing is computed here. A thread pool of torch that has worked once does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import pkgutil
+
+from hydra.core.plugins import Plugins
+
+import bptt_lab.launchers.worker
+import bptt_lab.precheck
+import bptt_lab.training  # noqa: F401
+from bptt_lab import callbacks, gradients, tasks
+
+for package in (callbacks, gradients, tasks):
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+Plugins.instance()
+gc.collect()
+gc.freeze()  # a collection in a job would copy every page that holds an object

@@ -1,0 +1,99 @@
+"""Settings, seeds and keys are told apart; results.csv has a row a job."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bptt_lab.limits import ConfigError
+from bptt_lab.report import table, tidy
+
+from .papers import CRASH, SHA, half_finished, strategies, write_sweep
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    table.write(tidy.read(folder), folder / "results.csv")
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_a_job(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", half_finished())
+    got = rows(sweep)
+    assert [row["folder"] for row in got] == [job.run.folder.name for job in tidy.read(sweep).jobs]
+    assert len(got) == 18
+    assert list(got[0]) == [
+        *("folder", "gradient", "dataset", "gradient.k", "seed", "status", "reason"),
+        *("test/accuracy", "test/loss", "test/relative_error", "val/loss"),
+        *("seconds", "steps", "epochs", "parameters_sha256"),
+    ]
+    assert got[0]["gradient.k"] == ""  # full BPTT has none
+    assert got[3]["gradient.k"] == "4"
+    assert got[3] | {"seed": "0", "status": "completed", "steps": "300"} == got[3]
+    assert got[3]["parameters_sha256"] == SHA
+    assert got[1]["reason"] == CRASH
+    assert got[1]["test/accuracy"] == got[1]["seconds"] == ""
+    assert math.isnan(float(got[10]["test/relative_error"]))
+    assert got[12] | {"status": "waiting", "gradient": "truncated", "gradient.k": "4"} == got[12]
+    assert got[12]["seed"] == "0"
+
+
+def test_all_digits_are_kept(tmp_path: Path) -> None:
+    jobs = [{"lr": 0.0012345678}, {"lr": 0.0012345679, "final": 0.12345678901234567}]
+    got = rows(write_sweep(tmp_path / "s", jobs))
+    assert [float(row["optimizer.lr"]) for row in got] == [0.0012345678, 0.0012345679]
+    assert float(got[1]["test/accuracy"]) == 0.12345678901234567
+
+
+def test_a_default_shows_where_another_job_overrides_it(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", [{"lr": 0.1}, {}])
+    listed = json.loads((sweep / "sweep.json").read_text())
+    assert listed["jobs"][1]["overrides"] == []
+    assert [row["optimizer.lr"] for row in rows(sweep)] == ["0.1", "0.001"]
+
+
+def test_seeds_are_one_setting_and_what_all_share_is_no_key(tmp_path: Path) -> None:
+    sweep = tidy.read(write_sweep(tmp_path / "s", strategies(lr=0.1)))
+    assert list(sweep.keys) == ["gradient", "gradient.k"]
+    groups = sweep.groups("digits")
+    assert [(g.label, len(g.jobs)) for g in groups] == [
+        ("full", 3),
+        ("truncated, k=4", 3),
+        ("truncated, k=16", 3),
+    ]
+    assert [job.seed for job in groups[0].jobs] == [0, 1, 2]
+
+
+def test_a_data_seed_that_follows_the_seed_is_no_key_of_its_own(tmp_path: Path) -> None:
+    for name, seeds in (("follows", (0, 1)), ("apart", (7, 8))):
+        sweep = write_sweep(tmp_path / name, [{"seed": 0}, {"seed": 1}])
+        papers = json.loads((sweep / "sweep.json").read_text())
+        for job, seed in zip(papers["jobs"], seeds, strict=True):
+            job["overrides"].append(f"dataset.seed={seed}")
+            manifest = sweep / job["folder"] / "manifest.json"
+            content = json.loads(manifest.read_text())
+            content["config"]["dataset"]["seed"] = seed
+            manifest.write_text(json.dumps(content))
+        (sweep / "sweep.json").write_text(json.dumps(papers))
+        keys = list(tidy.read(sweep).keys)
+        assert keys == ([] if name == "follows" else ["dataset.seed"])
+
+
+def test_a_key_is_named_in_full_where_two_end_alike() -> None:
+    keys = ["optimizer.lr", "a.k", "b.k"]
+    assert tidy.short_names(keys) == {"optimizer.lr": "lr", "a.k": "a.k", "b.k": "b.k"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"jobs": [{}], "command": ""}', '{"jobs": 3}'])
+def test_a_broken_sweep_json_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"sweep\.json"):
+        tidy.read(tmp_path)
+
+
+def test_a_sweep_without_jobs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text('{"command": "", "jobs": []}')
+    with pytest.raises(ConfigError, match="lists no job"):
+        tidy.read(tmp_path)

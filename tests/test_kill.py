@@ -1,0 +1,101 @@
+"""Kill -9 at any moment: whoever continues ends with the bits of a run never touched."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from runs import QUICK, config, job
+from test_resume import TEXT, outcome
+
+from bptt_lab import jobs, rng, runs
+
+DROPOUT = ("model.num_layers=2", "model.dropout=0.3", "model.hidden_size=12")
+TASKS = {
+    "digits": ("dataset.layout=rows", "trainer.max_epochs=24"),
+    "text": ("dataset=text", "dataset.batch_size=4", "dataset.chunk_length=4",
+             "trainer.max_epochs=9"),
+}  # fmt: skip
+KILLS = 10  # of each strategy and task
+
+
+def settings(task: str, strategy: str, folder: Path) -> dict:
+    overrides = [*QUICK, *DROPOUT, *TASKS[task], f"gradient={strategy}", "checkpoint_seconds=0.03"]
+    if task == "text":
+        book = folder / "book.txt"
+        book.write_text(TEXT)
+        overrides.append(f"dataset.path={book}")
+    return config(*{o.partition("=")[0]: o for o in overrides}.values())
+
+
+def work(config_: dict, folder: Path, forget: bool) -> None:
+    """One attempt, in a process that may be killed."""
+    if forget:
+        rng.restore = lambda saved: None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    raise SystemExit(jobs.attempt(config_, folder, job()))
+
+
+def attempt(config_: dict, folder: Path, *, forget: bool = False):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bptt_lab.launchers.preload"])
+    process = context.Process(target=work, args=(config_, folder, forget))
+    process.start()
+    return process
+
+
+def kill_at(process, folder: Path, dice: random.Random, aim: bool) -> bool:
+    """Kill a process within a second, or the moment it begins to save; tell if it was in time."""
+    part = folder / "checkpoints" / ".last.ckpt.part"
+    end = time.monotonic() + dice.uniform(0.2, 1.0)
+    while time.monotonic() < end or aim:
+        if process.exitcode is not None:
+            return False
+        if aim and part.exists():
+            time.sleep(dice.choice([0, 0, 0.0003, 0.001, 0.003]))
+            break
+        if not aim:
+            time.sleep(0.001)
+    process.kill()
+    process.join()
+    return process.exitcode < 0
+
+
+def end_in_spite_of(kills: int, config_: dict, folder: Path, seed: int, **how) -> int:
+    """Kill attempt after attempt, then let one end; return how many were killed."""
+    dice, killed = random.Random(seed), 0
+    for number in range(kills):
+        process = attempt({**config_, "resume": str(folder)}, folder, **how)
+        killed += kill_at(process, folder, dice, aim=number % 2 == 1)
+        process.join()
+    process = attempt({**config_, "resume": str(folder)}, folder, **how)
+    process.join()
+    assert process.exitcode == 0
+    return killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["full", "truncated", "autograd"])
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_runs_end_as_if_nothing_had_happened(task, strategy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/dev/shm")  # a file system that nothing can be renamed from
+    config_ = settings(task, strategy, tmp_path)
+    process = attempt(config_, tmp_path / "whole")
+    process.join()
+    assert process.exitcode == 0
+    killed = end_in_spite_of(KILLS, config_, tmp_path / "run", seed=len(strategy))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    assert killed == KILLS
+    assert runs.read_run(tmp_path / "run").status == "completed"
+
+
+@pytest.mark.slow
+def test_without_the_random_state_the_outcome_differs(tmp_path):
+    config_ = settings("digits", "full", tmp_path)
+    attempt(config_, tmp_path / "whole").join()
+    end_in_spite_of(2, config_, tmp_path / "run", seed=0, forget=True)
+    assert outcome(tmp_path / "run")[0] != outcome(tmp_path / "whole")[0]

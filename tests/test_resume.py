@@ -1,0 +1,196 @@
+"""A run that is stopped and continued ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+import torch
+from runs import QUICK, config, events, job
+
+from bptt_lab import checkpoints, rng, runs
+from bptt_lab.endings import Interrupted
+from bptt_lab.limits import ConfigError
+from bptt_lab.signals import Stop
+from bptt_lab.training import perform
+
+TEXT = "It was the best of times, it was the worst of times; 1859 (of all years).\n" * 40
+DROPOUT = ("model.num_layers=2", "model.dropout=0.5")
+RUNS = {
+    "digits": ("dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
+    "chunks": ("dataset.layout=rows", "trainer.max_epochs=2", "dataset.chunk_length=3"),
+    "stream": ("dataset=echo", "trainer.max_epochs=2", "dataset.stream_length=300", *DROPOUT),
+    "text": ("dataset=text", "trainer.max_epochs=4", "dataset.batch_size=4",
+             "dataset.chunk_length=16"),
+    "accumulate": ("dataset.layout=rows", "trainer.max_epochs=2",
+                   "trainer.accumulate_grad_batches=3"),
+}  # fmt: skip
+STRATEGIES = ("full", "truncated", "autograd")
+
+
+class StopAfter(Stop):
+    """Asks to stop when it has been looked at so many times, once a batch."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        super().__init__()
+
+    def install(self) -> None:
+        """Leave pytest its signals."""
+
+    @property
+    def asked(self) -> signal.Signals | None:
+        self.looks -= 1
+        return signal.SIGTERM if self.looks < 0 else None
+
+    @asked.setter
+    def asked(self, value: object) -> None:
+        assert value is None
+
+
+def settings(name: str, strategy: str, tmp_path, *more: str, **control) -> dict:
+    overrides = [*QUICK, f"gradient={strategy}", "trainer.log_every_n_steps=7", *RUNS[name], *more]
+    if name == "text":
+        (tmp_path / "book.txt").write_text(TEXT)
+        overrides.append(f"dataset.path={tmp_path}/book.txt")
+    overrides = list({o.partition("=")[0]: o for o in overrides}.values())
+    return {**config(*overrides), **control}
+
+
+def outcome(folder) -> tuple:
+    run = runs.read_run(folder)
+    return run.parameters_sha256, run.metrics, run.steps, run.epochs, [*runs.read_metrics(folder)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    known = {}
+
+    def get(name: str, strategy: str) -> tuple:
+        if (name, strategy) not in known:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            perform(settings(name, strategy, folder), folder, job())
+            known[name, strategy] = outcome(folder)
+            assert known[name, strategy][0]
+        return known[name, strategy]
+
+    return get
+
+
+def stop_and_go_on(folder, config_: dict, *looks: int) -> None:
+    """Stop after so many batches, several times, then let it end."""
+    for times, number in enumerate(looks):
+        with pytest.raises(Interrupted):
+            resume = str(folder) if times else None
+            perform({**config_, "resume": resume}, folder, job(), StopAfter(number))
+    perform({**config_, "resume": str(folder)}, folder, job())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", RUNS)
+def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, undisturbed):
+    expected = undisturbed(name, strategy)
+    # 0: before the first step; then within an epoch, at its end, and within another.
+    stop_and_go_on(tmp_path, settings(name, strategy, tmp_path), 0, 3, 25, 14)
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.parametrize("looks", [38, 39, 40, 41, 42, 80, 81, 82, 83, 122, 123])
+def test_every_place_around_an_epochs_end(looks, tmp_path, undisturbed):
+    """An epoch of digits has 41 batches; the 124th look comes after the last of three."""
+    stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), looks)
+    assert outcome(tmp_path) == undisturbed("digits", "full")
+
+
+def test_without_the_random_state_the_bits_differ(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(rng, "restore", lambda saved: None)
+    stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), 30)
+    assert outcome(tmp_path)[0] != undisturbed("digits", "full")[0]
+
+
+@pytest.mark.parametrize("part", ["carry", "watching"])
+def test_without_carry_or_windows_the_outcome_differs(part, tmp_path, undisturbed, monkeypatch):
+    read = checkpoints.read
+
+    def without(path, map_location=None):
+        checkpoint = read(path, map_location)
+        for process in checkpoint["processes"]:
+            process[part] = {"carry": None, "watching": {}}[part]
+        return checkpoint
+
+    monkeypatch.setattr(checkpoints, "read", without)
+    stop_and_go_on(tmp_path, settings("stream", "full", tmp_path), 17)
+    assert outcome(tmp_path) != undisturbed("stream", "full")
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, undisturbed, capsys):
+    config_ = settings("digits", "full", tmp_path, "checkpoint_seconds=0")
+    with pytest.raises(Interrupted):
+        perform(config_, tmp_path, job(), StopAfter(20))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    perform({**config_, "resume": str(tmp_path)}, tmp_path, job())
+    assert "last.ckpt: is not what was written" in capsys.readouterr().err
+    assert outcome(tmp_path) == undisturbed("digits", "full")
+
+
+def test_tensorboard_shows_each_point_once(tmp_path):
+    config_ = settings("digits", "full", tmp_path)
+    stop_and_go_on(tmp_path, config_, 20, 30)
+    perform(settings("digits", "full", tmp_path), tmp_path / "whole", job())
+    stopped, whole = events(tmp_path), events(tmp_path / "whole")
+    assert stopped.Tags() == whole.Tags()
+    for tag in whole.Tags()["scalars"]:
+        points = [[(e.step, e.value) for e in log.Scalars(tag)] for log in (stopped, whole)]
+        assert points[0] == points[1], tag
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("gradient.k=4", r"gradient\.k=4: the run began with 16; give that"),
+        ("trainer.max_epochs=9", r"trainer\.max_epochs=9: the run began with 3"),
+        ("optimizer=sgd", r"optimizer\.(_target_|lr)=.*: the run began with .* \(and \d more\)"),
+    ],
+)
+def test_another_config_is_refused_unless_forced(change, message, tmp_path):
+    with pytest.raises(Interrupted):
+        perform(settings("digits", "truncated", tmp_path), tmp_path, job(), StopAfter(20))
+    other = settings("digits", "truncated", tmp_path, change, resume=str(tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=message):
+        perform(other, tmp_path, job())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    if "optimizer" not in change:
+        perform({**other, "force_resume": True}, tmp_path, job())
+        manifest = json.loads((tmp_path / "manifest.json").read_text())
+        assert list(manifest["forced"][0]) == [f"config.{change.partition('=')[0]}"]
+
+
+def test_other_data_are_refused(tmp_path):
+    config_ = settings("text", "full", tmp_path)
+    with pytest.raises(Interrupted):
+        perform(config_, tmp_path, job(), StopAfter(20))
+    (tmp_path / "book.txt").write_text(TEXT.replace("worst", "wurst"))
+    with pytest.raises(ConfigError, match=r"data_sha256=.*: the run began with"):
+        perform({**config_, "resume": str(tmp_path)}, tmp_path, job())
+
+
+def test_another_version_is_refused(tmp_path):
+    config_ = settings("digits", "full", tmp_path)
+    with pytest.raises(Interrupted):
+        perform(config_, tmp_path, job(), StopAfter(20))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "2.6.0"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r"versions\.torch=.*: the run began with 2\.6\.0"):
+        perform({**config_, "resume": str(tmp_path)}, tmp_path, job())
+
+
+def test_a_checkpoint_holds_nothing_but_data(tmp_path):
+    with pytest.raises(Interrupted):
+        perform(settings("stream", "full", tmp_path), tmp_path, job(), StopAfter(20))
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["processes"]

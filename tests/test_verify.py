@@ -1,0 +1,119 @@
+"""bptt-verify tells a run that repeats from one that does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from runs import QUICK, config, job
+
+from bptt_lab import jobs, runs
+from bptt_lab.verify import Difference, main
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    rows = ("dataset.layout=rows", "trainer.log_every_n_steps=9")
+    assert jobs.attempt(config(*QUICK, *rows), folder, job()) == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def change(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def shift_losses(run: Path, factor: float) -> None:
+    lines = []
+    for line in runs.read_metrics(run):
+        if "val/loss" in line:
+            line["val/loss"] *= factor
+        lines.append(json.dumps(line))
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_a_run_that_repeats(run, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main([str(run)]) == 0
+    assert "the same: " in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_one_loss_in_the_last_digit_is_a_difference(run, capsys):
+    shift_losses(run, 1 + 1e-15)
+    assert main([str(run)]) == 1
+    out = capsys.readouterr().out
+    assert "logged numbers: 1 of" in out and "val/loss at step 41" in out
+
+
+def test_other_parameters_are_a_difference(run, capsys):
+    change(run / "summary.json", parameters_sha256="0" * 64)
+    assert main([str(run)]) == 1
+    assert "parameters: different" in capsys.readouterr().out
+
+
+def test_a_missing_number_is_a_difference(run, capsys):
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-1]))
+    assert main([str(run)]) == 1
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1.005, 0), (1.05, 1)])
+def test_another_machine_has_a_tolerance(factor, code, run, capsys):
+    change(run / "manifest.json", kernel="avx1024", processor="Analytical Engine")
+    change(run / "summary.json", parameters_sha256="0" * 64)
+    shift_losses(run, factor)
+    assert main([str(run)]) == code
+    out = capsys.readouterr().out
+    assert "kernel: avx1024 then" in out and "processor: Analytical Engine then" in out
+    assert "0.01 accepted" in out
+    assert main([str(run), "--tolerance", "0.1"]) == 0
+
+
+def test_a_diverged_run_repeats_too(tmp_path, capsys):
+    wild = config(*QUICK, "dataset.layout=rows", "model.nonlinearity=identity", "model.gain=1e30")
+    assert jobs.attempt(wild, tmp_path / "run", job()) == 3
+    assert main([str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"forced": [{"config.seed": [0, 1]}]}, "force_resume=true"),
+        ({"config": {}}, "seed: is missing"),
+    ],
+)
+def test_what_cannot_be_run_again_is_refused(values, message, run, capsys):
+    change(run / "manifest.json", **values)
+    assert main([str(run)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_refused(run, capsys):
+    runs.write_status(run, "interrupted")
+    assert main([str(run)]) == 2
+    assert "bptt-train resume=" in capsys.readouterr().err
+
+
+def test_a_hostile_manifest_executes_nothing(run, capsys):
+    config_ = json.loads((run / "manifest.json").read_text())["config"]
+    config_["gradient"] = {"_target_": "os.system", "command": f"touch {run}/canary"}
+    change(run / "manifest.json", config=config_)
+    assert main([str(run)]) == 2
+    assert not (run / "canary").exists()
+
+
+def test_distance():
+    inf, nan = float("inf"), float("nan")
+    assert Difference("a", 0, 1.0, 1.0).relative == 0
+    assert Difference("a", 0, 2.0, 1.0).relative == 0.5
+    assert Difference("a", 0, nan, nan).relative == 0
+    assert Difference("a", 0, nan, 1.0).relative == inf
+    assert Difference("a", 0, inf, inf).relative == 0
