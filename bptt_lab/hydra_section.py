@@ -66,12 +66,12 @@ def check_overrides(hydra: Mapping[str, Any], lines: list[str]) -> None:
                 raise ConfigError(f"hydra.overrides.{part}=[{line}]: {problem}")
 
 
-def check_searchpath(searchpath: list[Any]) -> None:
+def check_searchpath(searchpath: list[Any], key: str = "hydra.searchpath") -> None:
     """Refuse a place to look for options that Hydra would have to import."""
     for place in searchpath:
         if str(place).startswith("pkg://") and not allowed.covers(["bptt_lab"], str(place)[6:]):
             problem = "would import that package; give the path of its folder"
-            raise ConfigError(f"hydra.searchpath=[{place}]: {problem}")
+            raise ConfigError(f"{key}=[{place}]: {problem}")
 
 
 def _check_plugins(hydra: Mapping[str, Any], allow: tuple[str, ...]) -> None:

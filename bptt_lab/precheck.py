@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bptt_lab import continuing, preset_files, run_folders, runs, schema, trust
+from bptt_lab import continuing, hydra_section, preset_files, run_folders, runs, schema, trust
 from bptt_lab.command_line import CommandLine, admit, resolved, without_hydra
 from bptt_lab.complaints import compose_choices, on_one_line
 from bptt_lab.limits import ConfigError
@@ -47,6 +47,7 @@ def check(args: argparse.Namespace) -> Plan:
     """
     preset_files.register()
     with on_one_line(None, args.overrides):
+        hydra_section.check_searchpath([args.config_path], "--config-path")
         command = CommandLine(args)
     with on_one_line(command, command.lines):
         _refuse_repeats(command.parse(command.lines))
@@ -173,8 +174,8 @@ def _check_plugin(part: str, section: DictConfig) -> None:
     target = str(section._target_)
     if not target.startswith("bptt_lab."):
         return
-    kind, options = admit(target), OmegaConf.to_container(section, resolve=True)
-    assert isinstance(options, dict)
+    kind = admit(target)
+    options: Any = OmegaConf.to_container(section, resolve=True)
     del options["_target_"]
     known = [name for name in inspect.signature(kind).parameters if name != "self"]
     for name in options:

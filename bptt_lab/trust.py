@@ -94,7 +94,12 @@ def check_hydra_of_jobs(
     )
     for groups in choices:
         lines = [*fixed, *groups]
-        check_hydra(command.compose(lines, RunMode.RUN), lines, typed)
+        config = command.compose(lines, RunMode.RUN)
+        check_hydra(config, lines, typed)
+        for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"):
+            if (found := _written(config, key)) != _written(sweep, key):
+                problem = "is set by an option that is swept; set it for the whole sweep"
+                raise ConfigError(f"{key}={found}: {problem} (job {' '.join(groups)})")
 
 
 def _refuse_paths(override: Override) -> None:
@@ -117,6 +122,12 @@ def _searchpath(command: CommandLine, overrides: list[Override]) -> list[Any]:
     primary = command._loader.repository.load_config(command.name)
     found = OmegaConf.select(primary.config, "hydra.searchpath") if primary else None
     return list(found or [])
+
+
+def _written(config: DictConfig, key: str) -> str:
+    """A setting of Hydra's as its file writes it."""
+    section, _, name = key.removeprefix("hydra.").partition(".")
+    return str(config.hydra[section]._get_node(name)._value())
 
 
 def _names(value: Any) -> list[Any]:

@@ -5,14 +5,18 @@ Each one would, if it were followed, create the file `canary` or write outside o
 
 import json
 import os
+import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 
-from bptt_lab import cli, jobs, preset_files
+from bptt_lab import checkpoints, cli, jobs, preset_files
+from bptt_lab.endings import CheckpointError
 from bptt_lab.limits import ConfigError
 
 SYSTEM = "_target_: os.system\n  command: touch CANARY\n"
@@ -74,6 +78,15 @@ def refuses(tmp_path, started, capfd):
 
 
 EVIL = "gradient._target_=evil.Evil"
+EVIL_MODULE = """
+import os, pathlib
+from collections import OrderedDict as Imported
+pathlib.Path({canary!r}).touch()
+from bptt_lab.gradients.full import Full
+class Evil(Full): ...
+class NoStrategy: ...
+def function(): ...
+"""
 
 # Each is one command line; CANARY stands for the file that must not come to be.
 LINES = [
@@ -116,7 +129,6 @@ LINES = [
     EVIL,
     f"{EVIL} allow=[os]",
     f"{EVIL} allow=[evi]",
-    f"{EVIL} +allow=[evil]",
     f"{EVIL} +allow.0=evil",
     "gradient._target_=torch.load allow=[torch]",
     "gradient._target_=os.system allow=os",
@@ -173,7 +185,6 @@ LINES = [
     "gradient/../dataset=digits",
     "--config-name=../../evil",
     "--config-path=pkg://evil",
-    "--experimental-rerun=bomb.pickle",
     "--config-dir=/etc/passwd",
     # text that a terminal or a file system would trip over
     "seed=\x1b[2J",
@@ -195,20 +206,11 @@ LINES = [
 def test_a_hostile_command_line_is_refused(line, refuses, tmp_path, monkeypatch):
     monkeypatch.setenv("UP", "../..")
     canary = tmp_path / "canary"
-    text = f"""
-import os, pathlib
-from collections import OrderedDict as Imported
-pathlib.Path({str(canary)!r}).touch()
-from bptt_lab.gradients.full import Full
-class Evil(Full): ...
-class NoStrategy: ...
-def function(): ...
-"""
+    text = EVIL_MODULE.format(canary=str(canary))
     Path("evil.py").write_text(text)
     Path("bptt_lab_evil.py").write_text(text)
     Path("evil.yaml").write_text("_target_: os.system\n")
     Path("link").symlink_to(tmp_path)
-    Path("bomb.pickle").write_bytes(b"cos\nsystem\n(S'touch " + bytes(canary) + b"'\ntR.")
     # Split at the blanks between overrides, not at those in quotes.
     words = [
         word.replace("touch\n", "touch ") for word in line.replace("touch ", "touch\n").split(" ")
@@ -222,14 +224,17 @@ PRESETS = {
     "popen in a setting": f"{GLOBAL}optimizer:\n  betas:\n    {POPEN.replace('  ', '    ')}",
     "write_text": f"{GLOBAL}dataset:\n  {WRITE}",
     "allow": f"{GLOBAL}allow: [evil]\ngradient:\n  _target_: evil.Evil\n",
-    "allow in params": f"{GLOBAL}hydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      allow: evil\n",
+    "allow in params": GLOBAL
+    + "hydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      allow: evil\n",
     "callbacks": f"{GLOBAL}hydra:\n  callbacks:\n    x:\n      {SYSTEM.replace('  ', '      ')}",
     "callback of theirs": f"{GLOBAL}hydra:\n  callbacks:\n    x:\n      _target_: evil.Evil\n",
     "launcher": f"{GLOBAL}hydra:\n  launcher:\n    {SYSTEM.replace('  ', '    ')}",
     "program": f"{GLOBAL}hydra:\n  launcher:\n    setup: [touch CANARY]\n",
     "python": f"{GLOBAL}hydra:\n  launcher:\n    python: touch CANARY\n",
-    "logging": f"{GLOBAL}hydra:\n  job_logging:\n    handlers:\n      file:\n        filename: CANARY\n",
-    "logging call": f"{GLOBAL}hydra:\n  hydra_logging:\n    formatters:\n      x:\n        (): os.system\n",
+    "logging": GLOBAL
+    + "hydra:\n  job_logging:\n    handlers:\n      file:\n        filename: CANARY\n",
+    "logging call": GLOBAL
+    + "hydra:\n  hydra_logging:\n    formatters:\n      x:\n        (): os.system\n",
     "logging import": f"{GLOBAL}hydra:\n  job_logging:\n    filters:\n      x:\n        a: ext://evil.x\n",
     "environment": f"{GLOBAL}hydra:\n  job:\n    env_set:\n      LD_PRELOAD: /tmp/evil.so\n",
     "run folder": f"{GLOBAL}hydra:\n  run:\n    dir: /tmp/bptt_lab_hostile\n",
@@ -238,7 +243,8 @@ PRESETS = {
     "subdir": f"{GLOBAL}hydra:\n  sweep:\n    subdir: ../../out/${{hydra.job.num}}\n",
     "output_subdir": f"{GLOBAL}hydra:\n  output_subdir: /tmp/bptt_lab_hostile\n",
     "job name": f"{GLOBAL}hydra:\n  job:\n    name: ../../out\n",
-    "overrides": f"{GLOBAL}hydra:\n  overrides:\n    hydra: [hydra.run.dir=/tmp/bptt_lab_hostile]\n",
+    "overrides": GLOBAL
+    + "hydra:\n  overrides:\n    hydra: [hydra.run.dir=/tmp/bptt_lab_hostile]\n",
     "task overrides": f"{GLOBAL}hydra:\n  overrides:\n    task: [allow=evil]\n",
     "searchpath": f"{GLOBAL}hydra:\n  searchpath: [pkg://evil]\n",
     "python tag": f"{GLOBAL}seed: !!python/object/apply:os.system ['touch CANARY']\n",
@@ -268,22 +274,146 @@ def options(tmp_path, text):
     text = text.replace("CANARY", str(tmp_path / "canary"))
     (folder / "experiment" / "evil.yaml").write_text(text)
     (folder / "experiment" / "good.yaml").write_text(f"{GLOBAL}num_threads: 2\n")
-    Path("evil.py").write_text(
-        f"import pathlib\npathlib.Path({str(tmp_path / 'canary')!r}).touch()"
-    )
+    Path("evil.py").write_text(EVIL_MODULE.format(canary=str(tmp_path / "canary")))
     return f"--config-dir={folder}"
 
 
-@pytest.mark.parametrize("swept", [False, True], ids=["alone", "swept"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "preset", sorted(set(PRESETS) - {"allow in params"})
+)  # of a job nobody reads it
+def test_a_hostile_preset_is_refused_in_a_sweep_of_presets(preset, refuses, tmp_path):
+    refuses(options(tmp_path, PRESETS[preset]), "-m", "experiment=good,evil")
+
+
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_hostile_preset_is_refused(preset, swept, refuses, tmp_path, started, capfd):
+def test_a_hostile_preset_is_refused(preset, refuses, tmp_path):
     where = options(tmp_path, PRESETS[preset])
-    if swept:
+    if preset == "callbacks":
         refuses(where, "-m", "experiment=good,evil")
-    elif preset in ("sweep folder", "subdir", "program", "python"):
+    if preset in ("sweep folder", "subdir", "program", "python"):
         refuses(where, "-m", "experiment=evil", "seed=1,2")
+        refuses(where, "-m", "experiment=good,evil")
     else:
         refuses(where, "experiment=evil")
+
+
+def run_folder(name, manifest, **papers):
+    folder = Path("outputs", name)
+    folder.mkdir(parents=True)
+    for paper, content in {"manifest": manifest, **papers}.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / f"{paper}.json").write_text(text)
+    return folder
+
+
+def overrides(*lines):
+    return {"overrides": lines, "config": {}}
+
+
+MANIFESTS = {
+    "system": overrides("gradient._target_=os.system"),
+    "allow": overrides("allow=[evil]", EVIL),
+    "allow in a new key": overrides("+allow.0=evil", EVIL),
+    "allow by a blank": overrides(" allow=[evil]", EVIL),
+    "folder": overrides("hydra.run.dir=/tmp/bptt_lab_hostile"),
+    "folder by a blank": overrides(" hydra.run.dir=/tmp/bptt_lab_hostile"),
+    "callbacks": overrides("+hydra.callbacks.x._target_=evil.Evil"),
+    "searchpath": overrides("hydra.searchpath=[pkg://evil]"),
+    "resume": overrides("resume=/tmp"),
+    "option": overrides("gradient=../../evil"),
+    "a flag": overrides("--experimental-rerun=bomb.pickle"),
+    "another flag": overrides("--config-dir=/tmp"),
+    "a third": overrides("-m"),
+    "not a list": {"overrides": 5},
+    "a text": {"overrides": "gradient=full"},
+    "not texts": {"overrides": [1, None, {}]},
+    "escapes": overrides("se\x1b[2Jed=1"),
+    "a null byte": overrides("seed='\0'"),
+    "config": {"overrides": [], "config": 5},
+    "not an object": [1],
+    "nothing": {},
+    "not JSON": "{",
+    "nested": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_a_hostile_run_folder_is_not_continued(manifest, refuses, tmp_path):
+    options(tmp_path, "")
+    Path("evil.yaml").write_text("_target_: os.system\n")
+    folder = run_folder("run", MANIFESTS[manifest], status={"status": "interrupted"})
+    refuses(f"resume={folder}")
+
+
+SWEEPS = {
+    "no texts": {"jobs": [{"folder": "000", "overrides": 5}]},
+    "no folder": {"jobs": [{"folder": 5, "overrides": []}]},
+    "no jobs": {"jobs": 5},
+    "another": {"jobs": [{"folder": "../../out", "overrides": ["seed=3"]}]},
+    "one too many": {"jobs": [{"folder": "000", "overrides": ["seed=1"]}, {}]},
+}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_a_hostile_sweep_folder_is_not_continued(sweep, refuses):
+    folder = run_folder("sweep", {}, sweep=SWEEPS[sweep])
+    refuses("-m", f"resume={folder}", "seed=1")
+
+
+class Bomb:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["all", "inside"])
+@pytest.mark.parametrize("form", ["pickle", "torch", "legacy"])
+@pytest.mark.parametrize("how", ["system", "eval", "write", "run"])
+def test_a_hostile_checkpoint_is_not_unpickled(how, form, inside, tmp_path):
+    canary = tmp_path / "canary"
+    (tmp_path / "inner.py").write_text(f"open({str(canary)!r}, 'w')")
+    content = {
+        "system": Bomb(os.system, (f"touch {canary}",)),
+        "eval": Bomb(eval, (f"open({str(canary)!r}, 'w')",)),
+        "write": Bomb(Path.write_text, (canary, "x")),
+        "run": Bomb(runpy.run_path, (str(tmp_path / "inner.py"),)),
+    }[how]
+    content = {"state_dict": {"weight": torch.zeros(2), "more": [content]}} if inside else content
+    path = tmp_path / "last.ckpt"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    # Who writes the file can write its checksum too.
+    checkpoints._remember(tmp_path, path.read_bytes(), {})
+    with pytest.raises(CheckpointError, match="is no checkpoint of plain tensors"):
+        checkpoints.read(path)
+    assert checkpoints.to_continue(tmp_path) is None
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gradient._target_=os.system", "+gradient.command=touch canary"),
+        ("+hydra.callbacks.x={_target_:subprocess.Popen,args:[touch,canary]}",),
+        ("--config-dir=../options", "experiment=evil"),
+        ("--config-dir=../options", "-m", "experiment=good,evil"),
+        ("--experimental-rerun=bomb.pickle",),
+    ],
+)
+def test_the_command_itself_refuses(arguments, tmp_path):
+    options(tmp_path, PRESETS["callbacks"])
+    Path("bomb.pickle").write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
+    before = listing(tmp_path)
+    command = [sys.executable, "-m", "bptt_lab.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("bptt-train: ") and done.stderr.count("\n") == 1
+    assert listing(tmp_path) == before
 
 
 def test_a_hostile_primary_file_is_refused(refuses, tmp_path):

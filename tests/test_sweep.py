@@ -1,35 +1,54 @@
 from __future__ import annotations
 
-from bptt_lab.records import write_json
-from bptt_lab.sweep import print_table
+from bptt_lab import runs
+from bptt_lab.sweep import announce, print_table
+
+
+def job(folder, status, overrides, summary=None, reason=""):
+    folder.mkdir(exist_ok=True)
+    runs.write_status(folder, status, reason)
+    runs.write_json(folder / runs.MANIFEST, {"overrides": overrides})
+    if summary is not None:
+        runs.write_json(folder / runs.SUMMARY, summary)
 
 
 def test_table_names_what_differs_and_every_failure(tmp_path, capsys):
-    for number, k in enumerate((1, 8)):
-        folder = tmp_path / f"{number}_gradient.k={k}"
-        folder.mkdir()
-        papers = {
-            "status": "completed",
-            "overrides": ["gradient=truncated", f"gradient.k={k}"],
+    values = (1, 8, 9, 10)
+    folders = [f"{number:03d}_gradient.k={k}" for number, k in enumerate(values)]
+    lines = [["gradient=truncated", f"gradient.k={k}"] for k in values]
+    announce(tmp_path, "bptt-train -m ...", folders, lines)
+    for folder, own, k in zip(folders[:2], lines[:2], values[:2], strict=True):
+        summary = {
             "metrics": {"val/loss": 1.0, "test/loss": 0.25 * k, "test/accuracy": 0.5},
             "seconds": 3.14159,
         }
-        write_json(folder / "summary.json", papers)
-    (tmp_path / "2_gradient.k=9").mkdir()
-    write_json(
-        tmp_path / "2_gradient.k=9" / "summary.json",
-        {"status": "failed", "reason": "ValueError: no", "overrides": ["gradient.k=9"]},
-    )
-    (tmp_path / "3_gradient.k=10").mkdir()
+        job(tmp_path / folder, "completed", own, summary)
+    job(tmp_path / folders[2], "failed", lines[2], reason="ValueError: no")
+    (tmp_path / folders[2] / "log.txt").touch()
     (tmp_path / "multirun.yaml").touch()
 
     assert print_table(tmp_path) == 2
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
-    assert rows[0] == ["job", "gradient", "gradient.k", "test/loss", "test/accuracy", "seconds",
-                       "status"]  # fmt: skip
-    assert rows[2] == ["0", "truncated", "1", "0.2500", "0.5000", "3.1", "completed"]
-    assert rows[3] == ["1", "truncated", "8", "2.0000", "0.5000", "3.1", "completed"]
-    assert "failed: 2_gradient.k=9: ValueError: no" in out
-    assert "lost: 3_gradient.k=10: the job left no summary" in out
+    assert rows[0] == ["job", "gradient.k", "test/loss", "test/accuracy", "seconds", "status"]
+    assert rows[2] == ["000", "1", "0.2500", "0.5000", "3.1", "completed"]
+    assert rows[3] == ["001", "8", "2.0000", "0.5000", "3.1", "completed"]
+    assert rows[5] == ["003", "10", "waiting"]
+    assert f"failed: {folders[2]}: ValueError: no\n  see {tmp_path / folders[2] / 'log.txt'}" in out
     assert "2 of 4 jobs completed" in out
+
+
+def test_jobs_of_a_sweeper_that_chose_as_it_went_are_found(tmp_path, capsys):
+    job(tmp_path / "0", "completed", ["seed=3"])
+    job(tmp_path / "1", "diverged", ["seed=4"], reason="the loss is nan at step 4")
+    (tmp_path / ".submitit").mkdir()
+    assert print_table(tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "diverged: 1: the loss is nan at step 4" in out and "1 of 2 jobs completed" in out
+
+
+def test_the_list_of_jobs_is_written_once(tmp_path):
+    announce(tmp_path / "sweep", "first", ["0"], [["seed=0"]])
+    announce(tmp_path / "sweep", "second", ["1"], [["seed=1"]])
+    (run,) = runs.read_sweep(tmp_path / "sweep")
+    assert (run.folder.name, run.overrides, run.status) == ("0", ("seed=0",), "waiting")

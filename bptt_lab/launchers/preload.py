@@ -17,6 +17,9 @@ import bptt_lab.precheck
 import bptt_lab.training  # noqa: F401
 from bptt_lab import callbacks, gradients, tasks
 
+# What jobs import once they run, dearest first.
+for name in ("sklearn.datasets", "tensorboard.plugins.hparams.api_pb2", "bptt_lab.conf"):
+    importlib.import_module(name)
 for package in (callbacks, gradients, tasks):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)

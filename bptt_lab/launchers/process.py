@@ -57,7 +57,7 @@ class ProcessLauncher(SweepLauncher):
             for line in job.overrides
             if line.startswith("num_threads=")
         ]
-        return max(config.num_threads, config.device.devices, *map(int, swept))
+        return max(int(config.num_threads), int(config.device.devices), *map(int, swept))
 
 
 def cores() -> int:

@@ -5,15 +5,17 @@ The machines share a file system, in which the run folders are.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
 from bptt_lab import runs, signals
 from bptt_lab.launchers import extras, verdict, worker
 from bptt_lab.launchers.base import GRACE, POLL, SweepLauncher
+from bptt_lab.launchers.verdict import Mark
 from bptt_lab.launchers.worker import Sweep, SweepJob
 from bptt_lab.limits import AtLeast, checked
 
@@ -52,19 +54,33 @@ class RayLauncher(SweepLauncher):
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         import ray
 
-        alone: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        alone: dict[str, Any] = {
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+            "_node_ip_address": "127.0.0.1",  # nobody else's business
+        }
         ray.init(
             address=self.address or "local",
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             **(alone if self.address is None else {}),
         )
+        stop.install()  # Ray answers SIGTERM by leaving at once
+        marks = {job.number: verdict.mark(job.folder) for job in jobs}
+        left = list(jobs)
         try:
-            self._run(ray, jobs, stop)
+            self._run(ray, left, marks, stop)
         finally:
-            ray.shutdown()
+            ray.shutdown()  # and with it what is left of the jobs
+            for job in left:
+                if verdict.mark(job.folder) != marks[job.number]:
+                    reason = self.halted(stop) or "its launcher failed"
+                    verdict.conclude(job.folder, marks[job.number], reason, reason)
 
-    def _run(self, ray: Any, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
+    def _run(
+        self, ray: Any, left: list[SweepJob], marks: Mapping[int, Mark], stop: signals.Stop
+    ) -> None:
+        """Run the jobs that are left, which become fewer."""
         device = self.sweep.config.device
         task = ray.remote(
             num_cpus=self.n_cpus,
@@ -73,13 +89,13 @@ class RayLauncher(SweepLauncher):
             max_retries=self.max_retries,
         )(_work)
         shared = ray.put(self.sweep)
-        marks = {job.number: verdict.mark(job.folder) for job in jobs}
-        running = {task.remote(shared, job): job for job in jobs}
+        running = {task.remote(shared, job): job for job in left}
         asked, kill_at = "", float("inf")
         while running:
             ended, _ = ray.wait(list(running), timeout=POLL)
             for ref in ended:
                 job, reason, seconds = running.pop(ref), "", None
+                left.remove(job)
                 try:
                     seconds = ray.get(ref)
                     reason = "its worker ended before the run did"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +31,6 @@ STYLE: Any = {  # matplotlib's keys are a Literal of hundreds
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#666666",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#E6E6E6",
@@ -58,7 +57,9 @@ def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tupl
     """Return a figure of one panel, outside pyplot's list of figures."""
     figure = Figure(figsize=(INCHES[0], height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title)
+    # From the figure's edge, not the panel's, whose room depends on the labels.
+    bold = {"x": 0.01, "ha": "left", "fontsize": 11, "fontweight": "bold"}
+    figure.suptitle(textwrap.fill(title, 58), **bold)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     return figure, axes
@@ -67,7 +68,10 @@ def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tupl
 def save(figure: Figure, path: Path) -> None:
     """Write the PNG; the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the page itself has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
 def spans_decades(values: Iterable[float]) -> bool:
@@ -77,13 +81,12 @@ def spans_decades(values: Iterable[float]) -> bool:
 
 
 def logarithmic(axis: Any, low: float, high: float) -> None:
-    """Make an axis logarithmic, with plain numbers where a decade or less holds all."""
+    """Make an axis logarithmic, with plain numbers for values between `low` and `high`."""
     axis.axes.set_yscale("log") if axis.axis_name == "y" else axis.axes.set_xscale("log")
-    if math.log10(high / low) > DECADES:
-        axis.set_minor_locator(NullLocator())
-        return
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 5, 7)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if math.log10(high / low) <= DECADES:
+        between = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 5, 7)
+        axis.set_major_locator(LogLocator(subs=between))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # not in TeX
     axis.set_minor_locator(NullLocator())
 
 

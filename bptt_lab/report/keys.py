@@ -17,6 +17,7 @@ from bptt_lab.report.scores import Standing
 from bptt_lab.report.tidy import Group, Setting, Value
 
 MOST = 24  # entries of a legend
+MOST_TICKS = 8  # values that each have a label on the axis
 
 
 class _Point(NamedTuple):
@@ -83,11 +84,19 @@ def _numbers(
     """Join the means of settings that differ in the key only; return the legend."""
     numbers = sorted({x for line in series.values() for p in line if (x := _number(p)) is not None})
     if numbers[0] > 0 and numbers[-1] / numbers[0] >= 8:
-        axes.set_xscale("log")
-    axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
-    axes.minorticks_off()
+        canvas.logarithmic(axes.xaxis, numbers[0], numbers[-1])
+    if len(numbers) <= MOST_TICKS:
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
+        axes.minorticks_off()
     names = tidy.short_names(keys)
     strategy_of = {rest: line[0].group.strategy for rest, line in series.items()}
+    if len(series) > MOST and sum(map(len, series.values())) < 2 * len(series):
+        # Hardly two to join, as in a random search: strategies are all there is to tell apart.
+        plain = {s: Look(palette.colour(s)) for s in sorted(set(strategy_of.values()))}
+        for rest, line in series.items():
+            for point in line:
+                _line(axes, [point], plain[strategy_of[rest]])
+        return list(plain.items())
     entries: list[tuple[str, Look | None]] = []
     for rest, look in palette.looks(keys, strategy_of).items():
         others = {k: v for k, v in zip(keys, rest, strict=True) if k != "dataset"}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 import re
 import shlex
 from collections import Counter
@@ -16,7 +15,7 @@ from datetime import datetime
 from html import escape
 from typing import NamedTuple
 
-from bptt_lab import runs
+from bptt_lab import signposts
 from bptt_lab.report import tables
 from bptt_lab.report.canvas import Picture
 from bptt_lab.report.look import CSS
@@ -86,8 +85,7 @@ def _when(sweep: Sweep) -> str:
     if stamp := _STAMP.search(sweep.folder.resolve().name):
         day, *clock = stamp.groups()
         return f"{day} {':'.join(clock[:2])}"
-    began = datetime.fromtimestamp((sweep.folder / runs.SWEEP).stat().st_mtime)
-    return began.strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(sweep.began).strftime("%Y-%m-%d %H:%M")
 
 
 def _counts(sweep: Sweep) -> str:
@@ -153,13 +151,12 @@ def _unfinished(sweep: Sweep) -> Iterator[str]:
     if all(job.run.status == "completed" for job in sweep.jobs):
         return
     yield "<h2>What did not complete, and why</h2>"
-    yield from tables.unfinished(sweep)
+    yield from tables.unfinished(sweep.jobs)
 
 
 def _how(sweep: Sweep, standings: Sequence[Standing]) -> Iterator[str]:
     """Say how to open, repeat, continue and check all this."""
-    relative = os.path.relpath(sweep.folder)
-    folder = shlex.quote(str(sweep.folder.resolve()) if relative.startswith("..") else relative)
+    folder = shlex.quote(signposts.shown(sweep.folder))
     left = any(job.run.status != "completed" for job in sweep.jobs)
     yield "<h2>Look closer, and do it again</h2>"
     for text, command in (

@@ -70,6 +70,7 @@ def looks(keys: Sequence[str], strategy_of: Mapping[Setting, str]) -> dict[Setti
     strategies: dict[str, list[Setting]] = {}
     for setting, strategy in strategy_of.items():
         strategies.setdefault(strategy, []).append(setting)
+    gaps = GAPS if "full" in strategies else {}
     styles = _ranks(_part(setting, rest) for setting in strategy_of)
     given = {}
     for strategy, settings in strategies.items():
@@ -78,7 +79,7 @@ def looks(keys: Sequence[str], strategy_of: Mapping[Setting, str]) -> dict[Setti
             style = styles[_part(setting, rest)]
             given[setting] = Look(
                 shade(colour(strategy), shades[_part(setting, own or rest)], len(shades)),
-                DASHES[style % len(DASHES)] if len(styles) > 1 else GAPS.get(strategy, ()),
+                DASHES[style % len(DASHES)] if len(styles) > 1 else gaps.get(strategy, ()),
                 MARKERS[style % len(MARKERS)],
                 WIDTHS.get(strategy, 1.8),
             )

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bptt_lab import run_folders, runs
+from bptt_lab import run_folders
 from bptt_lab.report import curves
 from bptt_lab.report.scores import GRADIENT_NORM, VAL_LOSS, Standing
 from bptt_lab.report.tidy import Sweep
@@ -22,7 +22,7 @@ def write(sweep: Sweep, standings: Sequence[Standing]) -> None:
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    began = (sweep.folder / runs.SWEEP).stat().st_mtime
+    shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
     for standing in standings:
         tags = [VAL_LOSS, f"val/{standing.metric}", "train/loss", GRADIENT_NORM]
         for score in standing.scores:
@@ -46,7 +46,7 @@ def write(sweep: Sweep, standings: Sequence[Standing]) -> None:
                                 "mean_plus_sd": b.mean + b.sd,
                             }
                         for name, value in values.items():
-                            writer.add_scalar(f"{name}/{tag}", value, b.step, walltime=began)
+                            writer.add_scalar(f"{name}/{tag}", value, b.step, walltime=sweep.began)
                 writer.add_custom_scalars({"over seeds": _layout(list(bands))})
 
 

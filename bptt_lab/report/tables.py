@@ -9,10 +9,11 @@ from statistics import fmean
 from typing import NamedTuple
 from urllib.parse import quote
 
+from bptt_lab import sweep
 from bptt_lab.report import curves, scores
 from bptt_lab.report.palette import Look
 from bptt_lab.report.scores import Arrival, Score, Standing
-from bptt_lab.report.tidy import Job, Setting, Sweep
+from bptt_lab.report.tidy import Job, Setting
 
 LONGEST = 600  # characters of a reason; the log has the rest
 
@@ -70,10 +71,10 @@ def settings(standing: Standing, looks: Mapping[Setting, Look]) -> Iterator[str]
     yield "</tbody></table></div>"
 
 
-def unfinished(sweep: Sweep) -> Iterator[str]:
+def unfinished(jobs: Sequence[Job]) -> Iterator[str]:
     """Yield the table of the jobs that did not complete, those that wait in one line."""
     statuses = ("failed", "diverged", "interrupted", "running")
-    known = [job for job in sweep.jobs if job.run.status not in ("completed", "waiting")]
+    known = [job for job in jobs if job.run.status not in ("completed", "waiting")]
     known.sort(key=lambda job: statuses.index(s) if (s := job.run.status) in statuses else 9)
     if known:
         yield '<div class="scroll"><table><thead><tr><th class="text">job</th>'
@@ -86,7 +87,7 @@ def unfinished(sweep: Sweep) -> Iterator[str]:
             yield f'<td class="text wrap">{escape(_reason(job))}</td>'
             yield f'<td class="text">{_log(job)}</td></tr>'
         yield "</tbody></table></div>"
-    waiting = [job.run.folder.name.partition("_")[0] for job in sweep.jobs if _waits(job)]
+    waiting = [job.run.folder.name.partition("_")[0] for job in jobs if _waits(job)]
     if waiting:
         yield f"<p>{len(waiting)} waiting: jobs {escape(', '.join(waiting))}.</p>"
 
@@ -152,6 +153,6 @@ def _log(job: Job) -> str:
     folder = job.run.folder
     links = [
         f'<a href="{quote(f"{folder.name}/{log.name}")}">{escape(log.name)}</a>'
-        for log in sorted(folder.glob("*.log"))
+        for log in sorted([*folder.glob("*.log"), *folder.glob(sweep.LOG)])
     ]
-    return "<br>".join(links) or escape("no log")
+    return "<br>".join(links) or "no log"

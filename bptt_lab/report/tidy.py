@@ -55,6 +55,7 @@ class Sweep:
 
     folder: Path
     command: str
+    began: float  # seconds since 1970: when its first paper was written
     keys: Sequence[str]  # what was varied, seed left out
     jobs: Sequence[Job]
 
@@ -89,20 +90,22 @@ def read(folder: Path) -> Sweep:
         raise ConfigError(
             f"{folder}: there is no such folder; give a sweep's, as outputs/..._sweep"
         )
-    if not (folder / runs.SWEEP).exists():
-        kind = "a single run's folder" if (folder / runs.MANIFEST).exists() else "no sweep's folder"
-        way_out = "give one that `bptt-train -m` made, with a sweep.json in it"
-        raise ConfigError(f"{folder}: this is {kind}; {way_out}")
+    paper = folder / runs.SWEEP
+    if not paper.exists():
+        alone = (folder / runs.MANIFEST).exists() or (folder / runs.STATUS).exists()
+        kind = "a single run's folder" if alone else "no sweep's folder"
+        raise ConfigError(f"{folder}: this is {kind}; give one that `bptt-train -m` made")
     try:
-        command = json.loads((folder / runs.SWEEP).read_text())["command"]
-        read_runs = runs.read_sweep(folder)
+        command = json.loads(paper.read_text())["command"]
+        # A sweeper that chooses as it goes may list no jobs.
+        found = runs.read_sweep(folder) or _run_folders(folder)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder / runs.SWEEP}: cannot be read ({error!r})") from error
-    if not read_runs:
-        raise ConfigError(f"{folder / runs.SWEEP}: lists no job; give the folder of another sweep")
-    keys = _swept(read_runs)
-    jobs = [_job(run, keys, read_runs) for run in read_runs]
-    return Sweep(folder, str(command), keys, jobs)
+        raise ConfigError(f"{paper}: cannot be read, {error!r}; is it a sweep's?") from error
+    if not found:
+        raise ConfigError(f"{folder}: no job of this sweep has begun; wait for the first")
+    keys = _swept(found)
+    jobs = [_job(run, keys, found) for run in found]
+    return Sweep(folder, str(command), paper.stat().st_mtime, keys, jobs)
 
 
 def value(run: Run, key: str) -> Value:
@@ -114,15 +117,14 @@ def value(run: Run, key: str) -> Value:
         found = found.get(name) if isinstance(found, Mapping) else None
     if found is not None and not isinstance(found, Mapping):
         return found if isinstance(found, bool | int | float | str) else schema.show(found)
-    # A started run's config is whole: what it lacks is no setting of its strategy or task.
-    return _parsed(_overrides(run)[key]) if key in _overrides(run) and not run.config else None
+    return _parsed(_overrides(run)[key]) if key in _overrides(run) else None
 
 
 def show(value: Value) -> str:
     """Write a value shortly: 0.001, 1e-05, true; nothing for None."""
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else schema.show(value)
+    return f"{value:.4g}" if isinstance(value, float) else schema.show(value)
 
 
 def exact(value: Value) -> str:
@@ -155,6 +157,11 @@ def order(value: Value) -> tuple[int, float, str]:
 
 def _is_group(key: str) -> bool:
     return key in (*schema.PLUGIN_SECTIONS, *schema.SECTIONS, "experiment")
+
+
+def _run_folders(folder: Path) -> list[Run]:
+    manifests = sorted(folder.glob(f"*/{runs.MANIFEST}"))
+    return [runs.read_run(manifest.parent) for manifest in manifests]
 
 
 def _overrides(run: Run) -> dict[str, str]:

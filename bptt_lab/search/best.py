@@ -32,7 +32,7 @@ def print_best(sweep_dir: Path) -> None:
     metric, trials = search["metric"], runs.read_sweep(sweep_dir)
     reached = [(v, n) for n, run in enumerate(trials) if (v := value(run, metric)) is not None]
     if not reached:
-        print("no trial completed, so there is no best one")
+        print(f"\nno trial reached a {metric}, so there is no best one")
         return
     sign = 1 if search["direction"] == "minimize" else -1
     best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))

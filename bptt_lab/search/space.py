@@ -69,7 +69,7 @@ class Numbers:
         return repr(rounded if self.low <= rounded <= self.high else value)
 
     def __str__(self) -> str:
-        step = "" if self.step is None else f" by {self.step}"
+        step = "" if self.step in (None, 1) else f" by {self.step}"
         return f"{self.low} to {self.high}{step}{' (log)' if self.log else ''}"
 
 

@@ -157,16 +157,18 @@ class SearchSweeper(Sweeper):
 
         from bptt_lab.search import sampling
 
+        def drawn(trial: Trial) -> tuple[int, list[str]]:
+            return trial.number, self.space.draw(sampling.suggestions(trial))
+
         known = study.get_trials(deepcopy=False)
-        # By this id and no other does Optuna give back a trial that was asked for.
-        batch = [Trial(study, t._trial_id) for t in known if t.state == TrialState.RUNNING]
+        left = [trial for trial in known if trial.state == TrialState.RUNNING]
+        # Only by this id does Optuna give back a trial that was asked for.
+        batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
         total, size = len(known), self.batch or self._at_a_time()
         while total < self.n_trials and (not batch or total % size):
-            batch.append(study.ask())
-            # Now, since the next one keeps away from it.
-            self.space.draw(sampling.suggestions(batch[-1]))
+            batch.append(drawn(study.ask()))
             total += 1
-        return self._listed([(t.number, self.space.draw(sampling.suggestions(t))) for t in batch])
+        return self._listed(batch)
 
     def _at_a_time(self) -> int:
         n_jobs: int | None = self._config.hydra.launcher.get("n_jobs")
@@ -197,15 +199,10 @@ class SearchSweeper(Sweeper):
         killed = [trial for trial in batch if was_killed(runs.read_run(trial.folder))]
         if killed and not self._config.fail_fast:
             words = QuotedString(str(self.sweep_dir), Quote.single).with_quotes()
-            again = [
-                trial._replace(
-                    lines=[
-                        *(o for o in trial.lines if not o.startswith("resume=")),
-                        f"resume={words}",
-                    ]
-                )
-                for trial in killed
-            ]
+            again = []
+            for trial in killed:
+                lines = [line for line in trial.lines if not line.startswith("resume=")]
+                again.append(trial._replace(lines=[*lines, f"resume={words}"]))
             print(f"{len(killed)} killed: once more, from where they were", flush=True)
             self._launch(again)
 
@@ -228,7 +225,6 @@ class SearchSweeper(Sweeper):
 
         ended = [(trial.number, runs.read_run(trial.folder)) for trial in batch]
         self._refuse_unknown_metric([run for _, run in ended])
-        states = {"completed": TrialState.FAIL, "diverged": TrialState.PRUNED}
         for number, run in ended:
             value = best.value(run, self.metric)
             if self._config.fail_fast and was_killed(run):
@@ -236,14 +232,14 @@ class SearchSweeper(Sweeper):
             if value is not None:
                 study.tell(number, value)
             else:
-                study.tell(number, state=states.get(run.status, TrialState.FAIL))
+                diverged = run.status == "diverged"
+                study.tell(number, state=TrialState.PRUNED if diverged else TrialState.FAIL)
         failed = any(run.status != "completed" for _, run in ended)
         return not (failed and self._config.fail_fast)
 
     def _refuse_unknown_metric(self, ended: Sequence[Run]) -> None:
-        completed = [run for run in ended if run.status == "completed"]
-        for run in completed:
-            if self.metric not in run.metrics:
+        for run in ended:
+            if run.status == "completed" and self.metric not in run.metrics:
                 tags = ", ".join(sorted(run.metrics))
                 raise ConfigError(
                     f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "

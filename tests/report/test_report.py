@@ -126,11 +126,12 @@ def test_the_same_papers_give_the_same_report(half: Path) -> None:
         [{"status": "running"}, {"status": "waiting", "seed": 1}],
         [{"status": "failed", "reason": "x" * 5000 + "\n$\\frac{"}],
         [{"final": math.inf}, {"final": math.nan, "seed": 1}],
-        [{"gradient": g} for g in ("full", "$\\frac{")],
+        [{"gradient": g} for g in ("full", "$\\frac{", "漢字")],
         [{"lr": lr, "seed": s} for lr in (1e-5, 1e-3, 0.1) for s in range(2)],
         [{"steps": 10}, {"steps": 300, "seed": 1}],
+        [{"k": k, "lr": k * 1e-4, "gradient": "truncated"} for k in range(1, 31)],
     ],
-    ids=["one", "waiting", "running", "failed", "inf", "dollars", "decades", "ragged"],
+    ids=["one", "waiting", "running", "failed", "inf", "odd", "decades", "ragged", "search"],
 )
 def test_any_sweep_has_a_report(tmp_path: Path, jobs: list[dict[str, Any]]) -> None:
     sweep = write_sweep(tmp_path / "s", jobs)
@@ -226,3 +227,25 @@ def test_importing_the_report_is_cheap_and_pyplot_stays_out(tmp_path: Path) -> N
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert json.loads((sweep / "sweep.json").read_text())["jobs"]
+
+
+def test_names_that_users_gave_are_escaped_everywhere(tmp_path: Path) -> None:
+    jobs = [{"gradient": g, "seed": s} for g in ("full", '"<i>&amp;') for s in range(2)]
+    jobs.append({"gradient": '"<i>', "status": "failed"})
+    write_report(sweep := write_sweep(tmp_path / '"<i>', jobs))
+    page = Page(sweep / "report.html")
+    assert "i" not in {tag for tag, _ in page.tags}
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert images
+    assert all(set(attributes) == {"alt", "src"} for attributes in images)
+    assert '"<i>&amp;' in page.text
+
+
+def test_a_sweeper_that_lists_no_jobs_has_a_report(tmp_path: Path) -> None:
+    jobs = [{"lr": 0.001 * 1.1**i, "final": 0.5 + 0.01 * i} for i in range(30)]
+    sweep = write_sweep(tmp_path / "s", jobs)
+    (sweep / "sweep.json").write_text('{"command": "", "jobs": []}')
+    write_report(sweep)
+    text = Page(sweep / "report.html").text
+    assert "30 jobs, 30 settings" in text
+    assert "Sweep over optimizer.lr on digits" in text

@@ -86,7 +86,9 @@ def test_a_key_is_named_in_full_where_two_end_alike() -> None:
     assert tidy.short_names(keys) == {"optimizer.lr": "lr", "a.k": "a.k", "b.k": "b.k"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"jobs": [{}], "command": ""}', '{"jobs": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"jobs": [{}], "command": ""}', '{"jobs": 3}', '{"jobs": []}']
+)
 def test_a_broken_sweep_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(ConfigError, match=r"sweep\.json"):
@@ -95,5 +97,5 @@ def test_a_broken_sweep_json_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_sweep_without_jobs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text('{"command": "", "jobs": []}')
-    with pytest.raises(ConfigError, match="lists no job"):
+    with pytest.raises(ConfigError, match="no job of this sweep has begun"):
         tidy.read(tmp_path)
