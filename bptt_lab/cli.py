@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from bptt_lab import command_line, continuing, flags, jobs, precheck, run_folders, signposts, sweep
+from bptt_lab import command_line, continuing, flags, jobs, precheck, run_folders, sweep
 from bptt_lab.endings import Interrupted
 from bptt_lab.limits import ConfigError
 from bptt_lab.search import best

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
@@ -159,7 +159,7 @@ class CommandLine:
         """
         section = sweep.hydra.sweeper
         lines = [f"{key}={value}" for key, value in (section.get("params") or {}).items()]
-        lines += list(sweep.hydra.overrides.task)
+        lines += given(sweep, "task")
         overrides = self.parse(lines)
         if not self.knows_jobs(sweep):
             return [[o.input_line or "" for o in overrides if not o.is_sweep_override()]]
@@ -210,7 +210,7 @@ class CommandLine:
         set_later = {override.input_line for override in values}
         groups = tuple(line for line in job if line not in set_later)
         if groups not in self._bases:
-            fixed = list(sweep.hydra.overrides.hydra)
+            fixed = given(sweep, "hydra")
             self._bases[groups] = without_hydra(self.compose([*fixed, *groups]))
         config = copy.deepcopy(self._bases[groups])
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
@@ -239,6 +239,13 @@ def _folders_found() -> Iterator[None]:
         if str(warning.message).endswith("is not available."):
             path = str(warning.message).partition("path=")[2].split()[0]
             raise ConfigError(f"hydra.searchpath={path}: is not a folder; give one that exists")
+
+
+def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
+    """Return the overrides of a kind as they were given, interpolations unresolved."""
+    lines = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    assert isinstance(lines, list)
+    return [str(line) for line in lines]
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -33,7 +33,11 @@ def overrides(lines: Sequence[str]) -> list[str]:
     if not (path / runs.MANIFEST).is_file():
         there = "holds no run and no sweep" if path.is_dir() else "is not a folder"
         raise ConfigError(f"resume={folder}: {there}; give a folder out of outputs/")
-    recorded = runs.read_run(path).overrides
+    manifest = runs.read_json(path / runs.MANIFEST)
+    recorded: Any = manifest.get("overrides")
+    whole = isinstance(recorded, list) and all(isinstance(line, str) for line in recorded)
+    if not whole or not isinstance(manifest.get("config"), dict):
+        raise ConfigError(f"resume={folder}: its {runs.MANIFEST} is damaged; start a new run")
     for line in recorded:
         key = line.lstrip("+~").partition("=")[0].partition("@")[0]
         if key in schema.CONTROL or key.partition(".")[0].partition("/")[0] == "hydra":
@@ -94,7 +98,7 @@ def compared(
     """
     changes = dict(differences(before, now))
     if not changes:
-        return dict(before)
+        return {**now, **before}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
     key, (old, new) = next(iter(changes.items()))
@@ -108,10 +112,12 @@ def compared(
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield each dotted key in which two manifests disagree, with both values."""
-    old, new = (
-        dict(_flat({key: manifest.get(key) for key in _COMPARED})) for manifest in (before, now)
-    )
+    """Yield each dotted key in which two manifests disagree, with both values.
+
+    A run that was killed in its first seconds has a manifest without its machine.
+    """
+    keys = [key for key in _COMPARED if key in before]
+    old, new = (dict(_flat({key: manifest.get(key) for key in keys})) for manifest in (before, now))
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) != new.get(key) and key not in _FREE:
             yield key, (old.get(key), new.get(key))

@@ -37,4 +37,5 @@ def _steps(config: dict[str, Any], lengths: dict[str, int]) -> int:
 
         lengths[key] = len(build(config).task.train_dataloader())
     trainer = config["trainer"]
-    return -(-lengths[key] // trainer["accumulate_grad_batches"]) * int(trainer["max_epochs"])
+    steps: int = -(-lengths[key] // trainer["accumulate_grad_batches"]) * trainer["max_epochs"]
+    return steps

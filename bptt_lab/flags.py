@@ -47,6 +47,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         raise ConfigError(f"{' '.join(chosen)}: exclude each other; keep one")
     if args.resolve and not (args.cfg or args.help):
         raise ConfigError("--resolve: needs --cfg job, which it resolves; add that or leave it out")
+    if args.experimental_rerun is not None:
+        problem = "is a pickle, which could run anything; continue a run with resume=RUN_FOLDER"
+        raise ConfigError(f"--experimental-rerun={args.experimental_rerun}: {problem}")
     if args.config_dir is not None and not os.path.isdir(args.config_dir):
         raise ConfigError(f"--config-dir={args.config_dir}: is not a folder; give one that exists")
     return args

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab import plugins, schema
+from bptt_lab import plugins, preset_files, schema
 from bptt_lab.command_line import CommandLine
 from bptt_lab.complaints import on_one_line
 from bptt_lab.limits import ConfigError
@@ -56,6 +56,7 @@ def print_help(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the folders named do not hold a configuration.
     """
+    preset_files.register()
     with on_one_line(None, args.overrides):
         text = "\n".join(_help(CommandLine(args)))
     print(text, flush=True)

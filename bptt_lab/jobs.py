@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab import runs, schema, signals
+from bptt_lab import continuing, runs, schema, signals
 from bptt_lab.endings import CheckpointError, Diverged, Interrupted
 from bptt_lab.limits import ConfigError
 
@@ -35,6 +35,15 @@ class Job:
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
     command: str = ""
+
+    def papers(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a run's manifest begins with."""
+        return {
+            "command": self.command,
+            "overrides": list(self.overrides),
+            "choices": dict(self.choices),
+            "config": continuing.experiment(config),
+        }
 
 
 def run(cfg: DictConfig) -> int:
@@ -87,6 +96,8 @@ def attempt(config: Config, folder: Path, job: Job) -> int:
                     f"with resume={folder}, or give another folder"
                 )
             folder.mkdir(parents=True, exist_ok=True)
+            if not before.manifest:  # what it takes to continue, should it get no further
+                runs.write_json(folder / runs.MANIFEST, job.papers(config))
             runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())
             from bptt_lab import training
 

@@ -46,10 +46,7 @@ def manifest(config: Mapping[str, Any], job: Job, data_sha256: str) -> dict[str,
     gpu = config["device"]["accelerator"] != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     return {
-        "command": job.command,
-        "overrides": job.overrides,
-        "choices": dict(job.choices),
-        "config": dict(config),
+        **job.papers(config),
         "seed": config["seed"],
         "data_sha256": data_sha256,
         "device": str(device),

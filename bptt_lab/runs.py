@@ -133,6 +133,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; an empty one where there is none."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -17,6 +17,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from bptt_lab.command_line import given
+
 # Finding its plug-ins, Hydra executes their modules once more; a class derived from the first copy
 # of BasicSweeper would have lost its base.
 Plugins.instance()
@@ -76,7 +78,7 @@ class ApplicableSweeper(BasicSweeper):
         """Return batches of jobs, each a list of overrides."""
         assert self.hydra_context is not None and self.config is not None
         loader, name = self.hydra_context.config_loader, self.config.hydra.job.config_name
-        fixed = list(self.config.hydra.overrides.hydra)
+        fixed = given(self.config, "hydra")
 
         def compose(lines: list[str]) -> DictConfig:
             return loader.load_configuration(name, [*fixed, *lines], RunMode.MULTIRUN)

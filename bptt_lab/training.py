@@ -19,7 +19,17 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
-from bptt_lab import allowed, checkpoints, continuing, jobs, metrics_log, ranks, records, runs, signals
+from bptt_lab import (
+    allowed,
+    checkpoints,
+    continuing,
+    jobs,
+    metrics_log,
+    ranks,
+    records,
+    runs,
+    signals,
+)
 from bptt_lab.callbacks.checkpoints import Checkpoints
 from bptt_lab.callbacks.divergence import Divergence
 from bptt_lab.endings import Interrupted

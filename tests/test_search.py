@@ -160,6 +160,15 @@ def test_a_restart_neither_repeats_nor_changes_a_draw(tmp_path, name):
     assert len(set(once)) == 15
 
 
+def test_settings_of_a_trial_are_drawn_apart(tmp_path):
+    searched = space("a=interval(0,1)", "b=interval(0,1)")
+    opened, current = study(tmp_path, "random")
+    lines = [searched.draw(sampling.suggestions(current.ask())) for _ in range(20)]
+    opened.__exit__(None, None, None)
+    pairs = [(a.partition("=")[2], b.partition("=")[2]) for a, b in lines]
+    assert not [pair for pair in pairs if pair[0] == pair[1]]
+
+
 def test_a_journal_cut_short_can_be_read_and_continued(tmp_path):
     asked(tmp_path / "search", "random", 3, restart=False)
     path = tmp_path / "search" / journal.JOURNAL

@@ -8,8 +8,8 @@ import pickle
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -21,6 +21,7 @@ from bptt_lab.launchers.base import POLL, SweepLauncher
 from bptt_lab.launchers.worker import SweepJob
 
 PRELOAD = "bptt_lab.launchers.preload"
+SAFE_PATH = "PYTHONSAFEPATH"
 
 
 @dataclass
@@ -70,7 +71,6 @@ class Pool:
             Interrupted: at a second signal; the jobs are killed then.
         """
         waiting = deque(jobs)
-        start_server()
         try:
             while self.running or (waiting and not self.launcher.halted(stop)):
                 while waiting and self.free and not self.launcher.halted(stop):
@@ -93,6 +93,7 @@ class Pool:
             target=_work, args=(self.shared, job, pin, self.grace), name=f"job {job.number}"
         )
         before = verdict.mark(job.folder)
+        start_server()
         process.start()
         self.launcher.say_start(job)
         self.running.append(Running(job, process, slot, before, time.monotonic()))
@@ -125,22 +126,23 @@ class Pool:
 
 
 def start_server() -> None:
-    """Start the server that jobs are forked from, if there is none yet.
+    """Start the server that jobs are forked from, unless it runs.
 
-    Signals to the terminal's processes are the driver's to answer, so the server has them blocked.
+    Signals to all processes of the terminal are the driver's to answer, so the server has them
+    blocked. Nor does it look for modules in the folder where the user happens to be.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
-    with _blocked():
-        forkserver.ensure_running()
-
-
-@contextmanager
-def _blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
     try:
-        yield
+        forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 def _kill(process: ForkServerProcess) -> None:

@@ -44,7 +44,7 @@ def start(cwd: Path, *arguments: str) -> Driver:
     mark = uuid.uuid4().hex
     environment = {**os.environ, "PYTHONPATH": str(HERE), "BPTT_TEST_MARK": mark}
     process = subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.cli", *arguments],
+        [str(Path(sys.executable).with_name("bptt-train")), *arguments],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,

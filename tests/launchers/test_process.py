@@ -242,5 +242,29 @@ def test_options_outside_their_limits_are_refused_before_anything_starts(tmp_pat
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_file_in_the_folder_hides_no_module(tmp_path):
+    (tmp_path / "random.py").write_text("raise SystemExit('this is not random')")
+    done = sweeps.run(tmp_path, "-m", *TINY, "seed=0,1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_sweep_survives_the_server_that_its_jobs_come_from(tmp_path):
+    driver = sweeps.start(
+        tmp_path, "-m", *UNRULY, *TINY, "hydra.launcher.n_jobs=1", "optimizer.how=slow,well"
+    )
+    wait_for(lambda: training(tmp_path, 1) or [*tmp_path.glob("outputs/*/*/status.json")])
+    (server,) = [
+        number
+        for number in driver.processes()
+        if Path(f"/proc/{number}/stat").read_text().split()[3] == str(driver.process.pid)
+        and b"forkserver" in Path(f"/proc/{number}/cmdline").read_bytes()
+    ]
+    os.kill(server, signal.SIGKILL)
+    driver.process.communicate(timeout=60)
+    assert driver.process.returncode == 1
+    assert statuses(tmp_path) == ["failed", "completed"]
+    wait_for(lambda: not driver.processes(), 5)
+
+
 def test_cores_are_those_that_may_be_used():
     assert 1 <= process.cores() <= (os.cpu_count() or 1)

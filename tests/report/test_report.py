@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from runs import events
 
-from bptt_lab.report import cli, write_report
+from bptt_lab.report import canvas, cli, write_report
 
-from .papers import half_finished, strategies, write_sweep
+from .papers import DATASETS, half_finished, strategies, write_sweep
 
 
 class Page(HTMLParser):
@@ -126,7 +127,7 @@ def test_the_same_papers_give_the_same_report(half: Path) -> None:
         [{"status": "running"}, {"status": "waiting", "seed": 1}],
         [{"status": "failed", "reason": "x" * 5000 + "\n$\\frac{"}],
         [{"final": math.inf}, {"final": math.nan, "seed": 1}],
-        [{"gradient": g} for g in ("full", "$\\frac{", "漢字")],
+        [{"gradient": g} for g in ("full", "$\\frac{$", "漢字")],
         [{"lr": lr, "seed": s} for lr in (1e-5, 1e-3, 0.1) for s in range(2)],
         [{"steps": 10}, {"steps": 300, "seed": 1}],
         [{"k": k, "lr": k * 1e-4, "gradient": "truncated"} for k in range(1, 31)],
@@ -229,12 +230,18 @@ def test_importing_the_report_is_cheap_and_pyplot_stays_out(tmp_path: Path) -> N
     assert json.loads((sweep / "sweep.json").read_text())["jobs"]
 
 
-def test_names_that_users_gave_are_escaped_everywhere(tmp_path: Path) -> None:
-    jobs = [{"gradient": g, "seed": s} for g in ("full", '"<i>&amp;') for s in range(2)]
+def test_names_that_users_gave_are_escaped_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, '"<b>', DATASETS["digits"])
+    jobs: list[dict[str, Any]] = [
+        {"gradient": g, "seed": s} for g in ("full", '"<i>&amp;') for s in range(2)
+    ]
     jobs.append({"gradient": '"<i>', "status": "failed"})
+    jobs = [{**job, "dataset": '"<b>'} for job in jobs]
     write_report(sweep := write_sweep(tmp_path / '"<i>', jobs))
     page = Page(sweep / "report.html")
-    assert "i" not in {tag for tag, _ in page.tags}
+    assert not {"i", "b"} & {tag for tag, _ in page.tags}
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert images
     assert all(set(attributes) == {"alt", "src"} for attributes in images)
@@ -249,3 +256,18 @@ def test_a_sweeper_that_lists_no_jobs_has_a_report(tmp_path: Path) -> None:
     text = Page(sweep / "report.html").text
     assert "30 jobs, 30 settings" in text
     assert "Sweep over optimizer.lr on digits" in text
+
+
+def test_numbers_on_logarithmic_axes_are_plain() -> None:
+    for low, high in ((1e-4, 1.0), (0.6, 1.9)):
+        figure, axes = canvas.styled(canvas.new)("title", "x", "y")
+        axes.plot([0, 1], [low, high])
+        canvas.logarithmic(axes.yaxis, low, high)
+        FigureCanvasAgg(figure).draw()
+        inside = [
+            label.get_text()
+            for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+            if low <= tick <= high
+        ]
+        assert len(inside) >= 3
+        assert [float(text) for text in inside]  # "0.001", and no TeX

@@ -1,0 +1,205 @@
+"""Gradient alignment: which strategy points where, against full BPTT on the same batch.
+
+With g full BPTT's gradient of all parameters as one vector, and g_1 .. g_n a strategy's draws,
+
+    (1) cosine  <g_i, g> / (|g_i| |g|),  norm ratio  |g_i| / |g|,  relative error  |g_i - g| / |g|
+    (2) m = sum_i g_i / n,  V = sum_i |g_i - m|^2 / (n - 1)
+    (3) bias  |m - g| / |g|,  variance  V / |g|^2,  signal to noise  |m|^2 / V - 1 / n
+
+Those of Eq. (1) are means over draws. The subtraction in Eq. (3) makes |m|^2, which noise
+lengthens by V / n, an unbiased estimate of the squared length of the expected gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bptt_lab.diagnostics.linearise import Loss
+from bptt_lab.gradients.full import Full
+from bptt_lab.limits import AtLeast, ConfigError, check
+from bptt_lab.rnn import VanillaRNN
+
+if TYPE_CHECKING:
+    from bptt_lab.gradients.base import GradientStrategy
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error; nan where it has none."""
+
+    value: float
+    standard_error: float = math.nan
+
+
+class Aligned(NamedTuple):
+    """One strategy against full BPTT, Eq. (1) and (3).
+
+    The last three, and all standard errors, are nan with one draw.
+
+    Attributes:
+        cosine: nan where either gradient is zero.
+        norm_ratio: nan, as the rest, where full BPTT's gradient is zero.
+        relative_error: of a single draw.
+        bias: relative error of the draws' mean. Its standard error is the root mean square of
+            what noise alone leaves after n draws: an unbiased strategy's bias is about as large.
+        variance: 0 for a strategy that does not draw.
+        snr: signal-to-noise ratio of powers; inf for a strategy that does not draw. Its standard
+            error, and that of the variance, is the jackknife's, from three draws on.
+    """
+
+    cosine: Estimate
+    norm_ratio: Estimate
+    relative_error: Estimate
+    bias: Estimate
+    variance: Estimate
+    snr: Estimate
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Several strategies on one batch.
+
+    Attributes:
+        strategies: for each strategy's name its figures.
+        pairwise: cosines of the strategies' gradients, each the mean of its draws, (S, S) in the
+            order of `strategies`, float64; nan where one of the two is zero.
+    """
+
+    strategies: dict[str, Aligned]
+    pairwise: Tensor
+
+    def __getitem__(self, name: str) -> Aligned:
+        return self.strategies[name]
+
+
+def alignment(
+    rnn: VanillaRNN,
+    input: Tensor,
+    loss: Loss,
+    strategies: Mapping[str, GradientStrategy],
+    hx: Tensor | None = None,
+    *,
+    draws: int = 1,
+) -> Alignment:
+    """Compare strategies' gradients of all parameters with full BPTT's, at the same parameters.
+
+    Each strategy is used as training uses it: it unrolls the chunk from a carry of its own and
+    torch differentiates the loss. A strategy is called `draws` times in a row, each with a new
+    memory from `init_carry`; one that draws random numbers does so from its own generator, which
+    goes on from call to call, and so every call is a fresh draw.
+
+    Cost: S * draws gradients; memory `draws` gradients.
+
+    Args:
+        rnn: the network; left as it is, its own strategy plays no part, nothing is dropped, and
+            frozen parameters count too.
+        input: (T, N, I), time first.
+        loss: maps the last layer's states (T, N, H) to a scalar.
+        strategies: by name, at least one.
+        hx: state before the first step, (num_layers, N, H); zeros by default.
+        draws: gradients a strategy is asked for; more than one only pays for those that draw.
+
+    Raises:
+        ConfigError: where `draws` is not 1 or more, or there is no strategy.
+
+    Example:
+        >>> import torch
+        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients.truncated import Truncated
+        >>> rnn, input = VanillaRNN(2, 3), torch.randn(9, 4, 2)
+        >>> result = alignment(rnn, input, torch.sum, {"chunk 3": Truncated(k=3)})
+        >>> bool(result["chunk 3"].relative_error.value > 0)
+        True
+    """
+    check("draws", draws, Annotated[int, AtLeast(1)], {})
+    if not strategies:
+        raise ConfigError("strategies={}: must hold at least one gradient strategy; name one")
+    twin = _twin(rnn)
+    full = _gradient(twin, input, loss, Full(), hx).double()
+    aligned, means = {}, []
+    for name, strategy in strategies.items():
+        g = torch.stack([_gradient(twin, input, loss, strategy, hx) for _ in range(draws)]).double()
+        # From the first draw on, so that equal draws have exactly their own mean.
+        mean = g[0] + (g - g[0]).mean(0)
+        aligned[name] = _compare(g, mean, full)
+        means.append(mean)
+    stacked = torch.stack(means)
+    norms = stacked.norm(dim=1)
+    return Alignment(aligned, stacked @ stacked.t() / torch.outer(norms, norms))
+
+
+def _twin(rnn: VanillaRNN) -> VanillaRNN:
+    """A net with the same parameters, in the same memory, that drops nothing and learns all."""
+    twin = VanillaRNN(
+        rnn.input_size,
+        rnn.hidden_size,
+        rnn.num_layers,
+        rnn.nonlinearity,
+        rnn.bias,
+        leak=rnn.leak,
+        device="meta",
+    )
+    twin.load_state_dict({name: p.detach() for name, p in rnn.named_parameters()}, assign=True)
+    return twin
+
+
+def _gradient(
+    rnn: VanillaRNN, input: Tensor, loss: Loss, strategy: GradientStrategy, hx: Tensor | None
+) -> Tensor:
+    """A strategy's gradient of all parameters as one vector, (P,)."""
+    parameters = list(rnn.parameters())
+    carry = strategy.init_carry(rnn, input.shape[1])
+    if hx is not None:
+        carry = carry._replace(hx=hx.detach())
+    with torch.enable_grad():
+        output, _ = strategy.unroll(rnn, input.detach(), carry)
+        gradients = torch.autograd.grad(loss(output), parameters, materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def _compare(g: Tensor, mean: Tensor, full: Tensor) -> Aligned:
+    """Eq. (1) to (3) of the draws g, (n, P)."""
+    n, scale = len(g), full.norm()
+    if scale == 0:
+        scale = scale * torch.nan
+    norms = g.norm(dim=1)
+    figures = (
+        _estimate(g @ full / (norms * scale)),
+        _estimate(norms / scale),
+        _estimate((g - full).norm(dim=1) / scale),
+    )
+    if n == 1:
+        return Aligned(*figures, *[Estimate(math.nan)] * 3)
+    off = g - mean
+    squares_n, along_n = off.square().sum(1), off @ mean
+    V = squares_n.sum() / (n - 1)
+    bias = Estimate(float((mean - full).norm() / scale), float((V / n).sqrt() / scale))
+    variance, snr = float(V / scale**2), float(mean @ mean / V - 1 / n)
+    if n == 2:
+        return Aligned(*figures, bias, Estimate(variance), Estimate(snr))
+    # Eq. (2) without draw i.
+    V_n = (squares_n.sum() - squares_n * n / (n - 1)) / (n - 2)
+    length_n = mean @ mean - 2 * along_n / (n - 1) + squares_n / (n - 1) ** 2
+    return Aligned(
+        *figures,
+        bias,
+        Estimate(variance, _jackknife(V_n / scale**2)),
+        Estimate(snr, _jackknife(length_n / V_n - 1 / (n - 1))),
+    )
+
+
+def _estimate(draws: Tensor) -> Estimate:
+    """Mean and standard error over draws."""
+    n = len(draws)
+    return Estimate(float(draws.mean()), float(draws.std() / n**0.5) if n > 1 else math.nan)
+
+
+def _jackknife(without: Tensor) -> float:
+    """The standard error of a figure from its values without one draw each."""
+    n = len(without)
+    return float(((n - 1) ** 2 / n * without.var(correction=1)).sqrt())

@@ -1,0 +1,87 @@
+"""A run as the instruments see it: states, slopes and immediate credit, with no graph.
+
+(1) J_t = (1 - leak) I + diag(slope_t) W_hh,  slope_t = leak phi'(a_t)    recurrent Jacobian
+(2) q_t = dE_t/dh_t                                                       immediate credit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bptt_lab import recurrence
+from bptt_lab.cell import Cell, Weights, slopes
+from bptt_lab.gradients.future import Layer
+
+if TYPE_CHECKING:
+    from bptt_lab.rnn import VanillaRNN
+
+Loss = Callable[[Tensor], Tensor]
+
+
+class Linearised(NamedTuple):
+    """A net along one run over T steps, all layers first to last."""
+
+    layers: list[Layer]  # input (T, N, I), states (T + 1, N, H), weights
+    slopes: list[Tensor]  # leak * phi'(a_t), (T, N, H) each
+    cell: Cell
+
+    def jacobians(self, layer: int, begin: int = 0) -> Tensor:
+        """Eq. (1) of one layer from step `begin` on, dense, in float64: (T - begin, N, H, H)."""
+        hh = self.layers[layer].weights.hh.double()
+        J = self.slopes[layer][begin:].double().unsqueeze(-1) * hh
+        if self.cell.leak != 1:
+            J.diagonal(dim1=-2, dim2=-1).add_(1 - self.cell.leak)
+        return J
+
+
+@torch.no_grad()
+def linearise(rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None) -> Linearised:
+    """Run the net and keep what its derivatives need.
+
+    Args:
+        rnn: the network. Nothing is dropped.
+        input: (T, N, I), time first.
+        hx: state before the first step, (num_layers, N, H); zeros by default.
+
+    Raises:
+        ValueError: where `input` or `hx` has another shape, or no step at all.
+    """
+    if input.dim() != 3 or 0 in input.shape[:2] or input.shape[2] != rnn.input_size:
+        raise ValueError(
+            f"input of shape {tuple(input.shape)}: must be (T, N, {rnn.input_size}), time first, "
+            "with a step and a sequence at least"
+        )
+    shape = (rnn.num_layers, input.shape[1], rnn.hidden_size)
+    hx = input.new_zeros(shape) if hx is None else hx
+    if hx.shape != shape:
+        raise ValueError(f"hx of shape {tuple(hx.shape)}: must be (num_layers, N, H) = {shape}")
+    cell, layers, x_LNI = Cell(rnn.nonlinearity, rnn.leak), [], input.detach()
+    for parameters, h_NH in zip(rnn.all_weights, hx, strict=True):
+        weights = Weights(*(parameter.detach() for parameter in parameters))
+        states = recurrence.unroll(x_LNI, h_NH, weights, cell)
+        layers.append(Layer(x_LNI, states, weights, None))
+        x_LNI = states[1:]
+    return Linearised(layers, [slopes(layer.states, cell) for layer in layers], cell)
+
+
+def immediate_credit(run: Linearised, loss: Loss) -> Tensor:
+    """Eq. (2): what the loss says of the last layer's every state, (T, N, H)."""
+    with torch.enable_grad():
+        output = run.layers[-1].states[1:].detach().requires_grad_()
+        (q_LNH,) = torch.autograd.grad(loss(output), output, materialize_grads=True)
+    return q_LNH
+
+
+def loss_steps(q_LNH: Tensor) -> tuple[int, int]:
+    """The first step with credit of its own and the one after the last; (0, 0) if there is none."""
+    own = q_LNH.flatten(1).any(1).nonzero().flatten().tolist()
+    return (own[0], own[-1] + 1) if own else (0, 0)
+
+
+def uses(begin: int, end: int, lag: int) -> slice:
+    """The steps s that lie `lag` before the loss steps begin <= t < end, as far as they exist."""
+    return slice(max(begin, lag) - lag, max(end - lag, 0))
