@@ -80,10 +80,12 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / METRICS
     if not path.exists():
         return
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             values = json.loads(line)
         except ValueError:  # the last line of a run that was killed
+            continue
+        if not isinstance(values, dict):
             continue
         yield {tag: float(v) if isinstance(v, str) else v for tag, v in values.items()}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from bptt_lab import allowed, gpus, memory, plugins
+from bptt_lab import allowed, gpus, memory, plugins, shadows
 from bptt_lab.limits import Above, AtLeast, AtMost, Below, ConfigError, unmet
 from bptt_lab.plugins import UNKNOWN, Plugin, Setting
 
@@ -88,6 +88,15 @@ class Device:
     devices: Annotated[int, AtLeast(1)]
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """What is measured; beside these keys, a section for each instrument."""
+
+    every_n_steps: Annotated[int, AtLeast(1)]
+    probe_size: Annotated[int, AtLeast(1)]
+    shadow: list[Any]
+
+
 SECTIONS: Mapping[str, type] = {"model": Model, "trainer": Trainer, "device": Device}
 PLUGIN_SECTIONS = ("gradient", "dataset", "optimizer")
 # How a run is gone about; no part of the experiment, and not written into its manifest's config.
@@ -117,14 +126,14 @@ def check_config(config: Mapping[str, Any], *, here: bool = True) -> None:
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
     """
     top = fields(Experiment)
-    known = [*top, *SECTIONS, *PLUGIN_SECTIONS]
+    known = [*top, *SECTIONS, *PLUGIN_SECTIONS, "callbacks"]
     for key in config:
         if key == "experiment":
             refuse(key, config[key], "a preset's file must begin with '# @package _global_'")
         if key not in known:
             refuse(key, config[key], f"there is no such setting; {suggest(key, known)}")
     _check("", {key: config[key] for key in top if key in config}, top)
-    for name in (*SECTIONS, *PLUGIN_SECTIONS):
+    for name in (*SECTIONS, *PLUGIN_SECTIONS, "callbacks"):
         if name not in config:
             raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
         if not isinstance(config[name], Mapping):
@@ -135,6 +144,7 @@ def check_config(config: Mapping[str, Any], *, here: bool = True) -> None:
     allowed.refuse_foreign(config, config["allow"])
     for name in PLUGIN_SECTIONS:
         _check_plugin(name, config[name])
+    _check_callbacks(config["callbacks"], config["allow"])
     _check_nesterov(config["optimizer"])
     _check_segments(config)
     _check_device(config, here)
@@ -224,6 +234,21 @@ def _check_plugin(section: str, values: Mapping[str, Any]) -> None:
     if not plugin.takes_any:
         _refuse_unknown(section, own, settings)
     _check(section, own, settings)
+
+
+def _check_callbacks(callbacks: Mapping[str, Any], allow: str | list[str]) -> None:
+    own = fields(Callbacks)
+    _check("callbacks", callbacks, own)
+    for name, section in callbacks.items():
+        if isinstance(section, Mapping):
+            _check_plugin(f"callbacks.{name}", section)
+        elif name not in own and section is not None:
+            refuse(f"callbacks.{name}", section, f"there is no such setting; {suggest(name, own)}")
+    for section in shadows.sections(callbacks["shadow"]).values():
+        target = section.get("_target_")
+        kinds, key = allowed.KINDS["gradient"], "callbacks.shadow._target_"
+        allowed.check_target(key, target, kinds, allowed.packages(allow))
+        _check_plugin("callbacks.shadow", section)
 
 
 def _check_nesterov(optimizer: Mapping[str, Any]) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
-from bptt_lab import runs
+from bptt_lab import runs, shadows
 from bptt_lab.callbacks.bundle import Bundle
 from bptt_lab.callbacks.checkpoints import Checkpoints
 from bptt_lab.callbacks.credit import CreditHistogram
@@ -20,6 +21,7 @@ from bptt_lab.callbacks.divergence import Divergence
 from bptt_lab.callbacks.gradient_norms import GradientNorms
 from bptt_lab.callbacks.progress import Progress
 from bptt_lab.callbacks.run_card import RunCard
+from bptt_lab.callbacks.shadow import Shadow
 from bptt_lab.callbacks.training_loss import TrainingLoss
 from bptt_lab.checkpoints import AtomicCheckpointIO
 from bptt_lab.jobs import Config, Job
@@ -109,8 +111,21 @@ def _instruments(
     )
     yield TrainingLoss(every_n_steps=every)
     yield GradientNorms(every_n_steps=every, divergence=divergence)
-    if config["segment_length"] is None:  # it needs the states of all steps
-        yield CreditHistogram(every_n_steps=every)
+    if config["segment_length"] is not None:  # the rest needs the states of all steps
+        return
+    yield CreditHistogram(every_n_steps=every)
+    callbacks = config["callbacks"]
+    for section in callbacks.values():
+        if isinstance(section, Mapping):
+            yield instantiate(section, _convert_="all")
+    yield Shadow(
+        strategies={
+            label: instantiate(section, _convert_="all")
+            for label, section in shadows.sections(callbacks["shadow"]).items()
+        },
+        every_n_steps=callbacks["every_n_steps"],
+        probe_size=callbacks["probe_size"],
+    )
 
 
 def flat_settings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -285,6 +286,7 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
     assert winner.folder.name in out.rpartition("best trial")[2]
     assert f"again        bptt-train {' '.join(TINY[:2])}" in out
     assert "3 of 3 jobs completed" in out
+    assert re.findall(r"Launching (\d+) jobs", out) == ["2", "1"]
     with journal.opened(folder) as storage:
         (kept,) = optuna.get_all_study_summaries(storage)
         assert kept.best_trial.value == max(reached)

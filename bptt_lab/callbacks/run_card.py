@@ -10,6 +10,36 @@ from torch.utils.tensorboard.summary import hparams
 
 from bptt_lab.callbacks.writers import tensorboard_writer, write_scalars
 
+# One chart a question; tags are patterns.
+LAYOUT = {
+    "Is it learning?": {
+        "loss, beside what trivial predictors reach": [
+            "Multiline",
+            ["train/loss", "val/loss", "reference/.*_loss"],
+        ],
+    },
+    "Does the gradient vanish?": {
+        "log10 of the credit that reaches d steps back": ["Multiline", ["credit_log10_at_lag/.*"]],
+        "lag within which half, and nine tenths, of the gradient lie": [
+            "Multiline",
+            ["effective_lag/.*"],
+        ],
+        "does a perturbation grow (> 0) or die (< 0)? nats a step": [
+            "Multiline",
+            ["recurrence/lyapunov_.*"],
+        ],
+        "norm of the gradient": ["Multiline", ["gradient_norm/total"]],
+    },
+    "What does truncation at k cost?": {
+        "cosine of the lag-k gradient with the full one": ["Multiline", ["truncation/cosine_.*"]],
+        "relative error of the lag-k gradient": ["Multiline", ["truncation/relative_error_.*"]],
+    },
+    "Which strategy points right?": {
+        "cosine with full BPTT": ["Multiline", ["alignment/cosine_.*"]],
+        "norm, as a part of full BPTT's": ["Multiline", ["alignment/norm_ratio_.*"]],
+    },
+}
+
 
 class RunCard(Callback):
     """Write the run's card when training starts, and close it when training ends.
@@ -51,6 +81,7 @@ class RunCard(Callback):
         write_scalars(trainer, self.references, 0)
         if writer := tensorboard_writer(trainer):
             writer.add_text("run/config", f"```yaml\n{self.config}\n```", 0)
+            writer.add_custom_scalars(LAYOUT)
             writer.add_text("run/command", f"```\n{self.command}\n```", 0)
             experiment, start, _ = self._session()
             file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from bptt_lab.diagnostics.linearise import (
     Linearised,
@@ -179,6 +180,8 @@ def lag_spectrum(
 def _fill(parts: list[list[Tensor]], run: Linearised, q_LNH: Tensor, num_lags: int) -> None:
     """Eq. (3) for all loss steps side by side, and Eq. (1): one product a lag and matrix."""
     begin, end = loss_steps(q_LNH)
+    # Products of numbers that have lost their precision to underflow take a hundred times longer.
+    floor = torch.finfo(q_LNH.dtype).tiny
     credit: list[Tensor] = [q_LNH[begin:end]] * len(parts)
     delta: list[Tensor] = list(credit)
     for lag in range(min(num_lags, end)):
@@ -196,7 +199,8 @@ def _fill(parts: list[list[Tensor]], run: Linearised, q_LNH: Tensor, num_lags: i
                 c_LNH = q_LNH.new_zeros(shape)
             if i + 1 < len(parts):
                 c_LNH = c_LNH + delta[i + 1] @ run.layers[i + 1].weights.ih
-            credit[i], delta[i] = c_LNH, run.slopes[i][steps] * c_LNH
+            credit[i] = c_LNH
+            delta[i] = hardshrink(run.slopes[i][steps] * c_LNH, floor)
             rows = delta[i].flatten(0, 1)
             torch.mm(rows.t(), layer.input[steps].flatten(0, 1), out=parts[i][0][lag])
             torch.mm(rows.t(), layer.states[steps].flatten(0, 1), out=parts[i][1][lag])

@@ -132,8 +132,8 @@ def _lane(
     reached = [u for u in range(s, t + 1) if mask[t - 1, u - 1]]
     cut = min(reached) - 0.5 if reached else t + 0.0  # not even the loss's own step is kept
     axes.plot([t, cut], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
-    mark = {"color": colour, "markersize": 10, "markeredgewidth": 2.6}
-    small = {"color": "white", "markersize": 5, "markeredgewidth": 1.6}
+    mark: Any = {"color": colour, "markersize": 10, "markeredgewidth": 2.6}
+    small: Any = {"color": "white", "markersize": 5, "markeredgewidth": 1.6}
     axes.plot(cut, y, "x", zorder=4, **(mark if reached else small))
     if s < t:
         dashes = {"linewidth": 1.2, "linestyle": (0, (3, 2)), "arrowstyle": "->"}

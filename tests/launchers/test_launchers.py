@@ -82,7 +82,7 @@ def test_a_driver_killed_ten_times_ends_with_every_job_completed_once(tmp_path):
         # From the first moments of the fork server to the middle of a job.
         time.sleep(draw.uniform(0.5, 9))
         driver.process.kill()
-        driver.process.communicate()
+        driver.process.wait()
         resume = (f"resume={sweeps.sweep_dir(disturbed).relative_to(disturbed)}",)
         if draw.random() < 0.5:  # sometimes start again while jobs of before are still saving
             end = time.monotonic() + 30

@@ -1,0 +1,92 @@
+"""Pictures for TensorBoard: curves, maps and the complex plane, each readable by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito's
+FLOOR = -12.0  # decades below which a map shows no difference
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """Render a figure, (height, width, 3) bytes."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    rgba = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return rgba[..., :3]
+
+
+def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    """Return a figure with a title and labelled axes."""
+    figure = Figure(figsize=(5.6, 3.8), dpi=90, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def curves(title: str, x: str, y: str, lines: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
+    """Draw lines (x, y) by name."""
+    figure, axes = blank(title, x, y)
+    for (name, (xs, ys)), colour in zip(lines.items(), (BLUE, VERMILION, GREEN), strict=False):
+        axes.plot(xs.cpu().numpy(), ys.cpu().numpy(), color=colour, label=name, lw=1.8)
+    axes.grid(alpha=0.25)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def decades(
+    title: str, x: str, y: str, log10: Tensor, rows: Sequence[float], what: str = "log10"
+) -> Figure:
+    """Draw a map of log10 values, (rows, columns), columns 0, 1, ...; nothing where nan or -inf.
+
+    Args:
+        title: what the map shows.
+        x: what the columns are.
+        y: what the rows are.
+        log10: the values.
+        rows: the row's labels on the y axis, rising.
+        what: of the colour scale.
+    """
+    figure, axes = blank(title, x, y)
+    values = np.ma.masked_invalid(log10.double().cpu().numpy())
+    top = float(values.max()) if values.count() else 0.0
+    low = max(float(values.min()), top + FLOOR) if values.count() else -1.0
+    columns = np.arange(values.shape[1] + 1) - 0.5
+    edges = _edges(np.asarray(rows, dtype=float))
+    mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=low, vmax=top)
+    axes.set_facecolor("#eeeeee")
+    figure.colorbar(mesh, ax=axes, label=what)
+    return figure
+
+
+def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
+    """Draw eigenvalues by layer beside the unit circle."""
+    figure, axes = blank(title, "real part", "imaginary part")
+    angle = np.linspace(0, 2 * np.pi, 200)
+    axes.plot(np.cos(angle), np.sin(angle), color=GREY, lw=1, ls="--", label="modulus 1")
+    for (name, values), colour in zip(eigenvalues.items(), (BLUE, VERMILION, GREEN), strict=False):
+        points = values.cpu().numpy()
+        axes.plot(points.real, points.imag, ".", color=colour, ms=5, label=name, alpha=0.8)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Where cells around the centres meet."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    between = (centres[1:] + centres[:-1]) / 2
+    first, last = 2 * centres[0] - between[0], 2 * centres[-1] - between[-1]
+    return np.concatenate([[first], between, [last]])

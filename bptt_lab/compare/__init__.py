@@ -1,0 +1,1 @@
+"""The command `bptt-compare`: all gradient strategies on one batch, their bias and their cost."""
