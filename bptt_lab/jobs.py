@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> int:
         The exit code: 0 completed, 1 failed, 2 refused, 3 diverged, 128 + signal.
     """
     hydra = HydraConfig.get()
-    own = tuple(hydra.overrides.task)
+    own: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     overrides = tuple(o for o in own if o.lstrip("+").partition("=")[0] not in schema.CONTROL)
     sources = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     options = [word for path in sources for word in ("--config-dir", path)]

@@ -101,6 +101,9 @@ class SequenceModule(LightningModule):
         counts.
         """
         carry = self.carry_before(batch)
+        trainer = self.trainer
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        self.rnn.gradient.draw = step * trainer.world_size + trainer.global_rank
         if self.segment_length is None:
             output, self.carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
             total, _ = self.loss_sum(output, batch)

@@ -23,18 +23,6 @@ from bptt_lab.tasks.base import SPLITS, SequenceDataModule
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
-def signpost(kind: str, folder: Path) -> str:
-    """Say where a folder is and how to open TensorBoard on it, from where the user is."""
-    board = Path(sys.executable).with_name("tensorboard")
-    command = "tensorboard" if shutil.which("tensorboard") else _shown(board)
-    return f"{kind:<12} {_shown(folder)}\nTensorBoard  {command} --logdir {_shown(folder)}"
-
-
-def _shown(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path.absolute()) if relative.startswith("..") else relative
-
-
 def manifest(config: Mapping[str, Any], job: Job, data_sha256: str) -> dict[str, Any]:
     """Return what someone needs to know to get the same numbers again.
 

@@ -101,9 +101,10 @@ def _instruments(
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
     references = task.references()
+    settings = {key: value for key, value in config.items() if key != "callbacks"}
     metrics = next(iter(references.values()))
     yield RunCard(
-        settings=dict(flat_settings(config, job.choices)),
+        settings=dict(flat_settings(settings, job.choices)),
         metrics=[f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics],
         references=references,
         config=OmegaConf.to_yaml(config),

@@ -29,6 +29,7 @@ from bptt_lab import (
     records,
     runs,
     signals,
+    signposts,
 )
 from bptt_lab.callbacks.checkpoints import Checkpoints
 from bptt_lab.callbacks.divergence import Divergence
@@ -223,4 +224,4 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
             yield f"  {tag:<24}{value:>10.4f}{known}"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
-    yield records.signpost("run folder", folder)
+    yield signposts.signpost("run folder", folder)

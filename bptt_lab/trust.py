@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import allowed, hydra_section
-from bptt_lab.command_line import CommandLine
+from bptt_lab.command_line import CommandLine, given
 from bptt_lab.limits import ConfigError
 
 
@@ -88,7 +88,7 @@ def check_hydra_of_jobs(
     args = command.args
     if not (args.config_dir or args.config_path or command.searchpath):
         return
-    fixed = list(sweep.hydra.overrides.hydra)
+    fixed = given(sweep, "hydra")
     choices = dict.fromkeys(
         tuple(str(o.input_line) for o in command.parse(job) if command.is_group(o)) for job in jobs
     )

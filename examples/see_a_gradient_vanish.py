@@ -76,7 +76,8 @@ for kind, colour in COLOURS.items():
     print(f"{kind:20} {slope:16.2e} {exponent:27.2e}")
 
     axes.plot(lags, by_lag, color=colour, linewidth=2.2)
-    axes.annotate(kind, (STEPS - 1, by_lag[-1]), (6, 0), textcoords="offset points", color=colour)
+    end, shift = (STEPS - 1, by_lag[-1]), {"textcoords": "offset points", "va": "center"}
+    axes.annotate(kind, end, (8, 0), color=colour, annotation_clip=False, **shift)
 
 # %% [markdown]
 # The straight lines are the whole story of "vanishing and exploding gradients". A truncation at k
@@ -87,8 +88,7 @@ for kind, colour in COLOURS.items():
 axes.set_xlabel("lag d, steps back from the loss")
 axes.set_ylabel(r"credit, $\log_{10}\,|dE_T\,/\,dh_{T-d}|$")
 axes.set_title("Credit by lag", loc="left", fontweight="bold")
-axes.set_xlim(0, STEPS * 1.24)
-axes.set_xticks(range(0, STEPS + 1, 50))
+axes.set_xlim(0, STEPS)
 axes.spines[["top", "right"]].set_visible(False)
 axes.grid(color="#E6E6E6")
 figure.savefig(folder / "credit_by_lag.png", dpi=150)

@@ -11,7 +11,6 @@ python examples/tbptt_in_lightning.py [FOLDER FOR FIGURES]
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -29,13 +28,12 @@ torch.set_num_threads(1)
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "figures"
 folder.mkdir(parents=True, exist_ok=True)
-STREAMS, CHUNK, CHUNKS = 64, 20, 1000
+CHUNK, CHUNKS = 20, 600
 
 
 # %% [markdown]
-# The essential part. A batch is a chunk of parallel streams. `self.hx` hands the state from one
-# chunk to the next, detached: the *state* goes on, the *credit* ends. How far credit travels inside
-# a chunk is the strategy's business.
+# The essential part. A batch is a chunk of parallel streams. `self.hx` hands the state to the next
+# chunk, detached: the *state* goes on, the *credit* ends. Inside a chunk the strategy decides.
 
 
 # %%
@@ -44,8 +42,8 @@ class Echoer(LightningModule):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        self.rnn = VanillaRNN(1, 32, gradient=Truncated(k=k, mode="lag"))
-        self.readout = nn.Linear(32, 2)
+        self.rnn = VanillaRNN(1, 4, gradient=Truncated(k=k, mode="lag"))
+        self.readout = nn.Linear(4, 2)
         self.hx: Tensor | None = None
         self.losses: list[float] = []
 
@@ -65,14 +63,13 @@ class Echoer(LightningModule):
 
 # %% [markdown]
 # The task: P(y_t = 1) = 0.5 + 0.5 x_{t-3} - 0.25 x_{t-8}. Who learns neither lag reaches 0.6616
-# nats, who learns lag 3 reaches 0.5192, who learns both 0.4545. Chunks come in the order of time.
+# nats, lag 3 alone (as much as four units hold) 0.5192, both 0.4545. Lag 3 needs k = 4 or more, the
+# loss's own step included; with less, one lives on what an untrained state happens to remember.
 
 
 # %%
-def chunks() -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut one long stretch of parallel streams into chunks, time first."""
-    bits, answers = echo(CHUNK * CHUNKS, STREAMS, torch.Generator().manual_seed(0))
-    yield from zip(bits[..., None].float().split(CHUNK), answers.split(CHUNK), strict=True)
+bits, answers = echo(CHUNK * CHUNKS, 64, torch.Generator().manual_seed(0))  # time first
+chunks = [*zip(bits[..., None].float().split(CHUNK), answers.split(CHUNK), strict=True)]
 
 
 def train(k: int) -> list[float]:
@@ -80,25 +77,23 @@ def train(k: int) -> list[float]:
     seed_everything(0, verbose=False)
     model = Echoer(k)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning would rather have more workers
-        trainer = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)
-        trainer.fit(model, DataLoader(list(chunks()), batch_size=None))
+    trainer = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)
+    with warnings.catch_warnings(action="ignore"):  # Lightning would rather have more workers
+        trainer.fit(model, DataLoader(chunks, batch_size=None))
     return model.losses
 
 
 # %%
 figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-axes = figure.subplots()
+axes = figure.subplots(subplot_kw={"frame_on": False})
 for name, floor in (("nothing", 0.6616), ("lag 3", 0.5192), ("lags 3 and 8", 0.4545)):
     axes.axhline(floor, color="#777777", linewidth=1, dashes=(4, 3))
     axes.text(CHUNKS * 1.01, floor, f"{name} learnt", va="center", fontsize=9, color="#444444")
-for k, colour in ((2, "#CC79A7"), (5, "#0072B2"), (12, "#D55E00")):
+for k, colour in ((1, "#CC79A7"), (2, "#D55E00"), (5, "#0072B2")):
     smooth = torch.tensor(train(k)).unfold(0, 40, 1).mean(1)
     print(f"k = {k:2}: {float(smooth[-1]):.4f} nats, mean of the last 40 chunks")
     axes.plot(torch.arange(len(smooth)) + 40, smooth, color=colour, linewidth=1.8, label=f"k = {k}")
-axes.set(xlabel="chunks seen", ylabel="cross-entropy, nats", xlim=(0, CHUNKS), ylim=(0.43, 0.7))
+axes.set(xlabel="chunks seen", ylabel="cross-entropy, nats", xlim=(0, CHUNKS), ylim=(0.43, 0.72))
 axes.set_title("What a truncation lag of k can learn", loc="left", fontweight="bold")
-axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False, loc="lower left")
+axes.legend(frameon=False, loc="upper right", ncols=3)
 figure.savefig(folder / "tbptt_in_lightning.png", dpi=150)

@@ -29,8 +29,8 @@ MODES = {  # Okabe and Ito's colours
     "window": ("#009E73", "every k/2 steps, k back"),
     "tail": ("#CC79A7", "detach once, k from the end"),
 }
-figure = Figure(figsize=(10, 6.6), layout="constrained")
-above, below = figure.subfigures(2, 1, height_ratios=(1, 1.35))
+figure = Figure(figsize=(10, 7), layout="constrained")
+panels = figure.subplot_mosaic([[*MODES], ["bias"] * 4], height_ratios=(1, 1.25))
 
 # %% [markdown]
 # The rows are losses, the columns uses. `chunk` keeps blocks: a loss just after a cut sees one
@@ -40,7 +40,8 @@ above, below = figure.subfigures(2, 1, height_ratios=(1, 1.35))
 # %%
 T, K = 12, 4
 print(f"T = {T}, k = {K}   terms kept of {T * (T + 1) // 2}   steps that a loss after step k sees")
-for axes, (mode, (colour, meaning)) in zip(above.subplots(1, 4), MODES.items(), strict=True):
+for mode, (colour, meaning) in MODES.items():
+    axes = panels[mode]
     mask = Truncated(k=K, mode=mode).mask(T)
     seen = mask.sum(1)[K:]
     mean = float(seen.double().mean())
@@ -52,7 +53,7 @@ for axes, (mode, (colour, meaning)) in zip(above.subplots(1, 4), MODES.items(), 
     axes.set_title(f"{mode}, k = {K}\n{meaning}", fontsize=9.5, color=colour)
     axes.set(xticks=[1, 4, 8, 12], yticks=[1, 4, 8, 12], xlabel="use at s")
     axes.spines[:].set_visible(False)
-above.axes[0].set_ylabel("loss at t")
+panels["chunk"].set_ylabel("loss at t")
 
 # %% [markdown]
 # What each costs in truth depends on the network. Here: an orthogonal start of gain 0.95, a target
@@ -76,13 +77,13 @@ strategies = {f"{mode} {k}": Truncated(k=k, mode=mode) for mode in MODES for k i
 compared = alignment(rnn, x, loss, strategies)
 spectrum = lag_spectrum(rnn, x, loss)
 
-axes = below.subplots()
+axes = panels["bias"]
 for (mode, (colour, _)), marker in zip(MODES.items(), "os^D", strict=True):
     errors = [compared[f"{mode} {k}"].relative_error.value for k in ks]
     axes.plot(ks, errors, marker=marker, markersize=5, color=colour, label=mode)
     enough = next(k for k, error in zip(ks, errors, strict=True) if error < 0.1)
-    print(f"{mode:8} relative error at k = 8: {errors[5]:.3f}   under 10 % from k = {enough:2}")
-    print(f"{mode:8} relative error at k = T: {errors[-1]:.0e}")
+    print(f"{mode:6} relative error {errors[5]:.3f} at k = 8, under 0.1 from k = {enough}", end="")
+    print(f", {errors[-1]:.0e} at k = T")
 same = max(
     abs(float(spectrum.relative_error["total"][k - 1]) - compared[f"lag {k}"].relative_error.value)
     for k in ks

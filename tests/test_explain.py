@@ -152,6 +152,7 @@ def test_what_a_strategy_keeps(argv, kept, capsys):
     left = [sum(parts[lag][i] for lag in kept) for i in range(4)]
     full = [sum(part[i] for part in parts) for i in range(4)]
     assert value(verdict, "dE_3/dW that it leaves") == pytest.approx(left, abs=1e-8)
+    assert value(verdict, f"the sum of the {len(kept)} kept") == pytest.approx(left, abs=1e-8)
     cosine = sum(a * b for a, b in zip(left, full, strict=True))
     cosine /= math.hypot(*left) * math.hypot(*full)
     error = math.dist(left, full) / math.hypot(*full)

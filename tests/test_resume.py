@@ -50,7 +50,8 @@ class StopAfter(Stop):
 
 
 def settings(name: str, strategy: str, tmp_path, *more: str, **control) -> dict:
-    overrides = [*QUICK, f"gradient={strategy}", "trainer.log_every_n_steps=7", *RUNS[name], *more]
+    overrides = [*QUICK, f"gradient={strategy}", "trainer.log_every_n_steps=7",
+                 "callbacks.every_n_steps=11", *RUNS[name], *more]
     if name == "text":
         (tmp_path / "book.txt").write_text(TEXT)
         overrides.append(f"dataset.path={tmp_path}/book.txt")

@@ -78,6 +78,7 @@ class Checkpoints(Checkpoint):
             assert isinstance(pl_module, SequenceModule)
             own = _to(self._restored, pl_module.device)
             pl_module.carry = None if own["carry"] is None else Carry(*own["carry"])
+            pl_module.rnn.gradient.load_state_dict(own["gradient"])
             self.watching.restore(own["watching"])
             rng.restore(self._restored["random"])  # last, so that nothing draws in between
             self._restored = None
@@ -137,6 +138,7 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, SequenceModule)
         own = {
             "carry": _to(pl_module.carry, "cpu"),
+            "gradient": _to(pl_module.rnn.gradient.state_dict(), "cpu"),
             "watching": _to(self.watching.states(), "cpu"),
             "random": rng.state(),
         }

@@ -46,7 +46,8 @@ class CreditFlow(Instrument):
             if lag < len(by_lag)
         }
         reached = self._map[self._map > -torch.inf]
-        return Reading(scalars, {"credit_log10/by_pair": log_histogram(10**reached)})
+        pairs = {"credit_log10/by_pair": log_histogram(10**reached)} if len(reached) else {}
+        return Reading(scalars, pairs)
 
     def draw(self) -> Mapping[str, Figure]:
         """Draw the map of the moment and the one of training."""

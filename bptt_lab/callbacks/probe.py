@@ -111,8 +111,11 @@ class Instrument(Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule, *, draw: bool) -> None:
         assert isinstance(pl_module, SequenceModule)
         step = trainer.global_step
-        with torch.random.fork_rng(devices=[]):
-            reading = self.read(self._moment(trainer, pl_module))
+        try:
+            with torch.random.fork_rng(devices=[]):
+                reading = self.read(self._moment(trainer, pl_module))
+        except FloatingPointError:  # a network that has diverged; there is nothing to measure
+            return
         if (
             reading.scalars and step != self._latest
         ):  # the end may be a step that was measured already

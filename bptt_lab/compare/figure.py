@@ -1,18 +1,21 @@
 """Bias and cost against k: three panels, a line for each mode of truncation.
 
 Lag comes from one lag spectrum, at every k; the other modes from gradients of their own, where the
-markers are. Strategies without a k are level lines.
+markers are. Strategies without a k are level lines; of the exact ones, only full BPTT has one in
+the panels of bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bptt_lab.compare.measure import Comparison, Measured
@@ -21,17 +24,25 @@ from bptt_lab.diagnostics.lags import TOTAL
 from bptt_lab.report import canvas, palette
 from bptt_lab.report.palette import Look
 
-FORMATS = (".png", ".svg", ".pdf")
 INCHES = (12.4, 3.9)
-EXACT = 1e-5  # of an error below it nothing is drawn: that is rounding
-TICKS = 7  # labels on the axis of k
-DASHES = dict(zip(MODES, [(), (5, 2), (6, 1.5, 1, 1.5), (1, 1.5)], strict=True))
-Value = Callable[[Measured], float]
+EXACT = 1e-5  # below such an error nothing is drawn: that is rounding
+# Modes often coincide: the widest and largest lies below, the others on it.
+DASHES: Sequence[tuple[float, ...]] = ((), (5, 2), (6, 1.5, 1, 1.5), (1, 1.5))
+WIDTHS, SIZES = (3.0, 2.4, 1.8, 1.4), (8.5, 6.5, 5.5, 3.5)
+
+
+class _Panel(NamedTuple):
+    """What one panel shows."""
+
+    title: str
+    value: Callable[[Measured], float]
+    lag: Sequence[float]  # at every k from 1 on, where the lag spectrum knows it
+    is_bias: bool = True
 
 
 @canvas.styled
 def draw(comparison: Comparison, title: str, path: Path) -> None:
-    """Write the figure.
+    """Write the figure; the same comparison gives the same bytes.
 
     Args:
         comparison: what was measured.
@@ -40,33 +51,46 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     """
     figure = Figure(figsize=INCHES, layout="constrained")
     L, N, _, H = comparison.shape
-    figure.suptitle(
-        f"Bias and cost against k: {title}, {L} steps, batch {N}, {H} units",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        fontweight="bold",
-    )
+    heading = f"Bias and cost against k: {title}, {L} steps, {N} sequences, {H} units"
+    figure.suptitle(heading, x=0.005, ha="left", fontsize=12, fontweight="bold")
     looks = _looks(comparison)
-    error, cosine, cost = figure.subplots(1, 3)
-    panels: list[tuple[Axes, str, Value]] = [
-        (error, "relative error", lambda row: row.aligned.relative_error.value),
-        (cosine, "cosine with full BPTT's gradient", lambda row: row.aligned.cosine.value),
-        (cost, "time, forward + backward, over full BPTT's", lambda row: row.times_full),
+    for axes, panel in zip(figure.subplots(1, 3), _panels(comparison), strict=True):
+        axes.set_title(panel.title, loc="left", fontsize=10)
+        axes.set_xlabel("k (steps that a loss's credit travels)")
+        _draw_levels(axes, comparison, looks, panel)
+        _draw_modes(axes, comparison, looks, panel)
+        _scale(axes, L)
+    error, cosine, _ = figure.axes
+    if error.get_yscale() == "log":
+        error.set_ylim(bottom=max(EXACT, error.get_ylim()[0]))
+    low, high = cosine.get_ylim()
+    cosine.set_ylim(low, max(high, 1 + 0.03 * (1 - low)) if high < 1 else 1 + 0.03 * (1 - low))
+    handles = [_handle(name, look) for name, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=7, handlelength=3.2)
+    undated: Any = {".png": {"Software": None}, ".svg": {"Date": None}}
+    FigureCanvasAgg(figure)
+    metadata = undated.get(path.suffix.lower(), {"CreationDate": None})
+    figure.savefig(path, dpi=160, metadata=metadata)
+
+
+def _panels(comparison: Comparison) -> list[_Panel]:
+    spectrum, below = comparison.spectrum, comparison.shape[0] - 1  # k = L truncates nothing
+    error, cosine = (
+        ([], [])
+        if spectrum is None
+        else (
+            values[TOTAL].tolist()[:below] for values in (spectrum.relative_error, spectrum.cosine)
+        )
+    )
+    return [
+        _Panel(
+            "relative error of the gradient",
+            lambda row: row.aligned.relative_error.value,
+            [value for value in error if value > EXACT],  # falls for good
+        ),
+        _Panel("cosine with full BPTT's gradient", lambda row: row.aligned.cosine.value, cosine),
+        _Panel("time, forward + backward, over full BPTT's", lambda row: row.times_full, [], False),
     ]
-    for axes, label, value in panels:
-        axes.set_title(label, loc="left", fontsize=10)
-        axes.set_xlabel("k: steps that a loss's credit travels")
-        axes.set_xscale("log", base=2)
-        _draw_modes(axes, comparison, looks, value, axes is not cost)
-        _ticks(axes, L)
-    _draw_levels(error, comparison, looks, panels[0][2], lambda v: v > EXACT)
-    _draw_levels(cosine, comparison, looks, panels[1][2], lambda v: True)
-    _draw_levels(cost, comparison, looks, panels[2][2], lambda v: True)
-    _scale(error, cosine, cost)
-    shown = [(name, look) for name, look in looks.items()]
-    canvas.legend(figure, shown, markers=True)
-    _save(figure, path)
 
 
 def _looks(comparison: Comparison) -> dict[str, Look]:
@@ -75,81 +99,65 @@ def _looks(comparison: Comparison) -> dict[str, Look]:
     for number, mode in enumerate(MODES):
         if any(row.option.mode == mode for row in comparison.curve):
             colour = palette.shade(palette.colour(TRUNCATED), number, len(MODES))
-            looks[f"{TRUNCATED} {mode}"] = Look(colour, DASHES[mode], palette.MARKERS[number])
+            look = Look(colour, DASHES[number], palette.MARKERS[number], WIDTHS[number])
+            looks[f"{TRUNCATED} {mode}"] = look
     for row in comparison.strategies:
         if not row.option.mode:
-            looks[row.option.label] = Look(palette.colour(row.option.name), marker="")
+            looks[row.option.label] = Look(palette.colour(row.option.name), marker="", width=1.6)
     return looks
 
 
-def _draw_modes(
-    axes: Axes, comparison: Comparison, looks: dict[str, Look], value: Value, bias: bool
-) -> None:
-    for label, rows in _by_mode(comparison.curve):
-        look = looks[label]
-        at = [(row.option.k, value(row)) for row in rows if row.option.k]
-        style: Any = {"color": look.colour, "linewidth": look.width, "zorder": 3}
-        dashes = look.dashes or (None, None)
-        if bias and rows[0].option.mode == "lag" and comparison.spectrum is not None:
-            spectrum = comparison.spectrum
-            curve = spectrum.relative_error if "relative" in axes.get_title("left") else (
-                spectrum.cosine
-            )
-            values = curve[TOTAL].tolist()
-            below = [(k, v) for k, v in enumerate(values, 1) if k < comparison.shape[0]]
-            axes.plot(*zip(*below, strict=True), dashes=dashes, **style)
-        else:
-            axes.plot(*zip(*at, strict=True), dashes=dashes, **style)
-        axes.plot(
-            *zip(*at, strict=True), look.marker, color=look.colour, markersize=5, zorder=4
-        )
+def _draw_modes(axes: Axes, comparison: Comparison, looks: dict[str, Look], panel: _Panel) -> None:
+    for number, mode in enumerate(MODES):
+        rows = [row for row in comparison.curve if row.option.mode == mode]
+        if not rows:
+            continue
+        look = looks[rows[0].option.label]
+        at = [(row.option.k, panel.value(row)) for row in rows]
+        if panel.is_bias:
+            at = [(k, value) for k, value in at if value > EXACT or "cosine" in panel.title]
+        line = [*enumerate(panel.lag, 1)] if mode == "lag" and panel.lag else at
+        style: Any = {"color": look.colour, "zorder": 3 + number / 10}
+        if line:
+            dashes = look.dashes or (None, None)
+            axes.plot(*zip(*line, strict=True), linewidth=look.width, dashes=dashes, **style)
+        if at:
+            dots = zip(*at, strict=True)
+            axes.plot(*dots, look.marker, markersize=SIZES[number], **style)
 
 
-def _draw_levels(
-    axes: Axes,
-    comparison: Comparison,
-    looks: dict[str, Look],
-    value: Value,
-    wanted: Callable[[float], bool],
-) -> None:
-    levels = [row for row in comparison.strategies if not row.option.mode and wanted(value(row))]
-    for row in levels:
+def _draw_levels(axes: Axes, comparison: Comparison, looks: dict[str, Look], panel: _Panel) -> None:
+    for row in comparison.strategies:
+        exact = row.option.claims == "exact" and row.option.name != "full"
+        value = panel.value(row)
+        if row.option.mode or (panel.is_bias and (exact or not value > EXACT)):
+            continue
         look = looks[row.option.label]
-        axes.axhline(value(row), color=look.colour, linewidth=1.4, zorder=2)
+        axes.axhline(value, color=look.colour, linewidth=look.width, zorder=2)
 
 
-def _scale(error: Axes, cosine: Axes, cost: Axes) -> None:
-    heights = [y for line in error.lines for y in line.get_ydata() if y > EXACT]  # type: ignore[union-attr]
-    if canvas.spans_decades(heights):
-        canvas.logarithmic(error.yaxis, min(heights), max(heights))
-        error.set_ylim(min(heights) / 1.3, max(heights) * 1.3)
-    else:
-        error.set_ylim(bottom=0)
-    low, high = cosine.get_ylim()
-    cosine.set_ylim(low, min(high, 1.02) if high > 1 else high)
-    heights = [y for line in cost.lines for y in line.get_ydata()]  # type: ignore[union-attr]
-    if canvas.spans_decades(heights):
-        canvas.logarithmic(cost.yaxis, min(heights), max(heights))
-    else:
-        cost.set_ylim(bottom=0)
-
-
-def _ticks(axes: Axes, num_steps: int) -> None:
-    axes.xaxis.set_major_locator(LogLocator(2, numticks=TICKS + 2))
+def _scale(axes: Axes, num_steps: int) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(LogLocator(2, numticks=12))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
-    axes.set_xlim(0.9, max(num_steps, 2))
+    axes.set_xlim(0.88, max(num_steps, 2))
+    heights = [y for line in axes.lines for y in np.asarray(line.get_ydata(), float).tolist()]
+    if canvas.spans_decades(heights):
+        canvas.logarithmic(axes.yaxis, min(heights), max(heights))
+    elif "cosine" not in axes.get_title("left"):
+        axes.set_ylim(bottom=0)
 
 
-def _by_mode(rows: Sequence[Measured]) -> Iterator[tuple[str, list[Measured]]]:
-    for mode in MODES:
-        found = [row for row in rows if row.option.mode == mode]
-        if found:
-            yield f"{TRUNCATED} {mode}", found
-
-
-def _save(figure: Figure, path: Path) -> None:
-    undated: Any = {".png": {"Software": None}, ".svg": {"Date": None}}
-    FigureCanvasAgg(figure)
-    metadata = undated.get(path.suffix.lower(), {"CreationDate": None})
-    figure.savefig(path, dpi=160, metadata=metadata)
+def _handle(name: str, look: Look) -> Line2D:
+    size = dict(zip(palette.MARKERS, SIZES, strict=False)).get(look.marker, 0)
+    return Line2D(
+        [],
+        [],
+        color=look.colour,
+        linewidth=look.width,
+        dashes=look.dashes or (None, None),
+        marker=look.marker,
+        markersize=min(size, 7.5),
+        label=name,
+    )

@@ -41,6 +41,7 @@ class Comparison:
     curve: Sequence[Measured]  # every mode of truncation at every k
     spectrum: LagSpectrum | None  # None without truncation
     refused: Mapping[str, str]  # strategies that cannot work here, and why
+    unsteady: float  # median over minimum of full BPTT's times; near 1 on an idle machine
 
 
 def compare(
@@ -67,7 +68,7 @@ def compare(
         else:
             usable.append((option, strategy))
     note(f"{len(usable)} gradients against full BPTT's")
-    found = _measure(usable, subject, draws)
+    found, unsteady = _measure(usable, subject, draws)
     spectrum = None
     if question.truncated is not None:
         note("the gradient's parts by lag")
@@ -83,7 +84,7 @@ def compare(
         note(f"memory of {each.option.label}")
         peak = memory.peak(question.config, question.checkpoint, each.option)
         rows.append(Measured(**{**vars(each), "peak": peak}))
-    return Comparison(subject.shape, rows, curve, spectrum, refused)
+    return Comparison(subject.shape, rows, curve, spectrum, refused, unsteady)
 
 
 def grid(num_steps: int) -> list[int]:
@@ -97,28 +98,31 @@ def _shown(ks: Sequence[int]) -> Sequence[int]:
 
 def _measure(
     usable: Sequence[tuple[Option, GradientStrategy]], subject: Subject, draws: int
-) -> list[Measured]:
+) -> tuple[list[Measured], float]:
     net = subject.module.rnn, subject.batch.input, subject.loss
     strategies = {str(number): strategy for number, (_, strategy) in enumerate(usable)}
     if not strategies:
-        return []
+        return [], 1.0
     # Two draws tell the random ones, for which alone more of them pay.
     aligned = alignment(*net, strategies, subject.hx, draws=2).strategies
     random = {name: s for name, s in strategies.items() if aligned[name].variance.value > 0}
     if random and draws > 2:
         aligned |= alignment(*net, random, subject.hx, draws=draws).strategies
-    calls: dict[str, GradientStrategy] = {"full": Full(), **strategies}
+    # Full BPTT is timed once, under its own number where it is among them.
+    full = next((name for name, s in strategies.items() if type(s) is Full), "full")
+    calls: dict[str, GradientStrategy] = {full: Full(), **strategies}
     seconds = alternate({name: _call(subject, s) for name, s in calls.items()}, None)
-    return [
+    measured = [
         Measured(
             option,
             aligned[name],
             name in random,
             statistics.median(seconds[name]),
-            statistics.median(a / b for a, b in zip(seconds[name], seconds["full"], strict=True)),
+            statistics.median(a / b for a, b in zip(seconds[name], seconds[full], strict=True)),
         )
         for name, (option, _) in zip(strategies, usable, strict=True)
     ]
+    return measured, statistics.median(seconds[full]) / min(seconds[full])
 
 
 def _call(subject: Subject, strategy: GradientStrategy) -> Callable[[], object]:

@@ -69,7 +69,7 @@ def ask(
     run_folders.register()
     args = flags.parse_arguments([*overrides])
     if args.multirun or args.cfg or args.info or args.shell_completion or args.hydra_help:
-        raise ConfigError("bptt-compare composes one setting; leave bptt-train's other flags out")
+        raise ConfigError("-m, --cfg, --info: one setting is compared here; leave them out")
     if checkpoint is None:
         config, choices, file = _composed(args)
     else:
@@ -135,11 +135,14 @@ def truncations(question: Question, ks: Sequence[int]) -> list[Option]:
 
 def _composed(args: argparse.Namespace) -> tuple[Config, Mapping[str, str], None]:
     """The configuration of a command line, refused as bptt-train would."""
+    with on_one_line(None, args.overrides):
+        for override in CommandLine(args).parse(args.overrides):
+            if override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: is a sweep; compare one of its values")
     plan = precheck.check(args)
     if plan.sweep_dir is not None:
         raise ConfigError(
-            f"{' '.join(args.overrides)}: is a sweep; leave its preset and commas out, "
-            "and compare one of its settings"
+            f"{' '.join(args.overrides)}: is a sweep; give the settings of one of its jobs"
         )
     config = plan.configs[0]
     if config["resume"]:
@@ -168,7 +171,7 @@ def _trained(args: argparse.Namespace, path: Path) -> tuple[Config, Mapping[str,
         raise ConfigError(f"{shown}: has no configuration in manifest.json; give a run's folder")
     with on_one_line(None, args.overrides):
         command = CommandLine(args)
-        given = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
+        given: Config = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
     if set(given) - {"allow"}:
         line = " ".join(args.overrides)
         raise ConfigError(f"{line}: a run's own settings hold with --checkpoint; leave it out")

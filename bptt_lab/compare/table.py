@@ -16,6 +16,7 @@ ms, x full                       forward and backward pass, median of interleave
                                  median of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
 TEXTS = 3  # columns that are not numbers
+UNSTEADY = 1.5  # times their best; 1.1 or less where nothing else runs
 _HEADS = ["strategy", "k", "claims", "cosine", "norm ratio", "rel. error"]
 _RANDOM = ["bias", "variance", "snr"]
 _COSTS = ["ms", "x full", "peak MB"]
@@ -38,6 +39,9 @@ def write(comparison: Comparison, title: str, draws: int) -> str:
         heads = [*_HEADS, *(_RANDOM if random else ()), *_COSTS]
         rows = [_cells(row, random) for row in comparison.strategies]
         lines += ["", *_aligned([heads, *rows]), "", LEGEND]
+    if comparison.unsteady > UNSTEADY:
+        slower = f"full BPTT usually took {comparison.unsteady:.1f} times its best"
+        lines += ["", f"warning: {slower}; other processes disturb the times, repeat when idle"]
     if comparison.spectrum is not None:
         lines += ["", *_lags(comparison)]
     if comparison.refused:

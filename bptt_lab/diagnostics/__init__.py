@@ -12,7 +12,7 @@ layer's states; nothing is dropped, the net's own gradient strategy plays no par
 touches `.grad`, draws a random number or leaves a graph behind.
 """
 
-from bptt_lab.diagnostics.alignments import Alignment, alignment
+from bptt_lab.diagnostics.alignments import Aligned, Alignment, Estimate, alignment
 from bptt_lab.diagnostics.flow import CreditFlow, credit_flow
 from bptt_lab.diagnostics.jacobians import JacobianSpectrum, jacobian_spectrum
 from bptt_lab.diagnostics.lags import LagSpectrum, lag_spectrum
@@ -20,8 +20,10 @@ from bptt_lab.diagnostics.lyapunov import lyapunov_spectrum
 from bptt_lab.diagnostics.preservation import omega
 
 __all__ = [
+    "Aligned",
     "Alignment",
     "CreditFlow",
+    "Estimate",
     "JacobianSpectrum",
     "LagSpectrum",
     "alignment",

@@ -50,6 +50,7 @@ class _Vectors(NamedTuple):
     log10: Tensor
 
     def since(self, first: int) -> _Vectors:
+        """Without the first rows."""
         return _Vectors(self.unit[first:], self.log10[first:])
 
 
@@ -82,27 +83,21 @@ def credit_flow(rnn: VanillaRNN, input: Tensor, loss: Loss, hx: Tensor | None = 
     log10.masked_fill_(torch.ones_like(log10[0], dtype=torch.bool).triu(1), torch.nan)
     by_lag = torch.full_like(log10[:, 0], -torch.inf)
     begin, end = loss_steps(q_LNH)
-    credit: list[_Vectors | None] = [None] * num_layers
+    own = _normalised(_Vectors(q_LNH[begin:end], log10.new_zeros(())))
+    none = _Vectors(torch.zeros_like(own.unit), torch.full_like(own.log10, -torch.inf))
+    credit = [none] * (num_layers - 1) + [own]
     for lag in range(end):
         steps = uses(begin, end, lag)
+        # Losses earlier than the lag have no step left to reach.
         gone = 1 if lag > begin else 0
         for i in reversed(range(num_layers)):
-            before = credit[i]
-            if before is not None:
-                # The step after is where the credit of one lag less sits.
-                after = slice(steps.start + 1, steps.stop + 1)
-                arrived = _normalised(_back(run, i, before.since(gone), after))
-            elif i + 1 == num_layers:
-                arrived = _normalised(_Vectors(q_LNH[begin:end], log10.new_zeros(())))
-            else:
-                arrived = None
-            above = credit[i + 1] if i + 1 < num_layers else None
-            if above is not None:
-                handed = _normalised(_down(run, i + 1, above, steps))
-                arrived = handed if arrived is None else _sum(arrived, handed)
-            assert arrived is not None
-            credit[i] = arrived
-            means = _mean(arrived.log10, 1)
+            if lag > 0:
+                # Credit one lag younger sits one step later.
+                later = slice(steps.start + 1, steps.stop + 1)
+                credit[i] = _back(run, i, credit[i].since(gone), later)
+            if i + 1 < num_layers:
+                credit[i] = _sum(credit[i], _down(run, i + 1, credit[i + 1], steps))
+            means = _mean(credit[i].log10, 1)
             log10[i].diagonal(-lag)[steps] = means
             by_lag[i, lag] = _mean(means, 0)
     return CreditFlow(log10, by_lag)
@@ -113,13 +108,13 @@ def _back(run: Linearised, layer: int, credit: _Vectors, steps: slice) -> _Vecto
     unit = (run.slopes[layer][steps] * credit.unit) @ run.layers[layer].weights.hh
     if run.cell.leak != 1:
         unit.add_(credit.unit, alpha=1 - run.cell.leak)
-    return _Vectors(unit, credit.log10)
+    return _normalised(_Vectors(unit, credit.log10))
 
 
 def _down(run: Linearised, layer: int, credit: _Vectors, steps: slice) -> _Vectors:
     """What credit at `steps` hands to the layer below, at the same steps."""
     unit = (run.slopes[layer][steps] * credit.unit) @ run.layers[layer].weights.ih
-    return _Vectors(unit, credit.log10)
+    return _normalised(_Vectors(unit, credit.log10))
 
 
 def _sum(one: _Vectors, other: _Vectors) -> _Vectors:

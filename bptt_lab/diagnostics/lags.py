@@ -182,21 +182,17 @@ def _fill(parts: list[list[Tensor]], run: Linearised, q_LNH: Tensor, num_lags: i
     begin, end = loss_steps(q_LNH)
     # Products of numbers that have lost their precision to underflow take a hundred times longer.
     floor = torch.finfo(q_LNH.dtype).tiny
-    credit: list[Tensor] = [q_LNH[begin:end]] * len(parts)
-    delta: list[Tensor] = list(credit)
+    # What enters from outside: the loss, at the last layer.
+    credit = [torch.zeros_like(q_LNH[begin:end]) for _ in parts[1:]] + [q_LNH[begin:end]]
+    delta = list(credit)
     for lag in range(min(num_lags, end)):
         steps = uses(begin, end, lag)
         # Losses earlier than the lag have no step left to reach.
         gone = 1 if lag > begin else 0
         for i in reversed(range(len(parts))):
-            layer = run.layers[i]
-            shape = run.slopes[i][steps].shape
+            layer, c_LNH = run.layers[i], credit[i]
             if lag > 0:
-                c_LNH = _through_time(credit[i][gone:], delta[i][gone:], layer.weights.hh, run)
-            elif i + 1 == len(parts):
-                c_LNH = q_LNH[begin:end]
-            else:
-                c_LNH = q_LNH.new_zeros(shape)
+                c_LNH = _through_time(c_LNH[gone:], delta[i][gone:], layer.weights.hh, run)
             if i + 1 < len(parts):
                 c_LNH = c_LNH + delta[i + 1] @ run.layers[i + 1].weights.ih
             credit[i] = c_LNH

@@ -49,6 +49,7 @@ def linearise(rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None) -> Linea
 
     Raises:
         ValueError: where `input` or `hx` has another shape, or no step at all.
+        FloatingPointError: where a weight or a state is inf or NaN; LAPACK would end the process.
     """
     if input.dim() != 3 or 0 in input.shape[:2] or input.shape[2] != rnn.input_size:
         raise ValueError(
@@ -63,6 +64,10 @@ def linearise(rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None) -> Linea
     for parameters, h_NH in zip(rnn.all_weights, hx, strict=True):
         weights = Weights(*(parameter.detach() for parameter in parameters))
         states = recurrence.unroll(x_LNI, h_NH, weights, cell)
+        if not all(bool(t.isfinite().all()) for t in (*weights, states) if t is not None):
+            raise FloatingPointError(
+                f"layer {len(layers)}: weights or states are inf or NaN; nothing can be measured"
+            )
         layers.append(Layer(x_LNI, states, weights, None))
         x_LNI = states[1:]
     return Linearised(layers, [slopes(layer.states, cell) for layer in layers], cell)

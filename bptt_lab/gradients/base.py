@@ -46,8 +46,20 @@ class GradientStrategy(ABC):
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     memory: ClassVar[str]  # memory beyond input and output, big O, one layer
 
+    # Which draw a strategy that draws random numbers makes next, from a generator keyed by (seed,
+    # purpose, draw). Every unroll makes one; whoever trains sets it to the training step, so that
+    # a resumed run, or one of several processes, draws what it would have drawn.
+    draw: int = 0
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what outlives a chunk and is not in the carry, as plain containers."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
 
     def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
         """Return the carry before the first chunk: a state of zeros, an empty memory."""

@@ -1,0 +1,161 @@
+"""Instruments read what the pure functions say, often enough, and leave training alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from runs import QUICK, config, events, job, quick_run
+
+from bptt_lab import diagnostics, jobs, shadows
+from bptt_lab.callbacks.lag_spectrum import chosen
+from bptt_lab.limits import ConfigError
+from bptt_lab.training import build
+
+STACK = ("model.num_layers=2", "model.dropout=0.3", "dataset.layout=rows", "gradient=truncated")
+SHADOW = "callbacks.shadow=[full,autograd,{name:truncated,k:2,mode:lag}]"
+INSTRUMENTS = ("lag_spectrum", "credit_flow", "recurrence")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return quick_run(tmp_path_factory.mktemp("alone"), *STACK, "callbacks=none")
+
+
+@pytest.mark.parametrize("only", [*INSTRUMENTS, "shadow", "all"])
+def test_training_is_bit_identical_with_instruments(only, alone, tmp_path):
+    off = [f"~callbacks.{name}" for name in INSTRUMENTS if only not in (name, "all")]
+    shadow = [SHADOW] if only in ("shadow", "all") else []
+    watched = quick_run(tmp_path, *STACK, *off, *shadow, "callbacks.every_n_steps=1")
+    assert watched["parameters_sha256"] == alone["parameters_sha256"]
+    assert watched["metrics"] == alone["metrics"]
+    tags = {"lag_spectrum": "truncation/cosine_k_001", "recurrence": "recurrence/omega",
+            "credit_flow": "credit_log10_at_lag/000", "shadow": "alignment/cosine_autograd",
+            "all": "alignment/cosine_training"}  # fmt: skip
+    assert len(events(tmp_path).Scalars(tags[only])) == 42  # 41 steps, and the end
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    truncated = ("gradient=truncated", "gradient.k=16", "trainer.log_every_n_steps=10")
+    quick_run(folder, SHADOW, *truncated, "callbacks.every_n_steps=10")
+    return folder
+
+
+def value(folder, tag: str, index: int = 0) -> float:
+    return events(folder).Scalars(tag)[index].value
+
+
+def test_scalars_are_those_of_the_pure_functions(run):
+    """At step 0 the network is the one that the config builds."""
+    built = build(config(*QUICK, "gradient=truncated", "gradient.k=16"))
+    data = built.task.cached("val", 0)
+    input, target, mask = (tensor[:, :8] for tensor in data)
+    input, rnn = built.task.encode(input), built.module.rnn
+
+    def loss(output):
+        elements = built.module.loss(built.module.predict(output), target)
+        return elements[mask].mean()
+
+    spectrum = diagnostics.lag_spectrum(rnn, input, loss)
+    for k in (1, 4, 16, 64):
+        expected = float(spectrum.cosine["total"][k - 1])
+        assert value(run, f"truncation/cosine_k_{k:03d}") == pytest.approx(expected, abs=1e-6)
+    flow = diagnostics.credit_flow(rnn, input, loss)
+    expected = float(flow.by_lag[0, 16])
+    assert value(run, "credit_log10_at_lag/016") == pytest.approx(expected, abs=1e-5)
+    omega = diagnostics.omega(rnn, input, loss)
+    assert value(run, "recurrence/omega") == pytest.approx(float(omega), rel=1e-5)
+    norm = torch.linalg.matrix_norm(rnn.weight_hh_l0.detach(), 2)
+    assert value(run, "recurrence/spectral_norm_l0") == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_shadows_show_what_points_where(run):
+    assert value(run, "alignment/cosine_full") == pytest.approx(1)
+    assert value(run, "alignment/relative_error_autograd") < 1e-4
+    # chunk 16 of a last-step loss is lag 16
+    expected = value(run, "truncation/cosine_k_016")
+    assert value(run, "alignment/cosine_training") == pytest.approx(expected, abs=1e-5)
+    assert value(run, "alignment/cosine_truncated_k_2_mode_lag") < expected
+
+
+def test_few_tags_and_a_small_run(run):
+    tags = events(run).Tags()
+    count = sum(len(of_kind) for kind, of_kind in tags.items() if kind != "distributions"
+                and isinstance(of_kind, list))  # fmt: skip
+    assert count < 80
+    assert sum(path.stat().st_size for path in run.glob("events*")) < 3e6
+    assert set(tags["images"]) == {
+        "truncation/curve", "credit/by_lag_over_training", "credit/by_pair_of_steps",
+        "recurrence/eigenvalues",
+    }  # fmt: skip
+
+
+def test_pictures_come_at_the_start_and_the_end(run):
+    assert [image.step for image in events(run).Images("truncation/curve")] == [0, 41]
+
+
+def test_the_layout_asks_for_tags_that_there_are(run):
+    import re
+
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    log = events(run)
+    (event,) = log.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert len(layout.category) == 4
+    scalars = log.Tags()["scalars"]
+    for category in layout.category:
+        for chart in category.chart:
+            for pattern in chart.multiline.tag:
+                assert any(re.fullmatch(pattern, tag) for tag in scalars), pattern
+
+
+@pytest.mark.parametrize("task", ["echo", "adding", "copy_memory", "mackey_glass"])
+def test_every_kind_of_task_can_be_watched(task, tmp_path):
+    quick_run(tmp_path, f"dataset={task}", "callbacks.every_n_steps=50")
+    scalars = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert any("recurrence/omega" in line for line in scalars)
+
+
+def test_a_last_step_task_in_chunks_is_watched_at_its_end(tmp_path):
+    quick_run(tmp_path, "dataset.chunk_length=16", "callbacks.every_n_steps=50")
+    assert value(tmp_path, "credit_log10_at_lag/000") > -10
+
+
+def test_chosen_lags():
+    assert chosen(1) == [1] and chosen(8) == [1, 4, 8] and chosen(64) == [1, 4, 16, 64]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("callbacks.shadow=[nope]", "callbacks.shadow=nope: must be of autograd"),
+        ("callbacks.shadow=[{name:truncated,k:0}]", r"callbacks\.shadow\.k=0: must be at least 1"),
+        ("callbacks.shadow=[full,full]", "holds full twice"),
+        ("callbacks.shadow=[{_target_:os.system}]", "os.system: is not in bptt_lab"),
+        ("callbacks.every_n_steps=0", r"callbacks\.every_n_steps=0: must be at least 1"),
+        ("+callbacks.lag=1", "there is no such setting"),
+        ("callbacks.recurrence.probe_size=0", r"recurrence\.probe_size=0: must be at least 1"),
+    ],
+)
+def test_wrong_settings_are_refused(override, message, tmp_path):
+    from bptt_lab import schema
+
+    with pytest.raises(ConfigError, match=message):
+        schema.check_config(config(*QUICK, override))
+
+
+def test_shadow_sections():
+    found = shadows.sections(["truncated", {"name": "truncated", "k": 4}])
+    assert list(found) == ["truncated", "truncated_k_4"]
+    assert found["truncated_k_4"]["k"] == 4 and found["truncated"]["k"] == 16
+    assert found["truncated"]["_target_"] == "bptt_lab.gradients.truncated.Truncated"
+
+
+def test_a_diverging_run_is_watched_to_its_end(tmp_path):
+    wild = ("model.nonlinearity=identity", "model.gain=1e30", "divergence=record")
+    settings = config(*QUICK, *wild, "callbacks.every_n_steps=10", SHADOW)
+    assert jobs.attempt(settings, tmp_path, job()) == 0
