@@ -25,6 +25,9 @@ def show(plan: Plan) -> None:
         total += steps if status != "completed" else 0
         rows.append([str(number), str(steps), status, " ".join(continuing.experiment_lines(job))])
     print(aligned(rows))
+    if plan.sweep_dir is not None and not plan.folders:
+        print("a search draws its trials as it goes; shown are the ends of its space")
+        return
     what = "job" if len(plan.jobs) == 1 else "jobs"
     print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
 

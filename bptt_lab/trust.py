@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab import allowed, hydra_section
+from bptt_lab import allowed, hydra_section, schema
 from bptt_lab.command_line import CommandLine, given
 from bptt_lab.limits import ConfigError
 
@@ -106,7 +106,8 @@ def _refuse_paths(override: Override) -> None:
     """Refuse an option of a group, or a key, that is a path out of the folder of options."""
     texts = [override.key_or_group] if "/" in override.key_or_group else []
     if not override.is_sweep_override() and isinstance(override.value(), str):
-        is_option = not set(".$") & set(override.key_or_group)
+        key = override.key_or_group
+        is_option = key not in schema.CONTROL and not set(".$") & set(key)
         texts += [str(override.value())] if is_option and "/" in str(override.value()) else []
     for text in texts:
         if ".." in text.split("/") or text.startswith("/"):

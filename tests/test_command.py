@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bptt_lab import runs
+
 ROOT = Path(__file__).parents[1]
 QUICK = [
     "num_threads=1",
@@ -35,8 +37,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def summaries(folder: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/summary.json"))]
+def found(folder: Path) -> list[runs.Run]:
+    return [runs.read_run(path.parent) for path in sorted(folder.glob("*/status.json"))]
 
 
 def test_a_run_ends_with_its_metrics_beside_chance_and_says_where_it_is(tmp_path):
@@ -52,8 +54,8 @@ def test_a_run_ends_with_its_metrics_beside_chance_and_says_where_it_is(tmp_path
 def test_two_processes_by_one_command(tmp_path):
     code, out, _ = finish(start(tmp_path, *QUICK, "device=ddp_cpu"))
     assert code == 0
-    (summary,) = summaries(tmp_path / "outputs")
-    assert summary["status"] == "completed" and summary["choices"]["device"] == "ddp_cpu"
+    (run,) = found(tmp_path / "outputs")
+    assert run.status == "completed" and run.choices["device"] == "ddp_cpu"
     assert out.count("test/accuracy") == 1
 
 
@@ -69,7 +71,7 @@ def test_sweeps_started_in_one_second_keep_apart_and_end_in_a_table(tmp_path):
         assert header.split()[-2:] == ["seconds", "status"]
     folders = sorted((tmp_path / "outputs").iterdir())
     assert len(folders) == 2
-    hashes = [[job["parameters_sha256"] for job in summaries(folder)] for folder in folders]
+    hashes = [[job.parameters_sha256 for job in found(folder)] for folder in folders]
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0])) == 6
 
@@ -85,8 +87,8 @@ def test_a_job_of_a_sweep_is_the_run_of_its_own_command(tmp_path):
     alone = tmp_path / "alone"
     alone.mkdir()
     assert finish(start(alone, *command[1:]))[0] == 0
-    (summary,) = summaries(alone / "outputs")
-    assert summary["parameters_sha256"] == summaries(sweep)[1]["parameters_sha256"]
+    (run,) = found(alone / "outputs")
+    assert run.parameters_sha256 == found(sweep)[1].parameters_sha256
 
 
 BROKEN = """
@@ -102,14 +104,14 @@ def test_a_job_that_fails_is_told_at_the_end_and_stops_no_other(tmp_path):
     (tmp_path / "conf" / "gradient").mkdir(parents=True)
     (tmp_path / "conf" / "gradient" / "broken.yaml").write_text("_target_: mine.Broken\n")
     (tmp_path / "mine.py").write_text(BROKEN)
-    arguments = ["--config-dir", "conf", "-m", "gradient=broken,full", *QUICK]
+    arguments = ["--config-dir", "conf", "-m", "gradient=broken,full", "allow=[mine]", *QUICK]
     code, out, err = finish(start(tmp_path, *arguments))
     assert code == 1
     assert "1 of 2 jobs completed" in out
     assert "FloatingPointError: broken on purpose" in out.rpartition("completed")[0]
-    assert "Traceback" in err
     (sweep,) = (tmp_path / "outputs").iterdir()
-    assert [job["status"] for job in summaries(sweep)] == ["failed", "completed"]
+    assert [job.status for job in found(sweep)] == ["failed", "completed"]
+    assert "Traceback" in (found(sweep)[0].folder / "log.txt").read_text()
 
 
 def test_the_wheel_finds_its_configs_from_another_folder(tmp_path):
@@ -166,6 +168,6 @@ def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
     process.send_signal(number)
     returned, out, _ = finish(process)
     assert returned == code
-    (summary,) = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/**/summary.json")]
-    assert summary["status"] == "interrupted"
-    assert ("0 of 1 jobs completed" in out) == sweep
+    statuses = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/**/status.json")]
+    assert {status["status"] for status in statuses} == {"interrupted"}
+    assert ("0 of 2 jobs completed" in out) == sweep

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -70,7 +71,8 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     undated: Any = {".png": {"Software": None}, ".svg": {"Date": None}}
     FigureCanvasAgg(figure)
     metadata = undated.get(path.suffix.lower(), {"CreationDate": None})
-    figure.savefig(path, dpi=160, metadata=metadata)
+    with rc_context({"svg.hashsalt": "bptt_lab"}):
+        figure.savefig(path, dpi=160, metadata=metadata)
 
 
 def _panels(comparison: Comparison) -> list[_Panel]:

@@ -103,9 +103,14 @@ def _measure(
     strategies = {str(number): strategy for number, (_, strategy) in enumerate(usable)}
     if not strategies:
         return [], 1.0
-    # Two draws tell the random ones, for which alone more of them pay.
+    # More than two draws only pay for the random ones: whose two differ, or who need not be exact
+    # in each to be so in the mean; of those, two may be alike by chance.
     aligned = alignment(*net, strategies, subject.hx, draws=2).strategies
-    random = {name: s for name, s in strategies.items() if aligned[name].variance.value > 0}
+    random = {
+        name: strategies[name]
+        for name, (option, _) in zip(strategies, usable, strict=True)
+        if option.claims == "unbiased" or aligned[name].variance.value > 0
+    }
     if random and draws > 2:
         aligned |= alignment(*net, random, subject.hx, draws=draws).strategies
     # Full BPTT is timed once, under its own number where it is among them.

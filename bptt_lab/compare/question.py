@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from bptt_lab import allowed, flags, plugins, precheck, run_folders, runs, schema
 from bptt_lab.command_line import CommandLine
-from bptt_lab.complaints import on_one_line, printable
+from bptt_lab.complaints import on_one_line
 from bptt_lab.jobs import Config
 from bptt_lab.limits import ConfigError
 
@@ -89,9 +89,10 @@ def ask(
     options, refused = {}, {}
     for name, section in sections.items():
         try:
-            options[name] = option(config, name, section)
+            with on_one_line(None, args.overrides):
+                options[name] = option(config, name, section)
         except ConfigError as error:
-            refused[name] = printable(str(error))
+            refused[name] = str(error)
     title = ", ".join(choices[group] for group in ("dataset", "model") if group in choices)
     truncated = options.pop(TRUNCATED, None)
     return Question(config, title, list(options.values()), truncated, refused, file)

@@ -88,5 +88,5 @@ def loss_steps(q_LNH: Tensor) -> tuple[int, int]:
 
 
 def uses(begin: int, end: int, lag: int) -> slice:
-    """The steps s that lie `lag` before the loss steps begin <= t < end, as far as they exist."""
-    return slice(max(begin, lag) - lag, max(end - lag, 0))
+    """The steps s that lie `lag` before loss steps begin <= t < end, where there are any; lag < end."""
+    return slice(max(begin, lag) - lag, end - lag)

@@ -58,7 +58,7 @@ class GradientStrategy(ABC):
         """Return what outlives a chunk and is not in the carry, as plain containers."""
         return {}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: B027  # most have none
         """Take back what `state_dict` gave."""
 
     def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:

@@ -69,7 +69,7 @@ def _summary(lines: Sequence[Line]) -> list[list[str]]:
                     line.task,
                     f"{line.strategy} {line.mode}".rstrip(),
                     "" if k is None else str(k),
-                    "none" if typical is None else f"{typical:g}",
+                    "none" if typical is None else str(typical),
                     " ".join("none" if delay is None else str(delay) for delay in found),
                     str(max(line.delays)),
                 ]

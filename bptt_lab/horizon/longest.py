@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 
 from bptt_lab.horizon.criteria import CRITERIA
 from bptt_lab.limits import ConfigError
@@ -42,10 +42,9 @@ class Line:
         solved = [d for (at, d), seeds in self.solved.items() if at == k and seeds.get(seed)]
         return max(solved, default=None)
 
-    def typical(self, k: int | None) -> float | None:
-        """The median over seeds of `longest`; None where that is no delay at all."""
-        found = [self.longest(k, seed) or 0 for seed in self.seeds(k)]
-        return median(found) or None
+    def typical(self, k: int | None) -> int | None:
+        """The median over seeds of `longest`, the lower of two; None where that is none."""
+        return median_low([self.longest(k, seed) or 0 for seed in self.seeds(k)]) or None
 
     def share(self, k: int | None, delay: int) -> float | None:
         """The share of seeds that solved a delay; None where none was tried."""

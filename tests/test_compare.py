@@ -1,0 +1,335 @@
+"""bptt-compare: its figures against gradients computed here, its claims, its refusals."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from runs import quick_run
+
+from bptt_lab import checkpoints
+from bptt_lab.bench import timing
+from bptt_lab.compare import cli, figure, measure, memory, question, table
+from bptt_lab.compare.measure import compare, grid
+from bptt_lab.compare.subject import make, prepare
+from bptt_lab.gradients.full import Full
+from bptt_lab.limits import ConfigError
+from bptt_lab.report import palette
+
+SMALL = ("model.hidden_size=6", "dataset.batch_size=3", "dataset.train_size=6")
+COPY = ("dataset=copy_memory", "dataset.delay=4", *SMALL, "trainer.precision=64-true")
+ADDING = ("dataset=adding", "dataset.num_steps=8", *SMALL)
+PLUGINS = """
+import torch
+from bptt_lab.gradients.full import Full
+
+class Noisy(Full):
+    exact_within_chunk = False
+    unbiased = True
+    def __init__(self) -> None:
+        self.draws = torch.Generator().manual_seed(0)
+    def unroll(self, rnn, input, carry):
+        output, carry = super().unroll(rnn, input, carry)
+        scale = 0.5 + float(torch.randint(2, (), generator=self.draws))
+        output = output.clone()
+        output.register_hook(lambda gradient: scale * gradient)
+        return output, carry
+
+class Stubborn(Full):
+    def unroll(self, rnn, input, carry):
+        raise ValueError("model.num_layers=1: must be at least 2;\\nuse gradient=full")
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    """Time in few rounds, and measure no memory but where a test does."""
+    monkeypatch.setattr(timing, "BUDGET", 0.01)
+    monkeypatch.setattr(memory, "peak", lambda *_: 3_000_000)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """Two strategies of a user's, as options in a folder of his."""
+    (tmp_path / "mystrategies.py").write_text(PLUGINS)
+    folder = tmp_path / "options" / "gradient"
+    folder.mkdir(parents=True)
+    for name in ("Noisy", "Stubborn"):
+        (folder / f"{name.lower()}.yaml").write_text(f"_target_: mystrategies.{name}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield ("--config-dir", str(folder.parent), "allow=[mystrategies]")
+    sys.modules.pop("mystrategies", None)
+
+
+def compared(*overrides, strategies=None, draws=4):
+    asked = question.ask(overrides, None, strategies)
+    subject = prepare(asked.config, asked.checkpoint)
+    return subject, compare(asked, subject, draws, lambda what: None)
+
+
+def backward(subject, strategy):
+    """The network's gradient as training gets it: by .backward(), one vector."""
+    subject.module.zero_grad()
+    subject.module.rnn.gradient = strategy
+    subject.loss(subject.module.rnn(subject.batch.input, subject.hx)[0]).backward()
+    return torch.cat([p.grad.flatten() for p in subject.module.rnn.parameters()])
+
+
+def test_figures_are_those_of_training_s_gradients():
+    subject, found = compared(*COPY)
+    full = backward(subject, Full())
+    rows = {(r.option.label, r.option.k): r for r in (*found.strategies, *found.curve)}
+    assert {label for label, _ in rows} >= {"full", "autograd", "checkpointed", "truncated lag"}
+    for row in rows.values():
+        g = backward(subject, make(row.option))
+        error = float((g - full).norm() / full.norm())
+        assert row.aligned.relative_error.value == pytest.approx(error, abs=1e-10)
+        cosine = float(g @ full / (g.norm() * full.norm()))
+        assert row.aligned.cosine.value == pytest.approx(cosine, abs=1e-10)
+        assert row.aligned.norm_ratio.value == pytest.approx(float(g.norm() / full.norm()))
+
+
+def test_claims_hold():
+    _, found = compared(*COPY)
+    for row in (*found.strategies, *found.curve):
+        exact = row.aligned.relative_error.value < 1e-10
+        assert row.option.claims == ("exact" if exact else "biased"), row.option
+        assert not row.draws and row.seconds > 0
+    (full,) = [row for row in found.strategies if row.option.name == "full"]
+    assert full.times_full == 1.0
+
+
+def test_every_mode_at_every_k_and_lag_as_the_spectrum_has_it():
+    subject, found = compared(*COPY, strategies=["truncated"])
+    num_steps = len(subject.batch.input)
+    assert {(r.option.mode, r.option.k) for r in found.curve} == {
+        (mode, k) for mode in question.MODES for k in (1, 2, 4, 8, 16)
+    }
+    error = found.spectrum.relative_error["total"]
+    assert len(error) == num_steps == 24
+    for row in found.curve:
+        if row.option.mode == "lag":
+            known = float(error[row.option.k - 1])
+            assert row.aligned.relative_error.value == pytest.approx(known, abs=1e-10)
+
+
+def test_the_configuration_s_own_truncation_is_among_them():
+    own = ("gradient=truncated", "gradient.k=5", "gradient.mode=window", "gradient.k1=2")
+    _, found = compared(*COPY, *own, strategies=["truncated"])
+    (mine,) = [row.option for row in found.strategies if row.option.k == 5]
+    assert mine.mode == "window" and mine.section["k1"] == 2
+    others = [row.option for row in found.curve if row.option.k != 5]
+    assert {option.section["k1"] for option in others} == {None}
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "ks"),
+    [(1, [1]), (2, [1]), (3, [1, 2]), (16, [1, 2, 4, 8]), (17, [1, 2, 4, 8, 16])],
+)
+def test_grid_stays_below_the_sequence(num_steps, ks):
+    assert grid(num_steps) == ks
+
+
+def test_a_batch_that_counts_with_the_state_before_it():
+    asked = question.ask((*ADDING, "dataset.chunk_length=3"), None, ["full"])
+    subject = prepare(asked.config, None)
+    assert subject.batch.mask.any() and subject.hx.abs().sum() > 0
+    assert len(subject.batch.input) == 2  # the third chunk of eight steps
+
+
+def test_a_random_strategy_has_bias_variance_and_snr(plugins):
+    _, found = compared(*plugins, *COPY, strategies=["noisy", "full"], draws=16)
+    rows = {row.option.name: row for row in found.strategies}
+    noisy = rows["noisy"]
+    assert noisy.draws and not rows["full"].draws and noisy.option.claims == "unbiased"
+    # The gradient's scale is 0.5 or 1.5: its deviation is always half of the true one.
+    assert noisy.aligned.relative_error.value == pytest.approx(0.5)
+    assert noisy.aligned.variance.value == pytest.approx(0.25, rel=0.2)
+    assert noisy.aligned.bias.value < 0.3
+    shown = table.write(found, "x", 16)
+    assert "16 draws" in shown and " ± " in shown
+
+
+def test_a_strategy_that_refuses_is_listed(plugins, capsys):
+    assert cli.main([*plugins, *COPY, "--strategies", "full,stubborn"]) == 0
+    out = capsys.readouterr().out
+    refused = "  stubborn: model.num_layers=1: must be at least 2; use gradient=full"
+    assert refused in out.splitlines()
+    (line,) = [line for line in out.splitlines() if line.startswith("full")]
+    assert line.split()[-1] == "3.0"
+
+
+def test_an_option_that_the_configuration_rules_out_is_listed(capsys):
+    assert cli.main([*COPY, "segment_length=4", "--strategies", "full,truncated"]) == 0
+    out = capsys.readouterr().out
+    assert "  truncated: segment_length=4: needs an exact strategy" in out
+
+
+def test_a_foreign_option_is_listed_and_not_run(tmp_path, capsys):
+    folder = tmp_path / "options" / "gradient"
+    folder.mkdir(parents=True)
+    (folder / "evil.yaml").write_text(f"_target_: os.system\ncommand: touch {tmp_path}/canary\n")
+    assert cli.main(["--config-dir", str(folder.parent), *COPY, "--strategies", "evil,full"]) == 0
+    assert "  evil: gradient._target_=os.system: is not in" in capsys.readouterr().out
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.fixture
+def run(tmp_path):
+    quick_run(tmp_path / "run", *ADDING, "dataset.val_size=4", "dataset.test_size=4")
+    return tmp_path / "run"
+
+
+def test_trained_parameters(run):
+    untrained = prepare(question.ask(ADDING, None, None).config, None)
+    for path in (run, run / "checkpoints" / "best.ckpt"):
+        asked = question.ask((), path, ["full"])
+        subject = prepare(asked.config, asked.checkpoint)
+        name = path.name if path != run else "last.ckpt"
+        state = checkpoints.read(run / "checkpoints" / name)["state_dict"]
+        for key, value in subject.module.state_dict().items():
+            assert torch.equal(value, state[key])
+        weight = untrained.module.rnn.weight_hh_l0
+        assert not torch.equal(weight[:6, :6], subject.module.rnn.weight_hh_l0[:6, :6])
+        assert asked.config["dataset"]["num_steps"] == 8
+
+
+def edit(run, change):
+    path = run / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+HOSTILE = {
+    "is not in bptt_lab": lambda m: m["config"]["gradient"].update(
+        _target_="os.system", command="touch canary"
+    ),
+    "there is no such setting": lambda m: m["config"].update(_args_=["touch canary"]),
+    "holds other parameters": lambda m: m["config"]["model"].update(hidden_size=7),
+    "must be at least 1": lambda m: m["config"]["model"].update(hidden_size=-1),
+    "no configuration": lambda m: m.update(config=[1]),
+    "the section is missing": lambda m: m["config"].pop("gradient"),
+}
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+def test_a_hostile_manifest_is_refused(run, capsys, part):
+    edit(run, HOSTILE[part])
+    assert cli.main(["--checkpoint", str(run)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("bptt-compare: ") and err.count("\n") == 1 and part in err
+    assert not (run.parent / "canary").exists()
+
+
+def test_a_changed_checkpoint_is_refused(run, capsys):
+    path = run / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert cli.main(["--checkpoint", str(run)]) == 2
+    assert "its sha256 has changed" in capsys.readouterr().err
+
+
+REFUSED = [
+    (("dataset=addng",), "did you mean adding?"),
+    (("dataset=adding", "model.hidden_size=0"), "model.hidden_size=0: must be at least 1"),
+    ((*ADDING, "gradient.k=1,2"), "gradient.k=1,2: is a sweep"),
+    (("-m", *ADDING), "one setting is compared"),
+    (("experiment=compare_strategies",), "is a sweep"),
+    (("--strategies", "full,nosuch"), "--strategies nosuch: must be among"),
+    (("--draws", "1"), "2 or more"),
+    (("--figure", "x.gif"), "must end in .png"),
+    (("--figure", "nowhere/x.png"), "there is no folder nowhere"),
+    (("--checkpoint", "nowhere"), "holds no checkpoint"),
+    (("--nosuch",), "--nosuch"),
+    (("device.devices=2", "device.accelerator=cpu"), "strategies are compared on device=cpu"),
+]
+
+
+@pytest.mark.parametrize(("argv", "part"), REFUSED)
+def test_a_mistake_is_told_on_one_line(capsys, tmp_path, argv, part):
+    assert cli.main([*argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("bptt-compare: ") and err.count("\n") == 1 and part in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_a_checkpoint_no_other_setting_is_taken(run):
+    with pytest.raises(ConfigError, match="a run's own settings hold"):
+        question.ask(("model=elman",), run, None)
+
+
+def test_a_mistake_is_told_before_torch_is_imported():
+    code = (
+        "import sys; from bptt_lab.compare import cli; "
+        "assert cli.main(['dataset=adding', 'model.hidden_size=0']) == 2; "
+        "assert cli.main(['dataset=adding', '--strategies', 'nosuch']) == 2; "
+        "assert not {'torch', 'lightning', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("suffix", cli.FORMATS)
+def test_the_figure_is_written_and_the_same_each_time(tmp_path, suffix):
+    _, found = compared(*COPY, strategies=["full", "truncated"])
+    contents = []
+    for name in "ab":
+        path = tmp_path / f"{name}{suffix}"
+        figure.draw(found, "copy $memory$", path)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] and len(contents[0]) > 5000
+
+
+@pytest.mark.parametrize("strategies", [["full"], ["truncated"], None])
+@pytest.mark.parametrize("chunk_length", [1, 2, 24])
+def test_any_comparison_has_a_table_and_a_figure(tmp_path, strategies, chunk_length):
+    _, found = compared(*COPY, f"dataset.chunk_length={chunk_length}", strategies=strategies)
+    figure.draw(found, "x", tmp_path / "x.png")
+    assert "cosine" in table.write(found, "x", 2)
+
+
+def test_curves_and_colours():
+    _, found = compared(*COPY)
+    error, cosine, cost = figure._panels(found)
+    looks = figure._looks(found)
+    axes = Figure().subplots()
+    figure._draw_modes(axes, found, looks, cosine)
+    longest = max(axes.lines, key=lambda line: len(line.get_xdata()))
+    known = found.spectrum.cosine["total"][:-1].tolist()
+    assert list(longest.get_xdata()) == [*range(1, 24)]
+    assert list(longest.get_ydata()) == known
+    assert longest.get_color() == looks["truncated lag"].colour
+    assert looks["full"].colour == palette.colour("full")
+    shades = {palette.shade(palette.colour("truncated"), i, 4) for i in range(4)}
+    assert {looks[f"truncated {mode}"].colour for mode in question.MODES} == shades
+    assert min(error.lag) > figure.EXACT and not cost.is_bias
+
+
+def test_rise_sees_an_allocation_and_not_what_was_there():
+    kept = torch.ones(4_000_000)
+    found = memory.rise(lambda: torch.ones(8_000_000).sum())
+    assert found == pytest.approx(32e6, rel=0.1) and len(kept) == 4_000_000
+
+
+def test_peak_memory_of_each_strategy_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.undo()
+    overrides = ("dataset=adding", "dataset.num_steps=800", "dataset.train_size=32")
+    asked = question.ask(overrides, None, ["full", "truncated"])
+    (full,) = asked.options
+    lag = next(o for o in question.truncations(asked, [8]) if o.mode == "lag")
+    states = 800 * 32 * 128 * 4
+    assert 1.5 * states < memory.peak(asked.config, None, full) < 3 * states
+    assert memory.peak(asked.config, None, lag) > 4 * states
+
+
+def test_timing_is_put_in_doubt_where_others_disturb(monkeypatch):
+    _, found = compared(*COPY, strategies=["full"])
+    steady = measure.Comparison(**{**vars(found), "unsteady": 1.2})
+    assert "warning" not in table.write(steady, "x", 2)
+    disturbed = measure.Comparison(**{**vars(found), "unsteady": 2.0})
+    assert "warning: full BPTT usually took 2.0 times" in table.write(disturbed, "x", 2)
