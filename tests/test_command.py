@@ -66,7 +66,7 @@ def test_sweeps_started_in_one_second_keep_apart_and_end_in_a_table(tmp_path):
         code, out, _ = finish(process)
         assert code == 0
         assert "6 of 6 jobs completed" in out  # full takes no k
-        header = next(line for line in out.splitlines() if line.startswith("job "))
+        header = next(line for line in out.splitlines() if line.endswith("  status"))
         assert header.split()[:4] == ["job", "gradient", "seed", "gradient.k"]
         assert header.split()[-2:] == ["seconds", "status"]
     folders = sorted((tmp_path / "outputs").iterdir())

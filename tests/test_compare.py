@@ -21,6 +21,8 @@ from bptt_lab.report import palette
 SMALL = ("model.hidden_size=6", "dataset.batch_size=3", "dataset.train_size=6")
 COPY = ("dataset=copy_memory", "dataset.delay=4", *SMALL, "trainer.precision=64-true")
 ADDING = ("dataset=adding", "dataset.num_steps=8", *SMALL)
+# Only the third chunk of eight steps has a loss.
+CARRIED = (*ADDING, "dataset.chunk_length=3", "trainer.precision=64-true")
 PLUGINS = """
 import torch
 from bptt_lab.gradients.full import Full
@@ -79,8 +81,9 @@ def backward(subject, strategy):
     return torch.cat([p.grad.flatten() for p in subject.module.rnn.parameters()])
 
 
-def test_figures_are_those_of_training_s_gradients():
-    subject, found = compared(*COPY)
+@pytest.mark.parametrize("overrides", [COPY, CARRIED])
+def test_figures_are_those_of_training_s_gradients(overrides):
+    subject, found = compared(*overrides)
     full = backward(subject, Full())
     rows = {(r.option.label, r.option.k): r for r in (*found.strategies, *found.curve)}
     assert {label for label, _ in rows} >= {"full", "autograd", "checkpointed", "truncated lag"}
@@ -135,10 +138,10 @@ def test_grid_stays_below_the_sequence(num_steps, ks):
 
 
 def test_a_batch_that_counts_with_the_state_before_it():
-    asked = question.ask((*ADDING, "dataset.chunk_length=3"), None, ["full"])
+    asked = question.ask(CARRIED, None, ["full"])
     subject = prepare(asked.config, None)
     assert subject.batch.mask.any() and subject.hx.abs().sum() > 0
-    assert len(subject.batch.input) == 2  # the third chunk of eight steps
+    assert len(subject.batch.input) == 2
 
 
 def test_a_random_strategy_has_bias_variance_and_snr(plugins):

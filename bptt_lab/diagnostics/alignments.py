@@ -43,7 +43,7 @@ class Aligned(NamedTuple):
 
     Attributes:
         cosine: nan where either gradient is zero.
-        norm_ratio: nan, as the rest, where full BPTT's gradient is zero.
+        norm_ratio: nan, as the rest but `snr`, where full BPTT's gradient is zero.
         relative_error: of a single draw.
         bias: relative error of the draws' mean. Its standard error is the root mean square of
             what noise alone leaves after n draws: an unbiased strategy's bias is about as large.

@@ -60,7 +60,8 @@ def linearise(rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None) -> Linea
     hx = input.new_zeros(shape) if hx is None else hx
     if hx.shape != shape:
         raise ValueError(f"hx of shape {tuple(hx.shape)}: must be (num_layers, N, H) = {shape}")
-    cell, layers, x_LNI = Cell(rnn.nonlinearity, rnn.leak), [], input.detach()
+    cell, x_LNI = Cell(rnn.nonlinearity, rnn.leak), input.detach()
+    layers: list[Layer] = []
     for parameters, h_NH in zip(rnn.all_weights, hx, strict=True):
         weights = Weights(*(parameter.detach() for parameter in parameters))
         states = recurrence.unroll(x_LNI, h_NH, weights, cell)
@@ -88,5 +89,5 @@ def loss_steps(q_LNH: Tensor) -> tuple[int, int]:
 
 
 def uses(begin: int, end: int, lag: int) -> slice:
-    """The steps s that lie `lag` before loss steps begin <= t < end, where there are any; lag < end."""
+    """The steps `lag` before the loss steps begin <= t < end, those that exist; lag < end."""
     return slice(max(begin, lag) - lag, end - lag)

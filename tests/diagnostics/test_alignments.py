@@ -164,6 +164,39 @@ class TestStochastic:
             error = statistics.stdev(values) / math.sqrt(5)
             assert estimate.standard_error == pytest.approx(error, rel=1e-8)
 
+    def test_statistics_and_their_jackknife_spelt_out(self):
+        n, g, random = 5, flat(Full()), torch.Generator().manual_seed(0)
+        shapes = [p.shape for p in NET.rnn().parameters()]
+
+        def noise():
+            draw = [torch.randn(s, generator=random, dtype=torch.float64) for s in shapes]
+            return torch.cat([tensor.flatten() for tensor in draw])
+
+        draws = torch.stack([g + 0.3 + 2 * noise() for _ in range(n)])
+
+        def statistics_of(draws):
+            mean, V = draws.mean(0), draws.var(0, correction=1).sum()
+            return torch.stack([V / (g @ g), mean @ mean / V - 1 / len(draws)])
+
+        without = torch.stack(
+            [statistics_of(torch.cat([draws[:i], draws[i + 1 :]])) for i in range(n)]
+        )
+        errors = ((n - 1) / n * (without - without.mean(0)).square().sum(0)).sqrt()
+        figures = aligned({"noisy": Noisy(2.0, 0.3)}, draws=n)["noisy"]
+        expected = torch.stack([statistics_of(draws), errors], 1).tolist()
+        assert figures.variance == pytest.approx(expected[0], rel=1e-8)
+        assert figures.snr == pytest.approx(expected[1], rel=1e-8)
+        bias = (draws.mean(0) - g).norm() / g.norm()
+        assert figures.bias.value == pytest.approx(float(bias), rel=1e-8)
+
+    def test_noise_about_a_gradient_of_zero(self):
+        input, hx = NET.data()
+        noisy = {"noisy": Noisy(1.0)}
+        result = alignment(NET.rnn(), input, lambda output: (output * 0).sum(), noisy, hx, draws=3)
+        *figures, snr = result["noisy"]
+        assert all(math.isnan(figure.value) for figure in figures)
+        assert math.isfinite(snr.value)
+
     def test_two_draws_have_a_variance_without_a_standard_error(self):
         figures = aligned({"noisy": Noisy(1.0)}, draws=2)["noisy"]
         assert figures.variance.value > 0

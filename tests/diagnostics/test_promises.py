@@ -105,3 +105,13 @@ def test_float32_gives_the_same_figures(instrument):
         torch.testing.assert_close(
             one, other, rtol=1e-3, atol=1e-3, equal_nan=True, check_dtype=False
         )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", [n for n in INSTRUMENTS if n != "alignment"])
+def test_refuses_a_net_that_has_diverged(name, value):
+    rnn, (input, hx) = NET.rnn(), NET.data()
+    with torch.no_grad():
+        rnn.weight_hh_l1[0, 0] = value
+    with pytest.raises(FloatingPointError, match="layer 1: weights or states are inf or NaN"):
+        INSTRUMENTS[name](rnn, input, NET.loss_of, hx)

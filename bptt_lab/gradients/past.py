@@ -1,0 +1,202 @@
+"""Past-facing strategies: influence is carried forward, to meet each loss where it arises.
+
+A rule derives from `PastFacing` and implements two pure methods of a `Chunk` (one layer's input,
+states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of `extended`):
+
+    advance(chunk, memory) -> (memory after the chunk, kept)   runs with the forward pass
+    gradient(chunk, memory, kept, q) -> (H, J)                 runs in backward, q_t (L, N, H) known
+
+`memory` is what `advance` returned for the chunk before, None where a sequence begins: plain
+containers of tensors, batch first, one example's never mixed with another's. `kept` is whatever
+the rule wants to find again in `gradient`; None means that it computes it once more. Neither may be
+changed in place. The gradient is summed over the batch, its columns those of `extended`: W_ih, W_hh,
+bias. Where a last state has a loss of its own it is already in q. A rule that draws random numbers
+takes them from `generator(seed, purpose, chunk.draw)` in either method: both see the same draw, and
+every unroll has the next one. This file does the rest, as one torch.autograd.Function.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bptt_lab import recurrence
+from bptt_lab.cell import Cell, Weights, slopes
+from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled
+from bptt_lab.gradients.future import cast
+from bptt_lab.limits import ConfigError
+
+if TYPE_CHECKING:
+    from bptt_lab.rnn import VanillaRNN
+
+
+class Chunk(NamedTuple):
+    """One layer's chunk as a past-facing rule sees it, never in less than single precision."""
+
+    input: Tensor  # (L, N, I)
+    states: Tensor  # (L + 1, N, H)
+    weights: Weights
+    cell: Cell
+    slope: Tensor  # leak phi'(a_t), (L, N, H)
+    draw: int = 0  # index of the random numbers that belong to this chunk
+
+    @property
+    def extended(self) -> Tensor:
+        """What each unit's parameters are multiplied with: x_t, h_{t-1} and 1, (L, N, J).
+
+        Without a bias J = I + H.
+        """
+        parts = [self.input, self.states[:-1]]
+        if self.weights.bias_ih is not None:
+            parts.append(torch.ones_like(self.input[..., :1]))
+        return torch.cat(parts, -1)
+
+
+class PastFacing(GradientStrategy):
+    """A strategy that carries influence forward in time, through one layer."""
+
+    @abstractmethod
+    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
+        """Carry the memory over a chunk.
+
+        Args:
+            chunk: what happened in it.
+            memory: what the chunk before left; None at the start of a sequence.
+
+        Returns:
+            The memory for the next chunk, and what `gradient` wants to find again.
+        """
+
+    @abstractmethod
+    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+        """Return the gradient of the layer's parameters, (H, J), summed over batch and time.
+
+        Args:
+            chunk: what happened in it.
+            memory: as `advance` had it.
+            kept: what `advance` returned to be kept.
+            q_LNH: immediate credit dE_t/dh_t, (L, N, H).
+        """
+
+    def check(self, rnn: VanillaRNN, batch_size: int) -> None:
+        """Raise a ConfigError for what the rule cannot do; one layer is all that any can."""
+        if rnn.num_layers > 1:
+            raise ConfigError(
+                f"num_layers={rnn.num_layers}: must be 1, since {type(self).__name__} carries the "
+                "influence of one layer; use gradient=full, checkpointed or truncated"
+            )
+
+    def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
+        """Return the carry before the first chunk; see GradientStrategy."""
+        self.check(rnn, batch_size)
+        return super().init_carry(rnn, batch_size)
+
+    def states(
+        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+    ) -> Unrolled:
+        """Run one chunk; see GradientStrategy.
+
+        Without gradients nothing is carried: what was not learnt from has no influence. Nor is it
+        where sequences end apart.
+
+        Raises:
+            ConfigError: for more than one layer, and for an input or hx that asks for a gradient.
+        """
+        self.check(rnn, input.shape[1])
+        refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
+        input, hx, *parameters = cast(rnn, input, carry.hx)
+        cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
+        with torch.no_grad():
+            states = recurrence.unroll(input, hx[0], weights, cell)
+        if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
+            return Unrolled(states[1:], _ends(states, lengths))
+        draw, self.draw = self.draw, self.draw + 1
+        with torch.no_grad():
+            detached = [p.detach() for p in parameters]
+            chunk = _observe(input, states, detached, cell, draw)
+            memory, kept = self.advance(chunk, carry.memory)
+        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
+            self, (cell, draw), lengths, (carry.memory, kept), (input, states), *parameters
+        )
+        return Unrolled(output, h_n, memory if lengths is None else None)
+
+    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+        """Refuse: a past-facing rule forms no dE/dh_t, unless it overrides this.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
+
+
+class _Unroll(torch.autograd.Function):
+    """Attaches states that are there already, and asks the rule for their gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rule: PastFacing,
+        kind: tuple[Cell, int],
+        lengths: Sequence[int] | None,
+        remembered: tuple[Any, Any],
+        seen: tuple[Tensor, Tensor],
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        input, states = seen
+        ctx.rule, ctx.kind, ctx.lengths, ctx.remembered = rule, kind, lengths, remembered
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(input, states, *parameters)
+        return states[1:], _ends(states, lengths)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
+        input, states, *parameters = ctx.saved_tensors
+        q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
+        if grad_h_n is not None:
+            q_LNH = q_LNH.clone(memory_format=torch.contiguous_format)
+            steps, batch = _last(states, ctx.lengths)
+            q_LNH[steps - 1, batch] += grad_h_n[0]
+        cell, draw = ctx.kind
+        chunk = _observe(input, states, parameters, cell, draw)
+        total_HJ = ctx.rule.gradient(chunk, *ctx.remembered, q_LNH.to(chunk.states.dtype))
+        input_size, hidden_size = input.shape[-1], states.shape[-1]
+        total_HJ = total_HJ.to(states.dtype)
+        ih, hh, bias = total_HJ.tensor_split([input_size, input_size + hidden_size], dim=1)
+        return *[None] * 5, ih, hh, *[bias[:, 0]] * (len(parameters) - 2)
+
+
+def refuse_gradients(rule: str, **tensors: Tensor) -> None:
+    """Raise a ConfigError for a tensor that asks for a gradient where only parameters get one."""
+    for name, tensor in tensors.items():
+        if tensor.requires_grad and torch.is_grad_enabled():
+            raise ConfigError(
+                f"{name}.requires_grad=True: must be False, since {rule} has a gradient for the "
+                f"parameters only; use gradient=full, checkpointed or truncated, or {name}.detach()"
+            )
+
+
+def _observe(
+    input: Tensor, states: Tensor, parameters: Sequence[Tensor], cell: Cell, draw: int
+) -> Chunk:
+    dtype = torch.promote_types(states.dtype, torch.float32)
+    weights = Weights(*(p.to(dtype) for p in parameters))
+    states = states.to(dtype)
+    return Chunk(input.to(dtype), states, weights, cell, slopes(states, cell), draw)
+
+
+def _last(states: Tensor, lengths: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """Row of every sequence's own last state, and its place in the batch, both (N,)."""
+    num_steps, batch_size = len(states) - 1, states.shape[1]
+    steps = torch.tensor(lengths or [num_steps] * batch_size, device=states.device)
+    return steps, torch.arange(batch_size, device=states.device)
+
+
+def _ends(states: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    """Every sequence's last state, (1, N, H)."""
+    return states[_last(states, lengths)][None]
