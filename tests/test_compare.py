@@ -88,6 +88,8 @@ def test_figures_are_those_of_training_s_gradients(overrides):
     rows = {(r.option.label, r.option.k): r for r in (*found.strategies, *found.curve)}
     assert {label for label, _ in rows} >= {"full", "autograd", "checkpointed", "truncated lag"}
     for row in rows.values():
+        if row.draws:
+            continue
         g = backward(subject, make(row.option))
         error = float((g - full).norm() / full.norm())
         assert row.aligned.relative_error.value == pytest.approx(error, abs=1e-10)
@@ -100,8 +102,8 @@ def test_claims_hold():
     _, found = compared(*COPY)
     for row in (*found.strategies, *found.curve):
         exact = row.aligned.relative_error.value < 1e-10
-        assert row.option.claims == ("exact" if exact else "biased"), row.option
-        assert not row.draws and row.seconds > 0
+        assert exact == (row.option.claims == "exact"), row.option
+        assert row.draws == (row.option.claims == "unbiased") and row.seconds > 0
     (full,) = [row for row in found.strategies if row.option.name == "full"]
     assert full.times_full == 1.0
 

@@ -112,9 +112,22 @@ def test_the_curve_and_the_line_are_where_they_belong(tmp_path):
     lines = longest.read(write_sweep(tmp_path / "sweep", grid("adding", reach)))
     axes, handles = Figure().subplots(), {}
     figure._panel(axes, "adding", lines, handles)
+    assert set(handles) == {"delay = k", "truncated tail", "band", "solved", "some", "none"}
     assert list(handles["truncated tail"].get_xdata()) == [4, 16]
     assert list(handles["truncated tail"].get_ydata()) == [10, 40]
     assert list(handles["delay = k"].get_xdata()) == list(handles["delay = k"].get_ydata())
+
+
+def test_sweeps_of_two_tasks_share_a_figure(tmp_path, capsys):
+    first = write_sweep(tmp_path / "a", grid("adding", {(4, 0): 10}))
+    second = write_sweep(tmp_path / "b", grid("temporal_order", {(4, 0): 20}))
+    assert cli.main([str(first), str(second)]) == 0
+    assert [row.split(",")[0] for row in (first / "horizon.csv").read_text().splitlines()] == [
+        "task",
+        "adding",
+        "temporal_order",
+    ]
+    assert not (second / "horizon.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -140,12 +153,13 @@ def test_a_sweep_without_a_delay_is_refused(tmp_path):
         longest.read(folder)
 
 
-def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("preset", ["horizon", "horizon_adding"])
+def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch, preset):
     from bptt_lab import flags, precheck, run_folders
 
     monkeypatch.chdir(tmp_path)
     run_folders.register()
-    plan = precheck.check(flags.parse_arguments(["experiment=horizon"]))
+    plan = precheck.check(flags.parse_arguments([f"experiment={preset}"]))
     settings = {
         (c["gradient"].get("k"), c["dataset"]["num_steps"], c["seed"]) for c in plan.configs
     }

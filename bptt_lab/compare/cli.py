@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--strategies",
         type=lambda text: text.split(","),
         metavar="A,B,C",
-        help="options of the group gradient; default: all, truncated in every mode at several k",
+        help="options of the group gradient; default: all; truncated is every mode at several k",
     )
     parser.add_argument(
         "--draws",

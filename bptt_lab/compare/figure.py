@@ -105,7 +105,10 @@ def _looks(comparison: Comparison) -> dict[str, Look]:
             looks[f"{TRUNCATED} {mode}"] = look
     for row in comparison.strategies:
         if not row.option.mode:
-            looks[row.option.label] = Look(palette.colour(row.option.name), marker="", width=1.6)
+            colour = palette.colour(row.option.name)
+            alike = sum(look.colour == colour for look in looks.values())
+            dashes = palette.DASHES[alike % len(palette.DASHES)]  # colours may run out
+            looks[row.option.label] = Look(colour, dashes, marker="", width=1.6)
     return looks
 
 
@@ -135,7 +138,8 @@ def _draw_levels(axes: Axes, comparison: Comparison, looks: dict[str, Look], pan
         if row.option.mode or (panel.is_bias and (exact or not value > EXACT)):
             continue
         look = looks[row.option.label]
-        axes.axhline(value, color=look.colour, linewidth=look.width, zorder=2)
+        style: Any = {"dashes": look.dashes or (None, None)}
+        axes.axhline(value, color=look.colour, linewidth=look.width, zorder=2, **style)
 
 
 def _scale(axes: Axes, num_steps: int) -> None:

@@ -63,7 +63,7 @@ def compare(
         try:
             strategy = make(option)
             subject.gradient(strategy)
-        except (KeyError, RuntimeError, NotImplementedError) as error:
+        except (ValueError, RuntimeError, NotImplementedError) as error:
             refused[option.label] = printable(str(error))
         else:
             usable.append((option, strategy))

@@ -21,8 +21,9 @@ from bptt_lab.limits import ConfigError
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 DESCRIPTION = """\
-Write horizon.csv and horizon.png into the folder of a sweep over k and delay, such as
-`bptt-train experiment=horizon`: for each task, strategy, k and seed the longest delay solved."""
+Write horizon.csv and horizon.png into the folder of a sweep over k and delay, such as that of
+`bptt-train experiment=horizon` or experiment=horizon_adding: for each task, strategy, k and seed
+the longest delay solved."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
-        lines = longest.read(args.folder)
+        lines = [line for folder in args.folders for line in longest.read(folder)]
         print(sweep.aligned(_summary(lines)))
-        table, picture = args.folder / "horizon.csv", args.folder / "horizon.png"
+        table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
         with table.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(longest.rows(lines))
         from bptt_lab.horizon import figure  # matplotlib: only once there is something to draw
@@ -86,7 +87,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bptt-horizon", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, metavar="SWEEP_FOLDER", help="as outputs/..._sweep")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="SWEEP_FOLDER",
+        help="as outputs/..._sweep; of several, one a task, the first receives the files",
+    )
     return parser
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -42,15 +43,17 @@ def draw(lines: Sequence[Line], path: Path) -> None:
         fontsize=12,
         fontweight="bold",
     )
-    handles: dict[str, Line2D] = {}
+    handles: dict[str, Artist] = {}
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         here = [line for line in lines if line.task == task]
         _panel(axes, task, here, handles)
-    figure.legend(handles=[*handles.values()], loc="outside lower left", ncols=3 * len(tasks))
+    figure.legend(
+        handles=[*handles.values()], loc="outside lower left", ncols=min(2 * len(tasks), 4)
+    )
     canvas.save(figure, path)
 
 
-def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Line2D]) -> None:
+def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Artist]) -> None:
     criterion = CRITERIA[task]
     delays = sorted({delay for line in lines for delay in line.delays})
     ks = sorted({k for line in lines for k in line.ks if k is not None}) or [1]
@@ -78,16 +81,18 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Line
             _curve(axes, line, none, handles)
 
 
-def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Line2D]) -> None:
+def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
     """A strategy with a k: circles, curve and band."""
     colour = palette.colour(line.strategy)
     ks = [k for k in line.ks if k is not None]
     found = [[line.longest(k, seed) or none for seed in line.seeds(k)] for k in ks]
     band: Any = {"color": colour, "alpha": 0.18, "linewidth": 0, "zorder": 2}
-    axes.fill_between(ks, [min(each) for each in found], [max(each) for each in found], **band)
+    lowest, highest = [min(each) for each in found], [max(each) for each in found]
+    handles["band"] = axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
     label = f"{line.strategy} {line.mode}".rstrip()
     medians = [line.typical(k) or none for k in ks]
-    (handles[label],) = axes.plot(ks, medians, color=colour, linewidth=2.4, zorder=3, label=label)
+    look: Any = {"color": colour, "linewidth": 2.4, "label": f"{label}, median seed"}
+    (handles[label],) = axes.plot(ks, medians, zorder=3, **look)
     for k in ks:
         for delay in line.delays:
             share = line.share(k, delay)
@@ -98,10 +103,10 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Line2D]) -> N
     handles["none"] = _key(colour, "white", "by none")
 
 
-def _level(axes: Axes, line: Line, none: float, handles: dict[str, Line2D]) -> None:
+def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
     """A strategy without a k, such as full BPTT: a level line, what the net itself can learn."""
     level, colour = line.typical(None) or none, palette.colour(line.strategy)
-    look: Any = {"color": colour, "linewidth": 2.4, "label": line.strategy}
+    look: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.strategy}, median seed"}
     handles[line.strategy] = axes.axhline(level, zorder=2.5, **look)
 
 
