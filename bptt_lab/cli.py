@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from bptt_lab import command_line, continuing, flags, jobs, precheck, run_folders, sweep
+from bptt_lab import command_line, continuing, flags, jobs, precheck, run_folders, signposts, sweep
 from bptt_lab.endings import Interrupted
 from bptt_lab.limits import ConfigError
 from bptt_lab.search import best
@@ -72,8 +72,22 @@ def main() -> int:
     if sweep_dir is not None and sweep_dir.is_dir():
         failed = sweep.print_table(sweep_dir)
         best.print_best(sweep_dir)
+        _report_sweep(sweep_dir)
         return code or (FAILED if failed else 0)
     return code
+
+
+def _report_sweep(sweep_dir: Path) -> None:
+    """Write the sweep's report; what goes wrong there is no fault of its jobs."""
+    from bptt_lab.report import write_report
+
+    try:
+        page = write_report(sweep_dir)
+    except Exception as error:
+        again = shlex.join(["bptt-report", signposts.shown(sweep_dir)])
+        print(f"bptt-train: no report ({error}); {again} tries again", file=sys.stderr)
+    else:
+        print(f"report       {signposts.shown(page)}")
 
 
 def job(cfg: DictConfig) -> None:

@@ -31,7 +31,16 @@ def softmax_mse(prediction: Tensor, target: Tensor) -> Tensor:
     return (one_hot - torch.softmax(prediction, -1)).square().sum(-1)
 
 
+def binary_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    """-log of the probability of independent yes-or-no targets (L, N, O), in nats, summed over O.
+
+    A prediction is the log odds of yes.
+    """
+    return functional.binary_cross_entropy_with_logits(prediction, target, reduction="none").sum(-1)
+
+
 LOSSES: dict[str, ElementLoss] = {
+    "binary_cross_entropy": binary_cross_entropy,
     "cross_entropy": cross_entropy,
     "mse": mse,
     "softmax_mse": softmax_mse,

@@ -24,6 +24,16 @@ def test_mse_is_the_mean_over_outputs():
     torch.testing.assert_close(LOSSES["mse"](PREDICTION, target), PREDICTION.square().mean(-1))
 
 
+def test_binary_cross_entropy_is_the_sum_over_the_outputs_of_minus_log_their_chances():
+    target = (PREDICTION.roll(1, 0) > 0).double()
+    chance = 1 / (1 + (-PREDICTION).exp())
+    said = torch.where(target == 1, chance, 1 - chance)
+    losses = LOSSES["binary_cross_entropy"](PREDICTION, target)
+    torch.testing.assert_close(losses, -said.log().sum(-1), rtol=0, atol=1e-12)
+    far = torch.full((1, 1, 2), 1e4)
+    assert LOSSES["binary_cross_entropy"](far, torch.tensor([[[1.0, 0.0]]])).item() == 1e4
+
+
 def test_softmax_mse_is_the_sources_squared_error():
     """E_t = (d_t - softmax(z_t))^2, and its gradient through the softmax's Jacobian."""
     z = PREDICTION[0, 0].clone().requires_grad_()

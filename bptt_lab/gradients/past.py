@@ -8,11 +8,11 @@ states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of
 
 `memory` is what `advance` returned for the chunk before, None where a sequence begins: plain
 containers of tensors, batch first, one example's never mixed with another's. `kept` is whatever
-the rule wants to find again in `gradient`; None means that it computes it once more. Neither may be
-changed in place. The gradient is summed over the batch, its columns those of `extended`: W_ih, W_hh,
-bias. Where a last state has a loss of its own it is already in q. A rule that draws random numbers
-takes them from `generator(seed, purpose, chunk.draw)` in either method: both see the same draw, and
-every unroll has the next one. This file does the rest, as one torch.autograd.Function.
+the rule wants to find again in `gradient`; None if it computes all anew. Neither may be changed in
+place. The gradient is summed over the batch, its columns those of `extended`: W_ih, W_hh, bias. A
+loss of the last state alone is in q already. A rule that draws random numbers takes them from
+`generator(seed, purpose, chunk.draw)` in either method: both see the same draw, and every unroll
+has the next one. This file does the rest, as one torch.autograd.Function.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class PastFacing(GradientStrategy):
             q_LNH: immediate credit dE_t/dh_t, (L, N, H).
         """
 
-    def check(self, rnn: VanillaRNN, batch_size: int) -> None:
+    def check(self, rnn: VanillaRNN, num_steps: int, batch_size: int) -> None:
         """Raise a ConfigError for what the rule cannot do; one layer is all that any can."""
         if rnn.num_layers > 1:
             raise ConfigError(
@@ -93,7 +93,7 @@ class PastFacing(GradientStrategy):
 
     def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
         """Return the carry before the first chunk; see GradientStrategy."""
-        self.check(rnn, batch_size)
+        self.check(rnn, 1, batch_size)
         return super().init_carry(rnn, batch_size)
 
     def states(
@@ -107,7 +107,7 @@ class PastFacing(GradientStrategy):
         Raises:
             ConfigError: for more than one layer, and for an input or hx that asks for a gradient.
         """
-        self.check(rnn, input.shape[1])
+        self.check(rnn, *input.shape[:2])
         refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
         input, hx, *parameters = cast(rnn, input, carry.hx)
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
@@ -116,7 +116,7 @@ class PastFacing(GradientStrategy):
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             return Unrolled(states[1:], _ends(states, lengths))
         draw, self.draw = self.draw, self.draw + 1
-        with torch.no_grad():
+        with torch.no_grad(), _full_precision(input):
             detached = [p.detach() for p in parameters]
             chunk = _observe(input, states, detached, cell, draw)
             memory, kept = self.advance(chunk, carry.memory)
@@ -124,6 +124,14 @@ class PastFacing(GradientStrategy):
             self, (cell, draw), lengths, (carry.memory, kept), (input, states), *parameters
         )
         return Unrolled(output, h_n, memory if lengths is None else None)
+
+    @torch.no_grad()
+    def observe(self, rnn: VanillaRNN, input: Tensor, hx: Tensor) -> Chunk:
+        """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
+        self.check(rnn, *input.shape[:2])
+        weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
+        states = recurrence.unroll(input, hx[0], weights, cell)
+        return _observe(input, states, [p.detach() for p in rnn.all_weights[0]], cell, self.draw)
 
     def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
         """Refuse: a past-facing rule forms no dE/dh_t, unless it overrides this.
@@ -164,11 +172,12 @@ class _Unroll(torch.autograd.Function):
             q_LNH[steps - 1, batch] += grad_h_n[0]
         cell, draw = ctx.kind
         chunk = _observe(input, states, parameters, cell, draw)
-        total_HJ = ctx.rule.gradient(chunk, *ctx.remembered, q_LNH.to(chunk.states.dtype))
+        with _full_precision(states):
+            total_HJ = ctx.rule.gradient(chunk, *ctx.remembered, q_LNH.to(chunk.states.dtype))
         input_size, hidden_size = input.shape[-1], states.shape[-1]
         total_HJ = total_HJ.to(states.dtype)
         ih, hh, bias = total_HJ.tensor_split([input_size, input_size + hidden_size], dim=1)
-        return *[None] * 5, ih, hh, *[bias[:, 0]] * (len(parameters) - 2)
+        return *[None] * 5, ih, hh, *[bias.flatten()] * (len(parameters) - 2)
 
 
 def refuse_gradients(rule: str, **tensors: Tensor) -> None:
@@ -179,6 +188,11 @@ def refuse_gradients(rule: str, **tensors: Tensor) -> None:
                 f"{name}.requires_grad=True: must be False, since {rule} has a gradient for the "
                 f"parameters only; use gradient=full, checkpointed or truncated, or {name}.detach()"
             )
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """Keep autocast out of what a rule computes: an influence lives long and gathers errors."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _observe(

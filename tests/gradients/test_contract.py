@@ -2,15 +2,17 @@
 
 import itertools
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.rflo import Rflo
+from bptt_lab.gradients.rtrl import Rtrl
 from bptt_lab.gradients.truncated import Truncated
 
 from . import contract
@@ -20,9 +22,8 @@ CONF = Path(__file__).parents[2] / "conf" / "gradient"
 
 
 def from_yaml(path: Path) -> GradientStrategy:
-    settings = OmegaConf.to_container(OmegaConf.load(path))
-    module, _, name = settings.pop("_target_").rpartition(".")
-    return getattr(import_module(module), name)(**settings)
+    config = OmegaConf.create({"seed": 0, "gradient": OmegaConf.load(path)})
+    return instantiate(config.gradient)
 
 
 VARIANTS = [
@@ -30,24 +31,14 @@ VARIANTS = [
     *(Truncated(k=k, mode="lag") for k in (1, 2, 5, 30)),
     *(Truncated(k=k, mode="window", k1=k1) for k, k1 in ((1, 1), (3, 1), (5, 2), (4, 4), (9, 7))),
     *(Truncated(k=k, mode="tail") for k in (1, 4)),
+    Rtrl(store=True),
+    *(Rtrl(block=block) for block in (1, 3, 50)),
+    Rtrl(carry_influence=False),
+    Rflo(feedback="random"),
 ]
 STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))} | {
     repr(strategy): strategy for strategy in VARIANTS
 }
-NETS = [
-    Net(5, 7),
-    Net(16, 30, 1, nonlinearity="relu", loss="last"),
-    Net(5, 30, num_layers=2, leak=0.5, loss="mean"),
-    Net(2, 7, num_layers=3, nonlinearity="relu", leak=0.5),
-    Net(1, 7, 1, num_layers=2, nonlinearity="sigmoid", loss="mean"),
-    Net(5, 7, 1, num_layers=3, nonlinearity="identity", loss="last"),
-    Net(2, 30, nonlinearity="sigmoid", leak=0.5, loss="last"),
-    Net(1, 1, 1),
-    Net(5, 1, num_layers=2, nonlinearity="relu", leak=0.5, loss="last"),
-    Net(2, 2, num_layers=2, nonlinearity="identity", leak=0.5),
-    Net(16, 2, 1, num_layers=3, leak=0.5, loss="mean"),
-    Net(16, 7, num_layers=2, bias=False),
-]
 
 
 def named(check: Callable[..., None]) -> str:
@@ -61,7 +52,7 @@ def test_contract(strategy, check):
 
 
 @pytest.mark.parametrize("check", contract.ON_NETS, ids=named)
-@pytest.mark.parametrize("net", NETS, ids=str)
+@pytest.mark.parametrize("net", contract.NETS, ids=str)
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
 def test_contract_on_nets(strategy, net, check):
     check(strategy, net)

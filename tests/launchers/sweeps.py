@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -39,6 +40,21 @@ class Driver(NamedTuple):
         return found
 
 
+    def kill(self) -> None:
+        """Kill the command itself, as `kill -9` does."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def hears_signals() -> None:
+    """A background shell, or nohup, starts its processes deaf to some."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(cwd: Path, *arguments: str) -> Driver:
     """Start bptt-train in a folder."""
     mark = uuid.uuid4().hex
@@ -51,6 +67,7 @@ def start(cwd: Path, *arguments: str) -> Driver:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hears_signals,
     )
     return Driver(process, mark)
 

@@ -81,8 +81,7 @@ def test_a_driver_killed_ten_times_ends_with_every_job_completed_once(tmp_path):
             time.sleep(0.05)
         # From the first moments of the fork server to the middle of a job.
         time.sleep(draw.uniform(0.5, 9))
-        driver.process.kill()
-        driver.process.wait()
+        driver.kill()
         resume = (f"resume={sweeps.sweep_dir(disturbed).relative_to(disturbed)}",)
         if draw.random() < 0.5:  # sometimes start again while jobs of before are still saving
             end = time.monotonic() + 30

@@ -87,7 +87,7 @@ def test_a_signal_to_the_driver_stops_the_workers_and_they_save(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.1)
     driver.process.terminate()
-    out, _ = driver.process.communicate(timeout=60)
+    out, _ = driver.process.communicate(timeout=120)
     assert driver.process.returncode == 143, out
     assert {job.status for job in sweeps.jobs(tmp_path)} <= {"interrupted", "waiting"}
     assert "interrupted" in {job.status for job in sweeps.jobs(tmp_path)}

@@ -1,0 +1,46 @@
+"""The strategy that `--strategy module:attribute` names; option.py takes the option."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import pytest
+
+from bptt_lab.gradients.base import GradientStrategy
+
+
+def load(name: str) -> GradientStrategy:
+    """Return the strategy at "module:attribute": an object, or a class that needs no settings.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise pytest.UsageError(f"--strategy={name}: must be MODULE:NAME, such as mypkg.my:Mine")
+    sys.path.append(os.getcwd())
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise pytest.UsageError(f"--strategy={name}: cannot be found: {error}") from error
+    if isinstance(found, type):
+        try:
+            found = found()
+        except TypeError as error:
+            raise pytest.UsageError(
+                f"--strategy={name}: cannot be made without settings ({error}); name an object"
+            ) from error
+    if not isinstance(found, GradientStrategy):
+        raise pytest.UsageError(f"--strategy={name}: must be a GradientStrategy, not {found!r}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def strategy(request: pytest.FixtureRequest) -> GradientStrategy:
+    """The strategy under test."""
+    name = request.config.getoption("--strategy")
+    if name is None:
+        raise pytest.UsageError("--strategy: must be given, as MODULE:NAME")
+    return load(name)

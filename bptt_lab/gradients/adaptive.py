@@ -1,0 +1,166 @@
+"""Adaptive truncation: choose the bias that is tolerable, and the lag follows.
+
+How far credit must travel depends on the task and changes while a network learns. From time to
+time the lag-k gradient of every k is compared with the whole chunk's, and the shortest lag that
+keeps the relative bias below a target is used until the next time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bptt_lab.cell import Swept, slopes
+from bptt_lab.gradients.future import WEIGHT_GRADIENTS, FutureFacing, Stack
+from bptt_lab.gradients.per_unroll import PerUnroll
+from bptt_lab.gradients.truncated import Truncated, _from_above, _outside
+from bptt_lab.limits import Above, AtLeast, Below, checked
+
+
+class Adaptive(PerUnroll):
+    """Truncation with the shortest lag whose estimated relative bias is below a target.
+
+    Use it to hold a bias rather than a length, and to watch how far credit has to travel. Do not
+    use it for speed: the lag is one of Truncated's mode lag, k products over all steps, so that
+    full is cheaper from k about 3 on where the chunk fits in memory. Lag is the mode since its
+    gradient is the sum of the parts that the estimate adds up; in chunks of k most losses would
+    see fewer steps than were found to be needed.
+
+    Cost: as Truncated's lag k; when estimating, one full sweep and k products a weight more.
+
+        (1) g_k = sum_{d<k} G_d,  G_d the part of the gradient with lag d
+        (2) k = the least with |g_k - g| / |g| <= target, all parameters of the recurrence as one
+            vector, g the gradient of the whole chunk; k_max where there is none
+
+    A batch without any loss tells nothing and is passed over. In several processes each has the
+    k of its own batches; a resumed run gives all of them the first one's until the next estimate.
+
+    Args:
+        target: the relative bias to stay below, between 0 and 1.
+        k_max: the longest lag, which is also the first.
+        every: draws from one estimate to the next: training steps times processes.
+
+    Attributes:
+        k: the lag now.
+        relative_bias: as last estimated at that lag; nan before. Above `target` if k_max is.
+
+    Raises:
+        ConfigError: where a setting lies outside these limits.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> rnn = VanillaRNN(3, 5, gradient=Adaptive(target=0.1, k_max=32))
+
+    Reference: Aicher, Foti & Fox (2019), "Adaptively truncating backpropagation through time to
+    control gradient bias".
+    """
+
+    exact_within_chunk: ClassVar[bool] = False
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
+    cost: ClassVar[str] = "O(L N H (H+I)), sweep times k, and k weight products each estimate"
+    memory: ClassVar[str] = "O(L N H)"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        target: Annotated[float, Above(0), Below(1)] = 0.1,
+        k_max: Annotated[int, AtLeast(1)] = 64,
+        every: Annotated[int, AtLeast(1)] = 100,
+    ) -> None:
+        self.target = target
+        self.k_max = k_max
+        self.every = every
+        self.k = k_max
+        self.relative_bias = math.nan
+        self._period = -1  # draw // every at the latest estimate
+
+    def __repr__(self) -> str:
+        return f"Adaptive(target={self.target}, k_max={self.k_max}, every={self.every})"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return k, its relative bias, and when it was found."""
+        return {"k": self.k, "relative_bias": self.relative_bias, "period": self._period}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.k = min(state_dict["k"], self.k_max)
+        self.relative_bias, self._period = state_dict["relative_bias"], state_dict["period"]
+
+    def begin(self, num_steps: int) -> FutureFacing:
+        """Let the unroll's first backward pass estimate anew if it is time."""
+        period = self.draw // self.every
+        self.draw += 1
+        return _Lag(self, period)
+
+    def estimate(self, stack: Stack, period: int) -> None:
+        """Eq. (2), on the batch that a backward pass has before it."""
+        exact = _vector(stack.sweep(), stack)
+        size = float(exact.norm())
+        if not (0 < size < math.inf):
+            return
+        missing = exact
+        self._period = period
+        for k, part in enumerate(lag_parts(stack, self.k_max), 1):
+            missing = missing - _vector(part, stack)  # Eq. (1)
+            self.k, self.relative_bias = k, float(missing.norm()) / size
+            if self.relative_bias <= self.target:
+                return
+
+
+class _Lag(FutureFacing):
+    """Truncation at the adaptive lag, once it is known."""
+
+    def __init__(self, adaptive: Adaptive, period: int) -> None:
+        self.adaptive, self.period = adaptive, period
+
+    def assign(self, stack: Stack) -> list[Swept]:
+        if stack.want & set(WEIGHT_GRADIENTS) and self.period > self.adaptive._period:
+            self.adaptive.estimate(stack._replace(want=set(WEIGHT_GRADIENTS)), self.period)
+        return Truncated(k=self.adaptive.k, mode="lag").assign(stack)
+
+
+def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:
+    """Yield each layer's G_d for d = 0, 1, ...: what all losses give to the steps d before.
+
+    (3) C_0[s] = Q[s],  C_d[s] = (1 - leak) C_{d-1}[s+1] + W_hh^T Delta_{d-1}[s+1],
+        Delta_d = slope * C_d
+
+    and from the layer above, in no time, W_ih^T Delta_d of that layer besides.
+
+    Args:
+        stack: with the credit of all losses.
+        num_lags: how many to yield at most; there are as many as steps.
+    """
+    slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
+    outside = [_outside(stack, index) for index in range(len(slope))]
+    c, delta = list(outside), list(outside)
+    for lag in range(min(num_lags, len(slope[0]))):
+        for i in reversed(range(len(slope))):
+            if lag == 0:
+                c_LNH = outside[i]
+            else:
+                handed = delta[i][1:] @ stack.layers[i].weights.hh
+                handed.add_(c[i][1:], alpha=1 - stack.cell.leak)
+                c_LNH = torch.nn.functional.pad(handed, (0, 0, 0, 0, 0, 1))
+            if i + 1 < len(slope):
+                c_LNH = c_LNH + _from_above(stack, i, delta[i + 1])
+            c[i] = c_LNH
+            delta[i] = slope[i] * c_LNH
+        yield [stack.from_delta(i, delta[i], c[i]) for i in range(len(slope))]
+
+
+def _vector(swept: list[Swept], stack: Stack) -> Tensor:
+    """The gradients of all parameters that there are as one vector, in single precision or more."""
+    parts = []
+    for s, layer in zip(swept, stack.layers, strict=True):
+        for name, parameter in zip(WEIGHT_GRADIENTS, layer.weights, strict=True):
+            if parameter is not None:
+                parts.append(getattr(s, name).flatten())
+    vector = torch.cat(parts)
+    return vector.to(torch.promote_types(vector.dtype, torch.float32))

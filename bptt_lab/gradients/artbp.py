@@ -1,0 +1,111 @@
+"""Anticipated reweighted truncation: cut at random, and raise what is not cut by as much.
+
+Truncated BPTT is biased since it always cuts at the same places. Where cuts are random and the
+credit that crosses is divided by the probability of crossing, the expectation is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+
+from bptt_lab.cell import Swept
+from bptt_lab.gradients.future import FutureFacing, Stack
+from bptt_lab.gradients.per_unroll import PerUnroll
+from bptt_lab.limits import Above, checked
+from bptt_lab.seeds import generator
+
+
+class ARTBP(PerUnroll):
+    """Unbiased random truncation: full BPTT's sweep, cut at random and reweighted.
+
+    Use it where a fixed truncation's bias points the wrong way. Do not use it where the chunk
+    fits in memory as a whole: full has the same expectation and no variance. Short mean lengths
+    with states that remember make the variance large: the weight of a stretch of n steps that is
+    not cut grows as (1 - p)^-n, so prefer a decaying hazard there.
+
+    Cost: as full, cuts skipped. All layers and sequences share the cuts.
+
+        (1) p(l) = 1 / L0, or with alpha p(l) = (alpha - 1) / ((alpha - 2) L0 + l)
+        (2) c_t = q_t                                  with probability p(l),
+            c_t = q_t + J_{t+1}^T c_{t+1} / (1 - p(l))     otherwise
+
+    l counts the steps since the latest cut, or since the chunk's begin; L0 is the mean length
+    between cuts, and with alpha lengths have a tail as l^-alpha. Nothing crosses from one chunk to
+    the one before, as in full.
+
+    Args:
+        mean_length: L0, above 1.
+        alpha: exponent of the tail, above 2; null for a constant probability.
+        seed: of the cuts, with `draw`.
+
+    Raises:
+        ConfigError: where a setting lies outside these limits.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> rnn = VanillaRNN(3, 5, gradient=ARTBP(mean_length=16))
+
+    Reference: Tallec & Ollivier (2017), "Unbiasing truncated backpropagation through time".
+    """
+
+    exact_within_chunk: ClassVar[bool] = False
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = True
+    cost: ClassVar[str] = "O(L N H (H+I))"
+    memory: ClassVar[str] = "O(L N H)"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        mean_length: Annotated[float, Above(1)] = 16,
+        alpha: Annotated[float | None, Above(2)] = None,
+        seed: int = 0,
+    ) -> None:
+        self.mean_length = mean_length
+        self.alpha = alpha
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"ARTBP(mean_length={self.mean_length}, alpha={self.alpha}, seed={self.seed})"
+
+    def hazard(self, steps: int) -> float:
+        """Eq. (1): the probability of a cut `steps` steps after the latest one."""
+        if self.alpha is None:
+            return 1 / self.mean_length
+        return (self.alpha - 1) / ((self.alpha - 2) * self.mean_length + steps)
+
+    def cuts(self, num_steps: int, random: torch.Generator) -> list[bool]:
+        """Draw whether to cut between each step and the next, L - 1 times."""
+        cuts, steps = [], 1
+        for uniform in torch.rand(num_steps - 1, generator=random, dtype=torch.float64).tolist():
+            cuts.append(uniform < self.hazard(steps))
+            steps = 1 if cuts[-1] else steps + 1
+        return cuts
+
+    def keep(self, cuts: Sequence[bool]) -> list[float]:
+        """Eq. (2): what each step's credit is multiplied with on its way to the step before, L."""
+        keep, steps = [1.0], 1
+        for cut in cuts:
+            keep.append(0.0 if cut else 1 / (1 - self.hazard(steps)))
+            steps = 1 if cut else steps + 1
+        return keep
+
+    def begin(self, num_steps: int) -> FutureFacing:
+        """Draw the cuts of one unroll."""
+        random = generator(self.seed, "artbp", self.draw)
+        self.draw += 1
+        return _Reweighted(self.keep(self.cuts(num_steps, random)))
+
+
+class _Reweighted(FutureFacing):
+    """Full BPTT's sweep, with given factors."""
+
+    def __init__(self, keep: Sequence[float]) -> None:
+        self.factors = keep
+
+    def assign(self, stack: Stack) -> list[Swept]:
+        return stack.sweep(self.factors)

@@ -1,0 +1,135 @@
+"""Credit clipping: hold the credit back at every step of the sweep, before it can explode.
+
+Clipping the gradient afterwards scales everything alike, and one explosion drowns the rest.
+Inside the sweep only the sequence and the step where credit has grown too long are held back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from bptt_lab.cell import Swept, slopes
+from bptt_lab.gradients.adaptive import Adaptive
+from bptt_lab.gradients.future import FutureFacing, Stack
+from bptt_lab.gradients.per_unroll import Modifier
+from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.limits import Above, ConfigError, checked
+
+
+class CreditClip(Modifier):
+    """Another strategy with the credit of every sequence and step clipped inside the sweep.
+
+    Use it where credit explodes now and then. Do not use it for speed: the sweep becomes a loop
+    over time in torch; nor where the gradient must be unbiased, or linear in the loss. It wraps
+    what is a sweep: full, truncated by chunk or tail, artbp, feedback_alignment of these.
+
+    Cost: as what it wraps, in a loop over time.
+
+        (1) c_t = s (q_t + keep_{t+1} J_{t+1}^T c_{t+1}),  s = min(1, clip / |.|)
+
+    for each sequence and layer; J^T is the recurrent Jacobian's, keep what it wraps says.
+
+    Args:
+        of: the future-facing strategy to wrap.
+        clip: largest Euclidean norm of dE/dh_t of one sequence, above 0. The loss of a training
+            step is a mean, so its credit has a factor of 1 over the number of elements.
+
+    Attributes:
+        clipped: number of credits clipped in the latest backward pass.
+        total: number of credits in it, over layers, steps and sequences.
+
+    Raises:
+        ConfigError: where `of` assigns credit otherwise than by a sweep, or `clip` is not above 0.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients.full import Full
+        >>> rnn = VanillaRNN(3, 5, gradient=CreditClip(of=Full(), clip=0.1))
+
+    Reference: Graves (2013), "Generating sequences with recurrent neural networks", section 2.1,
+    for clipping inside the backward pass.
+    """
+
+    exact_within_chunk: ClassVar[bool] = False
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
+    cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full, slow constant"
+    memory: ClassVar[str] = "as what it wraps, O(L N H) for full"
+
+    @checked
+    def __init__(self, *, of: FutureFacing, clip: Annotated[float, Above(0)] = 0.01) -> None:
+        super().__init__(of)
+        _refuse_other_than_sweep(of)
+        self.clip = clip
+        self.clipped = 0
+        self.total = 0
+
+    def __repr__(self) -> str:
+        return f"CreditClip(of={self.of!r}, clip={self.clip})"
+
+    def assign_by(self, rule: FutureFacing, stack: Stack) -> list[Swept]:
+        """Let the wrapped rule sweep, with clipping, and count what is clipped."""
+        clip, events = self.clip, list[Tensor]()
+
+        class Clipping(Stack):
+            """The stack, and whatever is made from it, with another sweep."""
+
+            def sweep(self, keep: Sequence[float] | None = None) -> list[Swept]:
+                swept: list[Swept] = []
+                for index in reversed(range(len(self.layers))):
+                    q_LNH = self.immediate(index, swept[0] if swept else None)
+                    delta, credit, clipped_LN = _sweep(self, index, q_LNH, keep, clip)
+                    events.append(clipped_LN)
+                    swept.insert(0, self.from_delta(index, delta, credit))
+                return swept
+
+        swept = rule.assign(Clipping._make(stack))
+        if not events:
+            raise _not_a_sweep(self.of)
+        self.clipped = int(sum(clipped_LN.sum() for clipped_LN in events))
+        self.total = sum(clipped_LN.numel() for clipped_LN in events)
+        return swept
+
+
+def _sweep(
+    stack: Stack, index: int, q_LNH: Tensor | None, keep: Sequence[float] | None, clip: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer's delta and credit by Eq. (1), (L, N, H), and which were clipped, (L, N)."""
+    layer, leak = stack.layers[index], stack.cell.leak
+    slope_LNH = slopes(layer.states, stack.cell)
+    credit_LNH, delta_LNH = torch.empty_like(slope_LNH), torch.empty_like(slope_LNH)
+    norm_LN = slope_LNH.new_empty(slope_LNH.shape[:2])
+    handed_NH = stack.immediate_at_end(index)
+    if handed_NH is None:
+        handed_NH = torch.zeros_like(slope_LNH[0])
+    for t in reversed(range(len(slope_LNH))):
+        c_NH = handed_NH if q_LNH is None else q_LNH[t] + handed_NH
+        norm_N1 = torch.linalg.vector_norm(c_NH, dim=1, keepdim=True)
+        c_NH = torch.where(norm_N1 > clip, c_NH * (clip / norm_N1), c_NH)
+        credit_LNH[t], norm_LN[t] = c_NH, norm_N1[:, 0]
+        torch.mul(slope_LNH[t], c_NH, out=delta_LNH[t])
+        factor = 1.0 if keep is None else keep[t]
+        if factor == 0:
+            handed_NH = torch.zeros_like(c_NH)
+        else:
+            handed_NH = factor * torch.addmm((1 - leak) * c_NH, delta_LNH[t], layer.weights.hh)
+    return delta_LNH, credit_LNH, norm_LN > clip
+
+
+def _refuse_other_than_sweep(of: FutureFacing) -> None:
+    """Raise a ConfigError for what is known to assign credit in another way, however deep."""
+    if isinstance(of, Modifier):
+        _refuse_other_than_sweep(of.of)
+    elif isinstance(of, Adaptive) or (isinstance(of, Truncated) and of.mode in ("lag", "window")):
+        raise _not_a_sweep(of)
+
+
+def _not_a_sweep(of: FutureFacing) -> ConfigError:
+    return ConfigError(
+        f"of={of!r}: must be one adjoint sweep, since CreditClip clips inside it; wrap Full, "
+        "Truncated with mode=chunk or tail, or ARTBP"
+    )

@@ -1,0 +1,56 @@
+"""Influence that never leaves its unit: what rules share whose Jacobian is diagonal.
+
+    (1) e_t = d_t * e_{t-1} + slope_t xhat_t^T      influence of unit i's own parameters, (N, H, J)
+    (2) dE/dtheta = sum_t q_t * e_t
+    (3) c_t = q_t + d_{t+1} * c_{t+1}
+    (4) dE/dtheta = sum_t (slope_t * c_t) xhat_t^T + (d_1 * c_1) * e_0
+
+A rule chooses d (L, N, H), the diagonal that stands for J_t; slope_t is leak phi'(a_t), xhat_t is
+`Chunk.extended`. Eq. (4) is Eq. (2) with the sums exchanged: a scan of vectors and one product
+instead of a matrix a step, so that only the influence at the chunk's boundaries is ever formed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bptt_lab.gradients.past import Chunk
+
+
+def carry_on(chunk: Chunk, decay_LNH: Tensor, influence: Tensor | None) -> Tensor:
+    """Eq. (1) over a whole chunk as one product over time, (N, H, J).
+
+    Args:
+        chunk: what happened.
+        decay_LNH: d.
+        influence: e before the chunk; None is zero.
+    """
+    # What is left of step t at the end: d_L ... d_{t+1}.
+    left_LNH = torch.ones_like(decay_LNH)
+    for t in reversed(range(len(decay_LNH) - 1)):
+        torch.mul(left_LNH[t + 1], decay_LNH[t + 1], out=left_LNH[t])
+    from_chunk = (chunk.slope * left_LNH).permute(1, 2, 0) @ chunk.extended.transpose(0, 1)
+    if influence is None:
+        return from_chunk
+    return from_chunk.addcmul_((left_LNH[0] * decay_LNH[0])[..., None], influence)
+
+
+def scan(decay_LNH: Tensor, q_LNH: Tensor) -> Tensor:
+    """Eq. (3), (L, N, H)."""
+    credit_LNH = torch.empty_like(q_LNH, memory_format=torch.contiguous_format)
+    c_NH = credit_LNH[-1].copy_(q_LNH[-1])
+    rows = zip(q_LNH[:-1], decay_LNH[1:], credit_LNH[:-1], strict=True)
+    for q_NH, decay_NH, here_NH in reversed(list(rows)):
+        c_NH = torch.addcmul(q_NH, decay_NH, c_NH, out=here_NH)
+    return credit_LNH
+
+
+def gradient(chunk: Chunk, decay_LNH: Tensor, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
+    """Eq. (4), (H, J); arguments as `carry_on` and `scan` have them."""
+    credit_LNH = scan(decay_LNH, q_LNH)
+    delta_LNH = chunk.slope * credit_LNH
+    total_HJ = delta_LNH.flatten(0, 1).t() @ chunk.extended.flatten(0, 1)
+    if influence is None:
+        return total_HJ
+    return total_HJ.add_(((decay_LNH[0] * credit_LNH[0])[..., None] * influence).sum(0))

@@ -1,0 +1,85 @@
+"""Feedback alignment through time: credit flows back by random weights.
+
+Backpropagation carries credit from step to step by the transpose of W_hh, which no synapse knows.
+Where a fixed random matrix does it instead, the forward weights may learn to align with it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bptt_lab.cell import Swept
+from bptt_lab.gradients.future import FutureFacing, Stack
+from bptt_lab.gradients.per_unroll import Modifier
+from bptt_lab.limits import checked
+from bptt_lab.seeds import generator
+
+
+class FeedbackAlignment(Modifier):
+    """Another strategy with W_hh^T replaced by a fixed random matrix on the way back.
+
+    Use it to ask how much of learning needs the exact transpose. Do not use it to train well over
+    long lags: what credit says is lost within a few steps back. The forward pass, the credit
+    between layers and the products that make weight gradients are those of what it wraps.
+
+    Cost: as what it wraps.
+
+        (1) c_t = q_t + (1 - leak) c_{t+1} + B^T delta_{t+1},  B random, |B| = |W_hh|
+
+    B's entries are normal, drawn once a seed and layer; only its Frobenius norm follows W_hh's.
+
+    Args:
+        of: the future-facing strategy to wrap.
+        seed: of B.
+
+    Raises:
+        ConfigError: where `of` is not a future-facing strategy.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients.full import Full
+        >>> rnn = VanillaRNN(3, 5, gradient=FeedbackAlignment(of=Full()))
+
+    Reference: Lillicrap, Cownden, Tweed & Akerman (2016), "Random synaptic feedback weights
+    support error backpropagation for deep learning".
+    """
+
+    exact_within_chunk: ClassVar[bool] = False
+    exact_across_chunks: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
+    cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full"
+    memory: ClassVar[str] = "as what it wraps, O(L N H) for full"
+
+    @checked
+    def __init__(self, *, of: FutureFacing, seed: int = 0) -> None:
+        super().__init__(of)
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"FeedbackAlignment(of={self.of!r}, seed={self.seed})"
+
+    def feedback(self, index: int, weight_hh: Tensor) -> Tensor:
+        """Return B, (H, H), in place of a layer's W_hh."""
+        direction = _direction(self.seed, index, len(weight_hh)).to(weight_hh)
+        return direction.mul(weight_hh.norm())
+
+    def assign_by(self, rule: FutureFacing, stack: Stack) -> list[Swept]:
+        """Eq. (1): hand the wrapped rule a stack with other recurrent weights."""
+        layers = [
+            layer._replace(weights=w._replace(hh=self.feedback(index, w.hh)))
+            for index, layer in enumerate(stack.layers)
+            for w in (layer.weights,)
+        ]
+        return rule.assign(stack._replace(layers=layers))
+
+
+@functools.lru_cache(maxsize=32)
+def _direction(seed: int, index: int, hidden_size: int) -> Tensor:
+    """A random matrix of Frobenius norm 1, (H, H); not to be changed."""
+    random = generator(seed, "feedback_alignment", index)
+    entries = torch.randn(hidden_size, hidden_size, generator=random, dtype=torch.float64)
+    return entries.div_(entries.norm())

@@ -1,0 +1,161 @@
+"""Real-time recurrent learning: the influence of the parameters is carried forward, exactly.
+
+Nothing of the past need be stored, and no loss waits for a later step. Within a chunk the gradient
+is full BPTT's; across chunks it is full BPTT's of the whole sequence, which no future-facing rule
+gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bptt_lab import recurrence
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.influence import fold, recur
+from bptt_lab.gradients.past import Chunk, PastFacing
+from bptt_lab.limits import Above, AtLeast, ConfigError, checked
+
+if TYPE_CHECKING:
+    from bptt_lab.rnn import VanillaRNN
+
+GIB = 2**30
+
+
+class Rtrl(PastFacing):
+    """Exact gradient of the whole sequence, chunk by chunk, without its past.
+
+    With one step a chunk (`dataset.chunk_length=1`) it is the textbook online algorithm. Do not
+    use it where the sequence fits into a chunk: full has the same gradient some H^2 times as fast.
+    If the optimizer steps between chunks, the influence carried is that of older weights.
+
+    Cost: 2 N H^3 (H + I + 1) flops a step, twice with carried influence unless stored; with a block
+    of about H steps some 6 N H^3. Memory N H^2 (H + I + 1), L times that if stored.
+
+        (1) M_t = J_t M_{t-1} + Mbar_t,   J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
+        (2) dE/dtheta = sum_t q_t M_t
+
+    With a block, M exists at block boundaries only: inside, adjoint sweeps do the work, and the
+    credit c_0 at the start of the chunk meets the influence there,
+
+        (3) dE/dtheta = sum_t c_t Mbar_t + c_0 M_0
+
+    Args:
+        carry_influence: false begins every chunk without influence, as full does.
+        store: keep every step's influence for the backward pass, not compute it again.
+        block: steps between two influences in Schmidhuber's form; null is a step.
+        memory_limit_gib: largest influence allowed, GiB.
+
+    Raises:
+        ConfigError: where a setting lies outside these limits, for `store` with a block, for a
+            network whose influence is too large, and as PastFacing does.
+
+    Example:
+        >>> from bptt_lab import VanillaRNN
+        >>> rnn = VanillaRNN(3, 5, gradient=Rtrl(block=5))
+
+    References: Robinson & Fallside (1987); Williams & Zipser (1989), "A learning algorithm for
+    continually running fully recurrent neural networks"; Schmidhuber (1992), "A fixed size storage
+    O(n^3) time complexity learning algorithm for fully recurrent continually running networks".
+    """
+
+    exact_within_chunk: ClassVar[bool] = True
+    exact_across_chunks: ClassVar[bool] = True
+    unbiased: ClassVar[bool] = True
+    cost: ClassVar[str] = "O(L N H^3 (H+I)), with a block O(L N H^2 (H+I))"
+    memory: ClassVar[str] = "O(N H^2 (H+I)), L times with store"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        carry_influence: bool = True,
+        store: bool = False,
+        block: Annotated[int | None, AtLeast(1)] = None,
+        memory_limit_gib: Annotated[float, Above(0)] = 4.0,
+    ) -> None:
+        if store and block is not None:
+            raise ConfigError(
+                f"store=True: must be false with block={block}, whose backward pass needs no "
+                "stored influence"
+            )
+        self.carry_influence = carry_influence
+        self.store = store
+        self.block = block
+        self.memory_limit_gib = memory_limit_gib
+        if not carry_influence:
+            self.exact_across_chunks = False  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        carried = "" if self.carry_influence else "carry_influence=False, "
+        return f"Rtrl({carried}store={self.store}, block={self.block})"
+
+    def check(self, rnn: VanillaRNN, num_steps: int, batch_size: int) -> None:
+        """Refuse also an influence above the memory limit."""
+        super().check(rnn, num_steps, batch_size)
+        H, I = rnn.hidden_size, rnn.input_size
+        count = batch_size * H * H * (H + I + rnn.bias) * (num_steps if self.store else 1)
+        needed = count * max(rnn.all_weights[0][1].element_size(), 4) / GIB
+        if needed > self.memory_limit_gib:
+            times = f" * {num_steps} steps stored" if self.store else ""
+            raise ConfigError(
+                f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
+                f"N={batch_size}, I={I}{times}), above memory_limit_gib={self.memory_limit_gib}; "
+                "raise it, take fewer units or sequences, or gradient=full, snap1 or uoro"
+            )
+
+    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
+        """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
+        if self.store:
+            every = _every(chunk)
+            recur(chunk, memory, every=every)
+            return every[-1].clone() if self.carry_influence else None, every
+        if not self.carry_influence:
+            return None, None
+        if self.block is None:
+            return recur(chunk, memory)[0], None
+        return fold(chunk, memory, self.block), None
+
+    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+        """Eq. (2), or (3) with a block."""
+        if self.block is not None:
+            return _swept(chunk, memory, q_LNH)
+        if kept is not None:
+            every: Tensor = kept
+            return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
+        gradient = recur(chunk, memory, q_LNH)[1]
+        assert gradient is not None
+        return gradient
+
+    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+        """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
+        self.check(rnn, *input.shape[:2])
+        return Full().credit(rnn, input, hx, q)
+
+    def mask(self, num_steps: int) -> Tensor:
+        """M[t, s] = 1 iff s <= t."""
+        return Full().mask(num_steps)
+
+
+def _every(chunk: Chunk) -> Tensor:
+    """Room for M_1 ... M_L, (L, N, H, H J)."""
+    num_steps, batch_size, hidden_size = chunk.slope.shape
+    columns = hidden_size * chunk.extended.shape[-1]
+    return chunk.slope.new_empty(num_steps, batch_size, hidden_size, columns)
+
+
+def _swept(chunk: Chunk, memory: Tensor | None, q_LNH: Tensor) -> Tensor:
+    """Eq. (3), (H, J): one adjoint sweep over the chunk."""
+    want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
+    swept = recurrence.sweep(q_LNH, chunk.input, chunk.states, chunk.weights, chunk.cell, want)
+    assert swept.grad_weight_ih is not None and swept.grad_weight_hh is not None
+    assert swept.grad_bias is not None and swept.grad_hx is not None
+    parts = [swept.grad_weight_ih, swept.grad_weight_hh]
+    if chunk.weights.bias_ih is not None:
+        parts.append(swept.grad_bias[:, None])
+    inside_HJ = torch.cat(parts, 1)
+    if memory is None:
+        return inside_HJ
+    return inside_HJ + (swept.grad_hx.reshape(1, -1) @ memory.flatten(0, 1)).view_as(inside_HJ)

@@ -1,0 +1,80 @@
+"""IDX, the format of MNIST: a magic number, the sizes, then the values; big-endian, maybe gzipped.
+
+A header's sizes are compared with the file's before anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import torch
+from torch import Tensor
+
+from bptt_lab.tasks.files import check_file, refuse
+
+GZIP = b"\x1f\x8b"
+DEFLATE = 1032  # a byte of gzip holds no more than so many
+BYTES = 0x08  # the type of value that the third byte of the magic number names
+PIECE = 2**20
+AGAIN = "get the file again"
+
+
+def read_idx(file: Path, num_dimensions: int) -> Tensor:
+    """Read an array of bytes.
+
+    Args:
+        file: gzipped or not, whatever its name.
+        num_dimensions: 3 for images, 1 for labels.
+
+    Raises:
+        ConfigError: where it is anything else, shorter or longer than its header says.
+    """
+    check_file(file)
+    try:
+        with file.open("rb") as raw:
+            gzipped = raw.read(2) == GZIP
+            raw.seek(0)
+            if not gzipped:
+                return _read(file, raw, num_dimensions, most=file.stat().st_size)
+            with gzip.GzipFile(fileobj=raw) as unzipped:
+                most = DEFLATE * file.stat().st_size
+                return _read(file, cast(BinaryIO, unzipped), num_dimensions, most)
+    except EOFError:
+        refuse(file, f"must be whole, but its gzip data are cut short; {AGAIN}")
+    except (gzip.BadGzipFile, zlib.error) as error:
+        refuse(
+            file, f"must be IDX, gzipped or not, but its gzip data are damaged ({error}); {AGAIN}"
+        )
+
+
+def _read(file: Path, stream: BinaryIO, num_dimensions: int, most: int) -> Tensor:
+    header = stream.read(4 + 4 * num_dimensions)
+    magic = bytes((0, 0, BYTES, num_dimensions))
+    if header[:4] != magic:
+        problem = f"must be IDX and begin with the bytes {magic.hex(' ')}, but begins with"
+        refuse(file, f"{problem} {header[:4].hex(' ')}; give another file")
+    if len(header) < 4 + 4 * num_dimensions:
+        refuse(file, f"must be whole, but ends in its header, at byte {len(header)}; {AGAIN}")
+    sizes = struct.unpack(f">{num_dimensions}I", header[4:])
+    total, words = math.prod(sizes), " x ".join(map(str, sizes))
+    if total == 0:
+        refuse(file, f"must hold some values, but its header says {words}; give another file")
+    if total > most:
+        refuse(file, f"must hold {words} values, as its header says, but cannot; {AGAIN}")
+    values = bytearray()
+    while len(values) < total:
+        piece = stream.read(min(PIECE, total - len(values)))
+        if not piece:
+            problem = f"must hold {words} = {total} values, as its header says, but holds"
+            refuse(file, f"{problem} {len(values)}; {AGAIN}")
+        values += piece
+    if stream.read(1):
+        refuse(
+            file, f"must hold {words} = {total} values, as its header says, but holds more; {AGAIN}"
+        )
+    return torch.frombuffer(values, dtype=torch.uint8).view(sizes)

@@ -1,0 +1,178 @@
+"""MNIST, and sets in its format: handwritten digits by pixels or rows, from IDX files by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bptt_lab.limits import AtLeast, checked
+from bptt_lab.losses import cross_entropy
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.files import list_folder, refuse
+from bptt_lab.tasks.idx import read_idx
+
+NUM_CLASSES = 10
+PARTS = ("train", "t10k")
+
+
+class Pair(NamedTuple):
+    """Images (M, rows, columns) in bytes, and their digits (M)."""
+
+    images: Tensor
+    digits: Tensor
+
+
+def read_pair(file: Path) -> Pair:
+    """Read an images file and the labels file beside it, named alike.
+
+    Raises:
+        ConfigError: where one of them is missing, damaged, or of another number than the other.
+    """
+    if "images" not in file.name:
+        problem = "must name a file of images, as t10k-images-idx3-ubyte.gz, so that its labels"
+        refuse(file, f"{problem} can be found beside it; rename both")
+    name = file.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    labels = _either(file.parent, [name])
+    if labels is None:
+        refuse(file, f"must have its labels beside it, as {name} or {name}.gz; put them there")
+    images, digits = read_idx(file, 3), read_idx(labels, 1).long()
+    if len(images) != len(digits):
+        problem = f"must hold a label for each of the {len(images)} images in {file.name}, but"
+        refuse(labels, f"{problem} holds {len(digits)}; give files that belong together")
+    wrong = (digits >= NUM_CLASSES).nonzero().flatten()
+    if len(wrong):
+        place = int(wrong[0])
+        problem = f"must hold digits of 0 to 9, but label {place} is {int(digits[place])}"
+        refuse(labels, f"{problem}; give another file")
+    return Pair(images, digits)
+
+
+def read_pairs(path: str) -> list[Pair]:
+    """Read the training pair and the test pair, or the only one there is.
+
+    Args:
+        path: a folder of files with their usual names, or one images file.
+
+    Raises:
+        ConfigError: as `read_pair`, and where there is no pair or the two are of unequal sizes.
+    """
+    if list_folder(path) is None:
+        return [read_pair(Path(path).expanduser())]
+    folder, usual = Path(path).expanduser(), ("{}-images-idx3-ubyte", "{}-images.idx3-ubyte")
+    files = [_either(folder, [name.format(part) for name in usual]) for part in PARTS]
+    pairs = [read_pair(file) for file in files if file is not None]
+    if not pairs:
+        names = " or ".join(usual[0].format(part) for part in PARTS)
+        refuse(path, f"must hold {names}, gzipped or not, with its labels; give another folder")
+    shapes = {pair.images.shape[1:] for pair in pairs}
+    if len(shapes) > 1:
+        words = " and ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
+        refuse(
+            path, f"must hold images of one size, but holds some of {words}; give another folder"
+        )
+    return pairs
+
+
+def _either(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first of the files that exists, plain or gzipped."""
+    files = (folder / f"{name}{end}" for name in names for end in ("", ".gz"))
+    return next((file for file in files if file.exists()), None)
+
+
+class Mnist(SequenceDataModule):
+    """Name the digit after the last step of an image, read from IDX files.
+
+    A tenth of the training pair is for validation, and the test pair is the test split. Where
+    only one pair is at hand, such as the 10,000 images of the test pair, a tenth of it is for
+    validation and another for test.
+
+    Reference: LeCun, Bottou, Bengio and Haffner (1998), "Gradient-based learning applied to
+    document recognition"; by pixels and permuted: Le, Jaitly and Hinton (2015), "A simple way to
+    initialize recurrent networks of rectified linear units".
+
+    Args:
+        path: a folder of files with their usual names, gzipped or not; or an images file, with its
+            labels beside it.
+        layout: "rows" (28 steps of 28 pixels) or "pixels" (784 steps of one).
+        permuted: put the pixels of every image into one random order, the same with every seed.
+        batch_size: images in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole image.
+        seed: of the split and of the order.
+
+    Raises:
+        ConfigError: where a file is missing, damaged or does not belong to the others.
+    """
+
+    input_size: int
+    output_size = NUM_CLASSES
+    loss = "cross_entropy"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        path: str = "",
+        layout: Literal["rows", "pixels"] = "rows",
+        permuted: bool = False,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        pairs = read_pairs(path)
+        for pair in pairs:
+            if len(pair.digits) < 10:
+                refuse(
+                    path, f"must hold at least 10 images, but holds {len(pair.digits)}; add some"
+                )
+        self.pairs = pairs
+        _, height, width = pairs[0].images.shape
+        self.input_size = width if layout == "rows" else 1
+        self.order = torch.arange(height * width)
+        if permuted:
+            self.order = torch.randperm(height * width, generator=generator(0, "mnist pixels"))
+
+    def part(self, split: Split) -> Pair:
+        """Return the images and digits of a split."""
+        if split == "test" and len(self.pairs) == 2:
+            return self.pairs[1]
+        images, digits = self.pairs[0]
+        tenth, held_out = len(digits) // 10, 3 - len(self.pairs)
+        begin, end = {
+            "val": (0, tenth),
+            "test": (tenth, 2 * tenth),
+            "train": (held_out * tenth, len(digits)),
+        }[split]
+        order = torch.randperm(len(digits), generator=generator(self.seed, "split"))
+        return Pair(images[order[begin:end]], digits[order[begin:end]])
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the images of a split in bytes, the same in every epoch."""
+        images, digits = self.part(split)
+        pixels = images.flatten(1)[:, self.order]
+        input = pixels.view(len(digits), -1, self.input_size).transpose(0, 1).contiguous()
+        mask = torch.zeros(input.shape[:2], dtype=torch.bool)
+        mask[-1] = True
+        return Sequences(input, digits.expand(len(input), -1), mask)
+
+    def encode(self, input: Tensor) -> Tensor:
+        """From 0 to 1."""
+        return input.float() / 255
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Whether the likeliest digit is right."""
+        return {"accuracy": (prediction.argmax(-1) == target).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Always the commonest digit, by the training split's frequencies."""
+        counts = torch.bincount(self.part("train").digits, minlength=NUM_CLASSES) + 1
+        digits = self.part("test").digits
+        guess = (counts / counts.sum()).log().expand(1, len(digits), -1)
+        loss = cross_entropy(guess, digits[None]).mean().item()
+        accuracy = (digits == counts.argmax()).float().mean().item()
+        return {"majority": {"loss": loss, "accuracy": accuracy}}

@@ -1,0 +1,102 @@
+"""MNIST-1D: ten shapes drawn as curves of 40 points, shifted, stretched, sheared and noisy.
+
+The package mnist1d draws them; nothing is downloaded, and no file is read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import random
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bptt_lab.limits import AtLeast, ConfigError, checked
+from bptt_lab.seeds import generator
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+
+NUM_CLASSES = 10
+NUM_TRAIN, NUM_VAL = 4000, 400  # the latter out of the former
+
+
+@cache
+def read_mnist1d() -> tuple[Tensor, Tensor]:
+    """Draw the 5000 curves (40, 5000, 1) and their digits (5000), the last 1000 for test.
+
+    They are those of the publication, by its seed. The package seeds Python's and numpy's global
+    generators, which are put back.
+
+    Raises:
+        ConfigError: where the package is not installed.
+    """
+    if importlib.util.find_spec("mnist1d") is None:
+        raise ConfigError(
+            "_target_=bptt_lab.tasks.mnist1d.Mnist1d: needs the package mnist1d; "
+            "run pip install 'bptt_lab[mnist1d]'"
+        )
+    states = random.getstate(), np.random.get_state()
+    try:
+        made = importlib.import_module("mnist1d.data").make_dataset()
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    curves = torch.tensor(np.concatenate((made["x"], made["x_test"])), dtype=torch.float32)
+    digits = torch.tensor(np.concatenate((made["y"], made["y_test"])), dtype=torch.long)
+    return curves.T.unsqueeze(-1).contiguous(), digits
+
+
+class Mnist1d(SequenceDataModule):
+    """Name the digit after the last point of a curve: 3600 training, 400 validation, 1000 test.
+
+    Reference: Greydanus and Kobak (2024), "Scaling down deep learning with MNIST-1D".
+
+    Args:
+        batch_size: curves in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole curve.
+        seed: of the split into training and validation and of the order.
+
+    Raises:
+        ConfigError: where the package mnist1d is not installed.
+    """
+
+    input_size = 1
+    output_size = NUM_CLASSES
+    loss = "cross_entropy"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.curves, self.digits = read_mnist1d()
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the curves of a split, the same in every epoch."""
+        order = torch.randperm(NUM_TRAIN, generator=generator(self.seed, "split"))
+        own = {
+            "train": order[NUM_VAL:],
+            "val": order[:NUM_VAL],
+            "test": torch.arange(NUM_TRAIN, len(self.digits)),
+        }[split]
+        input = self.curves[:, own]
+        mask = torch.zeros(input.shape[:2], dtype=torch.bool)
+        mask[-1] = True
+        return Sequences(input, self.digits[own].expand(len(input), -1), mask)
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Whether the likeliest digit is right."""
+        return {"accuracy": (prediction.argmax(-1) == target).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Guessing one digit in ten: there are as many of each."""
+        return {"chance": {"loss": math.log(NUM_CLASSES), "accuracy": 1 / NUM_CLASSES}}

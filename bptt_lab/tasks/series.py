@@ -1,0 +1,135 @@
+"""Any series: one-step forecasts of a column of a CSV file, beside persistence and AR(p)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from bptt_lab.limits import AtLeast, AtMost, ReadableFile, checked
+from bptt_lab.losses import mse
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.columns import read_column
+from bptt_lab.tasks.files import check_size, refuse
+
+
+def fit_ar(series: Tensor, order: int) -> Tensor:
+    """Fit x_t = c_0 + c_1 x_{t-p} + ... + c_p x_{t-1} by least squares; return c (p + 1)."""
+    lags = series[:-1].unfold(0, order, 1)
+    design = torch.cat((torch.ones_like(lags[:, :1]), lags), 1)
+    # gelsd: the smallest c where several fit equally well.
+    solution: Tensor = torch.linalg.lstsq(design, series[order:, None], driver="gelsd").solution
+    return solution[:, 0]
+
+
+def windows(series: Tensor, begin: int, end: int, num_steps: int, order: int) -> Sequences:
+    """Cut [begin, end) of a series into sequences in which every value is named once.
+
+    Each sequence first reads `order` values, the last ones of its predecessor, before it is asked.
+
+    Args:
+        series: values; those before `begin` are read, never asked for.
+        begin: the first index that is asked for, `order` or more.
+        end: one past the last.
+        num_steps: steps of a sequence.
+        order: values read before the first answer counts.
+    """
+    stride = num_steps - order + 1
+    starts = torch.arange(begin, end, stride) - order
+    index = starts + torch.arange(num_steps)[:, None]
+    mask = index + 1 < end
+    mask[: order - 1] = False
+    last = len(series) - 1
+    input, target = (series[places.clamp(max=last), None] for places in (index, index + 1))
+    return Sequences(input, target, mask)
+
+
+class Series(SequenceDataModule):
+    """Name the next value at every step: 80, 10 and 10 % of a series in order.
+
+    The series is standardised by the mean and variance of its training part alone. A sequence
+    reads `order` values before its answers count, as AR(p) does, and sequences overlap by as
+    much, so that each value is asked for once. The metric `relative_error` is the squared error in
+    units of what persistence makes of the training part: below 1 is better than persistence.
+
+    Args:
+        path: a CSV file in UTF-8, with a header or without.
+        column: its column, by name or by number from 1; null is the only one.
+        order: p of the AR(p) that the model is compared with.
+        num_steps: steps of a sequence.
+        batch_size: sequences in a batch, over all processes together.
+        chunk_length: steps between two updates; null is the whole sequence.
+        seed: of the order.
+
+    Raises:
+        ConfigError: where the file is missing or damaged, or its column too short or constant.
+    """
+
+    input_size = 1
+    output_size = 1
+    loss = "mse"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        path: Annotated[str, ReadableFile()] = "",
+        column: str | int | None = None,
+        order: Annotated[int, AtLeast(1), AtMost("num_steps")] = 16,
+        num_steps: Annotated[int, AtLeast(1)] = 64,
+        batch_size: Annotated[int, AtLeast(1)] = 32,
+        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        seed: Annotated[int, AtLeast(0)] = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        self.order = order
+        self.num_steps = num_steps
+        values = read_column(path, column)
+        num_train = len(values) * 8 // 10
+        # More equations than coefficients for AR(p), a whole sequence for the network.
+        needed = -(-(num_steps + 2 * order + 2) * 10 // 8)
+        if len(values) < needed:
+            problem = f"must hold at least {needed} values for num_steps={num_steps} and "
+            problem += f"order={order}, but holds {len(values)}"
+            refuse(path, f"{problem}; give a longer series or a smaller dataset.num_steps")
+        check_size(path, "it", num_steps * (len(values) // (num_steps - order + 1) + 1))
+        train = values[:num_train]
+        self.series = (values - train.mean()) / train.std(correction=0)
+        if not self.series.float().isfinite().all():
+            problem = "must vary in its first 80 %, and by no power of ten that overflows"
+            refuse(path, f"{problem}; choose another dataset.column")
+        self.bounds: dict[Split, tuple[int, int]] = {
+            "train": (order, num_train),
+            "val": (num_train, len(values) * 9 // 10),
+            "test": (len(values) * 9 // 10, len(values)),
+        }
+        self.persistence = self.series[:num_train].diff().square().mean().item()
+
+    def sequences(self, split: Split, epoch: int) -> Sequences:
+        """Return the sequences of a split, the same in every epoch."""
+        return windows(self.series.float(), *self.bounds[split], self.num_steps, self.order)
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The squared error in units of persistence's."""
+        return {"relative_error": mse(prediction, target) / self.persistence}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Repeating the value just read, AR(p), and naming the training mean, on the test split."""
+        begin, end = self.bounds["test"]
+        constant, *weights = fit_ar(self.series[: self.bounds["train"][1]], self.order)
+        lags = self.series[begin - self.order : end - 1].unfold(0, self.order, 1)
+        guesses = {
+            "persistence": lags[:, -1],
+            "ar": constant + lags @ torch.stack(weights),
+            "mean": torch.zeros(end - begin),
+        }
+        losses = {
+            name: (guess - self.series[begin:end]).square().mean().item()
+            for name, guess in guesses.items()
+        }
+        return {
+            name: {"loss": loss, "relative_error": loss / self.persistence}
+            for name, loss in losses.items()
+        }

@@ -1,0 +1,202 @@
+"""Adaptive truncation: the lag it chooses, when it chooses, and the theorem behind it."""
+
+import pytest
+import torch
+
+from bptt_lab.gradients import oracle
+from bptt_lab.gradients.adaptive import Adaptive, lag_parts
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.future import WEIGHT_GRADIENTS
+from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.limits import ConfigError
+
+from .contract import assert_identical, assert_same
+from .nets import Net, collect, gradients, oracle_terms
+
+NETS = [
+    Net(4, 9),
+    Net(3, 8, num_layers=2, leak=0.4),
+    Net(4, 7, nonlinearity="sigmoid", loss="last", bias=False),
+    Net(2, 12, num_layers=3, nonlinearity="identity", loss="mean"),
+]
+
+
+class Shows(Full):
+    """Full BPTT, and the stack that a backward pass hands to a rule."""
+
+    def assign(self, stack):
+        self.stack = stack
+        return super().assign(stack)
+
+
+def vector(found):
+    """All parameters' gradients as one vector."""
+    return torch.cat([g.flatten() for name, g in found.items() if name not in ("input", "hx")])
+
+
+def relative_error(net, k):
+    exact = vector(gradients(Full(), net))
+    return float((vector(gradients(Truncated(k=k, mode="lag"), net)) - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("net", NETS, ids=str)
+def test_parts_by_lag_are_the_oracles(net):
+    shows = Shows()
+    gradients(shows, net)
+    expected = oracle.lag_terms(oracle_terms(net))
+    parts = list(lag_parts(shows.stack, 100))
+    assert len(parts) == net.num_steps
+    for lag, part in enumerate(parts):
+        for names, swept in zip(net.rnn()._all_weights, part, strict=True):
+            for name, field in zip(names, WEIGHT_GRADIENTS, strict=False):
+                off = (getattr(swept, field) - expected[name][lag]).abs().max()
+                assert off <= 1e-12 * expected[name].abs().max()
+
+
+@pytest.mark.parametrize("target", [0.5, 0.2, 0.05, 0.01])
+@pytest.mark.parametrize("net", NETS, ids=str)
+def test_chooses_the_least_lag_below_the_target(net, target):
+    strategy = Adaptive(target=target)
+    actual = gradients(strategy, net)
+    errors = [relative_error(net, k) for k in range(1, net.num_steps + 1)]
+    assert strategy.k == 1 + next(i for i, error in enumerate(errors) if error <= target)
+    assert strategy.relative_bias == pytest.approx(errors[strategy.k - 1], abs=1e-12)
+    expected = gradients(Truncated(k=strategy.k, mode="lag"), net)
+    assert_same(actual, expected, "the gradient is that of the lag", 1e-12)
+
+
+def test_says_so_where_the_longest_lag_is_not_enough():
+    net = Net(2, 12, nonlinearity="identity")
+    strategy = Adaptive(target=0.01, k_max=3)
+    gradients(strategy, net)
+    assert strategy.k == 3
+    assert strategy.relative_bias == pytest.approx(relative_error(net, 3)) and (
+        strategy.relative_bias > 0.01
+    )
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 7])
+@pytest.mark.parametrize("beta", [0.5, 0.9])
+def test_theorem_of_the_bias(k, beta):
+    """Linear, W_hh = beta orthogonal: phi_d = beta^d phi_0, and |g_k - g| <= M sum_{d>=k} phi_d.
+
+    phi_d is the sum over losses of |dE_t/dh_{t-d}|, and M the longest (x_t, h_{t-1}, 1, 1), by
+    which the immediate Jacobian multiplies a credit.
+    """
+    net = Net(4, 12, nonlinearity="identity")
+    input, hx = net.data()
+
+    def run(strategy):
+        rnn = net.rnn(strategy)
+        torch.nn.init.orthogonal_(rnn.weight_hh_l0, generator=torch.Generator().manual_seed(3))
+        rnn.weight_hh_l0.data.mul_(beta)
+        output, _ = rnn(input, hx)
+        output.retain_grad()
+        net.loss_of(output).backward()
+        return vector(collect(rnn)), output, rnn
+
+    exact, output, rnn = run(Full())
+    T = net.num_steps
+    q = back = output.grad
+    phi = torch.zeros(T, dtype=torch.float64)
+    for lag in range(T):
+        phi[lag] = back[lag:].norm(dim=-1).sum()
+        alive = q[lag:].norm(dim=-1).sum() * beta**lag
+        assert phi[lag] == pytest.approx(float(alive), rel=1e-10)  # phi_d = beta^d phi_0
+        back = back @ rnn.weight_hh_l0.detach()
+    h_tm1 = torch.cat([hx, output])[:-1]
+    M = torch.cat([input, h_tm1, torch.ones_like(h_tm1[..., :2])], -1).detach().norm(dim=-1).max()
+    bias = (run(Truncated(k=k, mode="lag"))[0] - exact).norm()
+    assert 0 < bias <= M * phi[k:].sum()
+
+
+def test_estimates_once_a_period():
+    """Between estimates the lag stays, whatever the batch; then it follows it."""
+    short, long = Net(4, 12, leak=0.9), Net(4, 12, nonlinearity="identity")
+    alone = {}
+    for net in (short, long):
+        strategy = Adaptive(target=0.1)
+        gradients(strategy, net)
+        alone[net] = strategy.k
+    assert alone[short] != alone[long]
+    strategy, seen = Adaptive(target=0.1, every=4), []
+    for net in (short, long, long, long, long, short, short, short, short):
+        gradients(strategy, net)
+        seen.append(strategy.k)
+    assert seen == [alone[short]] * 4 + [alone[long]] * 4 + [alone[short]]
+
+
+def test_all_processes_estimate_at_the_same_steps():
+    """A training step is as many draws as there are processes."""
+    for rank in range(3):
+        strategy, steps = Adaptive(every=30), []
+        for step in range(25):
+            strategy.draw = 3 * step + rank
+            strategy.relative_bias = None
+            gradients(strategy, Net(2, 3))
+            if strategy.relative_bias is not None:
+                steps.append(step)
+        assert steps == [0, 10, 20]
+
+
+def test_resumes_with_lag_and_period():
+    net, other = Net(4, 12), Net(4, 12, nonlinearity="identity")
+    strategy = Adaptive(target=0.1, every=4)
+    gradients(strategy, net)
+    resumed = Adaptive(target=0.1, every=4)
+    resumed.load_state_dict(strategy.state_dict())
+    resumed.draw = strategy.draw
+    assert (resumed.k, resumed.relative_bias) == (strategy.k, strategy.relative_bias)
+    for _ in range(5):
+        one, two = gradients(strategy, other), gradients(resumed, other)
+        assert_identical(one, two, "resumed")
+    assert resumed.state_dict() == strategy.state_dict()
+    assert resumed.k != Adaptive().k
+    shorter = Adaptive(k_max=2)
+    shorter.load_state_dict(strategy.state_dict())
+    assert shorter.k == 2
+
+
+def test_passes_over_a_batch_without_loss():
+    net = Net(4, 12)
+    strategy = Adaptive()
+    gradients(strategy, net, loss=lambda output: 0 * output.sum())
+    assert strategy.k == strategy.k_max
+    gradients(strategy, net)
+    assert strategy.k < strategy.k_max
+
+
+def test_only_a_backward_pass_estimates():
+    net = Net(4, 12)
+    strategy = Adaptive()
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    with torch.no_grad():
+        rnn(input, hx)
+    strategy.credit(rnn, input.detach(), hx.detach(), torch.ones(12, 3, 4).double())
+    assert strategy.k == strategy.k_max
+
+
+def test_a_kept_graph_keeps_its_lag():
+    net = Net(4, 12, num_layers=2)
+    strategy = Adaptive()
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    loss = net.loss_of(rnn(input, hx)[0])
+    loss.backward(retain_graph=True)
+    once = collect(rnn, input=input, hx=hx)
+    once = {name: 2 * g for name, g in once.items()}
+    loss.backward()
+    assert_identical(collect(rnn, input=input, hx=hx), once, "kept graph")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"target": 0}, "target=0: must be greater than 0"),
+        ({"target": 1}, "target=1: must be less than 1"),
+        ({"k_max": 0}, "k_max=0: must be at least 1"),
+        ({"every": 0}, "every=0: must be at least 1"),
+    ],
+)
+def test_refuses(settings, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        Adaptive(**settings)
