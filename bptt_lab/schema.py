@@ -144,7 +144,7 @@ def check_config(config: Mapping[str, Any], *, here: bool = True) -> None:
     allowed.refuse_foreign(config, config["allow"])
     for name in PLUGIN_SECTIONS:
         _check_plugin(name, config[name])
-    _check_callbacks(config["callbacks"], config["allow"])
+    _check_callbacks(config["callbacks"], config["allow"], config["seed"])
     _check_nesterov(config["optimizer"])
     _check_segments(config)
     _check_device(config, here)
@@ -236,7 +236,7 @@ def _check_plugin(section: str, values: Mapping[str, Any]) -> None:
     _check(section, own, settings)
 
 
-def _check_callbacks(callbacks: Mapping[str, Any], allow: str | list[str]) -> None:
+def _check_callbacks(callbacks: Mapping[str, Any], allow: str | list[str], seed: int) -> None:
     own = fields(Callbacks)
     _check("callbacks", callbacks, own)
     for name, section in callbacks.items():
@@ -244,7 +244,7 @@ def _check_callbacks(callbacks: Mapping[str, Any], allow: str | list[str]) -> No
             _check_plugin(f"callbacks.{name}", section)
         elif name not in own and section is not None:
             refuse(f"callbacks.{name}", section, f"there is no such setting; {suggest(name, own)}")
-    for section in shadows.sections(callbacks["shadow"]).values():
+    for section in shadows.sections(callbacks["shadow"], seed).values():
         target = section.get("_target_")
         kinds, key = allowed.KINDS["gradient"], "callbacks.shadow._target_"
         allowed.check_target(key, target, kinds, allowed.packages(allow))

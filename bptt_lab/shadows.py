@@ -16,8 +16,12 @@ import yaml  # type: ignore[import-untyped]  # its stubs are another package
 from bptt_lab.limits import ConfigError
 
 
-def sections(shadow: Sequence[Any]) -> dict[str, dict[str, Any]]:
+def sections(shadow: Sequence[Any], seed: int) -> dict[str, dict[str, Any]]:
     """Return each strategy's section, `_target_` and settings, by a label for its tags.
+
+    Args:
+        shadow: what the config lists.
+        seed: the experiment's, for options that ask for it.
 
     Raises:
         ConfigError: for what names no strategy, or one twice.
@@ -34,7 +38,8 @@ def sections(shadow: Sequence[Any]) -> dict[str, dict[str, Any]]:
         label = "_".join([name, *changed])
         if label in found:
             raise ConfigError(f"callbacks.shadow: holds {label} twice; keep one")
-        found[label] = {**base, **settings}
+        section = {**base, **settings}
+        found[label] = {k: seed if v == "${seed}" else v for k, v in section.items()}
     return found
 
 

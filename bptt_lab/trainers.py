@@ -22,6 +22,7 @@ from bptt_lab.callbacks.gradient_norms import GradientNorms
 from bptt_lab.callbacks.progress import Progress
 from bptt_lab.callbacks.run_card import RunCard
 from bptt_lab.callbacks.shadow import Shadow
+from bptt_lab.callbacks.strategy_readings import StrategyReadings
 from bptt_lab.callbacks.training_loss import TrainingLoss
 from bptt_lab.checkpoints import AtomicCheckpointIO
 from bptt_lab.jobs import Config, Job
@@ -115,6 +116,7 @@ def _instruments(
     if config["segment_length"] is not None:  # the rest needs the states of all steps
         return
     yield CreditHistogram(every_n_steps=every)
+    yield StrategyReadings(every_n_steps=every)
     callbacks = config["callbacks"]
     for section in callbacks.values():
         if isinstance(section, Mapping):
@@ -122,7 +124,7 @@ def _instruments(
     yield Shadow(
         strategies={
             label: instantiate(section, _convert_="all")
-            for label, section in shadows.sections(callbacks["shadow"]).items()
+            for label, section in shadows.sections(callbacks["shadow"], config["seed"]).items()
         },
         every_n_steps=callbacks["every_n_steps"],
         probe_size=callbacks["probe_size"],

@@ -149,8 +149,9 @@ def test_wrong_settings_are_refused(override, message, tmp_path):
 
 
 def test_shadow_sections():
-    found = shadows.sections(["truncated", {"name": "truncated", "k": 4}])
-    assert list(found) == ["truncated", "truncated_k_4"]
+    found = shadows.sections(["truncated", {"name": "truncated", "k": 4}, "artbp"], 7)
+    assert list(found) == ["truncated", "truncated_k_4", "artbp"]
+    assert found["artbp"]["seed"] == 7
     assert found["truncated_k_4"]["k"] == 4 and found["truncated"]["k"] == 16
     assert found["truncated"]["_target_"] == "bptt_lab.gradients.truncated.Truncated"
 

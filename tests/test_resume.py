@@ -97,6 +97,20 @@ def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, und
     assert outcome(tmp_path) == expected
 
 
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [("uoro", ()), ("kf_rtrl", ()), ("artbp", ()), ("rtrl", ()), ("snap1", ()),
+     ("adaptive", ("gradient.every=30",)), ("credit_clip", ())],
+)
+def test_what_a_strategy_draws_and_keeps_goes_on(strategy, more, tmp_path):
+    """Influence in the carry, draws by step, and a state of its own."""
+    stream = ("model.num_layers=1", "model.dropout=0", *more)
+    config_ = settings("stream", strategy, tmp_path, *stream)
+    perform(config_, tmp_path / "whole", job())
+    stop_and_go_on(tmp_path / "run", config_, 3, 14, 25)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("looks", [38, 39, 40, 41, 42, 80, 81, 82, 83, 122, 123])
 def test_every_place_around_an_epochs_end(looks, tmp_path, undisturbed):
     """An epoch of digits has 41 batches; the 124th look comes after the last of three."""

@@ -49,7 +49,10 @@ class CreditHistogram(Callback):
             output.requires_grad_()
             total, _ = pl_module.loss_sum(output, batch)
             (q_LNH,) = torch.autograd.grad(total / batch.mask.sum(), output)
-        credit = rnn.gradient.credit(rnn, batch.input, carry.hx, q_LNH)
+        try:
+            credit = rnn.gradient.credit(rnn, batch.input, carry.hx, q_LNH)
+        except NotImplementedError:  # a rule that carries influence hands no credit back
+            return
         step = trainer.global_step
         norms = credit.norm(dim=-1)
         for layer, norm in enumerate(norms):

@@ -24,8 +24,9 @@ def pixels(figure: Figure) -> np.ndarray:
 
 def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     """Return a figure with a title and labelled axes."""
-    figure = Figure(figsize=(5.6, 3.8), dpi=90, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(5.6, 3.8), dpi=90)
+    # By hand: an automatic layout takes longer than all the rest of the drawing.
+    axes = figure.subplots(gridspec_kw={"left": 0.14, "right": 0.96, "top": 0.9, "bottom": 0.14})
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -79,7 +80,7 @@ def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
         points = values.cpu().numpy()
         axes.plot(points.real, points.imag, ".", color=colour, ms=5, label=name, alpha=0.8)
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, loc="upper right", fontsize=8)
     return figure
 
 

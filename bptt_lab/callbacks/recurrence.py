@@ -13,7 +13,7 @@ from bptt_lab.callbacks.pictures import complex_plane
 from bptt_lab.callbacks.probe import Instrument, Moment, Reading
 from bptt_lab.histograms import log_histogram
 
-STEPS, SEQUENCES = 4, 2  # of the probe whose Jacobians are taken apart; each costs H^3
+STEPS, SEQUENCES = 2, 1  # of the probe whose Jacobians are taken apart; each costs H^3
 
 
 class Recurrence(Instrument):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 from bptt_lab import diagnostics
@@ -35,7 +36,7 @@ class Shadow(Instrument):
         """Compare all strategies."""
         strategies, own = dict(self.strategies), moment.rnn.gradient
         if not own.exact_within_chunk:
-            strategies["training"] = own
+            strategies["training"] = copy.deepcopy(own)  # what it counts and keeps is training's
         if not strategies:
             return Reading({})
         aligned = diagnostics.alignment(moment.rnn, moment.input, moment.loss, strategies)

@@ -78,12 +78,15 @@ def check_gradient(strategy: GradientStrategy, net: Net) -> None:
 
 
 def check_credit(strategy: GradientStrategy, net: Net) -> None:
-    """`credit` is dE/dh_t under the mask, in every layer."""
+    """`credit` is dE/dh_t under the mask, in every layer, unless the rule forms none."""
     net = suited(strategy, net)
     q = random_tensor(net.num_steps, net.batch_size, net.hidden_size)
     _, expected = by_hand(strategy, net, q)
     input, hx = net.data()
-    actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)
+    try:
+        actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)
+    except NotImplementedError:
+        return
     assert_same({"credit": actual}, {"credit": expected}, f"credit, {strategy}")
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from bptt_lab.gradients.base import GradientStrategy
 
+STRATEGY = pytest.StashKey[GradientStrategy]()
+
 
 def load(name: str) -> GradientStrategy:
     """Return the strategy at "module:attribute": an object, or a class that needs no settings.
@@ -37,10 +39,15 @@ def load(name: str) -> GradientStrategy:
     return found
 
 
-@pytest.fixture(scope="session")
-def strategy(request: pytest.FixtureRequest) -> GradientStrategy:
-    """The strategy under test."""
-    name = request.config.getoption("--strategy")
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """Find the strategy before any test runs, so that a wrong name is one complaint."""
+    name = config.getoption("--strategy")
     if name is None:
         raise pytest.UsageError("--strategy: must be given, as MODULE:NAME")
-    return load(name)
+    config.stash[STRATEGY] = load(name)
+
+
+@pytest.fixture
+def strategy(request: pytest.FixtureRequest) -> GradientStrategy:
+    """The strategy under test."""
+    return request.config.stash[STRATEGY]

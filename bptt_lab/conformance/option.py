@@ -1,4 +1,4 @@
-"""pytest's option `--strategy`: a plugin, since pytest reads no conftest.py behind --pyargs in time.
+"""pytest's option `--strategy`: a plugin, since a conftest.py behind --pyargs is read too late.
 
 It is loaded in every run of pytest where this package is installed, and imports nothing else.
 """

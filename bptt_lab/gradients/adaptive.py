@@ -17,7 +17,7 @@ from torch import Tensor
 from bptt_lab.cell import Swept, slopes
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS, FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import PerUnroll
-from bptt_lab.gradients.truncated import Truncated, _from_above, _outside
+from bptt_lab.gradients.truncated import Truncated, from_above, from_outside
 from bptt_lab.limits import Above, AtLeast, Below, checked
 
 
@@ -92,6 +92,10 @@ class Adaptive(PerUnroll):
         self.k = min(state_dict["k"], self.k_max)
         self.relative_bias, self._period = state_dict["relative_bias"], state_dict["period"]
 
+    def readings(self) -> dict[str, float]:
+        """Return the k in force and the relative bias it was chosen for."""
+        return {"k": self.k, "relative_bias": self.relative_bias}
+
     def begin(self, num_steps: int) -> FutureFacing:
         """Let the unroll's first backward pass estimate anew if it is time."""
         period = self.draw // self.every
@@ -138,7 +142,7 @@ def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:
         num_lags: how many to yield at most; there are as many as steps.
     """
     slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
-    outside = [_outside(stack, index) for index in range(len(slope))]
+    outside = [from_outside(stack, index) for index in range(len(slope))]
     c, delta = list(outside), list(outside)
     for lag in range(min(num_lags, len(slope[0]))):
         for i in reversed(range(len(slope))):
@@ -149,7 +153,7 @@ def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:
                 handed.add_(c[i][1:], alpha=1 - stack.cell.leak)
                 c_LNH = torch.nn.functional.pad(handed, (0, 0, 0, 0, 0, 1))
             if i + 1 < len(slope):
-                c_LNH = c_LNH + _from_above(stack, i, delta[i + 1])
+                c_LNH = c_LNH + from_above(stack, i, delta[i + 1])
             c[i] = c_LNH
             delta[i] = slope[i] * c_LNH
         yield [stack.from_delta(i, delta[i], c[i]) for i in range(len(slope))]

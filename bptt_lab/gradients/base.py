@@ -43,6 +43,7 @@ class GradientStrategy(ABC):
     exact_within_chunk: ClassVar[bool]  # .grad equals full BPTT's on one whole sequence
     exact_across_chunks: ClassVar[bool]  # ... and summed over its chunks, parameters fixed
     unbiased: ClassVar[bool]  # its expectation is full BPTT's gradient within a chunk
+    linear: ClassVar[bool] = True  # gradients scale and add up as losses do
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     memory: ClassVar[str]  # memory beyond input and output, big O, one layer
 
@@ -60,6 +61,10 @@ class GradientStrategy(ABC):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: B027  # most have none
         """Take back what `state_dict` gave."""
+
+    def readings(self) -> dict[str, float]:
+        """Return what a dashboard should show of the strategy at this moment, by name."""
+        return {}
 
     def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
         """Return the carry before the first chunk: a state of zeros, an empty memory."""

@@ -57,6 +57,7 @@ class CreditClip(Modifier):
     exact_within_chunk: ClassVar[bool] = False
     exact_across_chunks: ClassVar[bool] = False
     unbiased: ClassVar[bool] = False
+    linear: ClassVar[bool] = False  # a loss twice as large is clipped more often
     cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full, slow constant"
     memory: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
@@ -70,6 +71,10 @@ class CreditClip(Modifier):
 
     def __repr__(self) -> str:
         return f"CreditClip(of={self.of!r}, clip={self.clip})"
+
+    def readings(self) -> dict[str, float]:
+        """Return the share of the latest backward pass's credits that were clipped, and the rest."""
+        return {"clipped_fraction": self.clipped / max(self.total, 1), **super().readings()}
 
     def assign_by(self, rule: FutureFacing, stack: Stack) -> list[Swept]:
         """Let the wrapped rule sweep, with clipping, and count what is clipped."""

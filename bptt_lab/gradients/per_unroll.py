@@ -79,6 +79,10 @@ class Modifier(PerUnroll):
         of = self.of
         return _Modified(self, of.begin(num_steps) if isinstance(of, PerUnroll) else of)
 
+    def readings(self) -> dict[str, float]:
+        """Return the wrapped strategy's readings."""
+        return self.of.readings()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the wrapped strategy's state."""
         return {"of": self.of.state_dict()}

@@ -164,14 +164,14 @@ def _lag(stack: Stack, k: int) -> list[Swept]:
     """
     slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
     shape, leak = slope[0].shape, stack.cell.leak
-    outside = [_outside(stack, index) for index in range(len(slope))]
+    outside = [from_outside(stack, index) for index in range(len(slope))]
     c: list[Tensor] = [torch.zeros_like(s) for s in slope]
     delta: list[Tensor] = [torch.zeros_like(s) for s in slope]
     for lag in range(k):
         for i in reversed(range(len(slope))):
             c_LNH = outside[i].clone()
             if i + 1 < len(slope):
-                c_LNH += _from_above(stack, i, delta[i + 1])
+                c_LNH += from_above(stack, i, delta[i + 1])
             if lag > 0:  # Eq. (1)
                 if leak != 1:
                     c_LNH[:-1].add_(c[i][1:], alpha=1 - leak)
@@ -194,7 +194,7 @@ def _window(stack: Stack, k: int, k1: int) -> list[Swept]:
     num_steps, batch_size, hidden_size = shape
     starts_B1 = torch.arange(0, num_steps, k1, device=device)[:, None]
     ends_BN = torch.minimum(starts_B1 + k1, _ends(stack))
-    outside = [_outside(stack, i).view(-1, hidden_size) for i in range(len(slope))]
+    outside = [from_outside(stack, i).view(-1, hidden_size) for i in range(len(slope))]
     delta_sum = [torch.zeros_like(s).view(-1, hidden_size) for s in slope]
     credit_sum = [torch.zeros_like(s).view(-1, hidden_size) for s in slope]
     c: list[Tensor] = [s.new_zeros(ends_BN.numel(), hidden_size) for s in slope]
@@ -208,7 +208,7 @@ def _window(stack: Stack, k: int, k1: int) -> list[Swept]:
             c[i] = (1 - stack.cell.leak) * c[i] + delta[i] @ stack.layers[i].weights.hh
             c[i] += outside[i][rows] * own_loss
             if i + 1 < len(slope):
-                c[i] += _from_above(stack, i, delta[i + 1], rows)
+                c[i] += from_above(stack, i, delta[i + 1], rows)
             c[i] *= alive
             delta[i] = slope[i].view(-1, hidden_size)[rows] * c[i]
             delta_sum[i].index_add_(0, rows, delta[i])
@@ -219,7 +219,7 @@ def _window(stack: Stack, k: int, k1: int) -> list[Swept]:
     ]
 
 
-def _outside(stack: Stack, index: int) -> Tensor:
+def from_outside(stack: Stack, index: int) -> Tensor:
     """Immediate credit of a layer without what comes from the layer above, (L, N, H)."""
     q_LNH, last_NH = stack.immediate(index, None), stack.immediate_at_end(index)
     states = stack.layers[index].states[1:]
@@ -230,7 +230,7 @@ def _outside(stack: Stack, index: int) -> Tensor:
     return q_LNH
 
 
-def _from_above(stack: Stack, index: int, delta: Tensor, rows: Tensor | None = None) -> Tensor:
+def from_above(stack: Stack, index: int, delta: Tensor, rows: Tensor | None = None) -> Tensor:
     """What the delta of the layer above, (..., H), hands to a layer at the same steps.
 
     Args:

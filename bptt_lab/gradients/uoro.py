@@ -122,5 +122,5 @@ def balance(there: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
     Where a factor is zero so is the product, and both are 0: only its noise is lost.
     """
     both = (there > 0) & (here > 0)
-    rho = torch.where(both, there / here, 1).sqrt()
+    rho = (there / here).sqrt()
     return torch.where(both, rho, 0), torch.where(both, rho.reciprocal(), 0)

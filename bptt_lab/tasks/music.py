@@ -30,8 +30,9 @@ def read_rolls(path: str) -> dict[Split, Sequences]:
     Raises:
         ConfigError: naming the piece and moment that is not as it should be.
     """
+    text = read_text(path)
     try:
-        data = json.loads(read_text(path))
+        data = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         refuse(path, f"must be JSON, but {place} is not ({error.msg}); get the file again")

@@ -36,7 +36,8 @@ def write_mnist(folder: Path) -> Path:
 def write_music(folder: Path) -> Path:
     draws = random.Random(0)
     piece = lambda: [  # noqa: E731
-        sorted(draws.sample(range(21, 109), draws.randint(0, 4))) for _ in range(draws.randint(2, 9))
+        sorted(draws.sample(range(21, 109), draws.randint(0, 4)))
+        for _ in range(draws.randint(2, 9))
     ]
     file = folder / "rolls.json"
     data = {key: [piece() for _ in range(size)] for key, size in

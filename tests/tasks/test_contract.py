@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from bptt_lab.losses import LOSSES
 from bptt_lab.tasks.base import SequenceDataModule
 from tasks.predictors import CONF
+from tasks.samples import SAMPLES
 
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 SPLITS = ("train", "val", "test")
@@ -21,9 +22,10 @@ SPLITS = ("train", "val", "test")
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict:
     settings = OmegaConf.load(CONF / f"{request.param}.yaml")
     settings.seed = 0
-    if "path" in settings and settings.path is None:
-        settings.path = str(tmp_path / "text.txt")
-        Path(settings.path).write_text("The quick brown fox jumps over the lazy dog.\n" * 100)
+    if request.param in SAMPLES:
+        settings.path = str(SAMPLES[request.param](tmp_path))
+    if request.param == "mnist1d":
+        pytest.importorskip("mnist1d")
     return settings
 
 
@@ -33,7 +35,8 @@ def task(settings: dict) -> SequenceDataModule:
 
 
 def test_glob_finds_the_tasks() -> None:
-    assert {"adding", "copy_memory", "digits", "echo", "mackey_glass", "text"} <= set(NAMES)
+    drawn = {"adding", "copy_memory", "digits", "echo", "mackey_glass", "mnist1d"}
+    assert drawn | set(SAMPLES) <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,10 +60,11 @@ def test_sequences(task: SequenceDataModule, split: str) -> None:
     assert encoded.shape == (min(5, num_steps), min(3, num_sequences), task.input_size)
     assert encoded.dtype == torch.float32
     assert encoded.isfinite().all()
-    if task.loss == "mse":
+    if task.loss in ("mse", "binary_cross_entropy"):
         assert target.shape == (num_steps, num_sequences, task.output_size)
         assert target.dtype == torch.float32
         assert target.isfinite().all()
+        assert task.loss == "mse" or set(target.unique().tolist()) == {0, 1}
     else:
         assert target.dtype == torch.long
         assert target.min() >= 0

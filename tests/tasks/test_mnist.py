@@ -1,4 +1,5 @@
 import gzip
+import itertools
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def test_one_pair_is_split_in_three(tmp_path, zipped):
     task = Mnist(path=str(tmp_path))
     parts = [shown(task, split) for split in SPLITS]
     assert [len(part) for part in parts] == [48, 6, 6]
-    assert sorted(sum(parts, [])) == list(range(60))
+    assert sorted(itertools.chain(*parts)) == list(range(60))
     assert [shown(Mnist(path=str(file)), split) for split in SPLITS] == parts
     assert [shown(Mnist(path=str(tmp_path), seed=1), split) for split in SPLITS] != parts
 
@@ -99,6 +100,7 @@ def good(count=12):
 
 PICTURES, DIGITS = good()
 ZIPPED = gzip.compress(PICTURES)
+HUGE = idx((2**31, 28, 28), bytes(9**6))
 DAMAGED = {
     "truncated": (PICTURES[:-1], DIGITS, IMAGES, "12 x 2 x 2 = 48 values, as its header says"),
     "truncated gzip": (ZIPPED[:-12], DIGITS, IMAGES, "gzip data are cut short"),
@@ -121,8 +123,8 @@ DAMAGED = {
     "fewer labels": (PICTURES, good(11)[1], LABELS, "each of the 12 images in t10k-images-idx3"),
     "no digit": (PICTURES, DIGITS[:-1] + b"\x0a", LABELS, "0 to 9, but label 11 is 10"),
     "too few": (*good(9), "", "must hold at least 10 images, but holds 9"),
-    "2^31 images": (idx((2**31, 28, 28), bytes(99)), DIGITS, IMAGES, "2147483648 x 28 x 28 values"),
-    "2^31 images, gzip": (gzip.compress(idx((2**31, 28, 28), bytes(9**6))), DIGITS, IMAGES, "cannot"),
+    "2^31 images": (HUGE, DIGITS, IMAGES, "2147483648 x 28 x 28 values"),
+    "2^31 images, gzip": (gzip.compress(HUGE), DIGITS, IMAGES, "2147483648 x 28 x 28 values"),
     "2^31 labels": (PICTURES, idx((2**31,), bytes(12)), LABELS, "2147483648 values"),
     "as many as gzip might hold": (
         gzip.compress(idx((6110, 28, 28), bytes(9**7))), DIGITS, IMAGES, "but holds 4782969",
@@ -139,7 +141,9 @@ def test_refuses_damaged_files(tmp_path, name):
 
 
 def test_refuses_what_is_not_there(tmp_path):
-    refused(lambda: Mnist(path=str(tmp_path)), tmp_path, "must hold train-images-idx3-ubyte or t10k")
+    refused(
+        lambda: Mnist(path=str(tmp_path)), tmp_path, "must hold train-images-idx3-ubyte or t10k"
+    )
     refused(lambda: Mnist(path=str(tmp_path / "no")), tmp_path / "no", "but there is none")
     refused(lambda: Mnist(), "''", "must name a folder")
     (tmp_path / IMAGES).write_bytes(PICTURES)
@@ -147,7 +151,9 @@ def test_refuses_what_is_not_there(tmp_path):
     (tmp_path / LABELS).mkdir()
     refused(lambda: Mnist(path=str(tmp_path)), tmp_path / LABELS, "it is a folder")
     (tmp_path / "digits").write_bytes(PICTURES)
-    refused(lambda: Mnist(path=str(tmp_path / "digits")), tmp_path / "digits", "must name a file of")
+    refused(
+        lambda: Mnist(path=str(tmp_path / "digits")), tmp_path / "digits", "must name a file of"
+    )
 
 
 def test_refuses_pairs_of_unequal_sizes(tmp_path):

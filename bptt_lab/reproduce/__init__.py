@@ -1,0 +1,1 @@
+"""The command `bptt-reproduce`: published results, expected against measured."""

@@ -1,0 +1,63 @@
+"""A claim: what somebody published, and a function that measures whether it holds here.
+
+Thresholds of claims that depend on chance were set while looking at some seeds, `set_on`, and are
+tested on others, `tested_on`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Trial(NamedTuple):
+    """What a claim is tested with."""
+
+    seeds: Sequence[int]
+    file: Path = Path()  # the claim's file of data, where it has one
+
+
+class Result(NamedTuple):
+    """What came of it."""
+
+    passed: bool
+    measured: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published result.
+
+    Attributes:
+        name: what is claimed, in a few words joined by "_"; unique within its family.
+        source: who says so.
+        expected: what they found, and the threshold where it is one of ours.
+        check: measures it.
+        set_on: seeds that the threshold was set on; empty where chance plays no part in it.
+        tested_on: seeds that it is tested on; empty where nothing is drawn.
+        slow: whether it takes minutes.
+        file: data that it needs, below the data folder.
+    """
+
+    name: str
+    source: str
+    expected: str
+    check: Callable[[Trial], Result]
+    set_on: Sequence[int] = ()
+    tested_on: Sequence[int] = (10,)
+    slow: bool = False
+    file: str = ""
+
+    @property
+    def seeds(self) -> str:
+        """The seeds in words: "10-12, set on 0-2"; "none" where nothing is drawn."""
+        if not self.tested_on:
+            return "none"
+        tested = _range(self.tested_on)
+        return f"{tested}, set on {_range(self.set_on)}" if self.set_on else tested
+
+
+def _range(seeds: Sequence[int]) -> str:
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"

@@ -1,0 +1,186 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from bptt_lab.limits import ConfigError
+from bptt_lab.tasks import files
+from bptt_lab.tasks.columns import read_column
+from bptt_lab.tasks.series import Series, fit_ar, windows
+from tasks.damage import refused
+from tasks.predictors import measure
+from tasks.samples import write_series
+
+SPLITS = ("train", "val", "test")
+
+
+def write(folder, content, name="series.csv"):
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+@pytest.mark.parametrize(
+    ("content", "column", "values"),
+    [
+        ("1\n2.5\n-3e2\n", None, [1, 2.5, -300]),
+        ("x\n1\n2", None, [1, 2]),
+        ("x\n1\n2", "x", [1, 2]),
+        ("1\n2\n", 1, [1, 2]),
+        ("date,a,b\nMay,1,5\nJune,2,6\n", "a", [1, 2]),
+        ("date,a,b\nMay,1,5\nJune,2,6\n", 3, [5, 6]),
+        ("May,1\nJune,2\n", 2, [1, 2]),  # a name in another column makes no header
+        ("2020,2021\n1,2\n3,4\n", "2021", [2, 4]),
+        ("2020,2021\n1,2\n3,4\n", 2, [2021, 2, 4]),
+        ('"a, b",c\n"1",2\n" 3 ","4"\n', "a, b", [1, 3]),
+        ("\ufeffx\r\n1\r\n2\r\n\r\n\n", "x", [1, 2]),
+        ('x,"a\nname"\n1,2\n', 2, [2]),
+    ],
+)
+def test_reads_a_column_with_a_header_or_without(tmp_path, content, column, values):
+    read = read_column(str(write(tmp_path, content)), column)
+    assert read.dtype == torch.float64
+    assert read.tolist() == values
+
+
+@pytest.mark.parametrize(("num_steps", "order"), [(1, 1), (7, 1), (7, 3), (7, 7), (64, 16)])
+@pytest.mark.parametrize(("begin", "end"), [(16, 90), (90, 97), (97, 100), (16, 100), (99, 100)])
+def test_windows_name_each_value_once_knowing_all_the_ones_before(num_steps, order, begin, end):
+    series = torch.arange(100.0)
+    input, target, mask = windows(series, begin, end, num_steps, order)
+    assert len(mask) == num_steps
+    assert sorted(target[mask].flatten().tolist()) == list(range(begin, end))
+    for m in range(mask.shape[1]):
+        last = int(mask[:, m].nonzero()[-1])
+        read = input[: last + 1, m, 0].tolist()
+        assert all(b == a + 1 for a, b in pairwise(read))  # nothing left out
+        assert torch.equal(target[: last + 1, m], input[: last + 1, m] + 1)
+        assert mask[:, m].nonzero()[0] == order - 1  # `order` values are read by then
+    assert torch.equal(target[mask], input[mask] + 1)
+
+
+def noisy(length=500, seed=0):
+    """x_t = .5 + 1.2 x_{t-1} - .6 x_{t-2} + noise."""
+    draws, x = np.random.default_rng(seed), [0.0, 1.0]
+    while len(x) < length:
+        x.append(0.5 + 1.2 * x[-1] - 0.6 * x[-2] + 0.1 * draws.standard_normal())
+    return torch.tensor(x, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_ar_is_least_squares(order):
+    series = noisy()
+    design = np.array([[1, *series[t - order : t]] for t in range(order, len(series))])
+    wanted = np.linalg.solve(design.T @ design, design.T @ series[order:].numpy())
+    torch.testing.assert_close(fit_ar(series, order).numpy(), wanted, rtol=0, atol=1e-10)
+    if order == 2:
+        torch.testing.assert_close(
+            fit_ar(noisy(20000), 2), torch.tensor([0.5, -0.6, 1.2]).double(), rtol=0, atol=0.02
+        )
+
+
+def test_ar_of_a_series_that_two_fits_explain():
+    assert fit_ar(torch.tensor([1.0, -1] * 20).double(), 4).isfinite().all()
+
+
+@pytest.fixture
+def small(tmp_path):
+    return Series(path=str(write_series(tmp_path)), num_steps=20, order=4)
+
+
+def test_splits_follow_one_another(small):
+    named = [target[mask] for _, target, mask in (small.sequences(split, 0) for split in SPLITS)]
+    assert [len(part) for part in named] == [320 - 4, 40, 40]
+    everything = torch.cat(named).flatten()
+    assert torch.equal(everything.sort().values, small.series[4:].float().sort().values)
+    assert torch.equal(named[2].flatten().sort().values, small.series[360:].float().sort().values)
+
+
+def test_standardised_by_the_training_part_alone(tmp_path):
+    values = torch.cat((noisy(400), 50 + noisy(100)))
+    path = str(write(tmp_path, "\n".join(map(repr, values.tolist()))))
+    task = Series(path=path)
+    assert task.series[:400].mean().item() == pytest.approx(0, abs=1e-12)
+    assert task.series[:400].var(correction=0).item() == pytest.approx(1)
+    scale = values[:400].std(correction=0)
+    torch.testing.assert_close(task.series * scale + values[:400].mean(), values)
+
+
+def test_references_are_what_they_reach(small):
+    input, target, _ = small.sequences("test", 0)
+    constant, *weights = fit_ar(small.series[:320], 4).float()
+    ar = torch.zeros_like(target)
+    for step in range(3, len(input)):
+        ar[step] = constant + sum(
+            w * x for w, x in zip(weights, input[step - 3 : step + 1], strict=True)
+        )
+    references = small.references()
+    assert list(references) == ["persistence", "ar", "mean"]
+    guesses = {"persistence": input, "ar": ar, "mean": torch.zeros_like(target)}
+    for name, guess in guesses.items():
+        assert measure(small, guess) == pytest.approx(references[name], rel=1e-4)
+    assert references["ar"]["loss"] < references["persistence"]["loss"]
+    one = small.series[:320].diff().square().mean().item()
+    assert references["mean"]["relative_error"] == pytest.approx(references["mean"]["loss"] / one)
+
+
+GOOD = "date,x\n" + "".join(f"{t},{math.sin(t)}\n" for t in range(200))
+DAMAGED = {
+    "truncated": (GOOD[: GOOD.rindex(",")], "x", "line 201 must have 2 columns as the first one"),
+    "missing value": (GOOD.replace("\n7,", "\n7,\n", 1), "x", "line 9 has no value in column 2"),
+    "blank value": (GOOD.replace("0.0", "  ", 1), 2, "line 2 has no value in column 2"),
+    "empty line": (GOOD.replace("\n7,", "\n\n7,", 1), "x", "line 9 must have 2 columns"),
+    "empty line at first": ("\n" + GOOD, "x", "begins with an empty line"),
+    "a word": (GOOD.replace("0.0", "n/a", 1), "x", "line 2 must have a finite number in column"),
+    "NaN": (GOOD.replace("0.0", "nan", 1), "x", "in column 2, but has 'nan'"),
+    "NaN at first": (GOOD.replace("0.0", "nan", 1)[7:], 2, "line 1 must have a finite number"),
+    "infinite": (GOOD.replace("0.0", "-inf", 1), "x", "in column 2, but has '-inf'"),
+    "overflow": (GOOD.replace("0.0", "1e999", 1), "x", "in column 2, but has '1e999'"),
+    "underscore": (GOOD.replace("0.0", "1_0", 1), "x", "in column 2, but has '1_0'"),
+    "no such column": (GOOD, "y", "must have one column 'y', but has 0 among 'date', 'x'"),
+    "no such number": (GOOD, 3, "has columns 1 to 2 between commas, but no column 3"),
+    "number zero": (GOOD, 0, "but no column 0"),
+    "which column": (GOOD, None, "has 2 columns, beginning 'date', 'x'; choose one with dataset.c"),
+    "twice": (GOOD.replace("date", "x"), "x", "must have one column 'x', but has 2"),
+    "semicolons": (GOOD.replace(",", ";"), 2, "has columns 1 to 1 between commas, but no column 2"),
+    "column too many": (GOOD.replace("0.0", "0,0", 1), "x", "line 2 must have 2 columns as the f"),
+    "open quote": (GOOD.replace("0.0", '"0', 1), "x", "line 201 must be CSV, but is not"),
+    "wrong encoding": (GOOD.replace("date", "für").encode("latin-1"), "x", "must be a text in UTF"),
+    "wide encoding": (GOOD.encode("utf-16"), "x", "must be a text in UTF-8, but byte 0 is 0xff"),
+    "binary": (b"\x80\x04" + bytes(range(256)), 1, "must be a text in UTF-8, but byte 0 is 0x80"),
+    "zero bytes": (bytes(2000), 1, "must"),
+    "empty": ("", "x", "the file is empty"),
+    "only a header": ("x\n", "x", "must hold at least 123 values"),
+    "too short": (GOOD[: GOOD.index("\n122,") + 1], "x", "order=16, but holds 122"),
+    "constant": ("\n".join(["3.7"] * 200), 1, "must vary in its first 80 %"),
+    "too large": ("1\n2\n" * 90 + "1e308\n" * 20, 1, "must vary in its first 80 %, and by no"),
+    "endless field": ("9" * 10**6 + "\n" + GOOD, 1, "must be CSV, but is not (field larger"),
+    "escape codes": (GOOD.replace("0.0", "\x1b[2J", 1), "x", r"but has '\x1b[2J'"),
+    "many columns": ("x," * 10**6, None, "has 1000001 columns"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_refuses_damaged_files(tmp_path, name):
+    content, column, complaint = DAMAGED[name]
+    file = write(tmp_path, content)
+    refused(lambda: Series(path=str(file), column=column), file, complaint)
+
+
+def test_refuses_what_is_not_there(tmp_path):
+    refused(lambda: Series(path=str(tmp_path / "no")), tmp_path / "no", "there is none")
+    refused(lambda: Series(path=str(tmp_path)), tmp_path, "it is a folder")
+    refused(lambda: Series(), "", "must name a file")
+
+
+def test_shortest_series_and_largest_split(tmp_path, monkeypatch):
+    file = write(tmp_path, GOOD[: GOOD.index("\n123,") + 1])
+    task = Series(path=str(file), column="x")
+    assert all(task.sequences(split, 0).mask.any() for split in SPLITS)
+    assert all(math.isfinite(values["loss"]) for values in task.references().values())
+    monkeypatch.setattr(files, "MOST", 64)
+    refused(lambda: Series(path=str(file), column="x"), file, "GiB of memory")
+    with pytest.raises(ConfigError, match="order=9: must be at most num_steps=8"):
+        Series(path=str(file), num_steps=8, order=9)
