@@ -18,22 +18,39 @@ from torch import Tensor
 from bptt_lab.gradients.past import Chunk
 
 
-def carry_on(chunk: Chunk, decay_LNH: Tensor, influence: Tensor | None) -> Tensor:
+CHECK_EVERY = 16  # steps
+
+
+def carry_on(
+    chunk: Chunk, decay_LNH: Tensor, extended_LNJ: Tensor, influence: Tensor | None
+) -> Tensor:
     """Eq. (1) over a whole chunk as one product over time, (N, H, J).
 
     Args:
         chunk: what happened.
         decay_LNH: d.
+        extended_LNJ: xhat.
         influence: e before the chunk; None is zero.
     """
-    # What is left of step t at the end: d_L ... d_{t+1}.
-    left_LNH = torch.ones_like(decay_LNH)
-    for t in reversed(range(len(decay_LNH) - 1)):
-        torch.mul(left_LNH[t + 1], decay_LNH[t + 1], out=left_LNH[t])
-    from_chunk = (chunk.slope * left_LNH).permute(1, 2, 0) @ chunk.extended.transpose(0, 1)
-    if influence is None:
+    # What is left of step t at the end, d_L ... d_{t+1}, from the last step to the first.
+    left_NH = torch.ones_like(decay_LNH[0])
+    rows, decays = [left_NH], decay_LNH.unbind(0)
+    for steps, decay_NH in enumerate(reversed(decays[1:]), 1):
+        left_NH = _normal(left_NH * decay_NH)
+        rows.append(left_NH)
+        if steps % CHECK_EVERY == 0 and not left_NH.any():
+            break
+    reached = len(rows)
+    weight_LNH = torch.stack(rows[::-1]).mul_(chunk.slope[-reached:])
+    from_chunk = weight_LNH.permute(1, 2, 0) @ extended_LNJ[-reached:].transpose(0, 1)
+    if influence is None or reached < len(decays):
         return from_chunk
-    return from_chunk.addcmul_((left_LNH[0] * decay_LNH[0])[..., None], influence)
+    return from_chunk.addcmul_((left_NH * decays[0])[..., None], influence)
+
+
+def _normal(tensor: Tensor) -> Tensor:
+    """Zero for what is too small to be a normal number: arithmetic with such is very slow."""
+    return torch.hardshrink(tensor, torch.finfo(tensor.dtype).tiny)
 
 
 def scan(decay_LNH: Tensor, q_LNH: Tensor) -> Tensor:
@@ -42,15 +59,22 @@ def scan(decay_LNH: Tensor, q_LNH: Tensor) -> Tensor:
     c_NH = credit_LNH[-1].copy_(q_LNH[-1])
     rows = zip(q_LNH[:-1], decay_LNH[1:], credit_LNH[:-1], strict=True)
     for q_NH, decay_NH, here_NH in reversed(list(rows)):
-        c_NH = torch.addcmul(q_NH, decay_NH, c_NH, out=here_NH)
+        c_NH = here_NH.copy_(_normal(torch.addcmul(q_NH, decay_NH, c_NH)))
     return credit_LNH
 
 
-def gradient(chunk: Chunk, decay_LNH: Tensor, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
+def gradient(
+    chunk: Chunk,
+    decay_LNH: Tensor,
+    extended_LNJ: Tensor,
+    influence: Tensor | None,
+    q_LNH: Tensor,
+) -> Tensor:
     """Eq. (4), (H, J); arguments as `carry_on` and `scan` have them."""
     credit_LNH = scan(decay_LNH, q_LNH)
-    delta_LNH = chunk.slope * credit_LNH
-    total_HJ = delta_LNH.flatten(0, 1).t() @ chunk.extended.flatten(0, 1)
+    at_start_NH = decay_LNH[0] * credit_LNH[0]
+    delta_LNH = credit_LNH.mul_(chunk.slope)
+    total_HJ = delta_LNH.flatten(0, 1).t() @ extended_LNJ.flatten(0, 1)
     if influence is None:
         return total_HJ
-    return total_HJ.add_(((decay_LNH[0] * credit_LNH[0])[..., None] * influence).sum(0))
+    return total_HJ.add_((at_start_NH[..., None] * influence).sum(0))

@@ -72,11 +72,12 @@ class Rflo(PastFacing):
 
     def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
         """Eq. (1) over the chunk."""
-        return diagonal.carry_on(chunk, _decay(chunk), memory), None
+        kept = _decay(chunk), chunk.extended
+        return diagonal.carry_on(chunk, *kept, memory), kept
 
     def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (2), as a scan back in time and one product."""
-        return diagonal.gradient(chunk, _decay(chunk), memory, self._fed_back(q_LNH))
+        return diagonal.gradient(chunk, *kept, memory, self._fed_back(q_LNH))
 
     def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
         """Return c_t = B q_t + (1 - leak) c_{t+1}; see GradientStrategy."""

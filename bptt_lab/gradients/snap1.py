@@ -41,11 +41,12 @@ class Snap1(PastFacing):
 
     def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
         """Eq. (1) over the chunk."""
-        return diagonal.carry_on(chunk, _decay(chunk), memory), None
+        kept = _decay(chunk), chunk.extended
+        return diagonal.carry_on(chunk, *kept, memory), kept
 
     def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (3), as a scan back in time and one product."""
-        return diagonal.gradient(chunk, _decay(chunk), memory, q_LNH)
+        return diagonal.gradient(chunk, *kept, memory, q_LNH)
 
     def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
         """Return c_t = q_t + d_{t+1} * c_{t+1}; see GradientStrategy."""
@@ -54,4 +55,5 @@ class Snap1(PastFacing):
 
 def _decay(chunk: Chunk) -> Tensor:
     """Eq. (2), (L, N, H)."""
-    return chunk.slope * chunk.weights.hh.diagonal() + (1 - chunk.cell.leak)
+    decay_LNH = chunk.slope * chunk.weights.hh.diagonal()
+    return decay_LNH if chunk.cell.leak == 1 else decay_LNH.add_(1 - chunk.cell.leak)
