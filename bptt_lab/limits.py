@@ -108,10 +108,10 @@ class ReadableFile:
 
     def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
         """Say what is wrong with the file."""
-        path = Path(value).expanduser()
         if not value:
             return "must name a file; give the path of one"
-        if not path.exists():
+        path = Path(os.path.expanduser(value))  # where Path's own raises for a user unknown
+        if not os.path.exists(path):
             return "must be an existing file, but there is none; give the path of one"
         if path.is_dir():
             return "must be a file, but it is a folder; give the path of a file in it"

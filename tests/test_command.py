@@ -105,7 +105,7 @@ def test_a_job_that_fails_is_told_at_the_end_and_stops_no_other(tmp_path):
     (tmp_path / "conf" / "gradient" / "broken.yaml").write_text("_target_: mine.Broken\n")
     (tmp_path / "mine.py").write_text(BROKEN)
     arguments = ["--config-dir", "conf", "-m", "gradient=broken,full", "allow=[mine]", *QUICK]
-    code, out, err = finish(start(tmp_path, *arguments))
+    code, out, _ = finish(start(tmp_path, *arguments))
     assert code == 1
     assert "1 of 2 jobs completed" in out
     assert "FloatingPointError: broken on purpose" in out.rpartition("completed")[0]

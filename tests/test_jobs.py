@@ -18,7 +18,12 @@ from bptt_lab import jobs, metrics_log, runs
 from bptt_lab.gradients import full
 
 ROWS = ("dataset.layout=rows", "trainer.log_every_n_steps=10")
-LINEAR = ("model.nonlinearity=identity", "optimizer=sgd", "optimizer.lr=1e10", "checkpoint_seconds=0")
+LINEAR = (
+    "model.nonlinearity=identity",
+    "optimizer=sgd",
+    "optimizer.lr=1e10",
+    "checkpoint_seconds=0",
+)
 WILD = ("model.nonlinearity=identity", "model.gain=1e30")  # inf before the first step is done
 
 
@@ -65,7 +70,9 @@ def test_diverged_stops_before_the_parameters_do(tmp_path, capsys):
     assert state(tmp_path)["status"] == "diverged"
     assert reason in capsys.readouterr().err and "at step 1" in reason
     logged = {tag: v for line in runs.read_metrics(tmp_path) for tag, v in line.items()}
-    assert logged["gradient_norm/nonfinite"] > 0 and not math.isfinite(logged["gradient_norm/total"])
+    assert logged["gradient_norm/nonfinite"] > 0 and not math.isfinite(
+        logged["gradient_norm/total"]
+    )
     assert json.loads((tmp_path / "summary.json").read_text())["diverged"] == reason
 
 
@@ -109,8 +116,11 @@ def begin(settings: dict, folder: Path, until: str = "metrics.jsonl"):
 
 @pytest.mark.parametrize(
     ("name", "device"),
-    [*((name, "cpu") for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")),
-     ("SIGTERM", "ddp_cpu"), ("SIGINT", "ddp_cpu")],
+    [
+        *((name, "cpu") for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")),
+        ("SIGTERM", "ddp_cpu"),
+        ("SIGINT", "ddp_cpu"),
+    ],
 )
 def test_a_signal_saves_and_stops(name, device, tmp_path):
     folder = tmp_path / "run"

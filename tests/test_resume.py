@@ -50,8 +50,14 @@ class StopAfter(Stop):
 
 
 def settings(name: str, strategy: str, tmp_path, *more: str, **control) -> dict:
-    overrides = [*QUICK, f"gradient={strategy}", "trainer.log_every_n_steps=7",
-                 "callbacks.every_n_steps=11", *RUNS[name], *more]
+    overrides = [
+        *QUICK,
+        f"gradient={strategy}",
+        "trainer.log_every_n_steps=7",
+        "callbacks.every_n_steps=11",
+        *RUNS[name],
+        *more,
+    ]
     if name == "text":
         (tmp_path / "book.txt").write_text(TEXT)
         overrides.append(f"dataset.path={tmp_path}/book.txt")
@@ -99,8 +105,15 @@ def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, und
 
 @pytest.mark.parametrize(
     ("strategy", "more"),
-    [("uoro", ()), ("kf_rtrl", ()), ("artbp", ()), ("rtrl", ()), ("snap1", ()),
-     ("adaptive", ("gradient.every=30",)), ("credit_clip", ())],
+    [
+        ("uoro", ()),
+        ("kf_rtrl", ()),
+        ("artbp", ()),
+        ("rtrl", ()),
+        ("snap1", ()),
+        ("adaptive", ("gradient.every=30",)),
+        ("credit_clip", ()),
+    ],
 )
 def test_what_a_strategy_draws_and_keeps_goes_on(strategy, more, tmp_path):
     """Influence in the carry, draws by step, and a state of its own."""

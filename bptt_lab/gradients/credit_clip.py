@@ -73,7 +73,7 @@ class CreditClip(Modifier):
         return f"CreditClip(of={self.of!r}, clip={self.clip})"
 
     def readings(self) -> dict[str, float]:
-        """Return the share of the latest backward pass's credits that were clipped, and the rest."""
+        """Return which share of the latest pass's credits was clipped, and what `of` reads."""
         return {"clipped_fraction": self.clipped / max(self.total, 1), **super().readings()}
 
     def assign_by(self, rule: FutureFacing, stack: Stack) -> list[Swept]:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bptt_lab.gradients.past import Chunk
 
-
 CHECK_EVERY = 16  # steps
+FLUSH_EVERY = 4
 
 
 def carry_on(
@@ -49,8 +49,8 @@ def carry_on(
 
 
 def _normal(tensor: Tensor) -> Tensor:
-    """Zero for what is too small to be a normal number: arithmetic with such is very slow."""
-    return torch.hardshrink(tensor, torch.finfo(tensor.dtype).tiny)
+    """Zero for what products would soon make subnormal, which is very slow to compute with."""
+    return torch.hardshrink(tensor, torch.finfo(tensor.dtype).tiny * 2**24)
 
 
 def scan(decay_LNH: Tensor, q_LNH: Tensor) -> Tensor:
@@ -58,8 +58,10 @@ def scan(decay_LNH: Tensor, q_LNH: Tensor) -> Tensor:
     credit_LNH = torch.empty_like(q_LNH, memory_format=torch.contiguous_format)
     c_NH = credit_LNH[-1].copy_(q_LNH[-1])
     rows = zip(q_LNH[:-1], decay_LNH[1:], credit_LNH[:-1], strict=True)
-    for q_NH, decay_NH, here_NH in reversed(list(rows)):
-        c_NH = here_NH.copy_(_normal(torch.addcmul(q_NH, decay_NH, c_NH)))
+    for steps, (q_NH, decay_NH, here_NH) in enumerate(reversed(list(rows)), 1):
+        c_NH = torch.addcmul(q_NH, decay_NH, c_NH, out=here_NH)
+        if steps % FLUSH_EVERY == 0:
+            c_NH.copy_(_normal(c_NH))
     return credit_LNH
 
 

@@ -121,7 +121,7 @@ class PastFacing(GradientStrategy):
             chunk = _observe(input, states, detached, cell, draw)
             memory, kept = self.advance(chunk, carry.memory)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self, (cell, draw), lengths, (carry.memory, kept), (input, states), *parameters
+            self, chunk, lengths, (carry.memory, kept), (input, states), *parameters
         )
         return Unrolled(output, h_n, memory if lengths is None else None)
 
@@ -149,15 +149,16 @@ class _Unroll(torch.autograd.Function):
     def forward(
         ctx: Any,
         rule: PastFacing,
-        kind: tuple[Cell, int],
+        chunk: Chunk,
         lengths: Sequence[int] | None,
         remembered: tuple[Any, Any],
         seen: tuple[Tensor, Tensor],
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         input, states = seen
-        ctx.rule, ctx.kind, ctx.lengths, ctx.remembered = rule, kind, lengths, remembered
+        ctx.rule, ctx.chunk, ctx.lengths, ctx.remembered = rule, chunk, lengths, remembered
         ctx.set_materialize_grads(False)
+        # They are in the chunk too: kept so that torch refuses what was changed in place since.
         ctx.save_for_backward(input, states, *parameters)
         return states[1:], _ends(states, lengths)
 
@@ -170,8 +171,7 @@ class _Unroll(torch.autograd.Function):
             q_LNH = q_LNH.clone(memory_format=torch.contiguous_format)
             steps, batch = _last(states, ctx.lengths)
             q_LNH[steps - 1, batch] += grad_h_n[0]
-        cell, draw = ctx.kind
-        chunk = _observe(input, states, parameters, cell, draw)
+        chunk = ctx.chunk
         with _full_precision(states):
             total_HJ = ctx.rule.gradient(chunk, *ctx.remembered, q_LNH.to(chunk.states.dtype))
         input_size, hidden_size = input.shape[-1], states.shape[-1]

@@ -77,7 +77,8 @@ class Rflo(PastFacing):
 
     def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (2), as a scan back in time and one product."""
-        return diagonal.gradient(chunk, *kept, memory, self._fed_back(q_LNH))
+        decay_LNH, extended_LNJ = kept
+        return diagonal.gradient(chunk, decay_LNH, extended_LNJ, memory, self._fed_back(q_LNH))
 
     def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
         """Return c_t = B q_t + (1 - leak) c_{t+1}; see GradientStrategy."""

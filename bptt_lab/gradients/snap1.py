@@ -46,7 +46,8 @@ class Snap1(PastFacing):
 
     def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (3), as a scan back in time and one product."""
-        return diagonal.gradient(chunk, *kept, memory, q_LNH)
+        decay_LNH, extended_LNJ = kept
+        return diagonal.gradient(chunk, decay_LNH, extended_LNJ, memory, q_LNH)
 
     def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
         """Return c_t = q_t + d_{t+1} * c_{t+1}; see GradientStrategy."""

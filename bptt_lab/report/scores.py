@@ -19,6 +19,7 @@ GRADIENT_NORM = "gradient_norm/total"
 HIGHER_IS_BETTER = ("accuracy", "correlation", "score", "f1", "r2")
 UNITS = {
     "cross_entropy": "nats",
+    "binary_cross_entropy": "nats",
     "mse": "squared error",
     "softmax_mse": "squared error of the softmax",
 }

@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     print(sweep.aligned([HEAD, *rows]))
     verdicts = [row[4] for row in rows]
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("pass", "FAIL", "skip") if v in verdicts)
-    print(f"\n{counts or 'nothing to test'}, {sum(float(row[5]) for row in rows):.0f} seconds")
+    counts = [f"{verdicts.count(v)} {v}" for v in ("pass", "FAIL", "skip") if v in verdicts]
+    print(f"\n{', '.join(counts)}, {sum(float(row[5]) for row in rows):.0f} seconds")
     return FAILED if "FAIL" in verdicts else 0
 
 

@@ -53,7 +53,7 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
     for name in names:
         if not any(name in (entry.family, entry.name) for entry in known):
             families = ", ".join(dict.fromkeys(entry.family for entry in known))
-            raise ConfigError(f"{name}: must be a claim (bptt-reproduce --list) or among {families}")
+            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {families}")
     return [
         entry
         for entry in known

@@ -33,9 +33,13 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
         ConfigError: for settings that do not go together.
     """
     config = composed([f"experiment={preset}", *QUIET, *overrides])
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            return training.train(config, Path(folder), Job({}))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        return training.train(config, Path(folder), Job({}))
 
 
 def composed(overrides: Sequence[str]) -> Config:

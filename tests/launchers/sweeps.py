@@ -39,7 +39,6 @@ class Driver(NamedTuple):
                 continue
         return found
 
-
     def kill(self) -> None:
         """Kill the command itself, as `kill -9` does."""
         self.process.kill()

@@ -10,6 +10,7 @@ M is the norm of the immediate Jacobian, and phi_0 the sum over the losses of |q
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,12 +32,17 @@ def _net(seed: int) -> tuple[VanillaRNN, Tensor, Tensor]:
     return rnn, input, torch.randn(T, 1, H, generator=draws).double()
 
 
+def _weighted(q: Tensor) -> Callable[[Tensor], Tensor]:
+    """A loss whose immediate credit is q."""
+    return lambda output: (output * q).sum()
+
+
 def bound(trial: Trial) -> Result:
     """Eq. (1) for every K."""
     tightest, broken = float("inf"), 0
     for seed in trial.seeds:
         rnn, input, q = _net(seed)
-        spectrum = diagnostics.lag_spectrum(rnn, input, lambda h, q=q: (h * q).sum())
+        spectrum = diagnostics.lag_spectrum(rnn, input, _weighted(q))
         size = sum(float(g.square().sum()) for g in spectrum.full.values()) ** 0.5
         bias = spectrum.relative_error["total"] * size
         with torch.no_grad():
@@ -55,10 +61,10 @@ def decay(trial: Trial) -> Result:
     worst = 0.0
     for seed in trial.seeds:
         rnn, input, q = _net(seed)
-        flow = diagnostics.credit_flow(rnn, input, lambda h, q=q: (h * q).sum())
-        lags = torch.arange(T)
-        lengths = torch.stack([flow.log10[0].diagonal(-d).mean() for d in lags.tolist()])
-        own = torch.stack([flow.log10[0].diagonal()[d:].mean() for d in lags.tolist()])
+        flow = diagnostics.credit_flow(rnn, input, _weighted(q))
+        lags = torch.arange(T, dtype=torch.float64)
+        lengths = torch.stack([flow.log10[0].diagonal(-d).mean() for d in range(T)])
+        own = torch.stack([flow.log10[0].diagonal()[d:].mean() for d in range(T)])
         worst = max(worst, float((lengths - own - lags * math.log10(BETA)).abs().max()))
     return Result(worst < 1e-9, f"log10 off by {worst:.0e}")
 
@@ -70,10 +76,10 @@ def chooses(trial: Trial) -> Result:
     found, right = [], True
     for seed in trial.seeds:
         rnn, input, q = _net(seed)
-        error = diagnostics.lag_spectrum(rnn, input, lambda h, q=q: (h * q).sum())
+        error = diagnostics.lag_spectrum(rnn, input, _weighted(q))
         below = error.relative_error["total"] <= TARGET
         rnn.gradient = strategy = Adaptive(target=TARGET, k_max=T)
-        (rnn(input)[0] * q).sum().backward()  # type: ignore[no-untyped-call]
+        (rnn(input)[0] * q).sum().backward()
         right &= strategy.k == int(below.nonzero()[0]) + 1
         right &= strategy.relative_bias <= TARGET
         found.append(strategy.k)

@@ -51,7 +51,7 @@ def _check(make: Callable[[], GradientStrategy], chunks: tuple[int, ...]) -> Cal
                     parameter.copy_(torch.randn(parameter.shape, generator=draws).double() / 2)
             input = torch.randn(L, N, I, generator=draws).double()
             target = torch.randn(L, N, H, generator=draws).double()
-            terms = oracle.terms(rnn, input, lambda h, y=target: (h - y).square().sum())
+            terms = oracle.terms(rnn, input, _distance(target))
             truth = oracle.masked_gradient(terms, torch.ones(L, L).tril())
             for length in chunks:
                 found = _gradient(rnn, input, target, length)
@@ -59,6 +59,10 @@ def _check(make: Callable[[], GradientStrategy], chunks: tuple[int, ...]) -> Cal
         return Result(worst < LIMIT, f"largest relative error {worst:.1e}")
 
     return check
+
+
+def _distance(target: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda output: (output - target).square().sum()
 
 
 def _gradient(rnn: VanillaRNN, input: Tensor, target: Tensor, length: int) -> dict[str, Tensor]:

@@ -36,10 +36,11 @@ def network(gradient: GradientStrategy, theta: float) -> VanillaRNN:
     rnn = VanillaRNN(
         1, SIZE, nonlinearity="identity", bias=False, dtype=torch.float64, gradient=gradient
     )
+    weight_ih, weight_hh = rnn.all_weights[0]
     with torch.no_grad():
-        rnn.weight_hh_l0.copy_((torch.eye(SIZE) + torch.eye(SIZE).roll(1, 1).triu()) / 2)
-        rnn.weight_ih_l0.copy_(theta * V[:, None])
-    rnn.weight_hh_l0.requires_grad_(False)
+        weight_hh.copy_((torch.eye(SIZE) + torch.eye(SIZE).roll(1, 1).triu()) / 2)
+        weight_ih.copy_(theta * V[:, None])
+    weight_hh.requires_grad_(False)
     return rnn
 
 
@@ -50,8 +51,9 @@ def loss(output: Tensor) -> Tensor:
 
 def slope(rnn: VanillaRNN) -> float:
     """dE/dtheta, from the gradient that W_ih has."""
-    assert rnn.weight_ih_l0.grad is not None
-    return float(rnn.weight_ih_l0.grad[:, 0] @ V)
+    grad = rnn.all_weights[0][0].grad
+    assert grad is not None
+    return float(grad[:, 0] @ V)
 
 
 def threshold(make: Callable[[int], GradientStrategy]) -> Callable[[], int]:
@@ -75,7 +77,9 @@ def _truncated(mode: Literal["lag", "window", "chunk"]) -> Callable[[int], Gradi
     def make(h: int) -> GradientStrategy:
         from bptt_lab.gradients.truncated import Truncated
 
-        return Truncated(k=2 * h, mode=mode, k1=h) if mode == "window" else Truncated(k=h, mode=mode)
+        return (
+            Truncated(k=2 * h, mode=mode, k1=h) if mode == "window" else Truncated(k=h, mode=mode)
+        )
 
     return make
 
@@ -100,7 +104,7 @@ def learn(
     input = torch.ones(chunk_length, batch_size, 1, dtype=torch.float64)
     carry = gradient.init_carry(rnn, batch_size)
     for _ in range(num_updates):
-        rnn.weight_ih_l0.grad = None
+        rnn.zero_grad()
         output, carry = gradient.unroll(rnn, input, carry)
         loss(output).backward()  # type: ignore[no-untyped-call]
         theta -= lr * slope(rnn)
@@ -108,7 +112,7 @@ def learn(
         if not math.isfinite(theta) or furthest > 1:
             break
         with torch.no_grad():
-            rnn.weight_ih_l0.copy_(theta * V[:, None])
+            rnn.all_weights[0][0].copy_(theta * V[:, None])
     return theta, furthest
 
 
@@ -162,7 +166,7 @@ CLAIMS = [
         SOURCE,
         LEARNT,
         _learns(_rtrl, 3000, 1e-4, streams=1, chunk_length=1),
-        tested_on=(),
+        tested_on=(0,),
     ),
     Claim("uoro_learns", SOURCE, LEARNT, _learns(_uoro, 1500, 2e-4), SET_ON, TESTED_ON),
     Claim(

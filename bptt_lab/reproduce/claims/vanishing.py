@@ -75,10 +75,11 @@ def latch(trial: Trial) -> Result:
     Without input it rests at h = tanh(w h); its slope there is w (1 - h^2) < 1.
     """
     rnn = VanillaRNN(1, 1, bias=False, dtype=torch.float64)
+    weight_ih, weight_hh = rnn.all_weights[0]
     weight, num_steps = 2.0, 100
     with torch.no_grad():
-        rnn.weight_ih_l0.fill_(1.0)
-        rnn.weight_hh_l0.fill_(weight)
+        weight_ih.fill_(1.0)
+        weight_hh.fill_(weight)
     held, steepest = True, -math.inf
     for seed in trial.seeds:
         draws = torch.Generator().manual_seed(seed)
