@@ -1,7 +1,7 @@
 """One look a setting: its strategy's colour, shaded by the strategy's own settings.
 
-Colours belong to strategies, in every report alike. They are Okabe and Ito's, which colour-blind
-readers tell apart; line styles and markers tell the settings apart in grey.
+Colours belong to strategies, in every report alike. They are Okabe and Ito's, and Tol's where those
+run out, both made for colour-blind readers; line styles and markers tell settings apart in grey.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ COLOURS: Mapping[str, str] = {
     "truncated": "#D55E00",
     "checkpointed": "#CC79A7",
     "autograd": "#009E73",
+    "snap1": "#56B4E9",
+    "rflo": "#E69F00",
+    "rtrl": "#222222",
+    "uoro": "#882255",
+    "kf_rtrl": "#999933",
+    "artbp": "#332288",
+    "adaptive": "#44AA99",
+    "feedback_alignment": "#777777",
 }
-# For strategies that have none above; the last two, to make room, are not Okabe and Ito's.
-MORE = ("#E69F00", "#56B4E9", "#882255", "#777777")
+# For strategies that have none above.
+MORE = ("#AA4499", "#DDCC77", "#661100", "#88CCEE")
 # In line widths, on and off.
 DASHES: Sequence[tuple[float, ...]] = (
     (),

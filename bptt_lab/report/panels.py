@@ -13,7 +13,7 @@ from bptt_lab.report import canvas, curves
 from bptt_lab.report.canvas import Picture
 from bptt_lab.report.curves import Band, Points
 from bptt_lab.report.palette import Look
-from bptt_lab.report.scores import GRADIENT_NORM, Score, Standing
+from bptt_lab.report.scores import ALIGNMENT, GRADIENT_NORM, Score, Standing
 from bptt_lab.report.tidy import Setting
 
 MOST = 10  # settings told apart in one panel; more are drawn in grey
@@ -64,6 +64,25 @@ def gradient_norms(standing: Standing, looks: Looks, path: Path) -> Picture | No
     canvas.legend(figure, _legend(data, looks), markers=False)
     canvas.save(figure, path)
     return Picture(path, f"{title} against {STEPS}, on a logarithmic axis")
+
+
+@canvas.styled
+def alignment(standing: Standing, looks: Looks, path: Path) -> Picture | None:
+    """Draw each inexact strategy's cosine with full BPTT; None where none was logged."""
+    data = _curves(standing, ALIGNMENT)
+    if not data:
+        return None
+    title = f"{standing.dataset}: alignment with full BPTT"
+    figure, axes = canvas.new(title, STEPS, "cosine of the two gradients")
+    drawn: set[Edges] = set()
+    for score, seeds in data:
+        band = curves.band(seeds)
+        edges = tuple((b.mean - (b.sd or 0), b.mean + (b.sd or 0)) for b in band)
+        _draw(axes, band, [b.mean for b in band], edges, _look(score, data, looks), drawn)
+    axes.set_ylim(top=1.02)
+    canvas.legend(figure, _legend(data, looks), markers=False)
+    canvas.save(figure, path)
+    return Picture(path, f"{title} against {STEPS}, 1 where they agree", _coincide(data))
 
 
 @canvas.styled

@@ -16,6 +16,7 @@ from bptt_lab.report.tidy import Group, Job, Sweep
 
 LOSS, VAL_LOSS = "loss", "val/loss"
 GRADIENT_NORM = "gradient_norm/total"
+ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
 HIGHER_IS_BETTER = ("accuracy", "correlation", "score", "f1", "r2")
 UNITS = {
     "cross_entropy": "nats",
@@ -37,6 +38,7 @@ class Score:
     loss: tuple[float, float | None] | None
     seconds: float | None  # means over the completed jobs
     steps: float | None
+    alignment: float | None  # cosine with full BPTT, mean over the measurements of all jobs
     references: Sequence[Reference]  # of the metric
     arrivals: Sequence[Arrival]  # at the target loss, of each job that has a validation loss
 
@@ -56,6 +58,11 @@ class Standing:
     def metrics(self) -> list[str]:
         """The loss, and the task's own metric."""
         return list(dict.fromkeys((LOSS, self.metric)))
+
+    @property
+    def aligned(self) -> bool:
+        """Whether any strategy's alignment with full BPTT was logged."""
+        return any(score.alignment is not None for score in self.scores)
 
     def label(self, metric: str) -> str:
         """Name a metric with its unit."""
@@ -80,7 +87,7 @@ def stand(sweep: Sweep, dataset: str, target_loss: float | None) -> Standing:
     groups = sweep.groups(dataset)
     jobs = [job for group in groups for job in group.jobs]
     metric = _metric(jobs)
-    tags = {f"val/{metric}", VAL_LOSS, "train/loss", GRADIENT_NORM}
+    tags = {f"val/{metric}", VAL_LOSS, "train/loss", GRADIENT_NORM, ALIGNMENT}
     read = {job.run.folder: curves.read(job.run.folder, tags) for job in jobs}
     target = target_loss if target_loss is not None else _target(groups, read)
     scores = [_score(group, metric, target, read) for group in groups]
@@ -157,6 +164,9 @@ def _score(
     done = [job.run for job in group.jobs if job.run.status == "completed"]
     seconds = [run.seconds for run in done if run.seconds is not None]
     steps = [run.steps for run in done if run.steps is not None]
+    cosines = [
+        value for job in group.jobs for value in read[job.run.folder].get(ALIGNMENT, {}).values()
+    ]
     arrivals = [
         _arrival(job, points, target)
         for job in group.jobs
@@ -169,6 +179,7 @@ def _score(
         over_seeds(LOSS),
         fmean(seconds) if seconds else None,
         fmean(steps) if steps else None,
+        fmean(cosines) if cosines else None,
         references(group, metric),
         arrivals,
     )

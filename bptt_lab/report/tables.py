@@ -50,7 +50,9 @@ def settings(standing: Standing, looks: Mapping[Setting, Look]) -> Iterator[str]
         yield f"<th>test {escape(standing.label(metric))}</th>"
     if apart:
         yield f"<th>references, {escape(standing.metric.replace('_', ' '))}</th>"
-    yield "<th>seconds</th><th>steps</th>"
+    if standing.aligned:
+        yield "<th>mean cosine with full BPTT</th>"
+    yield "<th>seconds</th><th>steps</th><th>ms a step</th>"
     if standing.target is not None:
         yield f"<th>steps to val loss {standing.target:.4g}</th>"
     yield "</tr></thead><tbody>"
@@ -60,7 +62,7 @@ def settings(standing: Standing, looks: Mapping[Setting, Look]) -> Iterator[str]
     for name in {name: None for metric in metrics for name in levels[metric]}:
         cells = [f"{_dashed()}{escape(name)}", ""]
         cells += [number(levels[m][name]) if name in levels[m] else "" for m in metrics]
-        cells += [""] * (2 + apart + (standing.target is not None))
+        cells += [""] * (3 + apart + standing.aligned + (standing.target is not None))
         rank = sign * levels[standing.metric].get(name, -sign * math.inf)
         rows.append(_Row(rank, cells, True))
     for row in sorted(rows, key=lambda row: row.rank):
@@ -114,8 +116,13 @@ def _setting(
     cells += [spread(*result) if result else "" for result in results]
     if apart:
         cells.append("<br>".join(f"{escape(n)} {number(level)}" for n, level in score.references))
+    if standing.aligned:
+        cells.append("" if score.alignment is None else number(score.alignment))
     cells.append("" if score.seconds is None else f"{score.seconds:.1f}")
     cells.append("" if score.steps is None else f"{score.steps:.0f}")
+    cells.append(
+        f"{1000 * score.seconds / score.steps:.2f}" if score.seconds and score.steps else ""
+    )
     if standing.target is not None:
         cells.append(_steps(score.arrivals))
     rank = math.inf if score.metric is None else sign * score.metric[0]

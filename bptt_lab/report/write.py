@@ -22,6 +22,10 @@ NORMS = (
     "Norm of the whole gradient before clipping, mean over each window of steps; geometric mean "
     "over the seeds, with a band of one standard deviation of its logarithm."
 )
+ALIGNED = (
+    "Cosine of the training strategy's gradient with full BPTT's on a fixed chunk, mean over the "
+    "seeds with a band of one standard deviation; exact strategies have 1 and are left out."
+)
 KEYS = "Every seed that completed is a dot; lines and bars are means over seeds."
 TARGET = (
     "Until the validation loss first is at the target, {which}. Every seed is a dot, the bar their "
@@ -85,6 +89,11 @@ def _sections(
             "Gradient norm over training",
             NORMS,
             each("gradient_norm", lambda s, path: panels.gradient_norms(s, looks, path)),
+        ),
+        Section(
+            "Alignment with full BPTT over training",
+            ALIGNED,
+            each("alignment", lambda s, path: panels.alignment(s, looks, path)),
         ),
         Section(
             "Time to a target loss",

@@ -52,12 +52,19 @@ class Claim:
 
     @property
     def seeds(self) -> str:
-        """The seeds in words: "10-12, set on 0-2"; "none" where nothing is drawn."""
+        """The seeds in words: "10-12; set on 0-2"; "none" where nothing is drawn."""
         if not self.tested_on:
             return "none"
         tested = _range(self.tested_on)
-        return f"{tested}, set on {_range(self.set_on)}" if self.set_on else tested
+        return f"{tested}; set on {_range(self.set_on)}" if self.set_on else tested
 
 
 def _range(seeds: Sequence[int]) -> str:
-    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+    """Write seeds with their runs joined: "0-2, 10"."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]}-{run[-1]}" if run[1:] else str(run[0]) for run in runs)

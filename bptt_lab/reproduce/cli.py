@@ -40,8 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(argv)
-        from bptt_lab import sweep  # from here on torch comes in, with the claims
+        import torch  # not before the arguments are known to be good
+
+        from bptt_lab import sweep
         from bptt_lab.reproduce.families import named
+
+        torch.set_num_threads(1)  # nets are tiny; a second thread on a busy machine costs tenfold
 
         chosen = named(args.names, slow=args.slow or args.list)
         if args.list:

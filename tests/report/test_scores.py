@@ -1,11 +1,12 @@
 """Means, spreads, ranks and times to a target, against numbers worked out by hand."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
-from bptt_lab.report import curves, palette, scores, tidy
+from bptt_lab.report import curves, palette, panels, scores, tables, tidy
 from bptt_lab.report.curves import Band
 from bptt_lab.report.scores import Standing
 
@@ -99,7 +100,32 @@ def test_a_strategy_has_one_colour_in_every_report() -> None:
     alone = palette.looks(["optimizer.lr"], {(0.1,): "truncated"})
     among = palette.looks(["gradient"], {("full",): "full", ("truncated",): "truncated"})
     assert alone[(0.1,)].colour == among[("truncated",)].colour == palette.COLOURS["truncated"]
-    assert palette.colour("uoro") == "#882255"  # in every process
+    assert palette.colour("unheard_of") == "#AA4499"  # in every process
+    assert len(set(palette.COLOURS.values())) == len(palette.COLOURS)
+    assert not set(palette.MORE) & set(palette.COLOURS.values())
+
+
+def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
+    jobs = [{"gradient": "full", "seed": 0}, *({"gradient": "uoro", "seed": s} for s in (0, 1))]
+    folder = write_sweep(tmp_path / "sweep", jobs)
+    for seed, values in enumerate(((0.5, 0.7), (0.1, 0.3))):
+        (run,) = folder.glob(f"*gradient=uoro,seed={seed}")
+        with (run / "metrics.jsonl").open("a") as file:
+            for step, value in enumerate(values):
+                file.write(json.dumps({"step": step, scores.ALIGNMENT: value}) + "\n")
+    standing = stand(folder)
+    found = {score.group.strategy: score.alignment for score in standing.scores}
+    assert found["full"] is None
+    assert found["uoro"] == pytest.approx(0.4)
+    looks = palette.looks(
+        ["gradient"], {s.group.setting: s.group.strategy for s in standing.scores}
+    )
+    picture = panels.alignment(standing, looks, tmp_path / "alignment.png")
+    assert picture is not None and picture.path.stat().st_size > 1000
+    table = "".join(tables.settings(standing, looks))
+    assert "<td>0.4000</td>" in table
+    assert f"<td>{1000 * 3 / 300:.2f}</td>" in table  # 2.5 and 3.5 seconds of 300 steps
+    assert len({row.count("<td") + row.count("<th") for row in table.split("<tr")[1:]}) == 1
 
 
 def test_lags_are_shades_and_other_keys_are_dashes() -> None:

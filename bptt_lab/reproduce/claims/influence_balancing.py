@@ -117,14 +117,16 @@ def learn(
 
 
 def _learns(
-    make: Callable[[int], GradientStrategy], *how: float, streams: int = 16, chunk_length: int = 10
+    make: Callable[[int], GradientStrategy],
+    *,
+    streams: int,
+    chunk_length: int,
+    num_updates: int,
+    lr: float,
 ) -> Callable[[Trial], Result]:
-    num_updates, lr = how
-
     def check(trial: Trial) -> Result:
         found = [
-            learn(make(seed), streams, chunk_length, int(num_updates), lr)[0]
-            for seed in trial.seeds
+            learn(make(seed), streams, chunk_length, num_updates, lr)[0] for seed in trial.seeds
         ]
         worst = max(found, key=lambda theta: abs(theta - BEST))
         return Result(abs(worst - BEST) < 1e-3, f"theta {worst:.5f}")
@@ -165,15 +167,22 @@ CLAIMS = [
         "rtrl_learns",
         SOURCE,
         LEARNT,
-        _learns(_rtrl, 3000, 1e-4, streams=1, chunk_length=1),
+        _learns(_rtrl, streams=1, chunk_length=1, num_updates=3000, lr=1e-4),
         tested_on=(0,),
     ),
-    Claim("uoro_learns", SOURCE, LEARNT, _learns(_uoro, 1500, 2e-4), SET_ON, TESTED_ON),
+    Claim(
+        "uoro_learns",
+        SOURCE,
+        LEARNT,
+        _learns(_uoro, streams=16, chunk_length=10, num_updates=1500, lr=2e-4),
+        SET_ON,
+        TESTED_ON,
+    ),
     Claim(
         "artbp_learns",
         SOURCE,
         LEARNT + ", mean length 16",
-        _learns(_artbp, 1000, 3e-3, streams=1, chunk_length=500),
+        _learns(_artbp, streams=1, chunk_length=500, num_updates=1000, lr=3e-3),
         SET_ON,
         TESTED_ON,
     ),

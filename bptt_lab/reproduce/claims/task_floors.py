@@ -70,8 +70,8 @@ def _given(case: torch.Tensor, y: torch.Tensor) -> float:
 
 HS97 = "Hochreiter & Schmidhuber 1997"
 CLAIMS = [
-    Claim("adding", HS97, "1/6 = .1667", adding_floor, range(3)),
-    Claim("copy", "Arjovsky et al. 2016", "10 ln 8/(T+20) = .4159, T = 30", copy_floor, range(3)),
-    Claim("temporal_order", HS97, "ln 4 = 1.3863", order_floor, range(3)),
-    Claim("echo", "Pitis 2016", ".6616/.5192/.4545 to .003", echo_floors, range(3)),
+    Claim("adding", HS97, "1/6 = .1667", adding_floor, range(1)),
+    Claim("copy", "Arjovsky et al. 2016", "10 ln 8/(T+20) = .4159, T = 30", copy_floor, range(1)),
+    Claim("temporal_order", HS97, "ln 4 = 1.3863", order_floor, range(1)),
+    Claim("echo", "Pitis 2016", ".6616/.5192/.4545 to .003", echo_floors, range(1)),
 ]
