@@ -37,7 +37,12 @@ def build(name: str, given: dict[str, Any]) -> GradientStrategy:
     if name not in names():
         raise ConfigError(f"--gradient {name}: must be one of {', '.join(names())}")
     file = resources.files("bptt_lab.conf") / "gradient" / f"{name}.yaml"
-    config: Any = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
+    option = OmegaConf.create(file.read_text(encoding="utf-8"))
+    # What an option takes from the experiment around it is its seed.
+    around: Any = OmegaConf.to_container(
+        OmegaConf.create({"seed": 0, "gradient": option}), resolve=True
+    )
+    config = around["gradient"]
     for key, target in allowed.targets(config, "gradient"):
         kinds = allowed.KINDS["gradient"]
         allowed.check_target(key, target, kinds, (), ours=("bptt_lab",))

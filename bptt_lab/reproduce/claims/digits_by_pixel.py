@@ -3,7 +3,7 @@
 Training is chaotic: nets that differ in the last bit end apart, so accuracies are bands. The one
 loss comes last, where chunk k is tail k for all of these k, which divide 64.
 The band of k = 1, which learns next to nothing of the recurrence, was .50 to .70 at first, set on
-fewer seeds; three new ones reached .41 to .56, and it was set again on all of them.
+one seed; four others reached .35 to .56, and it was set again on all five and tested on new ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from bptt_lab.reproduce.claim import Claim, Result, Trial
 from bptt_lab.reproduce.training import train
 
-BANDS = {1: (0.35, 0.72), 8: (0.74, 0.88), 16: (0.86, 0.97), 32: (0.93, 0.99)}
+BANDS = {1: (0.30, 0.72), 8: (0.74, 0.88), 16: (0.86, 0.97), 32: (0.93, 0.99)}
 FULL = (0.95, 1.0)
 # Set on and tested on; those of k = 1 second.
 SEEDS = (((0, 1), range(10, 13)), ((0, 1, 10, 11, 12), range(20, 23)))
