@@ -46,6 +46,7 @@ def test_it_serves_and_ends_at_ctrl_c(tmp_path: Path) -> None:
         [sys.executable, "-m", "bptt_lab.board", str(tmp_path), "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's
     )
     try:
         page = b""

@@ -132,7 +132,7 @@ def test_chosen_lags():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("callbacks.shadow=[nope]", "callbacks.shadow=nope: must be of autograd"),
+        ("callbacks.shadow=[nope]", "callbacks.shadow=nope: must be of adaptive, artbp, autograd"),
         ("callbacks.shadow=[{name:truncated,k:0}]", r"callbacks\.shadow\.k=0: must be at least 1"),
         ("callbacks.shadow=[full,full]", "holds full twice"),
         ("callbacks.shadow=[{_target_:os.system}]", "os.system: is not in bptt_lab"),

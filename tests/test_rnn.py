@@ -473,6 +473,7 @@ ARROWS = {
         "bptt_lab.recurrence",
         "bptt_lab.gradients",
         "bptt_lab.limits",
+        "bptt_lab.seeds",
     ],
     "rnn.py": ["bptt_lab.cell", "bptt_lab.gradients"],
 }

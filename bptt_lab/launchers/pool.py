@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
+from typing import Any
 
 from bptt_lab import orphans, signals
 from bptt_lab.launchers import verdict, worker
@@ -89,12 +90,13 @@ class Pool:
     def _start(self, job: SweepJob) -> None:
         slot = self.free.pop(0)
         pin = self.pins[slot % len(self.pins)] if self.pins else None
-        process = multiprocessing.get_context("forkserver").Process(
-            target=_work, args=(self.shared, job, pin, self.grace), name=f"job {job.number}"
-        )
         before = verdict.mark(job.folder)
-        start_server()
-        process.start()
+        arguments = (self.shared, job, pin, self.grace)
+        try:
+            process = _fork(arguments)
+        except (OSError, EOFError):  # the server has just died; there will be another
+            time.sleep(POLL)
+            process = _fork(arguments)
         self.launcher.say_start(job)
         self.running.append(Running(job, process, slot, before, time.monotonic()))
 
@@ -123,6 +125,14 @@ class Pool:
                         os.kill(running.process.pid, signal.SIGTERM)
             elif now > running.killed_at:
                 _kill(running.process)
+
+
+def _fork(arguments: tuple[Any, ...]) -> ForkServerProcess:
+    """Start a process of a job."""
+    process = multiprocessing.get_context("forkserver").Process(target=_work, args=arguments)
+    start_server()
+    process.start()
+    return process
 
 
 def start_server() -> None:

@@ -193,7 +193,7 @@ def test_jobs_start_where_the_list_says(tmp_path):
     folder = sweeps.sweep_dir(tmp_path)
     listed = [job["folder"] for job in sweeps.papers(folder)["jobs"]]
     assert listed == ["0_0_full", "1_0_truncated", "2_0_truncated"]
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == listed
+    assert sorted(path.parent.name for path in folder.glob("*/status.json")) == listed
 
 
 def test_jobs_take_the_gpus_in_turn(tmp_path, monkeypatch, capsys):
