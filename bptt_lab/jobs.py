@@ -88,13 +88,12 @@ def attempt(config: Config, folder: Path, job: Job) -> int:
     if config["resume"] and before.status == "completed":
         print(f"{folder}: is completed already", flush=True)
         return COMPLETED
+    if before.status != "waiting" and not config["resume"]:
+        problem = f"holds a run already ({before.status}); continue it with resume={folder}"
+        report(ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder"))
+        return REFUSED  # with nothing touched: that run may be at work
     with signals.caught() as stop:
         try:
-            if before.status != "waiting" and not config["resume"]:
-                raise ConfigError(
-                    f"hydra.run.dir={folder}: holds a run already ({before.status}); continue it "
-                    f"with resume={folder}, or give another folder"
-                )
             folder.mkdir(parents=True, exist_ok=True)
             if not before.manifest:  # what it takes to continue, should it get no further
                 runs.write_json(folder / runs.MANIFEST, job.papers(config))

@@ -237,7 +237,7 @@ def test_without_matplotlib_the_run_says_how_to_get_it(tmp_path, monkeypatch, ca
     monkeypatch.setattr(plot, "find_spec", lambda name: None)
     run, _ = bench(tmp_path, monkeypatch, "--only", "nn.RNN,full")
     assert not (run / "ratios.png").exists()
-    assert "pip install 'bptt_lab[report]'" in capsys.readouterr().out
+    assert "pip install matplotlib" in capsys.readouterr().out
 
 
 def test_runs_of_one_second_keep_apart(tmp_path, monkeypatch):

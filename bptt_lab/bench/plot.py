@@ -16,7 +16,7 @@ from bptt_lab.bench.workload import PASSES
 # Okabe and Ito's palette, told apart by colour-blind readers too; markers tell them apart in grey.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P"]
-REMEDY = "pip install 'bptt_lab[report]'"
+REMEDY = "pip install matplotlib"
 
 
 def available() -> bool:
