@@ -13,16 +13,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bptt_lab.core import renamed
+
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN as VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN as VanillaRNN
 
 __all__ = ["VanillaRNN", "__version__"]
 __version__ = "0.1.0"
+renamed.install()
 
 
 def __getattr__(name: str) -> Any:
     if name == "VanillaRNN":
-        from bptt_lab.rnn import VanillaRNN
+        from bptt_lab.nn.rnn import VanillaRNN
 
         return VanillaRNN
     raise AttributeError(f"module 'bptt_lab' has no attribute '{name}'")

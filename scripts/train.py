@@ -2,7 +2,7 @@
 
 import sys
 
-from bptt_lab.cli import main
+from bptt_lab.commands.train.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bptt_lab.jobs import Job
-from bptt_lab.training import perform
+from bptt_lab.runs.job import Job
+from bptt_lab.training.train import perform
 
 QUICK = (
     "num_threads=1",

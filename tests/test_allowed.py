@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from bptt_lab import allowed
-from bptt_lab.limits import ConfigError
+from bptt_lab.config import targets
+from bptt_lab.core.validation import ConfigError
 
 FULL = "bptt_lab.gradients.full.Full"
 
@@ -23,12 +23,12 @@ FULL = "bptt_lab.gradients.full.Full"
     ],
 )
 def test_a_prefix_means_a_package(prefixes, dotted, covered):
-    assert allowed.covers(prefixes, dotted) is covered
+    assert targets.covers(prefixes, dotted) is covered
 
 
 @pytest.mark.parametrize("allow", ["mypkg", ["mypkg"], ["mypkg.sub", "other"], []])
 def test_packages_may_be_allowed(allow):
-    assert allowed.packages(allow) == ((allow,) if isinstance(allow, str) else tuple(allow))
+    assert targets.packages(allow) == ((allow,) if isinstance(allow, str) else tuple(allow))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_packages_may_be_allowed(allow):
 )
 def test_what_reaches_everything_may_not(name):
     with pytest.raises(ConfigError, match=r"^allow=\["):
-        allowed.packages([name])
+        targets.packages([name])
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_reaches_everything_may_not(name):
     ],
 )
 def test_ours_and_torchs_pass(config):
-    allowed.refuse_foreign(config)
+    targets.refuse_foreign(config)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_ours_and_torchs_pass(config):
             "optimizer._target_=torch.nn.Linear: must",
         ),
         (
-            {"dataset": {"x": {"_target_": "bptt_lab.metrics_log.MetricsLog"}}},
+            {"dataset": {"x": {"_target_": "bptt_lab.training.metrics_log.MetricsLog"}}},
             "dataset.x._target_=",
         ),
         ({"optimizer": {"betas": [0.9, {"_target_": "os.system"}]}}, "optimizer.betas.1._target_="),
@@ -112,7 +112,7 @@ def test_ours_and_torchs_pass(config):
 )
 def test_anything_else_is_refused(config, message):
     with pytest.raises(ConfigError) as refusal:
-        allowed.refuse_foreign(config)
+        targets.refuse_foreign(config)
     assert str(refusal.value).startswith(message)
 
 
@@ -155,11 +155,11 @@ class Guess(Base): ...
 def test_a_package_of_the_users(section, name, message, mine):
     config = {section: {"_target_": f"{mine}.{name}"}}
     with pytest.raises(ConfigError, match=rf"is not in .* add allow=\[{mine}\] to the command"):
-        allowed.refuse_foreign(config)
+        targets.refuse_foreign(config)
     if message is None:
-        allowed.refuse_foreign(config, [mine])
-        allowed.refuse_foreign(config, mine)
+        targets.refuse_foreign(config, [mine])
+        targets.refuse_foreign(config, mine)
     else:
         with pytest.raises(ConfigError, match=message):
-            allowed.refuse_foreign(config, [mine])
+            targets.refuse_foreign(config, [mine])
     assert mine not in sys.modules

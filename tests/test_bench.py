@@ -10,14 +10,21 @@ import sys
 import pytest
 import torch
 
-from bptt_lab.bench import cli, contestant, memory, plot, timing
-from bptt_lab.bench.contestant import UnavailableError
-from bptt_lab.bench.contestants import BASELINE, CONTESTANTS
-from bptt_lab.bench.machine import cores
-from bptt_lab.bench.problem import draw, error, gradient_error, solve
-from bptt_lab.bench.results import COLUMNS
-from bptt_lab.bench.workload import PRECISIONS, SHAPES, Shape, flops, geometric_mean, parse_shape
-from bptt_lab.kernels import core
+from bptt_lab.commands.bench import cli, contestant, memory, plot, timing
+from bptt_lab.commands.bench.contestant import UnavailableError
+from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
+from bptt_lab.commands.bench.machine import cores
+from bptt_lab.commands.bench.problem import draw, error, gradient_error, solve
+from bptt_lab.commands.bench.results import COLUMNS
+from bptt_lab.commands.bench.workload import (
+    PRECISIONS,
+    SHAPES,
+    Shape,
+    flops,
+    geometric_mean,
+    parse_shape,
+)
+from bptt_lab.core.kernels import core
 
 TINY = Shape(9, 3, 2, 5)
 LONG = Shape(40, 3, 2, 5)  # longer than truncated's lag
@@ -51,14 +58,14 @@ def test_a_wrong_argument_is_one_line_and_code_2(arguments, complaint, capsys):
 
 
 def test_a_device_that_is_not_there_is_refused(capsys, monkeypatch):
-    monkeypatch.setattr("bptt_lab.gpus.count", lambda: 0)
+    monkeypatch.setattr("bptt_lab.config.gpus.count", lambda: 0)
     assert cli.main(["--device", "cuda"]) == 2
     assert "shows no CUDA device here; use --device cpu" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU")
 def test_a_device_that_torch_cannot_use_is_refused(capsys, monkeypatch):
-    monkeypatch.setattr("bptt_lab.gpus.count", lambda: 1)
+    monkeypatch.setattr("bptt_lab.config.gpus.count", lambda: 1)
     assert cli.main(["--device", "cuda"]) == 2
     assert "install a build with CUDA" in capsys.readouterr().err
 
@@ -76,7 +83,7 @@ def test_a_contestant_that_is_not_installed_is_refused_by_name_and_else_left_out
 
 def test_arguments_are_checked_before_torch_is_imported():
     script = (
-        "import sys; from bptt_lab.bench import cli\n"
+        "import sys; from bptt_lab.commands.bench import cli\n"
         "assert cli.main(['--threads', '0']) == 2; cli.parse(['--only', 'nn.RNN,full'])\n"
         "assert not {'torch', 'jax', 'matplotlib', 'numpy'} & set(sys.modules)"
     )

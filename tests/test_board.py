@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab import board
+from bptt_lab.commands import board
 
 
 def test_it_is_told_to_listen_on_localhost_only(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_it_serves_and_ends_at_ctrl_c(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.board", str(tmp_path), "--port", str(port)],
+        [sys.executable, "-m", "bptt_lab.commands.board", str(tmp_path), "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's

@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from bptt_lab.callbacks.bundle import Bundle
+from bptt_lab.training.callbacks.bundle import Bundle
 
 
 class Spy(Callback):

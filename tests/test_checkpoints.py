@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bptt_lab import checkpoints
-from bptt_lab.endings import CheckpointError
+from bptt_lab.runs.outcome import CheckpointError
+from bptt_lab.training import checkpoint_io
 
 
 def content(step: int) -> dict:
@@ -37,15 +37,15 @@ def same(a: dict, b: dict) -> bool:
 def last(tmp_path) -> Path:
     path = tmp_path / "last.ckpt"
     for step in (1, 2):
-        checkpoints.write(content(step), path)
+        checkpoint_io.write(content(step), path)
     return path
 
 
 def test_the_newest_and_the_one_before_are_kept(last):
     for step in (3, 4, 5):
-        checkpoints.write(content(step), last)
-    assert same(checkpoints.read(last), content(5))
-    assert same(checkpoints.read(last.with_name("previous.ckpt")), content(4))
+        checkpoint_io.write(content(step), last)
+    assert same(checkpoint_io.read(last), content(5))
+    assert same(checkpoint_io.read(last.with_name("previous.ckpt")), content(4))
     known = json.loads((last.parent / "checksums.json").read_text())
     assert len(known) <= 3  # no list that grows with the run
     assert hashlib.sha256(last.read_bytes()).hexdigest() in known
@@ -65,25 +65,27 @@ def damaged(whole: bytes, number: int) -> bytes:
 def test_damage_is_found_and_the_one_before_used(number, last, capsys):
     last.write_bytes(damaged(last.read_bytes(), number))
     with pytest.raises(CheckpointError, match=r"last\.ckpt: is not what was written"):
-        checkpoints.read(last)
-    start = checkpoints.to_continue(last.parent)
-    assert start is not None and same(checkpoints.read(start), content(1))
+        checkpoint_io.read(last)
+    start = checkpoint_io.to_continue(last.parent)
+    assert start is not None and same(checkpoint_io.read(start), content(1))
     assert "last.ckpt: is not what was written" in capsys.readouterr().err
     # The broken one must not take the place of the whole one at the next save.
-    checkpoints.write(content(3), last)
-    assert same(checkpoints.read(start), content(1)) and same(checkpoints.read(last), content(3))
+    checkpoint_io.write(content(3), last)
+    assert same(checkpoint_io.read(start), content(1)) and same(
+        checkpoint_io.read(last), content(3)
+    )
 
 
 def test_with_both_damaged_nothing_is_continued(last, capsys):
     for path in (last, last.with_name("previous.ckpt")):
         path.write_bytes(b"")
-    assert checkpoints.to_continue(last.parent) is None
+    assert checkpoint_io.to_continue(last.parent) is None
     assert capsys.readouterr().err.count("is not what was written") == 2
 
 
 def test_lost_checksums_are_damage_too(last):
     (last.parent / "checksums.json").unlink()
-    assert checkpoints.to_continue(last.parent) is None
+    assert checkpoint_io.to_continue(last.parent) is None
 
 
 class Steps:
@@ -110,11 +112,11 @@ def test_a_save_that_fails_leaves_a_whole_checkpoint(fail_at, code, last, monkey
     with monkeypatch.context() as patch:
         Steps(patch, fail_at, OSError(code, os.strerror(code)))
         with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be written \(.*make room"):
-            checkpoints.write(content(3), last)
+            checkpoint_io.write(content(3), last)
     assert not list(last.parent.glob(".*.part"))
-    start = checkpoints.to_continue(last.parent)
+    start = checkpoint_io.to_continue(last.parent)
     assert start is not None
-    assert any(same(checkpoints.read(start), content(step)) for step in (2, 3))
+    assert any(same(checkpoint_io.read(start), content(step)) for step in (2, 3))
 
 
 @pytest.mark.parametrize("fail_at", range(7))
@@ -123,13 +125,13 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_checkpoint(fail_at, last, m
         Steps(patch, fail_at, KeyboardInterrupt())
         if fail_at < 6:
             with pytest.raises(KeyboardInterrupt):
-                checkpoints.write(content(3), last)
+                checkpoint_io.write(content(3), last)
         else:
-            checkpoints.write(content(3), last)
-    start = checkpoints.to_continue(last.parent)
+            checkpoint_io.write(content(3), last)
+    start = checkpoint_io.to_continue(last.parent)
     assert start is not None
     newest = 3 if fail_at > 4 else 2
-    assert same(checkpoints.read(start), content(newest))
+    assert same(checkpoint_io.read(start), content(newest))
 
 
 def test_a_really_full_disk(tmp_path):
@@ -141,14 +143,14 @@ def test_a_really_full_disk(tmp_path):
         pytest.skip("may not mount a small file system here")
     try:
         last = disk / "checkpoints" / "last.ckpt"
-        checkpoints.write(content(1), last)
+        checkpoint_io.write(content(1), last)
         for step in range(2, 22):
             with pytest.raises(CheckpointError, match="No space left on device"):
-                checkpoints.write(
+                checkpoint_io.write(
                     {**content(step), "more": torch.zeros(100 * step, dtype=torch.float64)}, last
                 )
-            start = checkpoints.to_continue(last.parent)
-            assert start == last and same(checkpoints.read(last), content(1))
+            start = checkpoint_io.to_continue(last.parent)
+            assert start == last and same(checkpoint_io.read(last), content(1))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -179,12 +181,12 @@ def test_a_checkpoint_that_would_run_code_runs_none(how, tmp_path):
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     (tmp_path / "checksums.json").write_text(json.dumps({digest: {"name": "last.ckpt"}}))
     with pytest.raises(CheckpointError, match="is no checkpoint of plain tensors"):
-        checkpoints.read(path)
-    assert checkpoints.to_continue(tmp_path) is None
+        checkpoint_io.read(path)
+    assert checkpoint_io.to_continue(tmp_path) is None
     assert not canary.exists()
 
 
 def test_a_whole_file_of_something_else_is_not_continued(tmp_path, capsys):
-    checkpoints.write({"state_dict": {}}, tmp_path / "last.ckpt")
-    assert checkpoints.to_continue(tmp_path) is None
+    checkpoint_io.write({"state_dict": {}}, tmp_path / "last.ckpt")
+    assert checkpoint_io.to_continue(tmp_path) is None
     assert "is no checkpoint of a run of ours" in capsys.readouterr().err

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from bptt_lab import cli, flags, jobs, precheck, run_folders, sweep
+from bptt_lab.commands.train import cli, precheck
+from bptt_lab.config import arguments, output_paths
+from bptt_lab.runs import sweep
+from bptt_lab.training import job as jobs
 
 # In this process, where `started` sees the jobs.
 HERE = "hydra/launcher=basic"
@@ -212,7 +215,7 @@ def test_a_bad_command_line_is_refused(line, message, started, capfd, folder, mo
 # Without torch, which takes seconds; lightning would bring it in.
 SUBPROCESS = """
 import sys
-from bptt_lab.cli import main
+from bptt_lab.commands.train.cli import main
 code = main()
 heavy = {"torch", "lightning", "numpy", "sklearn", "tensorboard"} & set(sys.modules)
 sys.exit(code if not heavy else f"imported {heavy}")
@@ -270,7 +273,7 @@ def test_the_installed_command_and_the_script_are_the_same(folder):
     for command in (
         [Path(sys.executable).with_name("bptt-train")],
         [sys.executable, script],
-        [sys.executable, "-m", "bptt_lab.cli"],
+        [sys.executable, "-m", "bptt_lab.commands.train.cli"],
     ):
         done = subprocess.run([*command, "lr=3"], capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stdout) == (2, "")
@@ -297,7 +300,7 @@ def test_help_lists_options_claims_and_limits(capfd):
 def test_hydras_flags_still_work(capfd, monkeypatch):
     # Handlers of earlier tests write to a stream that pytest has closed.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    for arguments, part in (
+    for words, part in (
         (("--cfg", "job", TRUNCATED), "_target_: bptt_lab.gradients.truncated.Truncated"),
         (("--cfg", "job", "--resolve", "seed=3", "-p", "dataset"), "seed: 3"),
         (("--cfg", "hydra"), "${bptt_stamp:}"),
@@ -306,7 +309,7 @@ def test_hydras_flags_still_work(capfd, monkeypatch):
         (("--version",), "Hydra 1.3"),
         (("--shell-completion", "install=bash"), ""),
     ):
-        assert bptt_train(*arguments) == 0, arguments
+        assert bptt_train(*words) == 0, words
         out, err = capfd.readouterr()
         assert part in out
         assert err == ""
@@ -389,7 +392,7 @@ STRATEGY = '''
 import torch
 from typing import Annotated, ClassVar
 from bptt_lab.gradients.full import Full
-from bptt_lab.limits import AtLeast, Below, checked
+from bptt_lab.core.validation import AtLeast, Below, checked
 
 class Mine(Full):
     """Mine."""
@@ -440,14 +443,14 @@ def test_a_strategy_of_the_users(how, folder, started, capfd):
     ],
 )
 def test_job_names_are_safe(number, overrides, name):
-    assert run_folders.job_name(number, overrides) == name
+    assert output_paths.job_name(number, overrides) == name
     assert len(name) <= 100 and os.sep not in name
 
 
 def test_a_hundred_jobs_are_checked_one_by_one():
-    run_folders.register()
+    output_paths.register()
     start = time.perf_counter()
-    args = flags.parse_arguments(["-m", TRUNCATED, "seed=range(0,50)", "gradient.k=4,8"])
+    args = arguments.parse_arguments(["-m", TRUNCATED, "seed=range(0,50)", "gradient.k=4,8"])
     plan = precheck.check(args)
     print(f"{time.perf_counter() - start:.2f} s for {len(plan.jobs)} jobs")
     assert len(plan.jobs) == 100

@@ -27,7 +27,7 @@ QUICK = [
 
 def start(folder: Path, *arguments: str, **kwargs) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.cli", *arguments],
+        [sys.executable, "-m", "bptt_lab.commands.train.cli", *arguments],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
     )  # fmt: skip
 

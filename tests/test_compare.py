@@ -9,14 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from runs import quick_run
 
-from bptt_lab import checkpoints
-from bptt_lab.bench import timing
-from bptt_lab.compare import cli, figure, measure, memory, question, table
-from bptt_lab.compare.measure import compare, grid
-from bptt_lab.compare.subject import make, prepare
+from bptt_lab.commands.bench import timing
+from bptt_lab.commands.compare import cli, figure, measure, memory, question, table
+from bptt_lab.commands.compare.measure import compare, grid
+from bptt_lab.commands.compare.subject import make, prepare
+from bptt_lab.commands.report import palette
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
-from bptt_lab.limits import ConfigError
-from bptt_lab.report import palette
+from bptt_lab.training import checkpoint_io
 
 SMALL = ("model.hidden_size=6", "dataset.batch_size=3", "dataset.train_size=6")
 COPY = ("dataset=copy_memory", "dataset.delay=4", *SMALL, "trainer.precision=64-true")
@@ -195,7 +195,7 @@ def test_trained_parameters(run):
         asked = question.ask((), path, ["full"])
         subject = prepare(asked.config, asked.checkpoint)
         name = path.name if path != run else "last.ckpt"
-        state = checkpoints.read(run / "checkpoints" / name)["state_dict"]
+        state = checkpoint_io.read(run / "checkpoints" / name)["state_dict"]
         for key, value in subject.module.state_dict().items():
             assert torch.equal(value, state[key])
         weight = untrained.module.rnn.weight_hh_l0
@@ -271,7 +271,7 @@ def test_with_a_checkpoint_no_other_setting_is_taken(run):
 
 def test_a_mistake_is_told_before_torch_is_imported():
     code = (
-        "import sys; from bptt_lab.compare import cli; "
+        "import sys; from bptt_lab.commands.compare import cli; "
         "assert cli.main(['dataset=adding', 'model.hidden_size=0']) == 2; "
         "assert cli.main(['dataset=adding', '--strategies', 'nosuch']) == 2; "
         "assert not {'torch', 'lightning', 'matplotlib'} & set(sys.modules)"

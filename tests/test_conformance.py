@@ -75,7 +75,15 @@ def folder(tmp_path_factory):
 
 
 def conformance(folder, *options):
-    command = [sys.executable, "-m", "pytest", "--pyargs", "bptt_lab.conformance", "-q", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--pyargs",
+        "bptt_lab.conformance",
+        "-q",
+        *options,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
 

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from bptt_lab.explain import example as examples
-from bptt_lab.explain import options
-from bptt_lab.explain.account import account, adjoint, terms, total
-from bptt_lab.explain.cli import main
-from bptt_lab.explain.verdict import autograd, finite_differences, judge
+from bptt_lab.commands.explain import example as examples
+from bptt_lab.commands.explain import options
+from bptt_lab.commands.explain.account import account, adjoint, terms, total
+from bptt_lab.commands.explain.cli import main
+from bptt_lab.commands.explain.verdict import autograd, finite_differences, judge
 from bptt_lab.gradients.oracle import masked_gradient
 from bptt_lab.gradients.oracle import terms as oracle_terms
 from bptt_lab.gradients.truncated import Truncated
@@ -216,6 +216,6 @@ def test_what_cannot_work_takes_one_line(argv, says, capsys):
 
 
 def test_a_reader_who_leaves_early():
-    command = f"{sys.executable} -m bptt_lab.explain.cli | head -1"
+    command = f"{sys.executable} -m bptt_lab.commands.explain.cli | head -1"
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert run.stderr == "" and run.stdout.count("\n") == 1

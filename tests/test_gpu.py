@@ -11,7 +11,7 @@ from runs import quick_run
 from torch.nn.utils.rnn import pack_sequence
 
 from bptt_lab import VanillaRNN
-from bptt_lab.segmented import segmented_loss
+from bptt_lab.nn.segmented import segmented_loss
 
 pytestmark = pytest.mark.gpu
 
@@ -59,7 +59,7 @@ def test_gradients_are_the_cpus(make, packed):
 
 
 def test_a_segmented_loss_is_the_cpus():
-    from bptt_lab.losses import mse
+    from bptt_lab.nn.losses import mse
 
     results = []
     for device in ("cpu", "cuda"):

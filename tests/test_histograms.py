@@ -4,7 +4,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from bptt_lab.histograms import EDGES, HIGH, LOW, log_histogram, log_histograms, write_histogram
+from bptt_lab.training.histograms import (
+    EDGES,
+    HIGH,
+    LOW,
+    log_histogram,
+    log_histograms,
+    write_histogram,
+)
 
 WILD = torch.tensor([0.0, 1e-30, 1e-3, 2e-3, 1.0, 1e30, float("inf"), float("nan")])
 

@@ -6,9 +6,9 @@ import json
 import pytest
 from matplotlib.figure import Figure
 
-from bptt_lab.horizon import cli, figure, longest
-from bptt_lab.horizon.criteria import CRITERIA
-from bptt_lab.limits import ConfigError
+from bptt_lab.commands.horizon import cli, figure, longest
+from bptt_lab.commands.horizon.criteria import CRITERIA
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.adding import Adding
 from bptt_lab.tasks.copy_memory import CopyMemory
 from bptt_lab.tasks.temporal_order import TemporalOrder
@@ -155,11 +155,12 @@ def test_a_sweep_without_a_delay_is_refused(tmp_path):
 
 @pytest.mark.parametrize("preset", ["horizon", "horizon_adding"])
 def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch, preset):
-    from bptt_lab import flags, precheck, run_folders
+    from bptt_lab.commands.train import precheck
+    from bptt_lab.config import arguments, output_paths
 
     monkeypatch.chdir(tmp_path)
-    run_folders.register()
-    plan = precheck.check(flags.parse_arguments([f"experiment={preset}"]))
+    output_paths.register()
+    plan = precheck.check(arguments.parse_arguments([f"experiment={preset}"]))
     settings = {
         (c["gradient"].get("k"), c["dataset"]["num_steps"], c["seed"]) for c in plan.configs
     }

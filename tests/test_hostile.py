@@ -15,9 +15,12 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from bptt_lab import checkpoints, cli, jobs, preset_files
-from bptt_lab.endings import CheckpointError
-from bptt_lab.limits import ConfigError
+from bptt_lab.commands.train import cli
+from bptt_lab.config.security import preset_files
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.outcome import CheckpointError
+from bptt_lab.training import checkpoint_io
+from bptt_lab.training import job as jobs
 
 SYSTEM = "_target_: os.system\n  command: touch CANARY\n"
 POPEN = "_target_: subprocess.Popen\n  args: [touch, CANARY]\n"
@@ -102,8 +105,8 @@ LINES = [
     "gradient._target_=shutil.rmtree",
     "gradient._target_=importlib.import_module",
     "gradient._target_=torch.optim.os.system",
-    "gradient._target_=bptt_lab.training.os.system",
-    "gradient._target_=bptt_lab.records.subprocess.run",
+    "gradient._target_=bptt_lab.training.train.os.system",
+    "gradient._target_=bptt_lab.training.manifest.subprocess.run",
     "gradient._target_=bptt_lab.tasks.text.Path",
     "gradient._target_=torch.nn.modules.module.torch.load",
     "gradient._target_=bptt_lab_evil.Evil",
@@ -113,8 +116,8 @@ LINES = [
     "gradient._target_=__main__.Evil",
     "gradient._target_=hydra.utils.call",
     "gradient._target_=../../evil",
-    "dataset._target_=bptt_lab.metrics_log.MetricsLog +dataset.path=CANARY",
-    "dataset._target_=bptt_lab.training.Experiment",
+    "dataset._target_=bptt_lab.training.metrics_log.MetricsLog +dataset.path=CANARY",
+    "dataset._target_=bptt_lab.training.train.Experiment",
     "optimizer._target_=os.system",
     "optimizer.betas={_target_:os.system,command:'touch CANARY'}",
     "optimizer.betas=[0.9,{_target_:os.system}]",
@@ -388,10 +391,10 @@ def test_a_hostile_checkpoint_is_not_unpickled(how, form, inside, tmp_path):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
     # Who writes the file can write its checksum too.
-    checkpoints._remember(tmp_path, path.read_bytes(), {})
+    checkpoint_io._remember(tmp_path, path.read_bytes(), {})
     with pytest.raises(CheckpointError, match="is no checkpoint of plain tensors"):
-        checkpoints.read(path)
-    assert checkpoints.to_continue(tmp_path) is None
+        checkpoint_io.read(path)
+    assert checkpoint_io.to_continue(tmp_path) is None
     assert not canary.exists()
 
 
@@ -409,7 +412,7 @@ def test_the_command_itself_refuses(arguments, tmp_path):
     options(tmp_path, PRESETS["callbacks"])
     Path("bomb.pickle").write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
     before = listing(tmp_path)
-    command = [sys.executable, "-m", "bptt_lab.cli", *arguments]
+    command = [sys.executable, "-m", "bptt_lab.commands.train.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("bptt-train: ") and done.stderr.count("\n") == 1

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bptt_lab import VanillaRNN
-from bptt_lab.initialisation import initialise
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.nn.initialisation import initialise
 
 
 def start(init, gain=1.0, spectral_radius=None, seed=0, hidden_size=40, num_layers=2):

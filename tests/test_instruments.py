@@ -8,10 +8,12 @@ import pytest
 import torch
 from runs import QUICK, config, events, job, quick_run
 
-from bptt_lab import diagnostics, jobs, shadows
-from bptt_lab.callbacks.lag_spectrum import chosen
-from bptt_lab.limits import ConfigError
-from bptt_lab.training import build
+from bptt_lab import diagnostics
+from bptt_lab.config import shadow
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.training import job as jobs
+from bptt_lab.training.callbacks.lag_spectrum import chosen
+from bptt_lab.training.train import build
 
 STACK = ("model.num_layers=2", "model.dropout=0.3", "dataset.layout=rows", "gradient=truncated")
 SHADOW = "callbacks.shadow=[full,autograd,{name:truncated,k:2,mode:lag}]"
@@ -142,14 +144,14 @@ def test_chosen_lags():
     ],
 )
 def test_wrong_settings_are_refused(override, message, tmp_path):
-    from bptt_lab import schema
+    from bptt_lab.config import schema
 
     with pytest.raises(ConfigError, match=message):
         schema.check_config(config(*QUICK, override))
 
 
 def test_shadow_sections():
-    found = shadows.sections(["truncated", {"name": "truncated", "k": 4}, "artbp"], 7)
+    found = shadow.sections(["truncated", {"name": "truncated", "k": 4}, "artbp"], 7)
     assert list(found) == ["truncated", "truncated_k_4", "artbp"]
     assert found["artbp"]["seed"] == 7
     assert found["truncated_k_4"]["k"] == 4 and found["truncated"]["k"] == 16

@@ -14,8 +14,10 @@ import pytest
 import torch
 from runs import QUICK, config, job
 
-from bptt_lab import jobs, metrics_log, runs
+from bptt_lab import runs
 from bptt_lab.gradients import full
+from bptt_lab.training import job as jobs
+from bptt_lab.training import metrics_log
 
 ROWS = ("dataset.layout=rows", "trainer.log_every_n_steps=10")
 LINEAR = (
@@ -105,7 +107,7 @@ def work(settings: dict, folder: Path) -> None:
 
 def begin(settings: dict, folder: Path, until: str = "metrics.jsonl"):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bptt_lab.launchers.preload"])
+    context.set_forkserver_preload(["bptt_lab.training.launchers.preload"])
     process = context.Process(target=work, args=(settings, folder))
     process.start()
     deadline = time.monotonic() + 100
@@ -172,7 +174,7 @@ def test_a_signal_that_was_ignored_stays_so():
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        from bptt_lab import signals
+        from bptt_lab.runs import signals
 
         with signals.caught():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

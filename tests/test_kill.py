@@ -12,7 +12,9 @@ import pytest
 from runs import QUICK, config, job
 from test_resume import TEXT, outcome
 
-from bptt_lab import jobs, rng, runs
+from bptt_lab import runs
+from bptt_lab.training import job as jobs
+from bptt_lab.training import rng_state
 
 DROPOUT = ("model.num_layers=2", "model.dropout=0.3", "model.hidden_size=12")
 TASKS = {
@@ -35,14 +37,14 @@ def settings(task: str, strategy: str, folder: Path) -> dict:
 def work(config_: dict, folder: Path, forget: bool) -> None:
     """One attempt, in a process that may be killed."""
     if forget:
-        rng.restore = lambda saved: None
+        rng_state.restore = lambda saved: None
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     raise SystemExit(jobs.attempt(config_, folder, job()))
 
 
 def attempt(config_: dict, folder: Path, *, forget: bool = False):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bptt_lab.launchers.preload"])
+    context.set_forkserver_preload(["bptt_lab.training.launchers.preload"])
     process = context.Process(target=work, args=(config_, folder, forget))
     process.start()
     return process

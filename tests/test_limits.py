@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from bptt_lab.limits import (
+from bptt_lab.core.validation import (
     Above,
     AtLeast,
     AtMost,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bptt_lab.losses import LOSSES, masked_sum
+from bptt_lab.nn.losses import LOSSES, masked_sum
 
 PREDICTION = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.tensor([[0, 1, 2], [3, 4, 0], [1, 1, 1], [4, 3, 2]])

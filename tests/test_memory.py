@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(
 MEASURE = """
 import ctypes, gc, torch
 from bptt_lab import VanillaRNN
-from bptt_lab.kernels import core
-from bptt_lab.losses import mse
-from bptt_lab.segmented import segmented_loss
+from bptt_lab.core.kernels import core
+from bptt_lab.nn.losses import mse
+from bptt_lab.nn.segmented import segmented_loss
 torch.set_num_threads(1)
 
 def status(name):

@@ -10,11 +10,11 @@ from lightning.pytorch import Trainer
 from runs import QUICK, config, quick_run, state_dict
 from torch import nn
 
-from bptt_lab.losses import cross_entropy
-from bptt_lab.module import SequenceModule
-from bptt_lab.rnn import VanillaRNN
+from bptt_lab.nn.losses import cross_entropy
+from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceBatch, SequenceDataModule, Sequences
-from bptt_lab.training import build
+from bptt_lab.training.module import SequenceModule
+from bptt_lab.training.train import build
 
 
 class Counting(SequenceDataModule):

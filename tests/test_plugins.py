@@ -10,9 +10,9 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from bptt_lab import plugins
-from bptt_lab.limits import AtLeast, AtMost, ConfigError
-from bptt_lab.plugins import UNKNOWN, Setting
+from bptt_lab.config import signatures
+from bptt_lab.config.signatures import UNKNOWN, Setting
+from bptt_lab.core.validation import AtLeast, AtMost, ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
 OPTIONS = sorted([*CONF.glob("gradient/*.yaml"), *CONF.glob("dataset/*.yaml")])
@@ -43,7 +43,7 @@ def package(tmp_path, monkeypatch):
 @pytest.mark.parametrize("option", OPTIONS, ids=name_of)
 def test_reading_agrees_with_importing(option):
     target = OmegaConf.load(option)["_target_"]
-    plugin, kind = plugins.read(target), get_class(target)
+    plugin, kind = signatures.read(target), get_class(target)
     parameters = inspect.signature(kind.__init__).parameters if plugin.settings else {}
     hints = inspect.get_annotations(inspect.unwrap(kind.__init__), eval_str=True)
     expected = {
@@ -62,12 +62,12 @@ def test_reading_agrees_with_importing(option):
 @pytest.mark.parametrize("option", OPTIONS, ids=name_of)
 def test_a_file_gives_every_setting_of_its_plugin(option):
     values = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
-    assert set(values) - {"_target_"} == set(plugins.read(values["_target_"]).settings)
+    assert set(values) - {"_target_"} == set(signatures.read(values["_target_"]).settings)
 
 
 @pytest.mark.parametrize("option", sorted(CONF.glob("gradient/*.yaml")), ids=name_of)
 def test_a_strategy_makes_every_claim(option):
-    claims = plugins.read(OmegaConf.load(option)["_target_"]).claims
+    claims = signatures.read(OmegaConf.load(option)["_target_"]).claims
     assert {"exact_within_chunk", "exact_across_chunks", "unbiased", "cost", "memory"} <= set(
         claims
     )
@@ -80,7 +80,7 @@ def test_a_plugin_of_the_users(package):
 from __future__ import annotations
 import nowhere_to_be_found
 from typing import Annotated, ClassVar, Literal
-from bptt_lab.limits import AtLeast, AtMost, checked
+from bptt_lab.core.validation import AtLeast, AtMost, checked
 LONGEST = 9
 class Mine(nowhere_to_be_found.Base):
     """Mine, all mine.
@@ -98,7 +98,7 @@ class Mine(nowhere_to_be_found.Base):
                  **rest) -> None: ...
 ''',
     )
-    plugin = plugins.read(f"{name}.deep.strategy.Mine")
+    plugin = signatures.read(f"{name}.deep.strategy.Mine")
     assert plugin.summary == "Mine, all mine."
     assert plugin.claims == {"unbiased": True, "cost": "O(1)"}
     assert plugin.takes_any
@@ -118,10 +118,10 @@ def test_settings_are_inherited_and_names_imported(package):
     package("leaf.py", "from .base import Base as B\nclass Leaf(B): ...\nclass Bare: ...\n")
     package("sub/__init__.py", "from ..leaf import Leaf as Renamed\n")
     name = package("shut.py", "from .leaf import Leaf\nclass Shut(Leaf):\n def __init__(self): ...")
-    assert plugins.read(f"{name}.leaf.Leaf").settings == {"k": Setting(int, 1)}
-    assert plugins.read(f"{name}.sub.Renamed").settings == {"k": Setting(int, 1)}
-    assert plugins.read(f"{name}.leaf.Bare").settings == {}
-    assert plugins.read(f"{name}.shut.Shut").settings == {}
+    assert signatures.read(f"{name}.leaf.Leaf").settings == {"k": Setting(int, 1)}
+    assert signatures.read(f"{name}.sub.Renamed").settings == {"k": Setting(int, 1)}
+    assert signatures.read(f"{name}.leaf.Bare").settings == {}
+    assert signatures.read(f"{name}.shut.Shut").settings == {}
 
 
 def test_an_annotation_is_evaluated_only_where_it_is_one(package, tmp_path):
@@ -141,7 +141,7 @@ class Hostile:
         f: list[int] | None = None): ...
 """,
     )
-    settings = plugins.read(f"{name}.hostile.Hostile").settings
+    settings = signatures.read(f"{name}.hostile.Hostile").settings
     assert [settings[key].hint for key in "abcdef"] == [Any] * 5 + [list[int] | None]
     assert not canary.exists()
 
@@ -169,35 +169,37 @@ class Made(type("X", (), {})): ...
     )
     name = package("front.py", "from .deep import *\nfrom .deep import Twig as Bough\n")
     assert (
-        plugins.home(f"{name}.front.Twig") == plugins.home(f"{name}.front.Bough") == f"{name}.deep"
+        signatures.home(f"{name}.front.Twig")
+        == signatures.home(f"{name}.front.Bough")
+        == f"{name}.deep"
     )
-    assert plugins.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
-    assert plugins.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
-    assert plugins.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
-    assert plugins.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
-    assert plugins.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
-    assert plugins.unimplemented(f"{name}.deep.Twig") == ["a"]
+    assert signatures.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
+    assert signatures.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
+    assert signatures.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
+    assert signatures.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
+    assert signatures.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
+    assert signatures.unimplemented(f"{name}.deep.Twig") == ["a"]
 
 
 @pytest.mark.parametrize("target", ["torch.optim.SGD", "torch.nn.LSTM", "bptt_lab.tasks.text.Text"])
 def test_what_is_read_of_a_lineage_is_what_python_says(target):
     kind = get_class(target)
-    assert plugins.home(target) == kind.__module__
+    assert signatures.home(target) == kind.__module__
     for ancestor in kind.__mro__[:-1]:
         dotted = f"{ancestor.__module__}.{ancestor.__qualname__}"
         if ancestor.__module__.partition(".")[0] not in sys.stdlib_module_names:
-            assert plugins.descends(target, dotted) is True, dotted
+            assert signatures.descends(target, dotted) is True, dotted
 
 
 def test_imports_in_a_circle_end(package):
     package("one.py", "from .two import Thing\n")
     name = package("two.py", "from .one import Thing\n")
     with pytest.raises(ConfigError, match="has no class 'Thing'"):
-        plugins.read(f"{name}.one.Thing")
+        signatures.read(f"{name}.one.Thing")
 
 
 def test_torch_is_read_like_any_other():
-    plugin = plugins.read("torch.optim.SGD")
+    plugin = signatures.read("torch.optim.SGD")
     assert plugin.settings["params"].required
     assert plugin.settings["nesterov"] == Setting(bool, False)
 
@@ -218,10 +220,10 @@ def test_torch_is_read_like_any_other():
 )
 def test_what_is_not_there(target, message):
     with pytest.raises(ConfigError, match=message):
-        plugins.read(target)
+        signatures.read(target)
 
 
 def test_a_file_that_does_not_parse(package):
     name = package("broken.py", "x = 1\nclass Broken(:\n")
     with pytest.raises(ConfigError, match=r"broken\.py, line 2 is not Python"):
-        plugins.read(f"{name}.broken.Broken")
+        signatures.read(f"{name}.broken.Broken")

@@ -4,9 +4,9 @@ import json
 
 import torch
 
-from bptt_lab.metrics_log import MetricsLog
-from bptt_lab.records import parameter_hash
-from bptt_lab.runs import write_json
+from bptt_lab.runs.folder import write_json
+from bptt_lab.training.manifest import parameter_hash
+from bptt_lab.training.metrics_log import MetricsLog
 
 
 def test_hash_sees_names_values_types_and_shapes_but_not_order():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bptt_lab import cell as equations
-from bptt_lab import recurrence
-from bptt_lab.cell import NONLINEARITIES, Cell, Weights
-from bptt_lab.kernels import core, reference
+from bptt_lab.core import cell as equations
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import NONLINEARITIES, Cell, Weights
+from bptt_lab.core.kernels import core, reference
 
 L, N, I, H = 7, 3, 2, 5
 LEAKS = [1.0, 0.5, 0.3]

@@ -10,12 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from bptt_lab.gradients import oracle
-from bptt_lab.gradients.kf_rtrl import KFRTRL
-from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.reproduce import cli, families
-from bptt_lab.reproduce.claim import Claim, Result, Trial
-from bptt_lab.reproduce.claims import (
+from bptt_lab.commands.reproduce import cli, families
+from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claims import (
     adaptive_truncation,
     estimators,
     exact_gradients,
@@ -23,8 +20,11 @@ from bptt_lab.reproduce.claims import (
     truncation,
     vanishing,
 )
-from bptt_lab.reproduce.families import Entry
-from bptt_lab.reproduce.training import composed
+from bptt_lab.commands.reproduce.families import Entry
+from bptt_lab.commands.reproduce.training import composed
+from bptt_lab.gradients import oracle
+from bptt_lab.gradients.kf_rtrl import KFRTRL
+from bptt_lab.gradients.truncated import Truncated
 
 PRESETS = Path(__file__).parent.parent / "conf" / "experiment"
 QUICK = [entry for entry in families.named([], slow=False) if entry.family != "echo_chunks"]
@@ -249,7 +249,7 @@ def test_presets_compose(preset: str) -> None:
 
 
 def test_a_net_is_trained_by_a_preset() -> None:
-    from bptt_lab.reproduce.training import train
+    from bptt_lab.commands.reproduce.training import train
 
     metrics = train("echo_chunks", "trainer.max_epochs=1", "dataset.stream_length=40")
     assert 0 < metrics["test/loss"] < 2

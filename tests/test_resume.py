@@ -9,11 +9,12 @@ import pytest
 import torch
 from runs import QUICK, config, events, job
 
-from bptt_lab import checkpoints, rng, runs
-from bptt_lab.endings import Interrupted
-from bptt_lab.limits import ConfigError
-from bptt_lab.signals import Stop
-from bptt_lab.training import perform
+from bptt_lab import runs
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.outcome import Interrupted
+from bptt_lab.runs.signals import Stop
+from bptt_lab.training import checkpoint_io, rng_state
+from bptt_lab.training.train import perform
 
 TEXT = "It was the best of times, it was the worst of times; 1859 (of all years).\n" * 40
 DROPOUT = ("model.num_layers=2", "model.dropout=0.5")
@@ -132,14 +133,14 @@ def test_every_place_around_an_epochs_end(looks, tmp_path, undisturbed):
 
 
 def test_without_the_random_state_the_bits_differ(tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(rng, "restore", lambda saved: None)
+    monkeypatch.setattr(rng_state, "restore", lambda saved: None)
     stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), 30)
     assert outcome(tmp_path)[0] != undisturbed("digits", "full")[0]
 
 
 @pytest.mark.parametrize("part", ["carry", "watching"])
 def test_without_carry_or_windows_the_outcome_differs(part, tmp_path, undisturbed, monkeypatch):
-    read = checkpoints.read
+    read = checkpoint_io.read
 
     def without(path, map_location=None):
         checkpoint = read(path, map_location)
@@ -147,7 +148,7 @@ def test_without_carry_or_windows_the_outcome_differs(part, tmp_path, undisturbe
             process[part] = {"carry": None, "watching": {}}[part]
         return checkpoint
 
-    monkeypatch.setattr(checkpoints, "read", without)
+    monkeypatch.setattr(checkpoint_io, "read", without)
     stop_and_go_on(tmp_path, settings("stream", "full", tmp_path), 17)
     assert outcome(tmp_path) != undisturbed("stream", "full")
 

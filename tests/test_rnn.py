@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 
 import bptt_lab
 from bptt_lab import VanillaRNN
+from bptt_lab.core.kernels import core
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.kernels import core
 
 L, N, I, H = 6, 3, 3, 4
 PACKAGE = Path(bptt_lab.__file__).parent
@@ -466,16 +466,16 @@ def imports(node: ast.AST) -> Iterator[str]:
 ARROWS = {
     "limits.py": [],
     "cell.py": [],
-    "kernels": ["bptt_lab.cell"],
-    "recurrence.py": ["bptt_lab.cell", "bptt_lab.kernels"],
+    "kernels": ["bptt_lab.core.cell"],
+    "recurrence.py": ["bptt_lab.core.cell", "bptt_lab.core.kernels"],
     "gradients": [
-        "bptt_lab.cell",
-        "bptt_lab.recurrence",
+        "bptt_lab.core.cell",
+        "bptt_lab.core.recurrence",
         "bptt_lab.gradients",
-        "bptt_lab.limits",
-        "bptt_lab.seeds",
+        "bptt_lab.core.validation",
+        "bptt_lab.core.random",
     ],
-    "rnn.py": ["bptt_lab.cell", "bptt_lab.gradients"],
+    "rnn.py": ["bptt_lab.core.cell", "bptt_lab.gradients"],
 }
 CORE = sorted(
     (path, allowed)

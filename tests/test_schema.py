@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab import flags, gpus, memory, plugins, precheck, run_folders, schema
-from bptt_lab.limits import ConfigError
+from bptt_lab.commands.train import precheck
+from bptt_lab.config import arguments, gpus, memory_limit, output_paths, schema, signatures
+from bptt_lab.core.validation import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
 GOOD = {
@@ -168,9 +169,9 @@ def test_a_bad_config_is_refused(changes, message):
 )
 def test_what_does_not_fit_the_memory_is_refused(changes, message):
     with pytest.raises(ConfigError) as refusal:
-        memory.check(changed(changes), 100_000_000)
+        memory_limit.check(changed(changes), 100_000_000)
     assert str(refusal.value).startswith(message)
-    memory.check(changed(changes), 1_000_000_000)
+    memory_limit.check(changed(changes), 1_000_000_000)
 
 
 @pytest.mark.parametrize("section", ["model", "trainer", "device", "gradient", "dataset"])
@@ -227,13 +228,13 @@ def test_gpus_are_counted_as_torch_counts_them(monkeypatch):
     ids=lambda path: f"{path.parent.name}={path.stem}",
 )
 def test_every_option_composes_and_passes(option):
-    run_folders.register()
+    output_paths.register()
     choice = f"{option.parent.name}={option.stem}"
     must_be_given = [f"dataset.path={__file__}"] if option.stem in ("music", "series") else []
-    precheck.check(flags.parse_arguments(["--cfg", "job", choice, *must_be_given]))
+    precheck.check(arguments.parse_arguments(["--cfg", "job", choice, *must_be_given]))
 
 
 def test_torch_ranges_name_real_settings():
     for name in ("Adam", "SGD", "RMSprop", "Adagrad"):
-        settings = schema.plugin_settings(plugins.read(f"torch.optim.{name}"))
+        settings = schema.plugin_settings(signatures.read(f"torch.optim.{name}"))
         assert "lr" in settings and "params" not in settings

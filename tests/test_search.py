@@ -17,15 +17,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.limits import ConfigError
-from bptt_lab.runs import Run
-from bptt_lab.search import best, check, cli
-from bptt_lab.search.space import Choice, Numbers, Space
+from bptt_lab.commands.search import best, check, cli
+from bptt_lab.commands.search.space import Choice, Numbers, Space
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.folder import Run
 
 optuna = pytest.importorskip("optuna")
 
-from bptt_lab.search import journal, sampling  # noqa: E402  # needs Optuna
-from bptt_lab.search.sweeper import was_killed  # noqa: E402  # the launchers
+from bptt_lab.commands.search import journal, sampling  # noqa: E402  # needs Optuna
+from bptt_lab.commands.search.sweeper import was_killed  # noqa: E402  # the launchers
 
 GRADIENTS = {"full": {}, "truncated": {"k": 1}}
 TINY = (
@@ -257,7 +257,7 @@ def test_without_optuna_the_way_out_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_nothing_is_imported_for_a_refusal():
     script = (
-        "import sys; from bptt_lab.search import cli; "
+        "import sys; from bptt_lab.commands.search import cli; "
         "sys.argv[1:] = ['optimizer.lr=interval(2,1)']; assert cli.main() == 2; "
         "assert not {'torch', 'optuna'} & set(sys.modules)"
     )
@@ -359,7 +359,7 @@ UNRULY = Path(__file__).parent / "launchers"
 def start(cwd, *arguments):
     """Start bptt-search in a folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.search.cli", *arguments],
+        [sys.executable, "-m", "bptt_lab.commands.search.cli", *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(UNRULY)},
         stdout=subprocess.PIPE,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
 
 
 def draw(*key):

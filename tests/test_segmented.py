@@ -9,8 +9,8 @@ from torch import nn
 from bptt_lab import VanillaRNN
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.losses import LOSSES, masked_sum
-from bptt_lab.segmented import segmented_loss
+from bptt_lab.nn.losses import LOSSES, masked_sum
+from bptt_lab.nn.segmented import segmented_loss
 
 L, N, I, H, O = 23, 3, 2, 5, 4
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from bptt_lab import runs
-from bptt_lab.sweep import announce, print_table
+from bptt_lab.runs.sweep import announce, print_table
 
 
 def job(folder, status, overrides, summary=None, reason=""):

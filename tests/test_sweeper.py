@@ -4,7 +4,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from bptt_lab.sweeper import applicable
+from bptt_lab.training.sweeper import applicable
 
 GRADIENTS = {"full": {}, "lag": {"k": 1}, "truncated": {"k": 1, "k1": None}}
 

@@ -12,11 +12,12 @@ import torch
 from runs import QUICK, config, job, quick_run, state_dict
 from tasks.samples import SAMPLES
 
-from bptt_lab import ranks, training
-from bptt_lab.jobs import Job
-from bptt_lab.limits import ConfigError
-from bptt_lab.trainers import flat_settings
-from bptt_lab.training import build, train
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.job import Job
+from bptt_lab.training import processes
+from bptt_lab.training import train as training
+from bptt_lab.training.train import build, train
+from bptt_lab.training.trainer import flat_settings
 
 CONF = Path(__file__).parents[1] / "conf"
 STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))
@@ -147,7 +148,7 @@ def test_two_processes_train_as_one(strategy, tmp_path):
     quick_run(tmp_path / "one", *options)
     (tmp_path / "two").mkdir()
     two = config(*QUICK, *options, "device=ddp_cpu")
-    ranks.launch(train_and_keep, (two, tmp_path / "two", job(*options)), 2)
+    processes.launch(train_and_keep, (two, tmp_path / "two", job(*options)), 2)
     joined, shared = state_dict(tmp_path / "one"), state_dict(tmp_path / "two")
     for name in joined:
         torch.testing.assert_close(joined[name], shared[name], rtol=0, atol=1e-12)
@@ -168,7 +169,7 @@ def train_and_keep(config_: dict, folder: Path, job_: Job) -> None:
 
 def test_a_process_that_fails_ends_the_run(capfd):
     with pytest.raises(RuntimeError, match="process 1 of 2 ended with exit code 1"):
-        ranks.launch(fail_on_one, (), 2)
+        processes.launch(fail_on_one, (), 2)
     assert "one is broken" in capfd.readouterr().err
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from runs import QUICK, config, job
 
-from bptt_lab import jobs, runs
-from bptt_lab.verify import Difference, main
+from bptt_lab import runs
+from bptt_lab.commands.verify import Difference, main
+from bptt_lab.training import job as jobs
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import torch
 from torch import Tensor
 
+from bptt_lab.core.validation import AtLeast, ConfigError, check
 from bptt_lab.diagnostics.linearise import Loss
 from bptt_lab.gradients.full import Full
-from bptt_lab.limits import AtLeast, ConfigError, check
-from bptt_lab.rnn import VanillaRNN
+from bptt_lab.nn.rnn import VanillaRNN
 
 if TYPE_CHECKING:
     from bptt_lab.gradients.base import GradientStrategy

@@ -26,7 +26,7 @@ from bptt_lab.diagnostics.linearise import (
 )
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class CreditFlow(NamedTuple):

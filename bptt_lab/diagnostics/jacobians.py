@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import torch
 from torch import Tensor
 
+from bptt_lab.core.validation import AtLeast, AtMost, Below, check
 from bptt_lab.diagnostics.linearise import linearise
-from bptt_lab.limits import AtLeast, AtMost, Below, check
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class JacobianSpectrum(NamedTuple):

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
+from bptt_lab.core.validation import Above, AtLeast, AtMost, check
 from bptt_lab.diagnostics.linearise import (
     Linearised,
     Loss,
@@ -30,10 +31,9 @@ from bptt_lab.diagnostics.linearise import (
     uses,
 )
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Stack
-from bptt_lab.limits import Above, AtLeast, AtMost, check
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 TOTAL = "total"
 

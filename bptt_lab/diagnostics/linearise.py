@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab import recurrence
-from bptt_lab.cell import Cell, Weights, slopes
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Cell, Weights, slopes
 from bptt_lab.gradients.future import Layer
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 Loss = Callable[[Tensor], Tensor]
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
+from bptt_lab.core.validation import AtLeast, Below, check
 from bptt_lab.diagnostics.jacobians import check_layer
 from bptt_lab.diagnostics.linearise import linearise
-from bptt_lab.limits import AtLeast, Below, check
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 @torch.no_grad()

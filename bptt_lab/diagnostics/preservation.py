@@ -19,7 +19,7 @@ from bptt_lab.diagnostics.linearise import Loss, immediate_credit, linearise
 from bptt_lab.gradients.future import Layer, Stack
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 def omega(

@@ -14,11 +14,11 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Swept, slopes
+from bptt_lab.core.cell import Swept, slopes
+from bptt_lab.core.validation import Above, AtLeast, Below, checked
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS, FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import PerUnroll
 from bptt_lab.gradients.truncated import Truncated, from_above, from_outside
-from bptt_lab.limits import Above, AtLeast, Below, checked
 
 
 class Adaptive(PerUnroll):

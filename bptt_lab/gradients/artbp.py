@@ -11,11 +11,11 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from bptt_lab.cell import Swept
+from bptt_lab.core.cell import Swept
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import Above, checked
 from bptt_lab.gradients.future import FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import PerUnroll
-from bptt_lab.limits import Above, checked
-from bptt_lab.seeds import generator
 
 
 class ARTBP(PerUnroll):

@@ -15,22 +15,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bptt_lab import recurrence
-from bptt_lab.cell import Cell, Swept, Weights
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.validation import AtLeast, checked
 from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, dropout_masks
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Layer, Stack, by_layer, cast
-from bptt_lab.limits import AtLeast, checked
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class Checkpointed(GradientStrategy):
     """Full BPTT's gradient with the memory of a square root.
 
     Use it where the states of a chunk do not fit in memory. The output that it returns is as long
-    as any, so the saving shows where nobody keeps the output; see bptt_lab.segmented for losses
+    as any, so the saving shows where nobody keeps the output; see bptt_lab.nn.segmented for losses
     that never need all of it. Dropout between layers stores its masks, L N H each.
 
     Cost: one more forward pass, a third more work than full; memory 2.5 sqrt(L) N H for null.

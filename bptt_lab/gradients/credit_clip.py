@@ -12,12 +12,12 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Swept, slopes
+from bptt_lab.core.cell import Swept, slopes
+from bptt_lab.core.validation import Above, ConfigError, checked
 from bptt_lab.gradients.adaptive import Adaptive
 from bptt_lab.gradients.future import FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import Modifier
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.limits import Above, ConfigError, checked
 
 
 class CreditClip(Modifier):

@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Swept
+from bptt_lab.core.cell import Swept
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import checked
 from bptt_lab.gradients.future import FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import Modifier
-from bptt_lab.limits import checked
-from bptt_lab.seeds import generator
 
 
 class FeedbackAlignment(Modifier):

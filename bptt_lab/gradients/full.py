@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Swept
+from bptt_lab.core.cell import Swept
 from bptt_lab.gradients.future import FutureFacing, Stack
 
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bptt_lab import recurrence
-from bptt_lab.cell import Cell, Swept, Weights, from_delta
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Cell, Swept, Weights, from_delta
 from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 WEIGHT_GRADIENTS = ("grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_bias")
 

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bptt_lab.core.validation import checked
 from bptt_lab.gradients.past import Chunk, PastFacing
 from bptt_lab.gradients.uoro import balance, random_signs
-from bptt_lab.limits import checked
 
 
 class KFRTRL(PastFacing):

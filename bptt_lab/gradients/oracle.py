@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Cell, Weights, project, step
+from bptt_lab.core.cell import Cell, Weights, project, step
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 Loss = Callable[[Tensor], Tensor]
 

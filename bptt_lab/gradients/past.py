@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bptt_lab import recurrence
-from bptt_lab.cell import Cell, Weights, slopes
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Cell, Weights, slopes
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled
 from bptt_lab.gradients.future import cast
-from bptt_lab.limits import ConfigError
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class Chunk(NamedTuple):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from bptt_lab.cell import Swept
+from bptt_lab.core.cell import Swept
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import Carry, Unrolled
 from bptt_lab.gradients.future import FutureFacing, Stack
-from bptt_lab.limits import ConfigError
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class PerUnroll(FutureFacing):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import AtLeast, checked
 from bptt_lab.gradients import diagonal
 from bptt_lab.gradients.past import Chunk, PastFacing
-from bptt_lab.limits import AtLeast, checked
-from bptt_lab.seeds import generator
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class Rflo(PastFacing):

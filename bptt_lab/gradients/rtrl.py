@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab import recurrence
+from bptt_lab.core import recurrence
+from bptt_lab.core.validation import Above, AtLeast, ConfigError, checked
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.influence import fold, recur
 from bptt_lab.gradients.past import Chunk, PastFacing
-from bptt_lab.limits import Above, AtLeast, ConfigError, checked
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 GIB = 2**30
 

@@ -10,7 +10,7 @@ from bptt_lab.gradients import diagonal
 from bptt_lab.gradients.past import Chunk, PastFacing
 
 if TYPE_CHECKING:
-    from bptt_lab.rnn import VanillaRNN
+    from bptt_lab.nn.rnn import VanillaRNN
 
 
 class Snap1(PastFacing):

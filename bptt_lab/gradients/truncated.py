@@ -23,9 +23,9 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Swept, slopes
+from bptt_lab.core.cell import Swept, slopes
+from bptt_lab.core.validation import AtLeast, AtMost, OnlyWith, checked
 from bptt_lab.gradients.future import FutureFacing, Stack
-from bptt_lab.limits import AtLeast, AtMost, OnlyWith, checked
 
 
 class Truncated(FutureFacing):

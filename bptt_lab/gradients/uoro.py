@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import checked
 from bptt_lab.gradients.past import Chunk, PastFacing
-from bptt_lab.limits import checked
-from bptt_lab.seeds import generator
 
 
 class UORO(PastFacing):

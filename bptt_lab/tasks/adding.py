@@ -12,8 +12,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from bptt_lab.limits import AtLeast, checked
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import AtLeast, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 TOLERANCE = 0.04  # an error below it counts as right

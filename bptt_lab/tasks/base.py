@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor
 
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -41,7 +41,7 @@ class Sequences(NamedTuple):
 class SequenceDataModule(LightningDataModule, ABC):
     """Interface of every task.
 
-    A leaf class names its `loss` (one of bptt_lab.losses.LOSSES) and its input and output size.
+    A leaf class names its `loss` (one of bptt_lab.nn.losses.LOSSES) and its input and output size.
 
     Args:
         batch_size: sequences in a batch, over all processes together.

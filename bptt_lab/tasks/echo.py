@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bptt_lab.limits import AtLeast, checked
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import AtLeast, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 SHORT_LAG = 3

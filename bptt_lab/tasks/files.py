@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bptt_lab.limits import ConfigError, ReadableFile
+from bptt_lab.core.validation import ConfigError, ReadableFile
 
 MOST = 2**28  # numbers of one split, padding included: 1 GiB of them
 

@@ -14,9 +14,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from bptt_lab.limits import Above, AtLeast, checked
-from bptt_lab.losses import masked_sum, mse
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import Above, AtLeast, checked
+from bptt_lab.nn.losses import masked_sum, mse
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.limits import AtLeast, checked
-from bptt_lab.losses import cross_entropy
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.files import list_folder, refuse
 from bptt_lab.tasks.idx import read_idx

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bptt_lab.limits import AtLeast, ConfigError, checked
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import AtLeast, ConfigError, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 NUM_CLASSES = 10

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from bptt_lab.limits import AtLeast, ReadableFile, checked
-from bptt_lab.losses import binary_cross_entropy, masked_sum
+from bptt_lab.core.validation import AtLeast, ReadableFile, checked
+from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.files import check_size, pad, quote, refuse
 from bptt_lab.tasks.text import read_text

@@ -8,8 +8,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from bptt_lab.limits import AtLeast, AtMost, ReadableFile, checked
-from bptt_lab.losses import mse
+from bptt_lab.core.validation import AtLeast, AtMost, ReadableFile, checked
+from bptt_lab.nn.losses import mse
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.columns import read_column
 from bptt_lab.tasks.files import check_size, refuse

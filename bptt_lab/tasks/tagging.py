@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bptt_lab.limits import AtLeast, checked
-from bptt_lab.losses import cross_entropy
+from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
 from bptt_lab.tasks.files import check_size, list_folder, pad, refuse

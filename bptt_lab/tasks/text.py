@@ -19,9 +19,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional
 
-from bptt_lab.limits import AtLeast, ConfigError, ReadableFile, checked
-from bptt_lab.losses import cross_entropy
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import AtLeast, ConfigError, ReadableFile, checked
+from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 PERCENT: dict[Split, tuple[int, int]] = {"train": (0, 90), "val": (90, 95), "test": (95, 100)}

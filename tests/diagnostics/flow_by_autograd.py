@@ -4,7 +4,7 @@ import torch
 from gradients.nets import unroll_by_hand
 from torch import Tensor
 
-from bptt_lab.rnn import VanillaRNN
+from bptt_lab.nn.rnn import VanillaRNN
 
 
 def credit(rnn: VanillaRNN, input: Tensor, loss, hx: Tensor | None = None) -> Tensor:

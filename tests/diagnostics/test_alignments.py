@@ -7,12 +7,12 @@ import pytest
 import torch
 from gradients.nets import Net, gradients
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.diagnostics import alignment
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy, Unrolled
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.limits import ConfigError
 
 NET = Net(4, 7, num_layers=2, leak=0.5)
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

@@ -7,7 +7,7 @@ import torch
 from gradients.nets import Net
 
 from bptt_lab.diagnostics import credit_flow, lyapunov_spectrum
-from bptt_lab.rnn import VanillaRNN
+from bptt_lab.nn.rnn import VanillaRNN
 
 from .flow_by_autograd import credit
 

@@ -8,9 +8,9 @@ from gradients.nets import PHI, Net, unroll_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.diagnostics import jacobian_spectrum, lyapunov_spectrum, omega
-from bptt_lab.limits import ConfigError
-from bptt_lab.rnn import VanillaRNN
+from bptt_lab.nn.rnn import VanillaRNN
 
 from .flow_by_autograd import credit
 from .test_flow import contracting

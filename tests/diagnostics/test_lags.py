@@ -6,12 +6,12 @@ import pytest
 import torch
 from gradients.nets import INPUT_SIZE, Net, gradients, oracle_terms
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.diagnostics import LagSpectrum, lag_spectrum
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.oracle import lag_terms
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.limits import ConfigError
-from bptt_lab.rnn import VanillaRNN
+from bptt_lab.nn.rnn import VanillaRNN
 
 NETS = [
     Net(4, 7),

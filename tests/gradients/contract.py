@@ -1,7 +1,7 @@
 """The contract that the package ships, under the name that the tests here know."""
 
-from bptt_lab.conformance.carrying import *  # noqa: F403
-from bptt_lab.conformance.checks import *  # noqa: F403
-from bptt_lab.conformance.compare import *  # noqa: F403
-from bptt_lab.conformance.contract import CHECKS, NETS, ON_NETS  # noqa: F401
-from bptt_lab.conformance.drawing import *  # noqa: F403
+from bptt_lab.diagnostics.conformance.carrying import *  # noqa: F403
+from bptt_lab.diagnostics.conformance.checks import *  # noqa: F403
+from bptt_lab.diagnostics.conformance.compare import *  # noqa: F403
+from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS  # noqa: F401
+from bptt_lab.diagnostics.conformance.drawing import *  # noqa: F403

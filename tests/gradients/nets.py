@@ -1,3 +1,3 @@
 """The nets that the package ships, under the name that the tests here know."""
 
-from bptt_lab.conformance.nets import *  # noqa: F403
+from bptt_lab.diagnostics.conformance.nets import *  # noqa: F403

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import oracle
 from bptt_lab.gradients.adaptive import Adaptive, lag_parts
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.limits import ConfigError
 
 from .contract import assert_identical, assert_same
 from .nets import Net, collect, gradients, oracle_terms

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.full import Full
-from bptt_lab.limits import ConfigError
 
 from .contract import assert_identical, assert_same, random_tensor
 from .nets import Net, gradients

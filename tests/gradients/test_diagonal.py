@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from bptt_lab import VanillaRNN
+from bptt_lab.core.random import generator
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.rflo import Rflo
 from bptt_lab.gradients.rtrl import Rtrl
 from bptt_lab.gradients.snap1 import Snap1
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.seeds import generator
 
 from .contract import assert_same
 from .nets import PHI, Net, collect

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from bptt_lab import VanillaRNN
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.kf_rtrl import KFRTRL
 from bptt_lab.gradients.uoro import UORO
-from bptt_lab.limits import ConfigError
 
 from .contract import assert_identical, assert_same
 from .expectation import all_signs, draws, expected_over_chunks, summed_over_chunks, with_signs

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.nn.utils.rnn import pack_sequence
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.adaptive import Adaptive
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.autograd import Autograd
@@ -18,7 +19,6 @@ from bptt_lab.gradients.feedback_alignment import FeedbackAlignment
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.gradients.uoro import UORO
-from bptt_lab.limits import ConfigError
 
 from .contract import assert_identical, assert_same, random_tensor
 from .nets import PHI, Net, collect, gradients

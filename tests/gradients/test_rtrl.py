@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bptt_lab import VanillaRNN
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.rtrl import Rtrl
-from bptt_lab.limits import ConfigError
 
 from .contract import assert_same
 from .nets import Net, collect

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.limits import ConfigError
 
 from .contract import assert_same, check_credit, check_gradient
 from .nets import Net, gradients

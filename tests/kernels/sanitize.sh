@@ -3,7 +3,7 @@
 # sanitizer. Needs a compiler that has them; CC chooses it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-src=$here/../../bptt_lab/kernels/src
+src=$here/../../bptt_lab/core/kernels/src
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 for kind in address,undefined thread; do

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bptt_lab.cell import Cell, Swept, Weights
-from bptt_lab.kernels import core
+from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.kernels import core
 
 pytestmark = pytest.mark.skipif(not core.available(), reason="the C core was not built")
 

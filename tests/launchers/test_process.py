@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab import cli, gpus
-from bptt_lab.launchers import process
+from bptt_lab.commands.train import cli
+from bptt_lab.config import gpus
+from bptt_lab.training.launchers import process
 from launchers import sweeps
 from launchers.sweeps import TINY, UNRULY
 

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from runs import events
 
-from bptt_lab.report import canvas, cli, write_report
+from bptt_lab.commands.report import canvas, cli, write_report
 
 from .papers import DATASETS, half_finished, strategies, write_sweep
 
@@ -221,7 +221,7 @@ def test_a_hundred_jobs_take_seconds(tmp_path: Path) -> None:
 def test_importing_the_report_is_cheap_and_pyplot_stays_out(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", [{}])
     code = (
-        "import sys, bptt_lab.report.cli as cli\n"
+        "import sys, bptt_lab.commands.report.cli as cli\n"
         "assert not {'matplotlib', 'torch', 'tensorboard'} & set(sys.modules)\n"
         f"assert cli.main([{str(sweep)!r}]) == 0\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.report import curves, palette, panels, scores, tables, tidy
-from bptt_lab.report.curves import Band
-from bptt_lab.report.scores import Standing
+from bptt_lab.commands.report import curves, palette, panels, scores, tables, tidy
+from bptt_lab.commands.report.curves import Band
+from bptt_lab.commands.report.scores import Standing
 
 from .papers import half_finished, strategies, write_sweep
 

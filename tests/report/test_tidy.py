@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.limits import ConfigError
-from bptt_lab.report import table, tidy
+from bptt_lab.commands.report import table, tidy
+from bptt_lab.core.validation import ConfigError
 
 from .papers import CRASH, SHA, half_finished, strategies, write_sweep
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 
 DATA = Path(os.environ.get("BPTT_LAB_DATA", Path(__file__).parents[3] / "shared" / "data"))
 HEADROOM = 2**30  # bytes that a refusal may ask for

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bptt_lab.losses import LOSSES
+from bptt_lab.nn.losses import LOSSES
 from bptt_lab.tasks.base import SequenceDataModule
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.adding import Adding, adding
 from tasks.predictors import agree, measure
 

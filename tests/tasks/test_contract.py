@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from bptt_lab.losses import LOSSES
+from bptt_lab.nn.losses import LOSSES
 from bptt_lab.tasks.base import SequenceDataModule
 from tasks.predictors import CONF
 from tasks.samples import SAMPLES

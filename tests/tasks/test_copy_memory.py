@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.copy_memory import BLANK, GO, CopyMemory, copy_memory
 from tasks.predictors import agree, logits, measure
 

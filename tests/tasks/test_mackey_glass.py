@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks import mackey_glass
 from bptt_lab.tasks.mackey_glass import MackeyGlass
 from tasks.predictors import measure

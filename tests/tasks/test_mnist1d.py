@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.mnist1d import Mnist1d, read_mnist1d
 
 SPLITS = ("train", "val", "test")

@@ -9,10 +9,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from bptt_lab.limits import ConfigError
-from bptt_lab.losses import cross_entropy
-from bptt_lab.rnn import VanillaRNN
-from bptt_lab.seeds import generator
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.nn.losses import cross_entropy
+from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.text import SampleText, Text, as_code, sample
 
 PROSE = "abracadabra, hocus pocus!\n" * 20

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks import files
 from bptt_lab.tasks.columns import read_column
 from bptt_lab.tasks.series import Series, fit_ar, windows

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.temporal_order import TemporalOrder, temporal_order
 from tasks.predictors import agree, logits, measure
 

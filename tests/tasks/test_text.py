@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bptt_lab.limits import ConfigError
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.text import Text, read_shakespeare, read_text, to_streams, to_text, to_tokens
 from tasks.predictors import logits, measure
 

@@ -1,0 +1,1 @@
+"""Commands: what a console script starts, one folder a command."""

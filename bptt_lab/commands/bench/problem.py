@@ -1,0 +1,86 @@
+"""One layer's tensors for a shape, drawn once and given to every contestant, and the right answer.
+
+The answer is torch.nn.RNN's in float64 on the values as rounded to the precision under test, so
+that an error is the arithmetic's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bptt_lab.commands.bench.workload import Precision, Shape
+
+
+class Problem(NamedTuple):
+    """What a contestant works on."""
+
+    shape: Shape
+    precision: Precision
+    threads: int
+    input: Tensor  # (L, N, I)
+    v: Tensor  # immediate credit dE_t/dh_t, (L, N, H)
+    weights: dict[str, Tensor]  # by nn.RNN's names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.input.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The tensors' type."""
+        return self.input.dtype
+
+
+class Answer(NamedTuple):
+    """Output (L, N, H) and the gradients of the weights by name."""
+
+    output: Tensor
+    gradients: Mapping[str, Tensor]
+
+
+def draw(shape: Shape, precision: Precision, device: str, threads: int) -> Problem:
+    """Draw a problem: the same numbers for every precision, device and thread count."""
+    L, N, I, H = shape
+    generator = torch.Generator().manual_seed(0)
+    dtype = getattr(torch, precision.dtype)
+
+    def randn(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=generator).to(device, dtype)
+
+    def uniform(*sizes: int) -> Tensor:
+        # nn.RNN's own initialisation.
+        drawn = torch.rand(sizes, generator=generator).mul_(2).sub_(1).div_(H**0.5)
+        return drawn.to(device, dtype)
+
+    weights = {
+        "weight_ih_l0": uniform(H, I),
+        "weight_hh_l0": uniform(H, H),
+        "bias_ih_l0": uniform(H),
+        "bias_hh_l0": uniform(H),
+    }
+    return Problem(shape, precision, threads, randn(L, N, I), randn(L, N, H), weights)
+
+
+def solve(problem: Problem) -> Answer:
+    """The answer in float64."""
+    rnn = torch.nn.RNN(problem.shape.I, problem.shape.H, dtype=torch.float64)
+    rnn.load_state_dict(problem.weights)
+    output, _ = rnn(problem.input.cpu().double())
+    output.backward(problem.v.cpu().double())
+    gradients = {name: p.grad for name, p in rnn.named_parameters() if p.grad is not None}
+    return Answer(output.detach(), gradients)
+
+
+def error(found: Tensor, right: Tensor) -> float:
+    """The largest deviation over the largest right value, max |found - right| / max |right|."""
+    return float((found.cpu().double() - right).abs().max() / right.abs().max())
+
+
+def gradient_error(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """The largest `error` of any weight's gradient."""
+    return max(error(found[name], right[name]) for name in right)

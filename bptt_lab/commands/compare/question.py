@@ -1,0 +1,191 @@
+"""What is compared on what: one checked configuration, and a section for every strategy.
+
+It comes from a command line like bptt-train's, or from a run's manifest. Nothing here imports
+torch, so that a mistake is told at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from omegaconf import OmegaConf
+
+from bptt_lab import runs
+from bptt_lab.commands.train import precheck
+from bptt_lab.config import arguments, output_paths, schema, signatures, targets
+from bptt_lab.config.compose import CommandLine
+from bptt_lab.config.errors import on_one_line
+from bptt_lab.config.schema import Config
+from bptt_lab.core.validation import ConfigError
+
+CHECKPOINTS = ("last.ckpt", "best.ckpt")
+MODES = ("chunk", "lag", "window", "tail")
+TRUNCATED = "truncated"
+CPU = {"accelerator": "cpu", "devices": 1}
+
+
+class Option(NamedTuple):
+    """A gradient strategy as its file, or the configuration, describes it."""
+
+    name: str  # of the option
+    section: Config
+    claims: str  # exact | unbiased | biased
+    k: int | None = None
+    mode: str = ""
+
+    @property
+    def label(self) -> str:
+        """How to call it in one word or two."""
+        return f"{self.name} {self.mode}".rstrip()
+
+
+@dataclass(frozen=True)
+class Question:
+    """One batch's setting, checked, and the strategies to put to it."""
+
+    config: Config  # the whole, bptt-train's
+    title: str  # "adding, orthogonal"
+    options: Sequence[Option]  # of the group `gradient`, truncated ones left out
+    truncated: Option | None  # as the configuration has it, or else its file
+    refused: Mapping[str, str]  # options that this configuration rules out, and why
+    checkpoint: Path | None = None
+
+
+def ask(
+    overrides: Sequence[str], checkpoint: Path | None, wanted: Sequence[str] | None
+) -> Question:
+    """Check a command line and collect its strategies.
+
+    Args:
+        overrides: Hydra's, with its --config-dir and the like among them.
+        checkpoint: a run's folder, or a checkpoint in it, to take the trained parameters of.
+        wanted: the options to compare; None for all there are.
+
+    Raises:
+        ConfigError: naming key, value, limit and way out, on one line.
+    """
+    output_paths.register()
+    args = arguments.parse_arguments([*overrides])
+    if args.multirun or args.cfg or args.info or args.shell_completion or args.hydra_help:
+        raise ConfigError("-m, --cfg, --info: one setting is compared here; leave them out")
+    if checkpoint is None:
+        config, choices, file = _composed(args)
+    else:
+        config, choices, file = _trained(args, checkpoint)
+    with on_one_line(None, args.overrides):
+        command = CommandLine(_without_overrides(args))
+        known = sorted(command.options("gradient"))
+        for name in wanted or ():
+            if name not in known:
+                raise ConfigError(f"--strategies {name}: must be among {', '.join(known)}")
+        chosen = choices.get("gradient", "")
+        sections = {
+            name: config["gradient"] if name == chosen else command.option("gradient", name)[1]
+            for name in known
+            if name in (wanted or known)
+        }
+    options, refused = {}, {}
+    for name, section in sections.items():
+        try:
+            with on_one_line(None, args.overrides):
+                options[name] = option(config, name, section)
+        except ConfigError as error:
+            refused[name] = str(error)
+    title = ", ".join(choices[group] for group in ("dataset", "model") if group in choices)
+    truncated = options.pop(TRUNCATED, None)
+    return Question(config, title, list(options.values()), truncated, refused, file)
+
+
+def option(config: Config, name: str, section: Mapping[str, Any]) -> Option:
+    """Check a strategy's section within a configuration, and read what it claims.
+
+    Raises:
+        ConfigError: where the two do not go together.
+    """
+    whole = OmegaConf.create({**config, "gradient": dict(section)})
+    plain = cast(Config, OmegaConf.to_container(whole, resolve=True))
+    schema.check_config(plain)
+    claims = signatures.read(plain["gradient"]["_target_"]).claims
+    said = "biased"
+    if claims.get("exact_within_chunk"):
+        said = "exact"
+    elif claims.get("unbiased"):
+        said = "unbiased"
+    k, mode = plain["gradient"].get("k"), plain["gradient"].get("mode", "")
+    return Option(name, plain["gradient"], said, k, str(mode))
+
+
+def truncations(question: Question, ks: Sequence[int]) -> list[Option]:
+    """Every mode of truncation at every k, and the configuration's own setting."""
+    base = question.truncated
+    if base is None:
+        return []
+    settings = [(mode, k) for mode in MODES for k in ks]
+    if base.section == question.config["gradient"]:
+        settings.append((base.mode, cast(int, base.k)))
+    found = {}
+    for mode, k in dict.fromkeys(settings):
+        section = {**base.section, "mode": mode, "k": k}
+        if (mode, k) != (base.mode, base.k):
+            section["k1"] = None
+        found[mode, k] = Option(TRUNCATED, section, base.claims, k, mode)
+    return sorted(found.values(), key=lambda o: (MODES.index(o.mode), cast(int, o.k)))
+
+
+def _composed(args: argparse.Namespace) -> tuple[Config, Mapping[str, str], None]:
+    """The configuration of a command line, refused as bptt-train would."""
+    with on_one_line(None, args.overrides):
+        for override in CommandLine(args).parse(args.overrides):
+            if override.is_sweep_override():
+                raise ConfigError(f"{override.input_line}: is a sweep; compare one of its values")
+    plan = precheck.check(args)
+    if plan.sweep_dir is not None:
+        raise ConfigError(
+            f"{' '.join(args.overrides)}: is a sweep; give the settings of one of its jobs"
+        )
+    config = plan.configs[0]
+    if config["resume"]:
+        raise ConfigError(f"resume={config['resume']}: give --checkpoint {config['resume']}")
+    if config["device"] != CPU:
+        shown = schema.show(config["device"]["accelerator"])
+        raise ConfigError(f"device.accelerator={shown}: strategies are compared on device=cpu")
+    with on_one_line(None, args.overrides):
+        choices = CommandLine(args).compose(args.overrides).hydra.runtime.choices
+    return config, dict(choices), None
+
+
+def _trained(args: argparse.Namespace, path: Path) -> tuple[Config, Mapping[str, str], Path]:
+    """A run's configuration, which its folder may have from anyone, and its checkpoint."""
+    file = path if path.suffix == ".ckpt" else None
+    folder = path if file is None else path.parent.parent
+    shown = f"--checkpoint {path}"
+    if file is None:
+        places = [folder / "checkpoints" / name for name in CHECKPOINTS]
+        file = next((place for place in places if place.is_file()), None)
+    if file is None or not file.is_file():
+        raise ConfigError(f"{shown}: holds no checkpoint; give a run's folder out of outputs/")
+    manifest = runs.read_json(folder / runs.MANIFEST)
+    settings, choices = manifest.get("config"), manifest.get("choices", {})
+    if not isinstance(settings, dict) or not isinstance(choices, dict):
+        raise ConfigError(f"{shown}: has no configuration in manifest.json; give a run's folder")
+    with on_one_line(None, args.overrides):
+        command = CommandLine(args)
+        given: Config = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
+    if set(given) - {"allow"}:
+        line = " ".join(args.overrides)
+        raise ConfigError(f"{line}: a run's own settings hold with --checkpoint; leave it out")
+    allow = list(targets.packages(given.get("allow", [])))
+    free = {"resume": None, "force_resume": False, "dry_run": False, "fail_fast": False}
+    config = {**settings, **free, "allow": allow, "device": CPU}
+    with on_one_line(None, args.overrides):
+        schema.check_config(config)
+    return config, {str(key): str(value) for key, value in choices.items()}, file
+
+
+def _without_overrides(args: argparse.Namespace) -> argparse.Namespace:
+    kept = [line for line in args.overrides if line.startswith("hydra.searchpath=")]
+    return argparse.Namespace(**{**vars(args), "overrides": kept})

@@ -1,0 +1,169 @@
+"""The paths of credit as a picture: the network over time, and under it one lane a term.
+
+A lane leads from the loss at t back to the use of W at s. It is as wide as its term is large, and
+broken where the strategy's mask cuts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+from torch import Tensor
+
+from bptt_lab.commands.explain.account import Term, account, terms
+from bptt_lab.commands.explain.example import Example
+from bptt_lab.commands.explain.verdict import Verdict
+
+FORMATS = (".png", ".svg", ".pdf")
+# Okabe and Ito's colours, which colour-blind readers tell apart; dashes and the cross say it too.
+KEPT, CUT, INK, FAINT, BAND = "#0072B2", "#D55E00", "#222222", "#8A8A8A", "#F1F1F1"
+STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "bptt_lab"}
+# In steps of the network, which are SCALE inches long.
+SCALE, RADIUS, TOP, LANE, FIRST, HEAD = 1.25, 0.21, 0.85, 0.36, -0.95, 0.75
+LABEL = 0.55  # from the last step to the labels of the lanes
+
+
+def draw(example: Example, at: Sequence[int], name: str, verdict: Verdict, path: Path) -> None:
+    """Write the figure; the same numbers give the same bytes.
+
+    Args:
+        example: the numbers given.
+        at: the steps t, from 1, whose losses count.
+        name: how to call the strategy.
+        verdict: what it makes of the example.
+        path: ends in .png, .svg or .pdf.
+    """
+    undated: Any = {".png": {"Software": None}, ".svg": {"Date": None}}
+    with rc_context(STYLE):
+        figure = _figure(example, at, name, verdict)
+        FigureCanvasAgg(figure)
+        metadata = undated.get(path.suffix.lower(), {"CreationDate": None})
+        figure.savefig(path, dpi=160, metadata=metadata)
+
+
+def _figure(example: Example, at: Sequence[int], name: str, verdict: Verdict) -> Figure:
+    T, every = example.num_steps, terms(account(example), at)
+    low, high, left, right = FIRST - LANE * len(every), TOP + RADIUS, -0.4, T + 3.85
+    figure = Figure(figsize=(SCALE * (right - left), SCALE * (high - low + HEAD)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(left, right), ylim=(low, high + HEAD))
+    axes.axis("off")
+    _title(axes, left + 0.15, high + HEAD - 0.12, f"E_{T}" if [*at] == [T] else "E", name, verdict)
+    _network(axes, T, at, low)
+    whole = sum(float(term.value.norm()) for term in every)
+    for number, term in enumerate(every):
+        _lane(axes, term, FIRST - LANE * (number + 0.25), verdict.mask, whole, T + LABEL)
+    axes.text(T + LABEL + 3.15, FIRST + 0.2, "share", ha="right", va="center", color="#444444")
+    if verdict.mask is not None:
+        _mask(axes, verdict.mask, at, T + 2.0, high - 0.02)
+    return figure
+
+
+def _title(axes: Axes, x: float, y: float, loss: str, name: str, verdict: Verdict) -> None:
+    # A strategy's name is text, dollars included.
+    title = f"Which paths of credit {name} keeps"
+    axes.text(x, y, title, fontsize=13, weight="bold", va="top", parse_math=False)
+    what = r"$q_t\, J_t \cdots J_{s+1}\, \overline{M}_s$"
+    axes.text(
+        x,
+        y - 0.25,
+        rf"terms {what} of $d{loss}/dW$; the gradient left has cosine {verdict.cosine:.3f} with "
+        f"the full one, relative error {verdict.relative_error:.3f}",
+        va="top",
+        color="#444444",
+    )
+
+
+def _network(axes: Axes, T: int, at: Sequence[int], low: float) -> None:
+    for t in range(T + 1):
+        _node(axes, t, 0, f"$h_{t}$", INK if t else "white", INK if t else FAINT)
+        if t == 0:
+            continue
+        band = (t - 0.32, low + 0.08), 0.64, -0.36 - low - 0.08
+        axes.add_patch(Rectangle(*band, color=BAND, linewidth=0, zorder=0))
+        _arrow(axes, (t - 1 + RADIUS, 0), (t - RADIUS, 0))
+        axes.text(t - 0.5, 0.07, "$W$", ha="center", color=FAINT)
+        label = f"$W$ used\nat $s={t}$"
+        axes.text(t, -0.58, label, ha="center", va="center", fontsize=9, color=INK)
+        if t in at:
+            _arrow(axes, (t, RADIUS), (t, TOP - RADIUS))
+            axes.text(t + 0.06, TOP / 2, "$V$", va="center", color=FAINT)
+            _node(axes, t, TOP, f"$E_{t}$", "white", INK)
+
+
+def _node(axes: Axes, x: float, y: float, text: str, face: str, edge: str) -> None:
+    axes.add_patch(Circle((x, y), RADIUS, facecolor=face, edgecolor=edge, linewidth=1.4, zorder=3))
+    colour = "white" if face == INK else edge
+    axes.text(x, y, text, ha="center", va="center", color=colour, zorder=4, fontsize=12)
+
+
+def _arrow(axes: Axes, begin: tuple[float, float], end: tuple[float, float], **look: Any) -> None:
+    usual = {"arrowstyle": "-|>", "mutation_scale": 11, "color": FAINT, "linewidth": 1.2}
+    axes.add_patch(FancyArrowPatch(begin, end, shrinkA=0, shrinkB=0, **{**usual, **look}))
+
+
+def _lane(
+    axes: Axes, term: Term, y: float, mask: Tensor | None, whole: float, label_x: float
+) -> None:
+    """One term: from a dot at t to an arrowhead at s, as far as the mask lets it."""
+    t, s = term.t, term.s
+    norm = float(term.value.norm())
+    kept = mask is None or bool(mask[t - 1, s - 1])
+    colour, width = KEPT if kept else CUT, 1.2 + 6 * norm / whole
+    label = [f"lag {term.lag}", "" if mask is None else "kept" if kept else "cut"]
+    label += [f"$|{_path(term)}| = {norm:.4f}$", f"{norm / whole:.0%}"]
+    for x, part in zip((0, 0.5, 0.95, 3.15), label, strict=True):
+        where: Any = {"ha": "right"} if part is label[-1] else {}
+        axes.text(label_x + x, y, part, va="center", color=colour, **where)
+    axes.plot(t, y, "o", color=colour, markersize=5 + width, zorder=3)
+    if kept and s < t:
+        look = {"linewidth": width, "mutation_scale": 9 + 2.2 * width}
+        _arrow(axes, (t, y), (s, y), color=colour, zorder=2, **look)
+    if kept:
+        return
+    assert mask is not None
+    reached = [u for u in range(s, t + 1) if mask[t - 1, u - 1]]
+    cut = min(reached) - 0.5 if reached else t + 0.0  # not even the loss's own step is kept
+    axes.plot([t, cut], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
+    mark: Any = {"color": colour, "markersize": 10, "markeredgewidth": 2.6}
+    small: Any = {"color": "white", "markersize": 5, "markeredgewidth": 1.6}
+    axes.plot(cut, y, "x", zorder=4, **(mark if reached else small))
+    if s < t:
+        dashes = {"linewidth": 1.2, "linestyle": (0, (3, 2)), "arrowstyle": "->"}
+        _arrow(axes, (cut - 0.1, y), (s, y), color=colour, **dashes)
+
+
+def _path(term: Term) -> str:
+    middle = "".join(rf"\,J_{u}" for u in range(term.t, term.s, -1))
+    return rf"q_{term.t}{middle}\,\overline{{M}}_{term.s}"
+
+
+def _mask(axes: Axes, mask: Tensor, at: Sequence[int], x: float, y: float) -> None:
+    """The mask as a table, its upper left cell's corner at (x, y) less a line of labels."""
+    T, y = len(mask), y - 0.2
+    cell = 0.9 / T
+    small: Any = {"fontsize": 9, "ha": "center", "va": "center"}
+    axes.text(x + T * cell / 2, y + 0.3, "mask $M[t, s]$", **{**small, "fontsize": 10})
+    for t in range(1, T + 1):
+        axes.text(x - 0.12, y - (t - 0.5) * cell, f"$t={t}$", **{**small, "ha": "right"})
+        axes.text(x + (t - 0.5) * cell, y + 0.1, f"${t}$", **small)
+        for s in range(1, t + 1):
+            kept = bool(mask[t - 1, s - 1])
+            colour = (KEPT if kept else CUT) if t in at else "#D9D9D9"
+            corner = x + (s - 1) * cell, y - t * cell
+            axes.add_patch(
+                Rectangle(
+                    corner, cell, cell, facecolor=colour if kept else "white", edgecolor=colour
+                )
+            )
+            middle = corner[0] + cell / 2, corner[1] + cell / 2
+            ink = ("white" if kept else CUT) if t in at else "#666666"
+            axes.text(*middle, "1" if kept else "0", color=ink, **small)
+    axes.text(x - 0.12, y + 0.1, "$s=$", **{**small, "ha": "right"})

@@ -1,0 +1,94 @@
+"""From a sweep's papers to the longest delay solved, for each task, strategy, k and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median_low
+
+from bptt_lab.commands.horizon.criteria import CRITERIA
+from bptt_lab.commands.report import tidy
+from bptt_lab.commands.report.tidy import Value
+from bptt_lab.core.validation import ConfigError
+
+
+@dataclass(frozen=True)
+class Line:
+    """One strategy's results on one task: a table of delays by k."""
+
+    task: str
+    strategy: str  # option of the group `gradient`
+    mode: str  # of truncation; empty without one
+    solved: dict[tuple[int | None, int], dict[Value, bool]]  # by k and delay, then by seed
+
+    @property
+    def ks(self) -> list[int | None]:
+        """The truncation lags, in order; [None] for a strategy without one."""
+        return sorted({k for k, _ in self.solved}, key=lambda k: (k is None, k or 0))
+
+    @property
+    def delays(self) -> list[int]:
+        """The delays tried, in order."""
+        return sorted({delay for _, delay in self.solved})
+
+    def seeds(self, k: int | None) -> list[Value]:
+        """The seeds of one k, in order."""
+        found = {seed for (at, _), seeds in self.solved.items() if at == k for seed in seeds}
+        return sorted(found, key=tidy.order)
+
+    def longest(self, k: int | None, seed: Value) -> int | None:
+        """The longest delay that a seed solved; None where it solved none."""
+        solved = [d for (at, d), seeds in self.solved.items() if at == k and seeds.get(seed)]
+        return max(solved, default=None)
+
+    def typical(self, k: int | None) -> int | None:
+        """The median over seeds of `longest`, the lower of two; None where that is none."""
+        return median_low([self.longest(k, seed) or 0 for seed in self.seeds(k)]) or None
+
+    def share(self, k: int | None, delay: int) -> float | None:
+        """The share of seeds that solved a delay; None where none was tried."""
+        seeds = self.solved.get((k, delay))
+        return sum(seeds.values()) / len(seeds) if seeds else None
+
+
+def read(folder: Path) -> list[Line]:
+    """Read a sweep over k and delay, finished or not; jobs that did not complete are left out.
+
+    Args:
+        folder: the sweep's.
+
+    Raises:
+        ConfigError: where it is no sweep's, or no completed job has a task with a delay.
+    """
+    sweep = tidy.read(folder)
+    found: dict[tuple[str, str, str], Line] = {}
+    for job in sweep.jobs:
+        criterion = CRITERIA.get(job.dataset)
+        if criterion is None:
+            continue
+        solved = criterion.solved(job.run)
+        delay = tidy.value(job.run, f"dataset.{criterion.delay}")
+        k, mode = (tidy.value(job.run, f"gradient.{name}") for name in ("k", "mode"))
+        if solved is None or not isinstance(delay, int) or not isinstance(k, int | None):
+            continue
+        key = job.dataset, job.strategy, str(mode or "")
+        line = found.setdefault(key, Line(*key, {}))
+        line.solved.setdefault((k, delay), {})[job.seed] = solved
+    if not found:
+        tasks = ", ".join(CRITERIA)
+        raise ConfigError(f"{folder}: no completed job is of {tasks}; see experiment=horizon")
+    return list(found.values())
+
+
+def rows(lines: Sequence[Line]) -> list[list[str]]:
+    """The table: a head, then a row for each task, strategy, k and seed."""
+    table = [["task", "gradient", "mode", "k", "seed", "longest_delay_solved", "longest_tried"]]
+    for line in lines:
+        for k in line.ks:
+            tried = max(delay for at, delay in line.solved if at == k)
+            for seed in line.seeds(k):
+                longest = line.longest(k, seed)
+                cells = [line.task, line.strategy, line.mode, *map(tidy.show, (k, seed, longest))]
+                table.append([*cells, str(tried)])
+    return table

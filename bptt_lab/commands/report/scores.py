@@ -1,0 +1,203 @@
+"""How well each setting of a dataset did: means and spreads over seeds, best first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median_high
+
+from bptt_lab.commands.report import curves
+from bptt_lab.commands.report.curves import Points
+from bptt_lab.commands.report.tidy import Group, Job, Sweep
+from bptt_lab.config import signatures
+from bptt_lab.core.validation import ConfigError
+
+LOSS, VAL_LOSS = "loss", "val/loss"
+GRADIENT_NORM = "gradient_norm/total"
+ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
+HIGHER_IS_BETTER = ("accuracy", "correlation", "score", "f1", "r2")
+UNITS = {
+    "cross_entropy": "nats",
+    "binary_cross_entropy": "nats",
+    "mse": "squared error",
+    "softmax_mse": "squared error of the softmax",
+}
+Reference = tuple[str, float]  # "chance", 0.1
+Arrival = tuple[float | None, float | None]  # steps and seconds; None where never or not known
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one setting reached."""
+
+    group: Group
+    completed: int
+    metric: tuple[float, float | None] | None  # mean and sd over the completed jobs
+    loss: tuple[float, float | None] | None
+    seconds: float | None  # means over the completed jobs
+    steps: float | None
+    alignment: float | None  # cosine with full BPTT, mean over the measurements of all jobs
+    references: Sequence[Reference]  # of the metric
+    arrivals: Sequence[Arrival]  # at the target loss, of each job that has a validation loss
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One dataset's settings, best first, and what belongs to all of them."""
+
+    dataset: str
+    metric: str  # the task's own, such as "accuracy"; "loss" where it has no other
+    loss_unit: str
+    target: float | None
+    scores: Sequence[Score]
+    curves: Mapping[Path, Mapping[str, Points]]  # by run folder and tag
+
+    @property
+    def metrics(self) -> list[str]:
+        """The loss, and the task's own metric."""
+        return list(dict.fromkeys((LOSS, self.metric)))
+
+    @property
+    def aligned(self) -> bool:
+        """Whether any strategy's alignment with full BPTT was logged."""
+        return any(score.alignment is not None for score in self.scores)
+
+    def label(self, metric: str) -> str:
+        """Name a metric with its unit."""
+        words = metric.replace("_", " ")
+        return f"{words} ({self.loss_unit})" if metric == LOSS and self.loss_unit else words
+
+    def references(self, metric: str) -> list[Reference]:
+        """Return what trivial predictors and floors reach, where all settings have the same."""
+        by_name: dict[str, list[float]] = {}
+        for score in self.scores:
+            for name, level in references(score.group, metric):
+                by_name.setdefault(name, []).append(level)
+        return [
+            (name, fmean(levels))
+            for name, levels in by_name.items()
+            if math.isclose(min(levels), max(levels), rel_tol=0.02)
+        ]
+
+
+def stand(sweep: Sweep, dataset: str, target_loss: float | None) -> Standing:
+    """Read the curves of a dataset's jobs and rank its settings."""
+    groups = sweep.groups(dataset)
+    jobs = [job for group in groups for job in group.jobs]
+    metric = _metric(jobs)
+    tags = {f"val/{metric}", VAL_LOSS, "train/loss", GRADIENT_NORM, ALIGNMENT}
+    read = {job.run.folder: curves.read(job.run.folder, tags) for job in jobs}
+    target = target_loss if target_loss is not None else _target(groups, read)
+    scores = [_score(group, metric, target, read) for group in groups]
+    return Standing(
+        dataset, metric, _unit(jobs), target, sorted(scores, key=lambda s: _rank(s, metric)), read
+    )
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a metric is better; of a loss, an error, a perplexity it is not."""
+    return any(word in metric for word in HIGHER_IS_BETTER)
+
+
+def final(job: Job, metric: str) -> float | None:
+    """Return a completed job's value on the test split."""
+    return job.metrics.get(f"test/{metric}") if job.run.status == "completed" else None
+
+
+def references(group: Group, metric: str) -> list[Reference]:
+    """Return what the task says of a metric, mean over the seeds, whose data may differ."""
+    by_name: dict[str, list[float]] = {}
+    for job in group.jobs:
+        for name, values in job.run.references.items():
+            if metric in values:
+                by_name.setdefault(name, []).append(float(values[metric]))
+    return [(name, fmean(levels)) for name, levels in by_name.items()]
+
+
+def _metric(jobs: Sequence[Job]) -> str:
+    """Return the first metric beside the loss that the task reports of itself."""
+    tags = [tag.partition("/") for job in jobs for tag in job.metrics]
+    names = [name for stage, _, name in tags if stage == "test"]
+    references = [name for job in jobs for v in job.run.references.values() for name in v]
+    known = [name for name in (*references, *names) if name != LOSS and name in names]
+    return known[0] if known else LOSS
+
+
+def _unit(jobs: Sequence[Job]) -> str:
+    losses = {_loss(job) for job in jobs if job.run.config}
+    return UNITS.get(losses.pop(), "") if len(losses) == 1 else ""
+
+
+def _loss(job: Job) -> str:
+    """Name the job's loss: a setting of some tasks, a fixed literal of the others' classes."""
+    dataset = job.run.config.get("dataset", {})
+    if "loss" in dataset:
+        return str(dataset["loss"])
+    try:
+        return str(signatures.read(dataset.get("_target_", "")).claims.get("loss"))
+    except ConfigError:  # a class that is not installed here
+        return ""
+
+
+def _target(groups: Sequence[Group], read: Mapping[Path, Mapping[str, Points]]) -> float | None:
+    """Return a loss that about half of the settings reach with all their seeds, or chance's."""
+    lowest = []
+    chance = [level for group in groups for _, level in references(group, LOSS)[:1]]
+    for group in groups:
+        points = [read[job.run.folder].get(VAL_LOSS) for job in group.jobs]
+        reached = [min(values.values()) for values in points if values]
+        if reached:
+            lowest.append(max(reached))
+    # One setting alone would be measured by itself.
+    return min([median_high(lowest), *chance]) if len(lowest) > 1 else None
+
+
+def _score(
+    group: Group, metric: str, target: float | None, read: Mapping[Path, Mapping[str, Points]]
+) -> Score:
+    def over_seeds(name: str) -> tuple[float, float | None] | None:
+        values = [value for job in group.jobs if (value := final(job, name)) is not None]
+        return curves.mean_sd(values) if values else None
+
+    done = [job.run for job in group.jobs if job.run.status == "completed"]
+    seconds = [run.seconds for run in done if run.seconds is not None]
+    steps = [run.steps for run in done if run.steps is not None]
+    cosines = [
+        value for job in group.jobs for value in read[job.run.folder].get(ALIGNMENT, {}).values()
+    ]
+    arrivals = [
+        _arrival(job, points, target)
+        for job in group.jobs
+        if target is not None and (points := read[job.run.folder].get(VAL_LOSS))
+    ]
+    return Score(
+        group,
+        len(done),
+        over_seeds(metric),
+        over_seeds(LOSS),
+        fmean(seconds) if seconds else None,
+        fmean(steps) if steps else None,
+        fmean(cosines) if cosines else None,
+        references(group, metric),
+        arrivals,
+    )
+
+
+def _arrival(job: Job, points: Points, target: float) -> Arrival:
+    """Return steps and seconds to the target; seconds by the run's own mean pace."""
+    step = curves.first_step_at(points, target)
+    if step is None or not job.run.seconds or not job.run.steps:
+        return step, None
+    return step, job.run.seconds * step / job.run.steps
+
+
+def _rank(score: Score, metric: str) -> tuple[int, float]:
+    """Sort numbers, best first, before what is not finite, before what there is none of."""
+    if score.metric is None:
+        return (2, 0.0)
+    mean = score.metric[0]
+    if not math.isfinite(mean):
+        return (1, 0.0)
+    return (0, -mean if higher_is_better(metric) else mean)

@@ -1,0 +1,62 @@
+"""TensorBoard's `_summary`: a run a setting, with mean and standard deviation over its seeds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from bptt_lab.commands.report import curves
+from bptt_lab.commands.report.scores import GRADIENT_NORM, VAL_LOSS, Standing
+from bptt_lab.commands.report.tidy import Sweep
+from bptt_lab.config import output_paths
+
+FOLDER = "_summary"
+
+
+def write(sweep: Sweep, standings: Sequence[Standing]) -> None:
+    """Write SWEEP/_summary/<setting>/ anew, its earlier files gone.
+
+    Tags are mean/<tag> and, at steps that several seeds have, sd/<tag>, mean_minus_sd/<tag> and
+    mean_plus_sd/<tag>; the custom scalars draw them as a band. Event times are the sweep's.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
+    for standing in standings:
+        tags = [VAL_LOSS, f"val/{standing.metric}", "train/loss", GRADIENT_NORM]
+        for score in standing.scores:
+            read = [standing.curves[job.run.folder] for job in score.group.jobs]
+            bands = {
+                tag: band
+                for tag in dict.fromkeys(tags)
+                if (band := curves.band(seed[tag] for seed in read if tag in seed))
+            }
+            if not bands:
+                continue
+            folder = _folder(sweep.folder / FOLDER, f"{standing.dataset}_{score.group.label}")
+            with SummaryWriter(str(folder)) as writer:
+                for tag, band in bands.items():
+                    for b in band:
+                        values = {"mean": b.mean}
+                        if b.sd is not None:
+                            values |= {
+                                "sd": b.sd,
+                                "mean_minus_sd": b.mean - b.sd,
+                                "mean_plus_sd": b.mean + b.sd,
+                            }
+                        for name, value in values.items():
+                            writer.add_scalar(f"{name}/{tag}", value, b.step, walltime=sweep.began)
+                writer.add_custom_scalars({"over seeds": _layout(list(bands))})
+
+
+def _layout(tags: Sequence[str]) -> dict[str, list[object]]:
+    names = ("mean", "mean_minus_sd", "mean_plus_sd")
+    return {tag: ["Margin", [f"{name}/{tag}" for name in names]] for tag in tags}
+
+
+def _folder(parent: Path, text: str) -> Path:
+    """Name a setting's folder; two whose names come out the same are numbered."""
+    name = output_paths.name(text.replace(", ", "_"))
+    taken = len(list(parent.glob(f"{name}*"))) if parent.exists() else 0
+    return parent / (f"{name}~{taken}" if (parent / name).exists() else name)

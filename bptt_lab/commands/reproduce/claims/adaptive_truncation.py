@@ -1,0 +1,94 @@
+"""Adaptive truncation: a bound on the bias of every lag, and the lag that the bias asks for.
+
+With W_hh = beta Q, Q orthogonal, and phi the identity, credit shrinks by beta a step, so that
+
+    (1) |g - g_K| <= M sum_{d>=K} phi_d,  phi_d = beta^d phi_0
+
+M is the norm of the immediate Jacobian, and phi_0 the sum over the losses of |q_t|.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bptt_lab import diagnostics
+from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.nn.initialisation import initialise
+from bptt_lab.nn.rnn import VanillaRNN
+
+SOURCE = "Aicher, Foti & Fox 2019"
+T, I, H, BETA, TARGET = 120, 3, 12, 0.9, 0.1
+
+
+def _net(seed: int) -> tuple[VanillaRNN, Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    rnn = VanillaRNN(I, H, nonlinearity="identity", bias=False, dtype=torch.float64)
+    initialise(rnn, "orthogonal", BETA, None, draws)
+    input = torch.randn(T, 1, I, generator=draws).double()
+    return rnn, input, torch.randn(T, 1, H, generator=draws).double()
+
+
+def _weighted(q: Tensor) -> Callable[[Tensor], Tensor]:
+    """A loss whose immediate credit is q."""
+    return lambda output: (output * q).sum()
+
+
+def bound(trial: Trial) -> Result:
+    """Eq. (1) for every K."""
+    tightest, broken = float("inf"), 0
+    for seed in trial.seeds:
+        rnn, input, q = _net(seed)
+        spectrum = diagnostics.lag_spectrum(rnn, input, _weighted(q))
+        size = sum(float(g.square().sum()) for g in spectrum.full.values()) ** 0.5
+        bias = spectrum.relative_error["total"] * size
+        with torch.no_grad():
+            h_tm1 = torch.cat((torch.zeros(1, 1, H).double(), rnn(input)[0][:-1]))
+        M = float(torch.cat((input, h_tm1), -1).norm(dim=-1).max())
+        phi_0 = float(q.norm(dim=-1).sum())
+        for K in range(1, T):
+            limit = M * phi_0 * (BETA**K - BETA**T) / (1 - BETA)
+            broken += float(bias[K - 1]) > limit
+            tightest = min(tightest, limit / max(float(bias[K - 1]), 1e-300))
+    return Result(broken == 0, f"broken {broken} times, at best {tightest:.1f} times the bias")
+
+
+def decay(trial: Trial) -> Result:
+    """phi_d / phi_0 = beta^d, measured as the length of dE_t/dh_{t-d}."""
+    worst = 0.0
+    for seed in trial.seeds:
+        rnn, input, q = _net(seed)
+        flow = diagnostics.credit_flow(rnn, input, _weighted(q))
+        lags = torch.arange(T, dtype=torch.float64)
+        lengths = torch.stack([flow.log10[0].diagonal(-d).mean() for d in range(T)])
+        own = torch.stack([flow.log10[0].diagonal()[d:].mean() for d in range(T)])
+        worst = max(worst, float((lengths - own - lags * math.log10(BETA)).abs().max()))
+    return Result(worst < 1e-9, f"log10 off by {worst:.0e}")
+
+
+def chooses(trial: Trial) -> Result:
+    """The strategy's k is the least whose true relative bias is below the target."""
+    from bptt_lab.gradients.adaptive import Adaptive
+
+    found, right = [], True
+    for seed in trial.seeds:
+        rnn, input, q = _net(seed)
+        error = diagnostics.lag_spectrum(rnn, input, _weighted(q))
+        below = error.relative_error["total"] <= TARGET
+        rnn.gradient = strategy = Adaptive(target=TARGET, k_max=T)
+        (rnn(input)[0] * q).sum().backward()
+        right &= strategy.k == int(below.nonzero()[0]) + 1
+        right &= strategy.relative_bias <= TARGET
+        found.append(strategy.k)
+    return Result(right, f"k = {', '.join(map(str, found))}" + ("" if right else ", not the least"))
+
+
+SEEDS = range(10, 13)
+CLAIMS = [
+    Claim("bias_bound", SOURCE, "bias <= M sum_{d>=K} phi_d, every K", bound, tested_on=SEEDS),
+    Claim("geometric_decay", SOURCE, "phi_d = beta^d phi_0", decay, tested_on=SEEDS),
+    Claim("least_lag", SOURCE, f"k: least with bias <= {TARGET}", chooses, tested_on=SEEDS),
+]

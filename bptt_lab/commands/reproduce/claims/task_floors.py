@@ -1,0 +1,77 @@
+"""Task floors: what can be said without memory, or with some, and the loss that it leaves."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.tasks.adding import adding
+from bptt_lab.tasks.copy_memory import BLANK, NUM_SYMBOLS, copy_memory
+from bptt_lab.tasks.echo import LONG_LAG, SHORT_LAG, echo
+from bptt_lab.tasks.temporal_order import temporal_order
+
+SAMPLES = 100_000
+
+
+def _draws(trial: Trial) -> torch.Generator:
+    return torch.Generator().manual_seed(trial.seeds[0])
+
+
+def adding_floor(trial: Trial) -> Result:
+    """Always naming the mean, 1."""
+    _, sums = adding(20, SAMPLES, _draws(trial))
+    found = float((sums - 1).square().mean())
+    return Result(abs(found - 1 / 6) < 0.003, f"{found:.4f}")
+
+
+def copy_floor(trial: Trial) -> Result:
+    """Blanks until the go sign, then each symbol with probability 1/8."""
+    delay = 30
+    _, target = copy_memory(delay, 1000, _draws(trial))
+    nats = torch.where(target == BLANK, 0.0, math.log(NUM_SYMBOLS)).mean()
+    expected = 10 * math.log(8) / (delay + 20)
+    counts = torch.bincount(target[-10:].flatten(), minlength=NUM_SYMBOLS).double()
+    balanced = float(torch.special.entr(counts / counts.sum()).sum())  # of the symbols drawn
+    good = abs(float(nats) - expected) < 1e-6 and math.log(8) - balanced < 0.01
+    return Result(good, f"{float(nats):.4f}, symbols {balanced:.3f} nats each")
+
+
+def order_floor(trial: Trial) -> Result:
+    """Class frequencies."""
+    _, classes = temporal_order(40, SAMPLES, _draws(trial))
+    shares = torch.bincount(classes, minlength=4).double() / SAMPLES
+    found = float(torch.special.entr(shares).sum())
+    return Result(abs(found - math.log(4)) < 0.002, f"{found:.4f}")
+
+
+def echo_floors(trial: Trial) -> Result:
+    """Frequencies of the answer: alone, by the bit 3 steps back, by those 3 and 8 steps back."""
+    x, y = echo(2000, SAMPLES // 500, _draws(trial))
+    y, short, long = y[LONG_LAG:], x[LONG_LAG - SHORT_LAG : -SHORT_LAG], x[:-LONG_LAG]
+    found = [_given(torch.zeros_like(y), y), _given(short, y), _given(2 * short + long, y)]
+    expected = (0.6616, 0.5192, 0.4545)
+    worst = max(abs(a - b) for a, b in zip(found, expected, strict=True))
+    return Result(worst < 0.003, "/".join(f"{nats:.4f}" for nats in found))
+
+
+def _given(case: torch.Tensor, y: torch.Tensor) -> float:
+    """Entropy of y where the case is known, in nats."""
+    total = 0.0
+    for value in range(4):
+        here = y[case == value].double()
+        if not len(here):
+            continue
+        share = torch.stack((here.mean(), 1 - here.mean()))
+        total += float(torch.special.entr(share).sum()) * len(here) / y.numel()
+    return total
+
+
+HS97 = "Hochreiter & Schmidhuber 1997"
+CLAIMS = [
+    Claim("adding", HS97, "1/6 = .1667", adding_floor, range(1)),
+    Claim("copy", "Arjovsky et al. 2016", "10 ln 8/(T+20) = .4159, T = 30", copy_floor, range(1)),
+    Claim("temporal_order", HS97, "ln 4 = 1.3863", order_floor, range(1)),
+    Claim("echo", "Pitis 2016", ".6616/.5192/.4545 to .003", echo_floors, range(1)),
+]

@@ -1,0 +1,54 @@
+"""Train by an experiment preset, as `bptt-train experiment=NAME ...` would one job of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from bptt_lab.config import output_paths, schema
+from bptt_lab.config.schema import Config
+from bptt_lab.runs.job import Job
+from bptt_lab.training import train as training
+
+# What says nothing about the result.
+QUIET = ("callbacks=none", "trainer.enable_progress_bar=false", "checkpoint_seconds=3600")
+
+
+def train(preset: str, *overrides: str) -> dict[str, float]:
+    """Train one net, in a folder that is gone afterwards.
+
+    Args:
+        preset: option of the group `experiment`.
+        overrides: Hydra's, such as "gradient.k=8".
+
+    Returns:
+        The final metrics by tag, such as test/accuracy.
+
+    Raises:
+        ConfigError: for settings that do not go together.
+    """
+    config = composed([f"experiment={preset}", *QUIET, *overrides])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        return training.train(config, Path(folder), Job({}))
+
+
+def composed(overrides: Sequence[str]) -> Config:
+    """The configuration that a command line asks for, checked, as plain containers."""
+    output_paths.register()
+    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
+        config = compose("config", [*overrides])
+    plain = cast(Config, OmegaConf.to_container(config, resolve=True))
+    schema.check_config(plain)
+    return plain

@@ -1,0 +1,44 @@
+"""The best trial of a search, from what its folders say; nothing here needs Optuna."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from bptt_lab import runs
+from bptt_lab.runs import locate
+from bptt_lab.runs.folder import Run
+
+SEARCH = "search"  # in sweep.json: what is searched, by which metric, in which direction
+
+
+def record(sweep_dir: Path) -> dict[str, Any]:
+    """Return what sweep.json says of the search; nothing where the sweep is none."""
+    found = runs.read_json(sweep_dir / runs.SWEEP).get(SEARCH)
+    return found if isinstance(found, dict) else {}
+
+
+def value(run: Run, metric: str) -> float | None:
+    """Return what a run reached; None where it has not completed, or with no finite number."""
+    reached = run.metrics.get(metric, math.nan) if run.status == "completed" else math.nan
+    return reached if math.isfinite(reached) else None
+
+
+def print_best(sweep_dir: Path) -> None:
+    """Print the best trial and the command that runs it again; nothing for a sweep that is none."""
+    search = record(sweep_dir)
+    if not search:
+        return
+    metric, trials = search["metric"], runs.read_sweep(sweep_dir)
+    reached = [(v, n) for n, run in enumerate(trials) if (v := value(run, metric)) is not None]
+    if not reached:
+        print(f"\nno trial reached a {metric}, so there is no best one")
+        return
+    sign = 1 if search["direction"] == "minimize" else -1
+    best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))
+    run = trials[number]
+    print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
+    print(f"settings     {' '.join(run.overrides)}")
+    print(f"run folder   {locate.shown(run.folder)}")
+    print(f"again        {run.manifest.get('command', '')}")

@@ -1,0 +1,256 @@
+"""The search itself: ask for some trials, have the launcher run them, tell what came of them.
+
+Trials are asked for in batches and told, in their order, when the whole batch has ended. So which
+trial comes next does not depend on which job was faster; and whenever the search is killed, its
+last batch can be completed as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bptt_lab import runs
+from bptt_lab.commands.search import best, check
+from bptt_lab.commands.search.space import Space
+from bptt_lab.config.compose import resolved
+from bptt_lab.core.validation import AtLeast, ConfigError, checked
+from bptt_lab.runs.folder import Run
+from bptt_lab.runs.outcome import TIME_LIMIT
+from bptt_lab.runs.resume import experiment_lines
+from bptt_lab.training.launchers.process import cores
+
+
+class FinalMetric:
+    """The value is the tag of a metric that a run ends with."""
+
+    def unmet(self, value: str, siblings: Any) -> str | None:
+        """Say what a tag looks like where the value is none."""
+        if value.startswith(("val/", "test/")):
+            return None
+        return "must be a metric at the end of a run, as val/loss"
+
+
+class Asked(NamedTuple):
+    """A trial to run."""
+
+    number: int
+    lines: list[str]
+    folder: Path
+
+
+class SearchSweeper(Sweeper):
+    """Runs a sweep whose jobs Optuna chooses.
+
+    A trial that completed is told to Optuna with its metric. One that diverged is told as pruned:
+    it has shown that its region is a bad one, which Optuna then avoids. One that failed by an
+    exception, or took longer than the launcher's limit, has shown nothing of the kind; Optuna
+    leaves it out. One that was killed is run once more, from its checkpoint.
+
+    Args:
+        n_trials: how many trials the sweep has in the end, failed ones included.
+        metric: tag of the final metric to go by.
+        direction: which way is better.
+        batch: how many trials are chosen at a time, knowing those before; None for as many as run
+            at a time on this machine.
+        sampler: Optuna's TPE, or random choice.
+        seed: of the choice; None for the experiment's.
+        params: the search space, beside the command line's.
+
+    Raises:
+        ConfigError: where a value is outside its limits, or Optuna is not installed.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        n_trials: Annotated[int, AtLeast(1)] = 20,
+        metric: Annotated[str, FinalMetric()] = "val/loss",
+        direction: Literal["minimize", "maximize"] = "minimize",
+        batch: Annotated[int | None, AtLeast(1)] = None,
+        sampler: Literal["tpe", "random"] = "tpe",
+        seed: Annotated[int | None, AtLeast(0)] = None,
+        params: Any = None,
+    ) -> None:
+        if importlib.util.find_spec("optuna") is None:
+            raise ConfigError("hydra/sweeper=search: needs optuna; pip install 'bptt_lab[search]'")
+        self.n_trials = n_trials
+        self.metric = metric
+        self.direction = direction
+        self.batch = batch
+        self.sampler = sampler
+        self.seed = seed
+        self.params = dict(params or {})
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra has to tell; called once, before all trials."""
+        self.loader = hydra_context.config_loader
+        self._config = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self.sweep_dir = Path(str(config.hydra.sweep.dir)).absolute()
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search, or continue the search in the sweep's folder.
+
+        Raises:
+            ConfigError: where runs do not report the metric, or another process searches here.
+        """
+        import optuna
+
+        from bptt_lab.commands.search import journal, sampling
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = self._space(arguments)
+        self.sweep_dir.mkdir(parents=True, exist_ok=True)
+        with journal.opened(self.sweep_dir) as storage:
+            self._announce()
+            study = optuna.create_study(
+                storage=storage,
+                sampler=sampling.SeededSampler(
+                    self.sampler, self._config.seed if self.seed is None else self.seed
+                ),
+                study_name="search",
+                direction=self.direction,
+                load_if_exists=True,
+            )
+            while batch := self._ask(study):
+                self._run(batch)
+                if not self._tell(study, batch):
+                    break
+
+    def _space(self, arguments: Sequence[str]) -> Space:
+        name, fixed = self._config.hydra.job.config_name, list(self._config.hydra.overrides.hydra)
+
+        def compose(lines: list[str]) -> DictConfig:
+            return self.loader.load_configuration(name, [*fixed, *lines], RunMode.MULTIRUN)
+
+        params = [f"{key}={value}" for key, value in self.params.items()]
+        parser = OverridesParser.create(config_loader=self.loader)
+        return Space(parser.parse_overrides([*params, *arguments]), compose)
+
+    def _announce(self) -> None:
+        """Write down what is searched, for whoever continues it."""
+        OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
+        path = self.sweep_dir / runs.SWEEP
+        description = check.description(self.space, self._config.hydra.sweeper)
+        runs.write_json(path, {"jobs": [], best.SEARCH: description, **runs.read_json(path)})
+
+    def _ask(self, study: Any) -> list[Asked]:
+        """Return the trials that were not told, filled up to a batch; none when all are done."""
+        from optuna.trial import Trial, TrialState
+
+        from bptt_lab.commands.search import sampling
+
+        def drawn(trial: Trial) -> tuple[int, list[str]]:
+            return trial.number, self.space.draw(sampling.suggestions(trial))
+
+        known = study.get_trials(deepcopy=False)
+        left = [trial for trial in known if trial.state == TrialState.RUNNING]
+        # Only by this id does Optuna give back a trial that was asked for.
+        batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
+        total, size = len(known), self.batch or self._at_a_time()
+        while total < self.n_trials and (not batch or total % size):
+            batch.append(drawn(study.ask()))
+            total += 1
+        return self._listed(batch)
+
+    def _at_a_time(self) -> int:
+        n_jobs: int | None = self._config.hydra.launcher.get("n_jobs")
+        return n_jobs or max(1, cores() // int(self._config.num_threads))
+
+    def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[Asked]:
+        """List trials in sweep.json, as the jobs that they are."""
+        path = self.sweep_dir / runs.SWEEP
+        sweep = runs.read_json(path)
+        for number, lines in trials:
+            if number == len(sweep["jobs"]):
+                job = {"folder": self._subdir(number, lines), "overrides": experiment_lines(lines)}
+                sweep["jobs"].append(job)
+        runs.write_json(path, sweep)
+        folders = [run.folder for run in runs.read_sweep(self.sweep_dir)]
+        return [Asked(number, lines, folders[number]) for number, lines in trials]
+
+    def _subdir(self, number: int, lines: list[str]) -> str:
+        config = self.loader.load_sweep_config(self._config, lines)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
+        return str(resolved(wanted, config)["subdir"])
+
+    def _run(self, batch: Sequence[Asked]) -> None:
+        """Run trials, and once more those that were killed."""
+        self._launch(batch)
+        killed = [trial for trial in batch if was_killed(runs.read_run(trial.folder))]
+        if killed and not self._config.fail_fast:
+            words = QuotedString(str(self.sweep_dir), Quote.single).with_quotes()
+            again = []
+            for trial in killed:
+                lines = [line for line in trial.lines if not line.startswith("resume=")]
+                again.append(trial._replace(lines=[*lines, f"resume={words}"]))
+            print(f"{len(killed)} killed: once more, from where they were", flush=True)
+            self._launch(again)
+
+    def _launch(self, trials: Sequence[Asked]) -> None:
+        # A launcher numbers jobs one after the other.
+        for _, group in itertools.groupby(
+            enumerate(trials), key=lambda pair: pair[1].number - pair[0]
+        ):
+            jobs = [trial for _, trial in group]
+            for job in self.launcher.launch([trial.lines for trial in jobs], jobs[0].number):
+                _ = job.return_value  # raises what went wrong outside of the run
+
+    def _tell(self, study: Any, batch: Sequence[Asked]) -> bool:
+        """Tell Optuna what came of a batch.
+
+        Returns:
+            Whether the search goes on.
+        """
+        from optuna.trial import TrialState
+
+        ended = [(trial.number, runs.read_run(trial.folder)) for trial in batch]
+        self._refuse_unknown_metric([run for _, run in ended])
+        for number, run in ended:
+            value = best.value(run, self.metric)
+            if self._config.fail_fast and was_killed(run):
+                continue  # stopped for another one's failure, so it has not ended
+            if value is not None:
+                study.tell(number, value)
+            else:
+                diverged = run.status == "diverged"
+                study.tell(number, state=TrialState.PRUNED if diverged else TrialState.FAIL)
+        failed = any(run.status != "completed" for _, run in ended)
+        return not (failed and self._config.fail_fast)
+
+    def _refuse_unknown_metric(self, ended: Sequence[Run]) -> None:
+        for run in ended:
+            if run.status == "completed" and self.metric not in run.metrics:
+                tags = ", ".join(sorted(run.metrics))
+                raise ConfigError(
+                    f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "
+                    f"with one of {tags}"
+                )
+
+
+def was_killed(run: Run) -> bool:
+    """Whether a run was ended from outside, so that it can go on; not by its launcher's limit."""
+    if run.reason.startswith(TIME_LIMIT):
+        return False
+    return run.status in ("waiting", "running", "interrupted") or (
+        run.status == "failed" and not run.raised
+    )

@@ -1,0 +1,1 @@
+"""The command `bptt-train`: one run, or a sweep of runs."""

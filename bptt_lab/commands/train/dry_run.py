@@ -1,0 +1,45 @@
+"""`dry_run=true`: the jobs that a command line would start, and how many steps each takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bptt_lab import runs
+from bptt_lab.commands.train.precheck import Plan
+from bptt_lab.runs import resume
+from bptt_lab.runs.sweep import aligned
+
+
+def show(plan: Plan) -> None:
+    """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
+    lengths: dict[str, int] = {}
+    rows, total = [["job", "steps", "status", "overrides"]], 0
+    folders = plan.folders or [None] * len(plan.jobs)
+    for number, (job, config, folder) in enumerate(
+        zip(plan.jobs, plan.configs, folders, strict=True)
+    ):
+        steps = _steps(config, lengths)
+        status = "waiting"
+        if folder is not None and plan.sweep_dir is not None:
+            status = runs.read_run(plan.sweep_dir / folder).status
+        total += steps if status != "completed" else 0
+        rows.append([str(number), str(steps), status, " ".join(resume.experiment_lines(job))])
+    print(aligned(rows))
+    if plan.sweep_dir is not None and not plan.folders:
+        print("a search draws its trials as it goes; shown are the ends of its space")
+        return
+    what = "job" if len(plan.jobs) == 1 else "jobs"
+    print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
+
+
+def _steps(config: dict[str, Any], lengths: dict[str, int]) -> int:
+    """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
+    key = json.dumps(config["dataset"], sort_keys=True)
+    if key not in lengths:
+        from bptt_lab.training.train import build
+
+        lengths[key] = len(build(config).task.train_dataloader())
+    trainer = config["trainer"]
+    steps: int = -(-lengths[key] // trainer["accumulate_grad_batches"]) * trainer["max_epochs"]
+    return steps

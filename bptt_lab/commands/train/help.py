@@ -1,0 +1,175 @@
+"""What `bptt-train --help` prints: read from conf/ and from the plug-ins' source, not kept by hand.
+
+A new option, strategy, task or limit appears here by being there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from omegaconf import DictConfig, OmegaConf
+
+from bptt_lab.config import schema, signatures
+from bptt_lab.config.compose import CommandLine
+from bptt_lab.config.errors import on_one_line
+from bptt_lab.config.security import preset_files
+from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
+from bptt_lab.core.validation import ConfigError
+
+USAGE = """\
+Train a vanilla RNN, and choose how credit flows back through time.
+
+Usage: bptt-train [flags] [group=option ...] [key=value ...]
+
+  bptt-train                                         the default experiment
+  bptt-train gradient=truncated gradient.k=8         choose an option, then set what it takes
+  bptt-train model.hidden_size=256 optimizer.lr=3e-4 seed=1
+  bptt-train -m gradient=full,truncated seed=0,1,2   a sweep: one job for each combination
+  bptt-train -m gradient=truncated 'gradient.k=range(2,9,2)' 'dataset=glob(*)'
+  bptt-train --cfg job gradient=truncated            show the configuration and check it
+  bptt-train --config-dir DIR gradient=mine          an option of your own: DIR/gradient/mine.yaml,
+                                                     whose _target_ is found from this folder too
+  tensorboard --logdir outputs                       watch all runs, at http://localhost:6006
+
+Each run writes a folder of its own in outputs/, a sweep one folder for each job and a table.
+Other flags are Hydra's: bptt-train --hydra-help."""
+
+CLAIMS = {
+    "exact_within_chunk": "exact in a chunk",
+    "exact_across_chunks": "across chunks",
+    "unbiased": "unbiased",
+    "cost": "time",
+    "memory": "memory",
+}
+_TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
+
+
+def print_help(args: argparse.Namespace) -> None:
+    """Print the help.
+
+    Args:
+        args: the parsed flags, of which --config-dir adds options.
+
+    Raises:
+        ConfigError: where the folders named do not hold a configuration.
+    """
+    preset_files.register()
+    with on_one_line(None, args.overrides):
+        text = "\n".join(_help(CommandLine(args)))
+    print(text, flush=True)
+
+
+def _help(command: CommandLine) -> Iterator[str]:
+    config = command.compose(command.searchpath)
+    choices = config.hydra.runtime.choices
+    options = {group: command.options(group) for group in command.groups()}
+    options = {group: names for group, names in options.items() if names}
+    yield USAGE
+    yield "\nGroups and their options (* unless you say otherwise):"
+    purposes = dict(
+        re.findall(r"- (\w+): .*# (.*)", "\n".join(command.text(f"{command.name}.yaml")))
+    )
+    for group, names in options.items():
+        yield f"  {group}  {purposes.get(group, '')}".rstrip()
+        marks = ["*" if choices.get(group) == name else " " for name in names]
+        comments = [command.option(group, name)[0] for name in names]
+        rows = [
+            (f"  {mark} {name}", text)
+            for mark, name, text in zip(marks, names, comments, strict=True)
+        ]
+        yield from aligned(rows)
+    found = {
+        (group, name): _plugin(command, group, name)
+        for group in schema.PLUGIN_SECTIONS
+        for name in options.get(group, [])
+    }
+    yield "\nGradient strategies, and what each one claims (a test holds it to that):"
+    claims: list[tuple[str, ...]] = [("  gradient=", *CLAIMS.values())]
+    for (group, name), (plugin, _) in found.items():
+        if group == "gradient":
+            claims.append((f"  {name}", *(_claim(plugin.claims.get(claim)) for claim in CLAIMS)))
+    yield from aligned(claims)
+    yield "\nSettings, as they are unless you say otherwise, and their limits:"
+    for section, kind in {"": schema.Experiment, **schema.SECTIONS}.items():
+        values = OmegaConf.select(config, section) if section else config
+        yield from _settings(section, schema.fields(kind), values)
+    for (group, name), (plugin, values) in found.items():
+        settings = {k: s for k, s in schema.plugin_settings(plugin).items() if _worth(k, s, values)}
+        yield f"  {group}={name}" + ("" if settings else " takes no settings")
+        yield from _settings(group, settings, values, indent="    ")
+
+
+def _plugin(command: CommandLine, group: str, name: str) -> tuple[Plugin, Mapping[str, Any]]:
+    """Read an option's class, and the values that its file gives."""
+    values: Any = command.option(group, name)[1]
+    if "_target_" not in values:  # it comes from the option's own defaults list
+        values = command.compose([*command.searchpath, f"{group}={name}"])[group]
+    try:
+        return signatures.read(str(values["_target_"])), values
+    except (ConfigError, KeyError, TypeError) as error:
+        return Plugin(str(error)), values
+
+
+def _worth(name: str, setting: Setting, values: Mapping[str, Any]) -> bool:
+    """Whether a setting is worth a line: torch's optimizers have switches that nobody touches."""
+    return name in values or setting.required or get_origin(setting.hint) in (Annotated, Literal)
+
+
+def _settings(
+    section: str, settings: Mapping[str, Setting], values: Any, indent: str = "  "
+) -> Iterator[str]:
+    rows = []
+    for name, setting in settings.items():
+        key = f"{section}.{name}" if section else name
+        value = _raw(values, name) if name in values else setting.default
+        shown = "..." if value is UNKNOWN else schema.show(value)
+        rows.append((f"{indent}{key}={shown}", describe(setting.hint)))
+    yield from aligned(rows)
+
+
+def _raw(values: Any, name: str) -> Any:
+    """A value as its file writes it, interpolations too."""
+    if isinstance(values, DictConfig):
+        return OmegaConf.to_container(values, resolve=False)[name]  # type: ignore[call-overload,index]
+    return values[name]
+
+
+def describe(hint: Any) -> str:
+    """Say in words which values a type hint and its limits allow.
+
+    >>> describe(Annotated[int | None, AtLeast(1)])
+    'integer or null, at least 1'
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return ", ".join([describe(args[0]), *map(_limit, args[1:])])
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, args))
+    if origin is list:
+        return f"list of ({describe(args[0])})"
+    if hint is type(None):
+        return "null"
+    return _TYPES.get(hint, "")
+
+
+def _limit(limit: Any) -> str:
+    """AtLeast(bound=1) as "at least 1"; any other limit by the same rule."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(limit).__name__).lower()
+    return " ".join([words, "=".join(str(value) for value in vars(limit).values())]).strip()
+
+
+def _claim(value: Any) -> str:
+    return {True: "yes", False: "no", None: "?"}.get(value, str(value))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lay out rows in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

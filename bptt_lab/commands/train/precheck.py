@@ -1,0 +1,211 @@
+"""Everything that can be refused before the first job starts, in well under a second.
+
+Neither torch nor lightning is imported here: a typing mistake should not cost a coffee, and the
+hundredth job of a sweep should not be the first to say that its settings make no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from bptt_lab import runs
+from bptt_lab.commands.search import check as search
+from bptt_lab.config import output_paths, schema
+from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
+from bptt_lab.config.errors import compose_choices, on_one_line
+from bptt_lab.config.security import hydra_section, preset_files, trust
+from bptt_lab.config.security.trust import Typed
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import resume
+
+
+class Plan(NamedTuple):
+    """What a command line asks for, found to be possible."""
+
+    jobs: list[list[str]]  # overrides of each
+    configs: list[dict[str, Any]]  # of each, as plain containers
+    sweep_dir: Path | None = None  # None for a single run
+    reworded: Mapping[str, str] = {}  # overrides to hand to Hydra in other words
+    folders: tuple[str, ...] = ()  # of a sweep's jobs, in its own; none where it chooses as it goes
+
+
+def check(args: argparse.Namespace) -> Plan:
+    """Compose and check every job of a command line.
+
+    Args:
+        args: as `flags.parse_arguments` returns them.
+
+    Raises:
+        ConfigError: naming key, value, limit and way out, on one line.
+    """
+    preset_files.register()
+    with on_one_line(None, args.overrides):
+        hydra_section.check_searchpath([args.config_path], "--config-path")
+        command = CommandLine(args)
+    with on_one_line(command, command.lines):
+        _refuse_repeats(command.parse(command.lines))
+        typed = trust.typed(command)
+        if args.cfg or command.mode() == RunMode.RUN:
+            return _check_run(command, typed)
+        return _check_sweep(command, typed)
+
+
+def _check_run(command: CommandLine, typed: Typed) -> Plan:
+    config = command.compose(command.lines)
+    _check_hydra(config)
+    trust.check_hydra(config, command.lines, typed)
+    # What --cfg shows may run elsewhere.
+    plain = _check_job(command, command.lines, config, config, typed, here=not command.args.cfg)
+    _folder(config, "hydra.run.dir", typed)
+    resume.refuse_changed_config(plain)
+    shown = command.args.package if command.args.cfg else None
+    if shown not in (None, "_global_") and OmegaConf.select(config, shown, default=None) is None:
+        raise ConfigError(f"--package={shown}: there is no such section; leave it out for all")
+    return Plan([command.lines], [plain])
+
+
+def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
+    reworded = command.free_constants()
+    lines = [reworded.get(line, line) for line in command.lines]
+    sweep = command.compose(lines, RunMode.MULTIRUN)
+    _check_hydra(sweep)
+    trust.check_hydra(sweep, lines, typed)
+    for part in ("launcher", "sweeper"):
+        _check_plugin(part, sweep.hydra[part])
+    for override in command.parse(lines):
+        if override.is_discrete_sweep() and not [*override.sweep_string_iterator()]:
+            raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
+    space = search.space(command, sweep) if search.is_search(sweep) else None
+    jobs = command.expand(sweep) if space is None else space.corners()
+    for same, times in collections.Counter(map(tuple, jobs)).items():
+        if times > 1:
+            raise ConfigError(f"{' '.join(same)}: the sweep holds this job {times} times; keep one")
+    sweep_dir = _folder(sweep, "hydra.sweep.dir", typed)
+    if sweep.resume and space is not None:
+        search.refuse_changed(sweep_dir, search.description(space, sweep.hydra.sweeper))
+    elif sweep.resume:
+        resume.refuse_changed_sweep(sweep_dir, jobs)
+    elif (sweep_dir / runs.SWEEP).exists():
+        problem = f"holds a sweep already; continue it with resume={sweep_dir}, or give another"
+        schema.refuse("hydra.sweep.dir", sweep_dir, problem)
+    subdir = OmegaConf.to_container(sweep, resolve=False)["hydra"]["sweep"]["subdir"]  # type: ignore[index,call-overload]
+    if len(jobs) > 1 and "${" not in str(subdir):
+        problem = f"{len(jobs)} jobs would share it; add ${{hydra.job.num}}, or leave it out"
+        schema.refuse("hydra.sweep.subdir", subdir, problem)
+    # Other launchers take jobs to other machines.
+    here = str(sweep.hydra.launcher._target_).endswith((".BasicLauncher", ".ProcessLauncher"))
+    configs, folders = [], []
+    for number, job in enumerate(jobs):
+        try:
+            with on_one_line(command, job):
+                config = command.compose_job(sweep, job)
+                configs.append(_check_job(command, job, config, sweep, typed, here))
+                folders.append(command.subdir(sweep, number, job, config))
+        except ConfigError as error:
+            which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
+            raise ConfigError(f"{error}{which}") from error
+    trust.check_hydra_of_jobs(command, sweep, jobs, typed)
+    known = tuple(folders) if command.knows_jobs(sweep) else ()
+    return Plan(jobs, configs, sweep_dir, reworded, known)
+
+
+def _check_job(
+    command: CommandLine,
+    lines: list[str],
+    config: DictConfig,
+    hydra: DictConfig,
+    typed: Typed,
+    here: bool,
+) -> dict[str, Any]:
+    """Check one configuration and return it; where a limit is broken, name a value that works."""
+    plain = resolved(without_hydra(config), hydra)
+    trust.check_allow(plain, typed)
+    try:
+        schema.check_config(plain, here=here)
+    except ConfigError as error:
+        key, _, rest = str(error).partition("=")
+        choices = compose_choices(command, lines)
+        default = OmegaConf.select(choices, key, default=schema.MISSING)
+        shown = schema.show([*default] if OmegaConf.is_list(default) else default)
+        if ";" in rest or shown == schema.MISSING or rest.startswith(f"{shown}:"):
+            raise
+        raise ConfigError(f"{error}; leave it out for {shown}") from error
+    return cast(dict[str, Any], plain)
+
+
+def _refuse_repeats(overrides: list[Override]) -> None:
+    """Refuse a key given twice, of which Hydra would silently take the last.
+
+    Lightning's launcher of further processes repeats `hydra.*` keys, so those may be.
+    """
+    seen: dict[str, Any] = {}
+    for override in overrides:
+        if not override.key_or_group:
+            raise ConfigError(f"{override.input_line}: has no key; write key=value")
+        key = override.get_key_element().lstrip("+~")
+        if key in seen and not key.startswith("hydra."):
+            raise ConfigError(f"{override.input_line}: comes after {seen[key]}; give {key} once")
+        seen[key] = override.input_line
+
+
+def _check_hydra(config: DictConfig) -> None:
+    """Refuse what Hydra would only trip over once it runs."""
+    for part in ("launcher", "sweeper"):
+        section = config.hydra[part]
+        if not isinstance(section, DictConfig) or "_target_" not in section:
+            schema.refuse(f"hydra.{part}", section, f"must be a section; choose with hydra/{part}=")
+    batch = config.hydra.sweeper.get("max_batch_size")
+    if batch is not None and batch < 1:
+        schema.refuse("hydra.sweeper.max_batch_size", batch, "must be at least 1, or null")
+    verbose = config.hydra.verbose
+    if not isinstance(verbose, bool | str | ListConfig):
+        schema.refuse("hydra.verbose", verbose, "must be true, false or a list of loggers")
+
+
+def _check_plugin(part: str, section: DictConfig) -> None:
+    """Refuse settings of a launcher or sweeper of ours outside their limits, or not installed."""
+    target = str(section._target_)
+    if not target.startswith("bptt_lab."):
+        return
+    kind = admit(target)
+    options: Any = OmegaConf.to_container(section, resolve=True)
+    del options["_target_"]
+    known = [name for name in inspect.signature(kind).parameters if name != "self"]
+    for name in options:
+        if name not in known:
+            way_out = schema.suggest(name, known)
+            schema.refuse(f"hydra.{part}.{name}", options[name], f"is no setting; {way_out}")
+    try:
+        kind(**options)
+    except ConfigError as error:
+        prefix = "" if str(error).startswith("hydra/") else f"hydra.{part}."
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
+    """The folder that Hydra will make, if it may and can."""
+    value = resolved(
+        OmegaConf.create({"folder": f"${{hydra:{key.removeprefix('hydra.')}}}"}), config
+    )
+    text = str(value["folder"] or "")
+    if not text:
+        schema.refuse(key, text, "must name a folder; leave it out for a new one in outputs/")
+    path = output_paths.check_folder(key, text, typed.keys)
+    nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not nearest.is_dir():
+        schema.refuse(key, text, f"cannot be made, since {nearest} is a file; give another folder")
+    if not os.access(nearest, os.W_OK):
+        schema.refuse(
+            key, text, f"cannot be made, since {nearest} may not be written to; give another"
+        )
+    return path

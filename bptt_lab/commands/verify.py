@@ -1,0 +1,179 @@
+"""The command `bptt-verify`: run a run again from its manifest, and compare.
+
+On the same type of machine, with the same versions, every logged number and the final parameters
+must come out bit for bit; elsewhere the last bits differ, training amplifies them, and what can be
+said is how far the numbers are apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bptt_lab import runs
+from bptt_lab.config import schema, targets
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import resume
+from bptt_lab.runs.folder import Run
+from bptt_lab.runs.job import Job
+from bptt_lab.training import job as jobs
+
+SAME, DIFFERENT, REFUSED = 0, 1, 2
+TOLERANCE = 0.01  # relative; what another instruction set does to a loss in short runs
+
+
+class Difference(NamedTuple):
+    """Two values of one logged number."""
+
+    tag: str
+    step: int
+    before: float
+    now: float
+
+    @property
+    def relative(self) -> float:
+        """How far they are apart, as a part of the larger one."""
+        if math.isnan(self.before) and math.isnan(self.now):
+            return 0.0
+        if not (math.isfinite(self.before) and math.isfinite(self.now)):
+            return 0.0 if self.before == self.now else math.inf
+        largest = max(abs(self.before), abs(self.now))
+        return abs(self.before - self.now) / largest if largest else 0.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify the run that the command line names.
+
+    Returns:
+        The exit code: 0 the same, 1 not, 2 nothing to compare.
+    """
+    parser = argparse.ArgumentParser(prog="bptt-verify", description=__doc__)
+    parser.add_argument("run_folder", type=Path, help="a run's folder, or a job's of a sweep")
+    parser.add_argument(
+        "--allow", nargs="*", default=[], metavar="PACKAGE", help="as allow=[...] of bptt-train"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="relative difference of losses to accept from another machine (%(default)s)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        return verify(args.run_folder, args.allow, args.tolerance)
+    except ConfigError as error:
+        print("bptt-verify:", *str(error).split(), file=sys.stderr)
+        return REFUSED
+
+
+def verify(folder: Path, allow: Sequence[str] = (), tolerance: float = TOLERANCE) -> int:
+    """Run again and print what came out.
+
+    Args:
+        folder: the run folder.
+        allow: packages whose classes the run may name, beside ours and torch's.
+        tolerance: relative difference of losses accepted where the machine is another one.
+
+    Raises:
+        ConfigError: for a folder whose run did not end, or that no run of ours could have left.
+    """
+    before = runs.read_run(folder)
+    config = _refuse_unfit(folder, before, allow)
+    with tempfile.TemporaryDirectory() as place:
+        again = Path(place) / "again"
+        job = Job(before.choices, before.overrides, before.manifest["command"])
+        with contextlib.redirect_stdout(io.StringIO()):
+            jobs.attempt(config, again, job)
+        now = runs.read_run(again)
+        if now.status != before.status:
+            print(f"different: {before.status} then, {now.status} now: {now.reason}")
+            return DIFFERENT
+        return _judge(before, now, tolerance)
+
+
+def differences(before: Path, now: Path) -> Iterator[Difference]:
+    """Yield every logged number that two run folders disagree in, and every one only one has."""
+    old, new = (
+        {
+            (tag, line["step"]): value
+            for line in runs.read_metrics(folder)
+            for tag, value in line.items()
+            if tag != "step"
+        }
+        for folder in (before, now)
+    )
+    for tag, step in dict.fromkeys([*old, *new]):
+        pair = old.get((tag, step), math.inf), new.get((tag, step), -math.inf)
+        difference = Difference(tag, step, *pair)
+        if difference.relative > 0:
+            yield difference
+
+
+def _refuse_unfit(folder: Path, run: Run, allow: Sequence[str]) -> dict[str, Any]:
+    """Return the config to run again with."""
+    if not run.manifest:
+        raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
+    if run.status not in ("completed", "diverged"):
+        raise ConfigError(
+            f"{folder}: the run is {run.status}; end it first, by bptt-train resume={folder}"
+        )
+    if "forced" in run.manifest:
+        raise ConfigError(
+            f"{folder}: was continued with other settings than it began with "
+            "(force_resume=true), and no single run gives that"
+        )
+    free = {"resume": None, "force_resume": False, "dry_run": False, "fail_fast": False}
+    config = {**run.config, **free, "allow": list(targets.packages(allow))}
+    if isinstance(config.get("trainer"), dict):
+        config["trainer"] = {**config["trainer"], "enable_progress_bar": False}
+    schema.check_config(config)
+    return config
+
+
+def _judge(before: Run, now: Run, tolerance: float) -> int:
+    elsewhere = _machine(before.manifest, now.manifest)
+    found = sorted(differences(before.folder, now.folder), key=lambda d: -d.relative)
+    same_parameters = before.parameters_sha256 == now.parameters_sha256
+    count = sum(len(line) - 1 for line in runs.read_metrics(before.folder))
+    if not found and same_parameters:
+        print(f"the same: {count} logged numbers and the parameters, bit for bit")
+        return SAME
+    for key, (old, new) in elsewhere.items():
+        print(f"{key}: {schema.show(old)} then, {schema.show(new)} now")
+    print(f"parameters: {'the same' if same_parameters else 'different'}")
+    print(f"logged numbers: {len(found)} of {count} different")
+    for difference in found[:5]:
+        tag, step, old, new = difference
+        print(f"  {tag} at step {step}: {old:.9g} then, {new:.9g} now ({difference.relative:.1e})")
+    if not elsewhere:
+        print("different, though machine, versions and threads are the same")
+        return DIFFERENT
+    losses = max((d.relative for d in found if d.tag.endswith("/loss")), default=0.0)
+    within = losses <= tolerance
+    print(
+        f"{'the same' if within else 'different'} within the tolerance for another machine: "
+        f"losses differ by up to {losses:.1e}, {tolerance:g} accepted"
+    )
+    return SAME if within else DIFFERENT
+
+
+def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In what the two runs' circumstances differ; the data must not."""
+    changed = dict(resume.differences(before, now))
+    if "data_sha256" in changed:
+        print("data: not what the run learnt; another file stands in the path")
+        del changed["data_sha256"]
+    if before.get("processor") != now.get("processor"):
+        changed["processor"] = before.get("processor"), now.get("processor")
+    return changed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The flags of the command line, which are Hydra's, refused on one line where they cannot be."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from bptt_lab.core.validation import ConfigError
+
+
+def without(argv: list[str], overrides: list[str]) -> list[str]:
+    """Return the flags among the arguments: all but the overrides."""
+    flags, left = [], list(overrides)
+    for argument in argv:
+        if left and argument == left[0]:
+            left.pop(0)
+        else:
+            flags.append(argument)
+    return flags
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parse flags as Hydra does, but overrides anywhere among them, and refuse on one line.
+
+    Raises:
+        ConfigError: for an unknown flag, or flags that exclude each other.
+    """
+    parser = get_args_parser()
+
+    def error(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; bptt-train --help lists what there is")
+
+    parser.error = error  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(argv)
+    modes = {
+        "--run": args.run,
+        "--multirun": args.multirun,
+        "--cfg": args.cfg,
+        "--info": args.info,
+        "--shell-completion": args.shell_completion,
+    }
+    chosen = [flag for flag, value in modes.items() if value]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' '.join(chosen)}: exclude each other; keep one")
+    if args.resolve and not (args.cfg or args.help):
+        raise ConfigError("--resolve: needs --cfg job, which it resolves; add that or leave it out")
+    if args.experimental_rerun is not None:
+        problem = "is a pickle, which could run anything; continue a run with resume=RUN_FOLDER"
+        raise ConfigError(f"--experimental-rerun={args.experimental_rerun}: {problem}")
+    if args.config_dir is not None and not os.path.isdir(args.config_dir):
+        raise ConfigError(f"--config-dir={args.config_dir}: is not a folder; give one that exists")
+    return args

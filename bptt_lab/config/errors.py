@@ -1,0 +1,215 @@
+"""Hydra's and OmegaConf's errors, each on one line with its way out.
+
+Their messages span lines, point at syntax that helps nobody ("to append to your config use +k=0")
+or at pages elsewhere; here each becomes `key=value: what is wrong; what to do`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # its stubs are another package
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bptt_lab.config.compose import CommandLine, without_hydra
+from bptt_lab.config.schema import suggest
+from bptt_lab.core.validation import ConfigError
+
+HELP = "bptt-train --help lists what there is"
+QUOTING = """write key=value, and a text with special characters as 'key="a text"'"""
+_LONGEST = 1000  # characters of a complaint
+
+
+@contextmanager
+def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]:
+    """Turn whatever Hydra raises into a ConfigError that a terminal can show.
+
+    Args:
+        command: to compose what a suggestion is made from.
+        lines: the overrides at work.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(printable(str(error))) from error
+    except Exception as error:
+        raise ConfigError(printable(explain(error, command, lines))) from error
+
+
+def printable(message: str) -> str:
+    """Cut a message to what people read, and write out what a terminal would act upon."""
+    message = " ".join(message.split())
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+
+
+def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> str:
+    """Say what an error means for the overrides that caused it, and what to do."""
+    message, cause = str(error), error.__cause__
+    if isinstance(error, MissingConfigException):
+        return _missing(error, lines)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read ({_unreadable(error)}); {QUOTING}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        place = f"{error.problem_mark.name}, line {error.problem_mark.line + 1}"
+        return f"{place}: cannot be read as YAML ({error.problem}); correct it"
+    if isinstance(error, RecursionError):
+        return f"{' '.join(lines)}: is nested too deeply; give fewer levels"
+    for pattern, answer in _ANSWERS:
+        match = re.search(pattern, message, re.DOTALL)
+        if match:
+            return answer(match, command, lines)
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{_subject(message, cause)}: {_first(cause)}; correct it or leave it out"
+    if isinstance(error, OmegaConfBaseException):
+        subject = _line(error.full_key or "", lines) or error.full_key or "configuration"
+        return f"{subject}: {_first(error)}; give a value instead"
+    kind = "" if isinstance(error, HydraException) and message else f"{type(error).__name__}: "
+    hydra = [line for line in lines if line.lstrip("+~").startswith("hydra")]
+    return f"{' '.join(hydra or lines)}: cannot be used ({kind}{message}); {HELP}"
+
+
+def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
+    """Compose the options that the overrides choose, with no value set."""
+    try:
+        choices = [o for o in command.parse(lines) if command.is_group(o)]
+        chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
+        return command.compose([*command.searchpath, *chosen])
+    except Exception:  # one of them is what the complaint is about
+        return command.compose([])
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """Say in words what Hydra's parser says in terms of its grammar."""
+    text = error.override
+    first, second, *_ = [
+        *str(error).removeprefix(f"Error parsing override '{text}'\n").split("\n"),
+        "",
+    ]
+    evaluated = re.match(r"\w+ while evaluating '.*?': (.*)", first)
+    if evaluated:
+        return evaluated[1]
+    _, equals, value = text.partition("=")
+    if not equals:
+        return "it has no ="
+    for mark in ('"', "'"):
+        if (value.count(mark) - value.count(f"\\{mark}")) % 2:
+            return f"a {mark} is not closed"
+    if first.startswith("LexerNoViableAltException: ") and second.strip() == "^":
+        return f"{first[len(second) - 1]!a} needs quotes"
+    for opening, closing in ("[]", "{}", "()"):
+        if value.count(opening) != value.count(closing):
+            return f"{opening} and {closing} do not pair"
+    near = re.search(r"input '(.*?)' expecting", first)
+    return f"{near[1]!a} is unexpected" if near and near[1] != "<EOF>" else "it ends too early"
+
+
+def _missing(error: MissingConfigException, lines: list[str]) -> str:
+    message, wanted = str(error), error.missing_cfg_file or ""
+    group, _, option = wanted.removesuffix(".yaml").rpartition("/")
+    if error.missing_cfg_file is None:
+        return f"--config-path: {' '.join(message.split())}; give one that exists, or leave it out"
+    if not group:
+        return f"--config-name={option}: there is no such file; leave it out, or add --config-dir"
+    options = list(error.options or [])
+    if not options:
+        return f"{group}={option}: there is no such option; {group} has none, leave it out"
+    close = suggest(option, options)
+    every = "" if close.startswith("choose") else f" There are {', '.join(options)}"
+    return f"{group}={option}: there is no such option; {close}{every}"
+
+
+def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+    key = match[1].strip()
+    line = _line(key, lines) or key
+    if command is None:
+        return f"{line}: there is no such setting; {HELP}"
+    config = compose_choices(command, lines)
+    choices = config.hydra.runtime.choices
+    if not key.startswith("hydra"):
+        config = without_hydra(config)
+    known = [*_keys(OmegaConf.to_container(config, resolve=False))]
+    parent, _, leaf = key.rpartition(".")
+    same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    if same_leaf:
+        way_out = f"did you mean {same_leaf[0]}?"
+    elif parent in choices and not siblings:
+        way_out = f"{parent}={choices[parent]} takes none; leave it out, or choose another {parent}"
+    else:
+        way_out = suggest(key, siblings or [name for name in known if "." not in name])
+    return f"{line}: there is no such setting; {way_out}"
+
+
+def _sweep(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+    return f"{match[1]}: is a sweep; add -m for one job a value, or write [...] for a list"
+
+
+def _twice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+    key = match[1].strip()
+    line = _line(key, lines) or key
+    return f"{line}: {key} is there already; write {line.lstrip('+')}"
+
+
+def _delete(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+    return f"~{match[1]}: there is nothing of that name to delete; leave it out"
+
+
+def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+    for override in command.parse(lines) if command else []:
+        if override.is_sweep_override() or override.is_delete():
+            continue
+        if command and command.is_group(override) and not isinstance(override.value(), str | list):
+            options = suggest("", command.options(override.key_or_group))
+            return f"{override.input_line}: must name an option; {options}"
+    return f"{' '.join(lines)}: a group must name one of its options; {HELP}"
+
+
+def _resolve(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+    if f"~{match[1]}" in lines:
+        return f"~{match[1]}: other settings are made from it; leave it out"
+    line = next((line for line in lines if match[1] in line), "configuration")
+    return f"{line}: '{match[1]}' cannot be found; {HELP}"
+
+
+_Answer = Callable[[re.Match[str], CommandLine | None, list[str]], str]
+_ANSWERS: list[tuple[str, _Answer]] = [
+    (r"^Could not override '([^']*)'", _unknown),
+    (r"^Ambiguous value for argument '(.*?)'\n", _sweep),
+    (r"^Sweep parameters '(.*)' requires --multirun", _sweep),
+    (r"^Could not append to config. An item is already at '([^']*)'", _twice),
+    (r"^([^ ]*) appears more than once in the final defaults list", _twice),
+    (r"^Could not delete(?: from config\.)? '([^']*)'", _delete),
+    (r"^Config group override must be", _choice),
+    (r"^Interpolation key '([^']*)' not found", _resolve),
+]
+
+
+def _subject(message: str, cause: OmegaConfBaseException) -> str:
+    override = message.partition("Error merging override ")[2]
+    return override or cause.full_key or message
+
+
+def _first(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _line(key: str, lines: list[str]) -> str | None:
+    """The override that sets a key, or something in it."""
+    sets = [line for line in lines if line.lstrip("+~").partition("=")[0] == key]
+    return sets[-1] if sets else None
+
+
+def _keys(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name != "_target_":
+                key = f"{prefix}.{name}" if prefix else str(name)
+                yield key
+                yield from _keys(item, key)

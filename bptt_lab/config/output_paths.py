@@ -1,0 +1,134 @@
+"""Run folders: how they are named, and where they may be.
+
+Three resolvers name them in the configuration's `hydra` section:
+
+${bptt_stamp:}                       2026-11-24_07-10-33_1a2b3c4d
+${bptt_name:digits,full}             digits_full
+${bptt_job:3,gradient=full/seed=1}   003_gradient=full-seed=1
+
+Everything is written below outputs/, unless the command line itself gives an absolute path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bptt_lab.core.validation import ConfigError
+
+OUTPUTS = "outputs"
+_LONGEST_PATH, _LONGEST_PART = 1024, 255  # characters; the parts' is the file systems' limit
+_LONGEST = 100  # characters; file systems allow 255, and people read them
+
+
+def new_stamp() -> str:
+    """The second, local time, and 8 random digits: two runs started together keep apart."""
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(4).hex()}"
+
+
+def name(*words: Any) -> str:
+    """Join words of the user's into a part of a path.
+
+    They are text from the command line: whatever could leave the folder, or needs quoting in a
+    shell, is replaced.
+    """
+    text = re.sub(r"[^A-Za-z0-9._=,-]+", "-", "_".join(map(str, words)))[:_LONGEST]
+    return text if text.strip(".") else "-"  # . and .. are other folders, and nothing is none
+
+
+def job_name(number: Any, overrides: Any = "") -> str:
+    """Name a sweep's job by its number, which makes it unique, and its overrides."""
+    text = str(overrides)
+    return name(f"{int(number):03d}", text) if text else f"{int(number):03d}"
+
+
+def register() -> None:
+    """Register the resolvers, with a new stamp.
+
+    The stamp belongs to the process, so that all jobs of a sweep share it; the cache, which Hydra
+    copies from a sweep's configuration to its jobs', carries it to jobs in other processes.
+    """
+    stamp = new_stamp()
+    OmegaConf.register_new_resolver("bptt_stamp", lambda: stamp, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("bptt_name", name, replace=True)
+    OmegaConf.register_new_resolver("bptt_job", job_name, replace=True)
+
+
+def is_typed(key: str, typed: frozenset[str]) -> bool:
+    """Tell whether the command line sets a dotted key, or a section around it."""
+    parts = key.split(".")
+    return any(".".join(parts[:end]) in typed for end in range(1, len(parts) + 1))
+
+
+def check_folder(key: str, text: str, typed: frozenset[str]) -> Path:
+    """Refuse a folder outside of outputs/, unless its absolute path is on the command line.
+
+    Args:
+        key: the setting that gives the folder.
+        text: the folder, interpolations resolved.
+        typed: the dotted keys that the command line sets.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        ConfigError: naming the way out.
+    """
+    path = Path(text)
+    _check_text(key, text)
+    if ".." in path.parts:
+        raise ConfigError(f"{key}={text}: must not hold '..'; write the path out")
+    if path.is_absolute() and is_typed(key, typed):
+        return path
+    # outputs/ itself may be a link to a larger disk; what is in it leads nowhere else.
+    outputs, resolved = Path(OUTPUTS).resolve(), path.resolve()
+    if outputs == resolved or not resolved.is_relative_to(outputs):
+        inside = f"use {OUTPUTS}/{path.name}, or give an absolute path on the command line"
+        raise ConfigError(f"{key}={text}: must be in {OUTPUTS}/; {inside}")
+    return path.absolute()
+
+
+def check_part(key: str, text: Any) -> None:
+    """Refuse what is not the name of one file or folder."""
+    text = str(text)
+    _check_text(key, text)
+    if not text.strip(".") or any(mark in text for mark in ("/", "\\", "${")):
+        raise ConfigError(f"{key}={text}: must be a name, without a folder; leave it out")
+
+
+def check_pattern(key: str, text: Any) -> None:
+    """Refuse a folder's name into which settings could write `/` or `..`.
+
+    Args:
+        key: the setting that gives it.
+        text: the folder, interpolations as written.
+    """
+    text = str(text)
+    _check_text(key, text)
+    if ".." in text or (key.endswith("subdir") and Path(text).is_absolute()):
+        raise ConfigError(f"{key}={text}: must not leave the sweep's folder; leave it out")
+    rest, before = text, None
+    while rest != before:  # from the innermost interpolation outwards
+        rest, before = (
+            re.sub(r"\$\{(bptt_\w+:|now:|oc\.env:|hydra[.:]job\.num)[^${}]*\}", "", rest),
+            rest,
+        )
+        rest = re.sub(r"(\$\{bptt_(?:name|job):[^${}]*)\$\{[^${}]*\}", r"\1", rest)
+    if "${" in rest:
+        way_out = "write ${bptt_name:...} around it"
+        raise ConfigError(
+            f"{key}={text}: a setting could lead out of the sweep's folder; {way_out}"
+        )
+
+
+def _check_text(key: str, text: str) -> None:
+    if not text.isprintable():
+        raise ConfigError(f"{key}={text}: holds a character that cannot be printed; leave it out")
+    longest = max(map(len, text.encode(errors="replace").split(b"/")))
+    if len(text) > _LONGEST_PATH or longest > _LONGEST_PART:
+        raise ConfigError(f"{key}={text}: is too long; give at most {_LONGEST_PART} characters")

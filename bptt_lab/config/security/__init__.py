@@ -1,0 +1,1 @@
+"""What files from somebody else may say: options, presets, Hydra's own settings."""

@@ -1,0 +1,148 @@
+"""What Hydra's own settings may do: choose among what is installed, and write below outputs/.
+
+Hydra instantiates its launcher, sweeper and callbacks, hands its logging settings to
+logging.config.dictConfig, which calls whatever they name, sets environment variables and makes
+folders. All of these may come from a file that somebody else wrote. What only the user of the
+command line may decide is told apart by `typed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bptt_lab.config import output_paths, targets
+from bptt_lab.core.validation import ConfigError
+
+_PLUGINS = ("bptt_lab", "hydra_plugins", "hydra._internal.core_plugins")  # Hydra imports the others
+_KINDS = {
+    "launcher": ("hydra.plugins.launcher.Launcher",),
+    "sweeper": ("hydra.plugins.sweeper.Sweeper",),
+}
+_CALLBACK = ("hydra.experimental.callback.Callback",)
+_HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler")
+_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+# Settings of launchers that are programs, or options of programs.
+_PROGRAMS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env")
+
+
+def check(hydra: Mapping[str, Any], typed: frozenset[str], allow: tuple[str, ...]) -> None:
+    """Refuse settings of Hydra's that could run code or write outside of a run's folder.
+
+    Args:
+        hydra: the `hydra` section as plain containers, interpolations as written.
+        typed: the dotted keys that the command line sets.
+        allow: the packages it allows.
+
+    Raises:
+        ConfigError: naming key, value and the way out, on one line.
+    """
+    _check_plugins(hydra, allow)
+    for part in ("job_logging", "hydra_logging"):
+        _check_logging(f"hydra.{part}", hydra[part])
+    _check_launcher(hydra["launcher"], typed)
+    job = hydra["job"]
+    for name, value in job["env_set"].items():
+        problem = "must not be set here, where it would leave no trace; set it before bptt-train"
+        raise ConfigError(f"hydra.job.env_set.{name}={value}: {problem}")
+    output_paths.check_part("hydra.job.name", job["name"])
+    if hydra["output_subdir"] is not None:
+        output_paths.check_part("hydra.output_subdir", hydra["output_subdir"])
+    for key in ("dir", "subdir"):
+        output_paths.check_pattern(f"hydra.sweep.{key}", hydra["sweep"][key])
+
+
+def check_overrides(hydra: Mapping[str, Any], lines: list[str]) -> None:
+    """Refuse overrides of jobs that no command line gave, but a file in hydra.overrides.
+
+    Args:
+        hydra: as for `check`.
+        lines: the overrides on the command line.
+    """
+    for part in ("hydra", "task"):
+        for line in hydra["overrides"][part]:
+            if line not in lines:
+                problem = "is for Hydra to fill in; write the override on the command line"
+                raise ConfigError(f"hydra.overrides.{part}=[{line}]: {problem}")
+
+
+def check_searchpath(searchpath: list[Any], key: str = "hydra.searchpath") -> None:
+    """Refuse a place to look for options that Hydra would have to import."""
+    for place in searchpath:
+        if str(place).startswith("pkg://") and not targets.covers(["bptt_lab"], str(place)[6:]):
+            problem = "would import that package; give the path of its folder"
+            raise ConfigError(f"{key}=[{place}]: {problem}")
+
+
+def _check_plugins(hydra: Mapping[str, Any], allow: tuple[str, ...]) -> None:
+    for key, target in targets.targets(hydra, "hydra"):
+        part = key.removesuffix("._target_").removeprefix("hydra.")
+        if part in _KINDS:
+            targets.check_target(key, target, _KINDS[part], allow, _PLUGINS)
+        elif part.startswith("callbacks.") and part.count(".") == 1:
+            targets.check_target(key, target, _CALLBACK, allow, ("bptt_lab",))
+        else:
+            raise ConfigError(f"{key}={target}: nothing is instantiated there; leave it out")
+
+
+def _check_logging(key: str, section: Any) -> None:
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{key}={section}: must be a section; choose with {_group(key)}=")
+    handlers = section.get("handlers")
+    names = handlers if isinstance(handlers, Mapping) else {}
+    own = {f"{key}.handlers.{name}.{item}" for name in names for item in ("class", "filename")}
+    for inner, value in _leaves(section, key):
+        name = inner.rpartition(".")[2]
+        if name == "()" or (name == "class" and inner not in own):
+            problem = "would be called"
+        elif name == "class" and value not in _HANDLERS:
+            problem = f"must be one of {', '.join(_HANDLERS)}"
+        elif name == "filename":
+            _check_log_file(inner, value)
+            continue
+        elif "://" in value and value not in _STREAMS and not inner.endswith("format"):
+            problem = f"must be one of {', '.join(_STREAMS)}"
+        elif "${" in value:
+            problem = "must be written out"
+        else:
+            continue
+        way_out = f"choose with {_group(key)}=default or disabled"
+        raise ConfigError(f"{inner}={value}: {problem}; {way_out}")
+
+
+def _check_log_file(key: str, value: str) -> None:
+    folder, _, name = value.partition("}/")
+    if folder not in ("${hydra.runtime.output_dir", "${hydra:runtime.output_dir"):
+        problem = "must be in the run's folder; use ${hydra.runtime.output_dir}/NAME.log"
+        raise ConfigError(f"{key}={value}: {problem}")
+    output_paths.check_part(key, name.replace("${hydra.job.name}", "name"))
+
+
+def _check_launcher(launcher: Any, typed: frozenset[str]) -> None:
+    """Hold that programs are named, and folders chosen, by the user alone."""
+    for key, value in _leaves(launcher, "hydra.launcher"):
+        if output_paths.is_typed(key, typed):
+            continue
+        if any(part in _PROGRAMS for part in key.split(".")):
+            problem = "runs a program, so it must be given on the command line"
+            raise ConfigError(f"{key}={value}: {problem}; repeat it there")
+        inside = value.startswith(("${hydra.sweep.dir}/", "outputs/"))
+        if "folder" in key.rpartition(".")[2] and (".." in value or not inside):
+            problem = "must be in ${hydra.sweep.dir}/, or be given on the command line"
+            raise ConfigError(f"{key}={value}: {problem}; repeat it there")
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """The dotted key and the text of every value that is not null, a number or a yes or no."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{key}.{number}")
+    elif isinstance(value, str):
+        yield key, value
+
+
+def _group(key: str) -> str:
+    return key.replace(".", "/")

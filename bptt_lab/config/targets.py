@@ -1,0 +1,154 @@
+"""The classes a configuration may name; nothing else is imported or called for a `_target_`.
+
+A `_target_` is text from a file or a command line, and Hydra would import and call whatever it
+names, `os.system` too. Here it must be a class, it must stand in a package of `OURS` or in one
+that the command line allows (`allow=[mypkg]`), and it must be of the kind that its place asks for.
+`bptt_lab.config.signatures` reads all of that from source text: a refusal has imported nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from bptt_lab.config import signatures
+from bptt_lab.core.validation import ConfigError
+
+OURS = ("bptt_lab", "torch.optim", "torch.nn", "lightning.pytorch.callbacks")
+# What a class must descend from, by its place in the configuration ...
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "gradient": ("bptt_lab.gradients.base.GradientStrategy",),
+    "dataset": ("bptt_lab.tasks.base.SequenceDataModule",),
+    "optimizer": ("torch.optim.optimizer.Optimizer",),
+}
+# ... and anywhere inside of a plug-in's settings: what computes, not what writes files.
+PARTS = (
+    *(kind for kinds in KINDS.values() for kind in kinds),
+    "torch.nn.modules.module.Module",
+    "lightning.pytorch.callbacks.callback.Callback",
+)
+# Whoever allows one of these allows torch.load, os.system and the like; as is each module of the
+# standard library.
+NEVER = {"__main__", "torch", "lightning", "hydra", "omegaconf", "numpy", "yaml"}
+# Of hydra.utils.instantiate: they change what a call gets, past the settings that are checked.
+_KEYWORDS = ("_args_", "_partial_", "_convert_", "_recursive_")
+
+
+def packages(allow: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the packages that a value of `allow` names.
+
+    Args:
+        allow: one dotted name or several; each means that package and what is below it.
+
+    Raises:
+        ConfigError: for what is no dotted name, or reaches far more than a plug-in.
+    """
+    names = (allow,) if isinstance(allow, str) else tuple(allow)
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(f"allow=[{name}]: must name packages, as allow=[mypkg]")
+        head = name.partition(".")[0]
+        if head in NEVER or head in sys.stdlib_module_names:
+            problem = f"would let a configuration do all that '{head}' can"
+            raise ConfigError(f"allow=[{name}]: {problem}; allow the package of your own class")
+    return names
+
+
+def covers(prefixes: Iterable[str], dotted: str) -> bool:
+    """Tell whether a dotted name is one of some packages, or stands below one.
+
+    >>> covers(["mypkg"], "mypkg.tasks.Mine"), covers(["mypkg"], "mypkgevil.Mine")
+    (True, False)
+    """
+    return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def refuse_foreign(config: Mapping[str, Any], allow: str | Iterable[str] = ()) -> None:
+    """Refuse a configuration that names, anywhere in it, what may not be instantiated.
+
+    Args:
+        config: plain containers, interpolations resolved, without Hydra's section.
+        allow: the packages allowed beside ours, as the command line gives them.
+
+    Raises:
+        ConfigError: naming the dotted key, the target and the way out, on one line.
+    """
+    trusted = packages(allow)
+    for key, target in targets(config):
+        section = key.removesuffix("._target_")
+        check_target(key, target, KINDS.get(section, PARTS), trusted)
+
+
+def targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of every `_target_` in plain containers.
+
+    Raises:
+        ConfigError: for another keyword of `hydra.utils.instantiate`.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            inner = f"{key}.{name}" if key else str(name)
+            if name in _KEYWORDS:
+                shown = json.dumps(item, default=str)
+                raise ConfigError(f"{inner}={shown}: there is no such setting; leave it out")
+            if name == "_target_":
+                yield inner, item
+            else:
+                yield from targets(item, inner)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from targets(item, f"{key}.{number}")
+
+
+def check_target(
+    key: str,
+    target: Any,
+    kinds: tuple[str, ...],
+    trusted: tuple[str, ...],
+    ours: tuple[str, ...] = OURS,
+) -> None:
+    """Refuse a target that is no class of the right kind in a permitted package.
+
+    Args:
+        key: where it stands, for the message.
+        target: what `_target_` says.
+        kinds: the class descends from one of these.
+        trusted: packages that the user allowed. What one of their classes descends from may be
+            beyond reading; only then it is taken at its word.
+        ours: packages that need no permission.
+    """
+    if not isinstance(target, str) or target == "???":
+        shown = json.dumps(target, default=str)
+        raise ConfigError(f"{key}={shown}: must name a class, as package.module.Class")
+    if not covers((*ours, *trusted), target):
+        raise ConfigError(f"{key}={target}: is not in {_listed(ours)}; {_way_out(target)}")
+    try:
+        home = signatures.home(target)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={target}: {error}") from error
+    if not covers((*ours, *trusted), home):
+        problem = f"is defined in {home}, which is not in {_listed(ours)}"
+        raise ConfigError(f"{key}={target}: {problem}; {_way_out(home)}")
+    descends = [signatures.descends(target, kind) for kind in kinds]
+    if any(descends) or (None in descends and covers(trusted, home)):
+        missing = signatures.unimplemented(target)
+        if missing:
+            problem = f"is an interface, without {', '.join(missing)}"
+            raise ConfigError(f"{key}={target}: {problem}; name a class that is whole")
+        return
+    wanted = [kind.rpartition(".")[2] for kind in kinds]
+    raise ConfigError(f"{key}={target}: must be a {_listed(wanted)}; name another class")
+
+
+def _way_out(dotted: str) -> str:
+    head = dotted.partition(".")[0]
+    if head in NEVER or head in sys.stdlib_module_names or not head.isidentifier():
+        return "name a class of these packages"
+    return f"if you trust that package, add allow=[{head}] to the command line"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last

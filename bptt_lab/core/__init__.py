@@ -1,0 +1,1 @@
+"""Core: the equations, their kernels, checked constructors, named random streams."""

@@ -1,0 +1,233 @@
+"""The C core of the recurrence, as functions of tensors: float32 and float64 on a CPU.
+
+The library is plain C, compiled when the package is installed if there is a compiler, and loaded
+here by ctypes; `available` says whether it is there. It packs W_hh once a call, splits the batch
+over torch.get_num_threads() threads for the whole sequence, and keeps delta for a few steps at a
+time only. Equations are those of bptt_lab.core.cell.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence, Set
+from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_long, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bptt_lab.core.cell import Cell, Swept, Weights
+
+PHI = {"tanh": 0, "relu": 1, "identity": 2, "sigmoid": 3}
+
+
+class _UnrollArgs(Structure):
+    """bptt_unroll_args of src/bptt_core.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ["states", "input", "w_ih", "bias_ih", "bias_hh", "w_hh"]),
+        *((name, c_long) for name in "LNIH"),
+        ("phi", c_int),
+        ("threads", c_int),
+        ("leak", c_double),
+    ]
+
+
+class _SweepArgs(Structure):
+    """bptt_sweep_args of src/bptt_core.h."""
+
+    _fields_ = [
+        ("q", c_void_p),
+        ("q_stride_t", c_long),
+        ("q_stride_n", c_long),
+        *((name, c_void_p) for name in ["q_last", "states", "w_hh", "keep"]),
+        *((name, c_void_p) for name in ["delta", "credit", "first", "grad_hx", "input", "w_ih"]),
+        *((name, c_void_p) for name in ["grad_input", "grad_w_ih", "grad_w_hh", "grad_bias"]),
+        *((name, c_long) for name in "LNIH"),
+        ("phi", c_int),
+        ("threads", c_int),
+        ("leak", c_double),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    for path in sorted(Path(__file__).parent.glob("_core*.so")):
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:
+            continue  # built for another machine
+        for dtype in ("f32", "f64"):
+            getattr(library, f"bptt_unroll_{dtype}").argtypes = [POINTER(_UnrollArgs)]
+            getattr(library, f"bptt_sweep_{dtype}").argtypes = [POINTER(_SweepArgs)]
+            phi = getattr(library, f"bptt_phi_{dtype}")
+            phi.argtypes, phi.restype = [c_void_p, c_long, c_int], None
+        library.bptt_isa.restype = c_char_p
+        library.bptt_use_isa.argtypes = [c_char_p]
+        library.bptt_use_gomp.argtypes, library.bptt_use_gomp.restype = [c_void_p], None
+        library.bptt_use_gomp(_gomp_parallel())
+        return library
+    return None
+
+
+def _gomp_parallel() -> int | None:
+    """The address of GOMP_parallel in the OpenMP runtime that torch has loaded."""
+    if not sys.platform.startswith("linux"):
+        return None
+    with open("/proc/self/maps") as maps:
+        paths = {line.split(maxsplit=5)[-1].strip() for line in maps if "omp" in line}
+    # torch's own first: a process may hold several.
+    for path in sorted(paths, key=lambda path: ("torch" not in path, path)):
+        if "gomp" not in Path(path).name:
+            continue
+        try:
+            function = ctypes.CDLL(path).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        return ctypes.cast(function, c_void_p).value
+    return None
+
+
+def available() -> bool:
+    """Whether the library was built and loads here."""
+    return _library() is not None
+
+
+def instruction_set() -> str | None:
+    """What the core runs on: "avx512", "avx2" or "generic"; None without the library."""
+    library = _library()
+    if library is None:
+        return None
+    name: bytes = library.bptt_isa()
+    return name.decode()
+
+
+def supports(*tensors: Tensor | None) -> bool:
+    """Whether the core is there and can work on these: on the CPU, of one type, not empty."""
+    first = tensors[0]
+    if first is None or first.dtype not in _DTYPES or first.numel() == 0:
+        return False
+    for tensor in tensors:
+        if tensor is not None and not (tensor.dtype is first.dtype and tensor.is_cpu):
+            return False
+    return available()
+
+
+_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
+
+
+def _call(name: str, dtype: torch.dtype, args: Structure) -> None:
+    library = _library()
+    assert library is not None
+    if getattr(library, f"bptt_{name}_{_DTYPES[dtype]}")(byref(args)):
+        raise MemoryError("the C core found no memory for its workspace")
+
+
+def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+    """Run one layer over time; see bptt_lab.core.recurrence."""
+    num_steps, batch_size, input_size = input_LNI.shape
+    hidden_size = len(weights.hh)
+    _check_shapes(input_LNI, hx_NH, weights)
+    states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
+    states[0] = hx_NH
+    # Local names keep contiguous copies alive until the call is over.
+    input_LNI = input_LNI.contiguous()
+    ih, hh, *biases = [None if w is None else w.contiguous() for w in weights]
+    args = _UnrollArgs(
+        states.data_ptr(),
+        *map(_pointer, (input_LNI, ih, *biases, hh)),
+        num_steps,
+        batch_size,
+        input_size,
+        hidden_size,
+        PHI[cell.phi],
+        torch.get_num_threads(),
+        cell.leak,
+    )
+    _call("unroll", states.dtype, args)
+    return states
+
+
+def sweep(
+    q_LNH: Tensor | None,
+    input_LNI: Tensor,
+    states: Tensor,
+    weights: Weights,
+    cell: Cell,
+    want: Set[str],
+    *,
+    q_last_NH: Tensor | None = None,
+    keep: Sequence[float] | None = None,
+) -> Swept:
+    """Sweep one layer back over time; see bptt_lab.core.recurrence."""
+    num_steps, batch_size, input_size = input_LNI.shape
+    hidden_size = states.shape[2]
+    stride_t = stride_n = 0
+    if q_LNH is not None:
+        q_LNH = _rows(q_LNH)
+        stride_t, stride_n, _ = q_LNH.stride()
+    # Local names keep contiguous copies alive until the call is over.
+    states, input_LNI = states.contiguous(), input_LNI.contiguous()
+    ih, hh = weights.ih.contiguous(), weights.hh.contiguous()
+    q_last_NH = None if q_last_NH is None else q_last_NH.contiguous()
+    factors = None if keep is None else (c_double * num_steps)(*keep)
+
+    def out(name: str, *shape: int) -> Tensor | None:
+        return states.new_empty(shape) if name in want else None
+
+    swept = Swept(
+        out("delta", num_steps, batch_size, hidden_size),
+        out("credit", num_steps, batch_size, hidden_size),
+        out("grad_hx", batch_size, hidden_size),
+        out("grad_input", num_steps, batch_size, input_size),
+        out("grad_weight_ih", hidden_size, input_size),
+        out("grad_weight_hh", hidden_size, hidden_size),
+        out("grad_bias", hidden_size),
+    )
+    args = _SweepArgs(
+        _pointer(q_LNH),
+        stride_t,
+        stride_n,
+        *map(_pointer, (q_last_NH, states, hh)),
+        None if factors is None else ctypes.addressof(factors),
+        *map(_pointer, (swept.delta, swept.credit, None, swept.grad_hx, input_LNI, ih)),
+        *map(_pointer, swept[3:]),
+        num_steps,
+        batch_size,
+        input_size,
+        hidden_size,
+        PHI[cell.phi],
+        torch.get_num_threads(),
+        cell.leak,
+    )
+    _call("sweep", states.dtype, args)
+    return swept
+
+
+def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
+    """Refuse what the core, which sees pointers only, would read beyond its end."""
+    (_, batch_size, input_size), hidden_size = input_LNI.shape, len(weights.hh)
+    wanted = ((hidden_size, input_size), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
+    for name, tensor, shape in zip(Weights._fields, weights, wanted, strict=True):
+        if tensor is not None and tensor.shape != shape:
+            raise RuntimeError(
+                f"weights.{name} has shape {tuple(tensor.shape)}, but an input of {input_size} "
+                f"numbers a step and {hidden_size} hidden units need {shape}"
+            )
+    if hx_NH.shape != (batch_size, hidden_size):
+        raise RuntimeError(f"hx has shape {tuple(hx_NH.shape)}, not {(batch_size, hidden_size)}")
+
+
+def _rows(q_LNH: Tensor) -> Tensor:
+    """The same credit with contiguous rows; only time and batch may have strides of their own."""
+    if q_LNH.stride(2) == 1 or q_LNH.shape[2] == 1:
+        return q_LNH
+    if q_LNH.stride() == (0, 0, 0):  # a gradient of sum(): one row of it is enough
+        return q_LNH[0, 0].contiguous().expand(q_LNH.shape)
+    return q_LNH.contiguous()
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,134 @@
+"""The recurrence in operations of torch, in place: any device, any floating type.
+
+Equations are those of bptt_lab.core.cell. The sweep works through time in segments, so that delta
+never exists for all steps at once unless it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import torch
+from torch import Tensor
+
+from bptt_lab.core.cell import NONLINEARITIES, Cell, Swept, Weights, bias, from_delta, slopes
+
+# A segment is a thirty-second of the steps, but its products have this many elements to work on.
+ELEMENTS = 1 << 16
+
+
+def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+    """Run one layer over time, Eq. (1) and (2), writing every state once: (L + 1, N, H)."""
+    num_steps, batch_size, _ = input_LNI.shape
+    hidden_size, input_size = weights.ih.shape
+    states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
+    states[0] = hx_NH
+    projected = states[1:].view(-1, hidden_size)
+    flat = input_LNI.reshape(num_steps * batch_size, input_size)
+    shift = bias(weights)
+    if shift is None:
+        torch.mm(flat, weights.ih.t(), out=projected)
+    else:
+        torch.addmm(shift, flat, weights.ih.t(), out=projected)
+    apply_, weight_hh_t, leak = NONLINEARITIES[cell.phi].apply_, weights.hh.t(), cell.leak
+    h_NH, *rows = states.unbind(0)
+    for a_NH in rows:
+        apply_(a_NH.addmm_(h_NH, weight_hh_t))
+        if leak != 1:
+            # The product rounded on its own: `slopes` takes it away again exactly.
+            a_NH.mul_(leak).add_(h_NH * (1 - leak))
+        h_NH = a_NH
+    return states
+
+
+def sweep(
+    q_LNH: Tensor | None,
+    input_LNI: Tensor,
+    states: Tensor,
+    weights: Weights,
+    cell: Cell,
+    want: Set[str],
+    *,
+    q_last_NH: Tensor | None = None,
+    keep: Sequence[float] | None = None,
+) -> Swept:
+    """Sweep one layer back over time, Eq. (3) to (5); see bptt_lab.core.recurrence."""
+    num_steps, row_size = len(input_LNI), states[0].numel()
+    length = max(-(-num_steps // 32), -(-ELEMENTS // max(row_size, 1)))
+    over_time: dict[str, Tensor] = {}
+    if "grad_input" in want:
+        over_time["grad_input"] = torch.empty_like(input_LNI, memory_format=torch.contiguous_format)
+    for name in want & {"delta", "credit"}:
+        over_time[name] = torch.empty_like(states[1:])
+    summed: dict[str, Tensor] = {}
+    last = torch.zeros_like(states[0]) if q_last_NH is None else q_last_NH
+    for end in range(num_steps, 0, -length):
+        begin = max(0, end - length)
+        q = None if q_LNH is None else q_LNH[begin:end]
+        kept = None if keep is None else keep[begin:end]
+        part = _sweep_segment(
+            q, input_LNI[begin:end], states[begin : end + 1], weights, cell, want, last, kept
+        )
+        # What the segment hands to the step before it enters there like any credit.
+        last = _handed(part.grad_hx, 1.0 if keep is None or begin == 0 else keep[begin])
+        for name, tensor in over_time.items():
+            tensor[begin:end] = getattr(part, name)
+        for name in want & {"grad_weight_ih", "grad_weight_hh", "grad_bias"}:
+            value = getattr(part, name)
+            summed[name] = summed[name].add_(value) if name in summed else value
+    return Swept(**over_time, **summed, grad_hx=last if "grad_hx" in want else None)
+
+
+def _handed(grad_hx: Tensor | None, factor: float) -> Tensor:
+    assert grad_hx is not None
+    if factor == 0:  # not a product: what is cut may be infinite
+        return torch.zeros_like(grad_hx)
+    return grad_hx if factor == 1 else grad_hx * factor
+
+
+def _sweep_segment(
+    q_LNH: Tensor | None,
+    input_LNI: Tensor,
+    states: Tensor,
+    weights: Weights,
+    cell: Cell,
+    want: Set[str],
+    last_NH: Tensor,
+    keep: Sequence[float] | None,
+) -> Swept:
+    """The sweep over some steps, from the credit that comes from behind them, (N, H)."""
+    delta_LNH = slopes(states, cell)
+    credit_LNH = torch.empty_like(delta_LNH) if "credit" in want else None
+    rows, leak = delta_LNH.unbind(0), cell.leak
+    immediate = [None] * len(rows) if q_LNH is None else q_LNH.unbind(0)
+    c_NH = last_NH
+    for t in reversed(range(len(rows))):
+        q_NH = immediate[t]
+        if t + 1 == len(rows):
+            c_NH = last_NH if q_NH is None else q_NH + last_NH
+        else:
+            factor = 1.0 if keep is None else keep[t + 1]
+            c_NH = _credit(q_NH, c_NH, rows[t + 1], weights.hh, leak, factor)
+        rows[t].mul_(c_NH)
+        if credit_LNH is not None:
+            credit_LNH[t] = c_NH
+    credit = c_NH[None] if credit_LNH is None else credit_LNH
+    asked = want | {"grad_hx"}
+    return from_delta(delta_LNH, credit, input_LNI, states, weights, cell, asked)
+
+
+def _credit(
+    q_NH: Tensor | None,
+    c_tp1_NH: Tensor,
+    delta_tp1_NH: Tensor,
+    weight_hh: Tensor,
+    leak: float,
+    factor: float,
+) -> Tensor:
+    """Eq. (3)."""
+    if factor == 0:
+        return torch.zeros_like(c_tp1_NH) if q_NH is None else q_NH
+    if q_NH is None:
+        q_NH = torch.zeros_like(c_tp1_NH)
+    c_NH = torch.addmm(q_NH, delta_tp1_NH, weight_hh, alpha=factor)
+    return c_NH if leak == 1 else c_NH.add_(c_tp1_NH, alpha=factor * (1 - leak))

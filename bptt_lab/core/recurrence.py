@@ -1,0 +1,59 @@
+"""A layer over time, forward and backward: one small interface, whatever kernel does the work.
+
+The C core does it where it was built and can work on the tensors (float32 or float64 on a CPU),
+operations of torch everywhere else. Both give the same numbers to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from torch import Tensor
+
+from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.kernels import core, reference
+
+
+def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+    """Run one layer over time.
+
+    Args:
+        input_LNI: (L, N, I).
+        hx_NH: the state before the first step, (N, H).
+        weights: the layer's parameters.
+        cell: its nonlinearity and leak.
+
+    Returns:
+        The states (L + 1, N, H), row 0 being `hx_NH`.
+    """
+    if core.supports(input_LNI, hx_NH, *weights):
+        return core.unroll(input_LNI, hx_NH, weights, cell)
+    return reference.unroll(input_LNI, hx_NH, weights, cell)
+
+
+def sweep(
+    q_LNH: Tensor | None,
+    input_LNI: Tensor,
+    states: Tensor,
+    weights: Weights,
+    cell: Cell,
+    want: Set[str],
+    *,
+    q_last_NH: Tensor | None = None,
+    keep: Sequence[float] | None = None,
+) -> Swept:
+    """Sweep one layer back over time, from immediate credit to gradients.
+
+    Args:
+        q_LNH: immediate credit dE_t/dh_t, (L, N, H), expanded or not; None is zero.
+        input_LNI: the layer's input, (L, N, I).
+        states: as `unroll` returns them, (L + 1, N, H).
+        weights: the layer's parameters.
+        cell: its nonlinearity and leak.
+        want: names of fields of `Swept`; the others stay None.
+        q_last_NH: added to the last step's immediate credit, (N, H).
+        keep: L factors; factor t multiplies the credit that step t hands to step t - 1: 0 cuts
+            there, None keeps everything. Factor 0 belongs to h_0 and is not used.
+    """
+    swept = core.sweep if core.supports(input_LNI, states, *weights) else reference.sweep
+    return swept(q_LNH, input_LNI, states, weights, cell, want, q_last_NH=q_last_NH, keep=keep)

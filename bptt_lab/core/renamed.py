@@ -1,0 +1,90 @@
+"""Modules that have moved: their old names still import, and mean the new ones.
+
+Plug-ins, scripts and `_target_`s of old run folders go on working:
+
+    >>> current("bptt_lab.callbacks.probe")
+    'bptt_lab.training.callbacks.probe'
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_MOVED = {
+    "cell": "core.cell",
+    "kernels": "core.kernels",
+    "limits": "core.validation",
+    "recurrence": "core.recurrence",
+    "seeds": "core.random",
+    "initialisation": "nn.initialisation",
+    "losses": "nn.losses",
+    "rnn": "nn.rnn",
+    "segmented": "nn.segmented",
+    "conformance": "diagnostics.conformance",
+    "plugins": "config.signatures",
+    "schema": "config.schema",
+    "callbacks": "training.callbacks",
+    "checkpoints": "training.checkpoint_io",
+    "endings": "runs.outcome",
+    "launchers": "training.launchers",
+    "module": "training.module",
+    "sweeper": "training.sweeper",
+    "search": "commands.search",
+    "report": "commands.report",
+    "cli": "commands.train.cli",
+}
+
+
+def current(name: str) -> str:
+    """Return the present name of a module, or of something in it, that had `name` once."""
+    package, _, rest = name.partition(".")
+    old, dot, below = rest.partition(".")
+    return f"{package}.{_MOVED[old]}{dot}{below}" if _is_moved(package, old) else name
+
+
+def _is_moved(package: str, old: str) -> bool:
+    return package == "bptt_lab" and old in _MOVED
+
+
+class _Alias(Loader):
+    """Loads a module by handing out another one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.spec: ModuleSpec | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self.name)
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.spec  # Python has just put the alias's there
+
+
+class _Finder(MetaPathFinder):
+    """Finds modules by their old names."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        new = current(name)
+        found = importlib.util.find_spec(new) if new != name else None
+        if found is None:
+            return None
+        alias = ModuleSpec(name, _Alias(new), origin=found.origin)
+        alias.submodule_search_locations = found.submodule_search_locations
+        return alias
+
+
+def install() -> None:
+    """Have Python import moved modules by their old names too."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        # First: Python's own finder would load the file a second time, under its old name.
+        sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,190 @@
+"""Limits on settings, written once: in the annotations of a constructor.
+
+    @checked
+    def __init__(self, *, k: Annotated[int, AtLeast(1)] = 16) -> None: ...
+
+`checked` enforces them whenever the object is made, from a notebook too. `bptt_lab.config.schema`
+reads the same annotations from the source text, so that a bad setting on the command line is
+refused before torch is even imported. This module therefore imports neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+
+F = TypeVar("F", bound=Callable[..., None])
+
+_NAMES = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; its message names key, value, limit and way out, on one line."""
+
+
+class Limit(Protocol):
+    """One condition on a value, given the other settings of the same object."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say what the value must be, or None where it is fine."""
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The value is `bound` or more."""
+
+    bound: float
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say the limit where the value is below it."""
+        return None if value >= self.bound else f"must be at least {self.bound}"
+
+
+@dataclass(frozen=True)
+class Above:
+    """The value is more than `bound`."""
+
+    bound: float
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say the limit where the value does not exceed it."""
+        return None if value > self.bound else f"must be greater than {self.bound}"
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """The value is `bound` or less; `bound` may name another setting."""
+
+    bound: float | str
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say the limit where the value exceeds it."""
+        bound = siblings.get(self.bound) if isinstance(self.bound, str) else self.bound
+        if not isinstance(bound, int | float) or value <= bound:
+            return None
+        name = f"{self.bound}={bound}" if isinstance(self.bound, str) else str(bound)
+        return f"must be at most {name}"
+
+
+@dataclass(frozen=True)
+class Below:
+    """The value is less than `bound`; `bound` may name another setting."""
+
+    bound: float | str
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say the limit where the value reaches it."""
+        bound = siblings.get(self.bound) if isinstance(self.bound, str) else self.bound
+        if not isinstance(bound, int | float) or value < bound:
+            return None
+        name = f"{self.bound}={bound}" if isinstance(self.bound, str) else str(bound)
+        return f"must be less than {name}"
+
+
+@dataclass(frozen=True)
+class OnlyWith:
+    """The setting means something only while another one has a certain value."""
+
+    key: str
+    wanted: str
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say which other setting the value needs."""
+        if siblings.get(self.key) == self.wanted:
+            return None
+        return f"only means something with {self.key}={self.wanted}; leave it null"
+
+
+@dataclass(frozen=True)
+class ReadableFile:
+    """The value is the path of a file that can be read and is not empty."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say what is wrong with the file."""
+        if not value:
+            return "must name a file; give the path of one"
+        path = Path(os.path.expanduser(value))  # where Path's own raises for a user unknown
+        if not os.path.exists(path):
+            return "must be an existing file, but there is none; give the path of one"
+        if path.is_dir():
+            return "must be a file, but it is a folder; give the path of a file in it"
+        if not path.is_file():
+            return "must be an ordinary file, but it is a device or a pipe; give another one"
+        if not os.access(path, os.R_OK):
+            return "must be readable, but you may not read it; change its permissions"
+        if path.stat().st_size == 0:
+            return "must hold some data, but the file is empty; give another one"
+        return None
+
+
+def checked(init: F) -> F:
+    """Decorate a constructor so that it refuses values outside its annotations' limits.
+
+    Raises:
+        ConfigError: naming the argument, its value and the limit.
+    """
+
+    @functools.wraps(init)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        signature = inspect.signature(init)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        hints = inspect.get_annotations(init, eval_str=True)
+        values = {name: bound.arguments[name] for name in hints if name in bound.arguments}
+        for name, value in values.items():
+            check(name, value, hints[name], values)
+        init(self, *args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def check(key: str, value: Any, hint: Any, siblings: Mapping[str, Any]) -> None:
+    """Raise a ConfigError where `value` is not of type `hint` or outside its limits."""
+    problem = unmet(value, hint, siblings)
+    if problem:
+        shown = "null" if value is None else value
+        raise ConfigError(" ".join(f"{key}={shown}: {problem}".split()))
+
+
+def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:
+    """Say what `value` must be to satisfy the type hint, or None where it does.
+
+    Args:
+        value: a setting as YAML or Python gives it.
+        hint: a type, Literal, union, list[...] or Annotated[..., limits]; any other type passes.
+        siblings: the other settings of the same object, for limits that refer to them.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        problem = unmet(value, args[0], siblings)
+        if problem or value is None:
+            return problem
+        return next((text for limit in args[1:] if (text := limit.unmet(value, siblings))), None)
+    if origin is Literal:
+        return None if value in args else f"must be one of {', '.join(map(str, args))}"
+    if origin in (Union, types.UnionType):
+        problems = [unmet(value, arg, siblings) for arg in args]
+        if None in problems:
+            return None
+        return " or ".join(filter(None, problems)).replace(" or must be ", " or ")
+    if origin is list:
+        if not isinstance(value, list | tuple):
+            return "must be a list"
+        return next((text for v in value if (text := unmet(v, args[0], siblings))), None)
+    if hint in (None, types.NoneType):
+        return None if value is None else "must be null"
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "must be a number"
+        return None if math.isfinite(value) else "must be a finite number"
+    if hint in _NAMES:
+        fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+        return None if fits else f"must be {_NAMES[hint]}"
+    return None

@@ -1,0 +1,30 @@
+"""Every check of the contract, as tests of the strategy that `--strategy` names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS
+from bptt_lab.diagnostics.conformance.nets import Net
+from bptt_lab.gradients.base import GradientStrategy
+
+
+def _name(check: Callable[..., None]) -> str:
+    return check.__name__.removeprefix("check_")
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=_name)
+def test_keeps(strategy: GradientStrategy, check: Callable[[GradientStrategy], None]) -> None:
+    """What concerns the strategy as a whole."""
+    check(strategy)
+
+
+@pytest.mark.parametrize("check", ON_NETS, ids=_name)
+@pytest.mark.parametrize("net", NETS, ids=str)
+def test_keeps_on(
+    strategy: GradientStrategy, net: Net, check: Callable[[GradientStrategy, Net], None]
+) -> None:
+    """What is checked on nets of many kinds."""
+    check(strategy, net)

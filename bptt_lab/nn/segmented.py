@@ -1,0 +1,155 @@
+"""A loss of very many steps, taken segment by segment: no tensor is as long as the sequence.
+
+Ordinarily all states, all outputs of the readout and the gradient of both exist at once. Here the
+forward pass keeps one state a segment and adds up the loss; the backward pass takes the segments
+from the last to the first, runs each again with its readout and loss, and sweeps it. The gradient
+is full BPTT's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from bptt_lab.core.cell import Cell
+from bptt_lab.gradients.checkpointed import (
+    Gradients,
+    last_states,
+    segment_length,
+    segments,
+    unroll_segment,
+)
+from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Stack, by_layer, cast
+from bptt_lab.nn.losses import ElementLoss, masked_sum
+
+if TYPE_CHECKING:
+    from bptt_lab.nn.rnn import VanillaRNN
+
+
+def segmented_loss(
+    rnn: VanillaRNN,
+    readout: nn.Linear,
+    loss: ElementLoss,
+    input: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    hx: Tensor,
+    every: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sum the losses that count over a sequence of any length.
+
+    Cost: as gradient=checkpointed, and the readout and the loss twice; memory for `every` steps
+    and for L / every states.
+
+    Args:
+        rnn: the network; without dropout between its layers.
+        readout: linear map from H states to O outputs.
+        loss: maps outputs (L, N, O) and targets to losses (L, N); see bptt_lab.nn.losses.
+        input: (L, N, I), which gets no gradient.
+        target: (L, N) or (L, N, O).
+        mask: (L, N), which losses count.
+        hx: state before the first step, (num_layers, N, H).
+        every: steps in a segment; null is twice the square root of L.
+
+    Returns:
+        The differentiable sum, and every layer's last state, detached.
+
+    Raises:
+        ValueError: where units would be dropped, the strategy is not exact, `every` is below 1, or
+            the input wants a gradient.
+
+    Example:
+        >>> import torch
+        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.nn.losses import mse
+        >>> rnn, readout, x = VanillaRNN(1, 8), torch.nn.Linear(8, 1), torch.randn(10_000, 1, 1)
+        >>> count = torch.ones(10_000, 1, dtype=torch.bool)
+        >>> total, h_n = segmented_loss(rnn, readout, mse, x, x, count, torch.zeros(1, 1, 8))
+        >>> total.backward()
+    """
+    if rnn.training and rnn.dropout > 0 and rnn.num_layers > 1:
+        raise ValueError(
+            f"dropout={rnn.dropout}: a segment is run twice and must drop the same units; "
+            "use dropout=0, or gradient=checkpointed on the whole sequence"
+        )
+    if not rnn.gradient.exact_within_chunk:
+        raise ValueError(f"{rnn.gradient!r} is not exact, as a loss in segments is; use Full()")
+    if every is not None and every < 1:
+        raise ValueError(f"every={every}: must be at least 1, or None")
+    if input.requires_grad:
+        raise ValueError(
+            "input wants a gradient, which would be as long as the sequence; detach it"
+        )
+    _, *tensors = cast(rnn, input, hx)
+    total, h_n = _SegmentedLoss.apply(  # type: ignore[no-untyped-call]
+        every or segment_length(len(input)),
+        (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
+        loss,
+        input,
+        (target, mask),
+        tensors[0],
+        readout.weight,
+        readout.bias,
+        *tensors[1:],
+    )
+    return total, h_n
+
+
+class _SegmentedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        every: int,
+        kind: tuple[int, Cell],
+        loss: ElementLoss,
+        input: Tensor,
+        counted: tuple[Tensor, Tensor],
+        hx: Tensor,
+        readout_weight: Tensor,
+        readout_bias: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        num_layers, cell = kind
+        parts, total = list(segments(len(input), every)), readout_weight.new_zeros(())
+        # Allocated at once: small tensors kept between large ones freed would split the heap.
+        kept = hx.new_empty(len(parts), *hx.shape)
+        for part, keep in zip(parts, kept, strict=True):
+            keep.copy_(hx)
+            of_layer = by_layer(weights, num_layers)
+            layers = unroll_segment(input[part].to(hx.dtype), hx, of_layer, cell)
+            output = layers[-1].states[1:].to(readout_weight.dtype)
+            prediction = linear(output, readout_weight, readout_bias)
+            target, mask = (tensor[part] for tensor in counted)
+            total += masked_sum(loss(prediction, target), mask)
+            hx = last_states(layers)
+        ctx.every, ctx.kind, ctx.loss = every, kind, loss
+        ctx.mark_non_differentiable(hx)
+        ctx.save_for_backward(input, *counted, kept, readout_weight, readout_bias, *weights)
+        return total, hx
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
+        num_layers, cell = ctx.kind
+        input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
+        gradients = Gradients({*WEIGHT_GRADIENTS, "grad_hx"}, num_layers)
+        of_readout = [torch.zeros_like(readout_weight), torch.zeros_like(readout_bias)]
+        parts = list(segments(len(input), ctx.every))
+        for part, hx in zip(reversed(parts), kept.flip(0), strict=True):
+            of_layer = by_layer(weights, num_layers)
+            layers = unroll_segment(input[part].to(hx.dtype), hx, of_layer, cell)
+            leaves = [layers[-1].states[1:].to(readout_weight.dtype), readout_weight, readout_bias]
+            with torch.enable_grad():
+                leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+                total = masked_sum(ctx.loss(linear(*leaves), target[part]), mask[part])
+                q_LNH, *more = torch.autograd.grad(total, leaves, grad_total)
+            for summed, gradient in zip(of_readout, more, strict=True):
+                summed += gradient
+            stack = Stack(layers, cell, None, gradients.want, q_LNH.to(hx.dtype), gradients.grad_hx)
+            gradients.add(stack.sweep())
+        names = WEIGHT_GRADIENTS[: len(weights) // num_layers]
+        return (*[None] * 5, gradients.grad_hx, *of_readout, *gradients.of_parameters(names))

@@ -1,0 +1,27 @@
+"""Who asked for a run: what its manifest begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bptt_lab.runs import resume
+
+
+@dataclass(frozen=True)
+class Job:
+    """Who asked for a run: the options chosen in each group, the overrides, the command."""
+
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...] = ()
+    command: str = ""
+
+    def manifest(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a run's manifest begins with."""
+        return {
+            "command": self.command,
+            "overrides": list(self.overrides),
+            "choices": dict(self.choices),
+            "config": resume.experiment(config),
+        }

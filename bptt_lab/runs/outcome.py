@@ -1,0 +1,146 @@
+"""How a run ended: exceptions, exit codes, and the one place that writes the end down.
+
+A run that ends writes its own status.json (`conclude`). A launcher whose job's process has ended
+fills in what the job could not write (`conclude_process`).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import folder as folders
+from bptt_lab.runs.folder import Run, Status
+
+COMPLETED, FAILED, REFUSED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+TIME_LIMIT = "over its time limit"  # how the reason of a job that took too long begins
+
+
+class Interrupted(BaseException):
+    """A signal stopped the run; no error of its own, so `except Exception` lets it pass."""
+
+    def __init__(self, number: int) -> None:
+        self.number = signal.Signals(number)
+        super().__init__(f"interrupted by {self.number.name}")
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's code for a process that a signal ended."""
+        return 128 + self.number
+
+
+class Diverged(Exception):
+    """The loss or the gradient is no longer finite; the parameters still are."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be written or read; the message names the file and the way out."""
+
+
+_ONE_LINE = (ConfigError, Interrupted, Diverged, CheckpointError)  # the message says it all
+
+
+def conclude(folder: Path, error: BaseException) -> int:
+    """Write down what ended a run early, unless another of its processes has done so.
+
+    Returns:
+        The exit code.
+    """
+    status, code = _status_and_code(error)
+    if folders.read_run(folder).status == "running":
+        folders.write_status(folder, status, _reason(error), raised=status == "failed")
+    if not isinstance(error, SystemExit):
+        report(error)
+    return code
+
+
+def report(error: BaseException) -> None:
+    """Print an error: one line where the message says it all, otherwise the traceback."""
+    if isinstance(error, _ONE_LINE):
+        print("bptt-train:", *str(error).split(), file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
+
+
+def _status_and_code(error: BaseException) -> tuple[Status, int]:
+    if isinstance(error, Interrupted):
+        return "interrupted", error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, Diverged):
+        return "diverged", DIVERGED
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return "failed", error.code or FAILED  # of a process of the run, which has said why
+    return "failed", REFUSED if isinstance(error, ConfigError) else FAILED
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, _ONE_LINE):
+        return str(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+class Mark(NamedTuple):
+    """Which status.json a folder holds, to tell whether it was written again."""
+
+    inode: int = 0
+    modified: int = 0
+
+
+def mark(folder: Path) -> Mark:
+    """Mark a folder's status.json before a process may write it."""
+    try:
+        stat = (folder / folders.STATUS).stat()
+    except FileNotFoundError:
+        return Mark()
+    return Mark(stat.st_ino, stat.st_mtime_ns)
+
+
+def conclude_process(folder: Path, before: Mark, ended: str, asked: str = "") -> Run:
+    """Have status.json say how a run stands whose process has ended.
+
+    Args:
+        folder: the run folder.
+        before: its mark before the process started.
+        ended: what the process ended by, as `exit_reason` puts it.
+        asked: why the launcher asked it to stop; empty where it did not.
+
+    Returns:
+        The run.
+    """
+    run = folders.read_run(folder)
+    silent = mark(folder) == before or run.status in ("waiting", "running")
+    status: tuple[Status, str] | None = None
+    if silent and asked.startswith(TIME_LIMIT):
+        status = "failed", f"{asked}, and would not stop"
+    elif silent and asked:
+        status = "interrupted", asked
+    elif silent:
+        status = "failed", ended
+    elif asked and run.status == "interrupted":
+        status = "interrupted", asked
+    if status is None:
+        return run
+    folder.mkdir(parents=True, exist_ok=True)
+    folders.write_status(folder, *status)
+    return folders.read_run(folder)
+
+
+def exit_reason(code: int) -> str:
+    """Say what a process ended by.
+
+    Args:
+        code: its exit code, negative for a signal.
+    """
+    if code >= 0:
+        return f"its process ended with exit code {code} before the run did"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    memory = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+    return f"killed by {name}{memory}"

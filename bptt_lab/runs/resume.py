@@ -1,0 +1,148 @@
+"""What it takes to continue a run or a sweep: to find it, and that it is still the same one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bptt_lab import runs
+from bptt_lab.config import schema
+from bptt_lab.core.validation import ConfigError
+
+# Settings that leave no trace in a result, so that a continued run may have others.
+_FREE = ("config.trainer.enable_progress_bar", "config.checkpoint_seconds")
+_COMPARED = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
+
+
+def overrides(lines: Sequence[str]) -> list[str]:
+    """Return the overrides of a command line, with those that `resume=FOLDER` stands for.
+
+    A run is continued by its own overrides, which its folder holds, and what is typed besides; a
+    sweep by what is typed, which must be what it began with.
+
+    Raises:
+        ConfigError: for a folder that holds neither, or that was tampered with.
+    """
+    folder = next((_unquoted(o.partition("=")[2]) for o in lines if o.startswith("resume=")), None)
+    if folder in (None, "", "null"):
+        return list(lines)
+    path = Path(str(folder)).absolute()
+    if (path / runs.SWEEP).is_file():
+        return _with(lines, "hydra.sweep.dir", path)
+    if not (path / runs.MANIFEST).is_file():
+        there = "holds no run and no sweep" if path.is_dir() else "is not a folder"
+        raise ConfigError(f"resume={folder}: {there}; give a folder out of outputs/")
+    manifest = runs.read_json(path / runs.MANIFEST)
+    recorded: Any = manifest.get("overrides")
+    whole = isinstance(recorded, list) and all(isinstance(line, str) for line in recorded)
+    if not whole or not isinstance(manifest.get("config"), dict):
+        raise ConfigError(f"resume={folder}: its {runs.MANIFEST} is damaged; start a new run")
+    for line in recorded:
+        key = line.lstrip("+~").partition("=")[0].partition("@")[0]
+        if key in schema.CONTROL or key.partition(".")[0].partition("/")[0] == "hydra":
+            raise ConfigError(f"resume={folder}: its {runs.MANIFEST} sets {key}, which no run does")
+    typed = {_key(line) for line in lines}
+    return _with([*(o for o in recorded if _key(o) not in typed), *lines], "hydra.run.dir", path)
+
+
+def refuse_changed_config(config: Mapping[str, Any]) -> None:
+    """Refuse a single run whose config is not what it began with, before torch is imported."""
+    if config["resume"] and not config["force_resume"]:
+        began = runs.read_run(Path(config["resume"])).config
+        if began:
+            compared({"config": began}, {"config": experiment(config)})
+
+
+def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+    """Refuse to continue a sweep with other jobs than it began with.
+
+    Raises:
+        ConfigError: naming the first job that differs.
+    """
+    command = runs.read_json(folder / runs.SWEEP).get("command", "")
+    began = [experiment_lines(run.overrides) for run in runs.read_sweep(folder)]
+    way_out = f"give what it began with: {command}" if command else "start a new sweep"
+    for number, (old, new) in enumerate(zip(began, jobs, strict=False)):
+        if old != experiment_lines(new):
+            raise ConfigError(
+                f"resume={folder}: its job {number} is {shlex.join(old)}, not "
+                f"{shlex.join(experiment_lines(new))}; {way_out}"
+            )
+    if len(began) != len(jobs):
+        raise ConfigError(f"resume={folder}: it has {len(began)} jobs, not {len(jobs)}; {way_out}")
+
+
+def experiment_lines(lines: Sequence[str]) -> list[str]:
+    """Return overrides without what only says how to go about it."""
+    return [line for line in lines if _key(line) not in schema.CONTROL]
+
+
+def experiment(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without what only says how to go about it."""
+    return {key: value for key, value in config.items() if key not in schema.CONTROL}
+
+
+def compared(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, force: bool = False
+) -> dict[str, Any]:
+    """Return the manifest to go on with.
+
+    Args:
+        before: the manifest that the run began with.
+        now: the one that it would begin with now.
+        force: whether to go on in spite of a difference; the manifest keeps a note of each.
+
+    Raises:
+        ConfigError: naming the first key that differs.
+    """
+    changes = dict(differences(before, now))
+    if not changes:
+        return {**now, **before}
+    if force:
+        return {**now, "forced": [*before.get("forced", []), changes]}
+    key, (old, new) = next(iter(changes.items()))
+    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+    raise ConfigError(
+        f"{key.removeprefix('config.')}={schema.show(new)}: the run began with "
+        f"{schema.show(old)}{more}; give that, or continue all the same with force_resume=true"
+    )
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield each dotted key in which two manifests disagree, with both values.
+
+    A run that was killed in its first seconds has a manifest without its machine.
+    """
+    keys = [key for key in _COMPARED if key in before]
+    old, new = (dict(_flat({key: manifest.get(key) for key in keys})) for manifest in (before, now))
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) != new.get(key) and key not in _FREE:
+            yield key, (old.get(key), new.get(key))
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(item) if isinstance(item, tuple) else item
+
+
+def _with(lines: Sequence[str], key: str, path: Path) -> list[str]:
+    if any(_key(line) == key for line in lines):
+        raise ConfigError(f"{key}: the folder is that of resume=; leave it out")
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return [*lines, f"{key}='{quoted}'"]
+
+
+def _key(line: str) -> str:
+    return line.lstrip("+~").partition("=")[0]
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value

@@ -1,0 +1,62 @@
+"""Signals that ask a run to stop: they wait until it has saved where it stands.
+
+Torch-free and early: a signal while torch is being imported is already answered.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from bptt_lab.runs.outcome import Interrupted
+
+ASKING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)
+
+
+class Stop:
+    """Whether a signal has asked the run to stop.
+
+    While `patient`, the first signal is only noted, for whoever looks at `asked` between two steps;
+    otherwise, and at the second signal, `Interrupted` is raised where the program happens to be.
+    """
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+        self.patient = False
+        self.pass_on: Callable[[int], None] | None = None  # to processes that do the work
+
+    def install(self) -> None:
+        """Take over the signals, but for those that whoever started us had us ignore (nohup)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in ASKING:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        first, self.asked = self.asked is None, signal.Signals(number)
+        if self.pass_on is not None:
+            self.pass_on(number)
+        if not (self.patient and first):
+            self.patient = False
+            raise Interrupted(number)
+
+
+@contextmanager
+def caught() -> Iterator[Stop]:
+    """Install a Stop for as long as a run takes."""
+    before = {number: signal.getsignal(number) for number in ASKING}
+    stop = Stop()
+    stop.install()
+    try:
+        yield stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,0 +1,93 @@
+"""A sweep's beginning and end: the list of its jobs, and the table of what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bptt_lab import runs
+from bptt_lab.runs import locate
+from bptt_lab.runs.folder import Run
+
+LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
+
+
+def announce(
+    sweep_dir: Path, command: str, folders: Sequence[str], jobs: Sequence[Sequence[str]]
+) -> None:
+    """Write sweep.json, before the first job starts; one that is there already stays.
+
+    Args:
+        sweep_dir: the sweep's folder.
+        command: what was typed.
+        folders: each job's folder in the sweep's.
+        jobs: each job's overrides.
+    """
+    if (sweep_dir / runs.SWEEP).exists():
+        return
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    listed = [
+        {"folder": folder, "overrides": list(overrides)}
+        for folder, overrides in zip(folders, jobs, strict=True)
+    ]
+    runs.write_json(sweep_dir / runs.SWEEP, {"command": command, "jobs": listed})
+
+
+def print_table(sweep_dir: Path) -> int:
+    """Print one row a job, then all failures together, each with its reason and its log.
+
+    Columns are the settings in which jobs differ, then the test metrics.
+
+    Args:
+        sweep_dir: the sweep's folder, one folder a job in it.
+
+    Returns:
+        The number of jobs that did not complete.
+    """
+    jobs = runs.read_sweep(sweep_dir)
+    if not jobs:  # a sweeper that chose as it went
+        jobs = [run for run in map(runs.read_run, sorted(sweep_dir.iterdir())) if run.overrides]
+    settings = [
+        dict(override.lstrip("+").partition("=")[::2] for override in job.overrides) for job in jobs
+    ]
+    keys = list(dict.fromkeys(key for setting in settings for key in setting))
+    swept = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    tags = [tag for job in jobs for tag in job.metrics]
+    metrics = [tag for tag in dict.fromkeys(tags) if tag.startswith("test/")]
+    rows = [["job", *swept, *metrics, "seconds", "status"]]
+    for job, setting in zip(jobs, settings, strict=True):
+        rows.append(
+            [
+                job.folder.name.partition("_")[0],
+                *(setting.get(key, "") for key in swept),
+                *(f"{job.metrics[tag]:.4f}" if tag in job.metrics else "" for tag in metrics),
+                f"{job.seconds:.1f}" if job.seconds is not None else "",
+                job.status,
+            ]
+        )
+    print(aligned(rows))
+    failures = [job for job in jobs if job.status not in ("completed", "waiting")]
+    if failures:
+        print()
+    for job in failures:
+        print("\n".join(_complaint(job)))
+    completed = sum(job.status == "completed" for job in jobs)
+    print(f"\n{completed} of {len(jobs)} jobs completed")
+    print(locate.signpost("sweep folder", sweep_dir))
+    return len(jobs) - completed
+
+
+def _complaint(job: Run) -> list[str]:
+    log = job.folder / LOG
+    where = [f"  see {locate.shown(log)}"] if log.exists() else []
+    return [f"{job.status}: {job.folder.name}: {job.reason}", *where]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table: a header, a rule, and rows of cells."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

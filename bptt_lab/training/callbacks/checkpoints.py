@@ -1,0 +1,217 @@
+"""When a run saves where it stands, what belongs to that, and how it finds itself there again.
+
+A checkpoint is taken between two optimizer steps, or between two epochs, never elsewhere: there
+everything that the rest of the run depends on is parameters, optimizer, carry, position in the
+data, random generators and half-filled logging windows. All of it is saved, for every process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from bptt_lab.gradients.base import Carry
+from bptt_lab.runs.outcome import Interrupted
+from bptt_lab.runs.signals import Stop
+from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training import checkpoint_io, rng_state
+from bptt_lab.training.callbacks.bundle import Bundle
+from bptt_lab.training.module import SequenceModule
+
+
+class Checkpoints(Checkpoint):
+    """Save `last.ckpt` now and then, at the end and at a signal; beside it the best so far.
+
+    Args:
+        folder: of the checkpoints.
+        metrics: the run's metrics.jsonl, whose length belongs to a checkpoint.
+        stop: whether a signal asked the run to stop.
+        watching: callbacks whose half-filled windows belong to a checkpoint.
+        every_seconds: between two checkpoints; 0 saves after every step.
+        seconds: how long the run took before this attempt.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        metrics: Path,
+        stop: Stop,
+        watching: Bundle,
+        *,
+        every_seconds: float,
+        seconds: float = 0.0,
+    ) -> None:
+        self.folder = folder
+        self.metrics = metrics
+        self.stop = stop
+        self.watching = watching
+        self.every_seconds = every_seconds
+        self._before = seconds
+        self._began = self._saved = time.monotonic()
+        self._due = self._asked = False
+        self._best_loss = math.inf
+        self._best: dict[str, Any] | None = None  # not yet on the disk
+        self._restored: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, attempts before this one included."""
+        return self._before + time.monotonic() - self._began
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning; put back what a checkpoint held."""
+        self.stop.install()
+        self.stop.patient = True
+        if self._restored is not None:
+            assert isinstance(pl_module, SequenceModule)
+            own = _to(self._restored, pl_module.device)
+            pl_module.carry = None if own["carry"] is None else Carry(*own["carry"])
+            pl_module.rnn.gradient.load_state_dict(own["gradient"])
+            self.watching.restore(own["watching"])
+            rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
+            self._restored = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
+    ) -> None:
+        """Have all processes agree on whether to save or stop after this batch."""
+        self._due = self._due or time.monotonic() - self._saved >= self.every_seconds
+        self._asked = self.stop.asked is not None
+        if trainer.world_size > 1:
+            flags = torch.tensor([self._due, self._asked], dtype=torch.float32)
+            flags = trainer.strategy.reduce(flags.to(pl_module.device), reduce_op="sum")
+            self._due, self._asked = (flags > 0).tolist()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save inside an epoch, unless gradients are half gathered or the epoch ends here."""
+        if not (self._due or self._asked):
+            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save between two epochs, where the one before has been validated and logged."""
+        if self._due or self._asked:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the best parameters; the next checkpoint takes them to the disk."""
+        loss = float(trainer.callback_metrics["val/loss"])
+        if loss < self._best_loss:
+            self._best_loss = loss
+            state = {name: t.detach().cpu().clone() for name, t in pl_module.state_dict().items()}
+            self._best = {
+                "state_dict": state,
+                "epoch": trainer.current_epoch,
+                "global_step": trainer.global_step,
+                "val/loss": loss,
+            }
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what training ended with."""
+        self._asked = self.stop.asked is not None
+        self._save(trainer)
+        self.stop.patient = False
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning; what is tested is saved already."""
+        self.stop.install()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning leaves out."""
+        assert isinstance(pl_module, SequenceModule)
+        own = {
+            "carry": _to(pl_module.carry, "cpu"),
+            "gradient": _to(pl_module.rnn.gradient.state_dict(), "cpu"),
+            "watching": _to(self.watching.states(), "cpu"),
+            "random": rng_state.state(),
+        }
+        processes: list[Any] = [own]
+        if trainer.world_size > 1:
+            processes = [None] * trainer.world_size
+            torch.distributed.all_gather_object(processes, own)
+        checkpoint["processes"] = processes
+        checkpoint["run"] = {
+            "seconds": self.seconds,
+            "best_loss": self._best_loss,
+            "metrics": dict(pl_module.metrics),
+            "metrics_bytes": _length(self.metrics),
+        }
+        _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the run's part now, and each process's own once training starts."""
+        assert isinstance(pl_module, SequenceModule)
+        self._best_loss = checkpoint["run"]["best_loss"]
+        pl_module.metrics = dict(checkpoint["run"]["metrics"])
+        self._restored = checkpoint["processes"][trainer.global_rank]
+
+    def _save(self, trainer: Trainer) -> None:
+        """Save, unless the parameters are beyond saving; then stop if that was asked for."""
+        parameters = [p.detach() for p in trainer.lightning_module.parameters()]
+        finite = all(bool(norm.isfinite()) for norm in torch._foreach_norm(parameters))
+        if finite:
+            if self._best is not None and trainer.is_global_zero:
+                trainer.strategy.checkpoint_io.save_checkpoint(
+                    self._best, self.folder / checkpoint_io.BEST
+                )
+            self._best = None
+            trainer.save_checkpoint(self.folder / checkpoint_io.LAST)
+        self._saved, self._due = time.monotonic(), False
+        if self._asked:
+            raise Interrupted(self.stop.asked or 15)
+
+
+def _rewind(fit_loop: dict[str, Any], num_batches: float) -> None:
+    """Have a checkpoint taken between two epochs begin the next one, at its first batch.
+
+    Lightning's progress then still stands at the end of the epoch before, and a resumed run would
+    go through that end once more.
+    """
+    batches = fit_loop["epoch_loop.batch_progress"]
+    if batches["current"]["ready"] < num_batches:
+        return
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False
+    epochs = fit_loop["epoch_progress"]
+    for count in ("total", "current"):
+        done = epochs[count]["processed"]
+        epochs[count] = {**dict.fromkeys(epochs[count], done), "ready": done + 1}
+
+
+def _length(path: Path) -> int:
+    """The length of a file, all of it on the disk."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return file.seek(0, os.SEEK_END)
+
+
+def _to(value: Any, device: torch.device | str) -> Any:
+    """Move the tensors in nested containers, which become plain ones."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device)
+    if isinstance(value, dict):
+        return {key: _to(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to(item, device) for item in value]
+    return value

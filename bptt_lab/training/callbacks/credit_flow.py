@@ -1,0 +1,81 @@
+"""How far back the loss is felt, on the probe: credit by lag, over the whole of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bptt_lab import diagnostics
+from bptt_lab.training.callbacks.lag_spectrum import chosen
+from bptt_lab.training.callbacks.pictures import curves, decades
+from bptt_lab.training.callbacks.probe import Instrument, Moment, Reading
+from bptt_lab.training.histograms import log_histogram
+
+ROWS = 200  # of the map over training; then every other one goes
+
+
+class CreditFlow(Instrument):
+    """Credit by lag, of the last layer.
+
+    Scalars `credit_log10_at_lag/<d>`, log10 |dE_t/dh_{t-d}|; maps of credit by lag over training,
+    and by (t, s) at a moment; a histogram over all pairs of steps.
+    """
+
+    def __init__(self, *, every_n_steps: int, probe_size: int = 8) -> None:
+        super().__init__(every_n_steps=every_n_steps, probe_size=probe_size)
+        self._steps: list[int] = []
+        self._by_lag: list[Tensor] = []
+        self._map = torch.zeros(0, 0)
+
+    def read(self, moment: Moment) -> Reading:
+        """Measure the flow and keep its profile by lag."""
+        flow = diagnostics.credit_flow(moment.rnn, moment.input, moment.loss)
+        by_lag, self._map = flow.by_lag[-1].cpu(), flow.log10[-1].cpu()
+        if not self._steps or self._steps[-1] != moment.step:
+            self._steps.append(moment.step)
+            self._by_lag.append(by_lag)
+        if len(self._steps) > ROWS:
+            self._steps, self._by_lag = self._steps[::2], self._by_lag[::2]
+        scalars = {
+            f"credit_log10_at_lag/{lag:03d}": float(by_lag[lag])
+            for lag in [0, *chosen(len(by_lag) - 1)]
+            if lag < len(by_lag)
+        }
+        reached = self._map[self._map > -torch.inf]
+        pairs = {"credit_log10/by_pair": log_histogram(10**reached)} if len(reached) else {}
+        return Reading(scalars, pairs)
+
+    def draw(self) -> Mapping[str, Figure]:
+        """Draw the map of the moment and the one of training."""
+        title = "How far back is the loss felt? log10 |dE_t/dh_(t-d)|"
+        training = decades(
+            title, "lag d (steps)", "optimizer step", torch.stack(self._by_lag), self._steps
+        )
+        with_loss = (self._map > -torch.inf).any(1).nonzero().flatten()
+        if len(with_loss) == 1:  # a map of one row is a curve
+            t = int(with_loss[0])
+            line = {"credit": (torch.arange(t + 1), self._map[t, : t + 1])}
+            name = f"Which states does the loss at step {t} feel? log10 |dE_t/dh_s|"
+            moment = curves(name, "step s", "log10", line)
+        else:
+            moment = decades(
+                "Which states does which loss feel? log10 |dE_t/dh_s|",
+                "step s of the state",
+                "step t of the loss",
+                self._map,
+                range(len(self._map)),
+            )
+        return {"credit/by_lag_over_training": training, "credit/by_pair_of_steps": moment}
+
+    def history(self) -> Any:
+        """Return the profiles so far."""
+        return {"steps": list(self._steps), "by_lag": list(self._by_lag)}
+
+    def restore(self, history: Any) -> None:
+        """Go on with the map."""
+        self._steps = list(history["steps"])
+        self._by_lag = [profile.cpu() for profile in history["by_lag"]]

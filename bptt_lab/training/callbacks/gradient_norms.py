@@ -1,0 +1,84 @@
+"""Norms of the gradient before clipping: in all and for each parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bptt_lab.runs.outcome import Diverged
+from bptt_lab.training.callbacks.divergence import Divergence
+from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+from bptt_lab.training.histograms import log_histograms, write_histogram
+
+
+class GradientNorms(Callback):
+    """Gather the norms of every step; write them once a logging window.
+
+    Scalars `gradient_norm/total` and `gradient_norm/<parameter>` are means over the window;
+    histograms `gradient_norm_log10/<parameter>` hold its single steps, and
+    `gradient_norm/nonfinite` counts the norms that were inf or NaN.
+
+    Args:
+        every_n_steps: optimizer steps in a window.
+        divergence: what to make of a norm that is inf or NaN.
+    """
+
+    def __init__(self, *, every_n_steps: int, divergence: Divergence) -> None:
+        self.every_n_steps = every_n_steps
+        self.divergence = divergence
+        self._named: list[tuple[str, Tensor]] = []
+        self._norms: list[tuple[Tensor, ...]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look up the parameters once: it takes longer than their norms."""
+        self._named = list(pl_module.named_parameters())
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Add this step's norms.
+
+        Raises:
+            Diverged: where they are not finite and the run is to stop at that.
+        """
+        grads = [p.grad for _, p in self._named if p.grad is not None]
+        norms = torch._foreach_norm(grads)
+        self._norms.append(norms)
+        names = [name for name, p in self._named if p.grad is not None]
+        # The hook comes before the step that it belongs to is counted.
+        step = trainer.global_step + 1
+        stop = self.divergence.found(pl_module, norms, names, step)
+        if stop or len(self._norms) >= self.every_n_steps:
+            self._write(trainer, names, step)
+        if stop:
+            raise Diverged(self.divergence.first)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the window's norms so far, (steps, parameters)."""
+        if not self._norms:
+            return {}
+        return {"norms": torch.stack([torch.stack(norms) for norms in self._norms])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a window."""
+        self._norms = [norms.unbind() for norms in state_dict.get("norms", ())]
+
+    def _write(self, trainer: Trainer, names: list[str], step: int) -> None:
+        norms = torch.stack([torch.stack(step) for step in self._norms]).float().cpu()
+        # norms: (steps, parameters)
+        self._norms = []
+        total = norms.square().sum(1).sqrt()
+        scalars = {"gradient_norm/total": float(total.mean())}
+        scalars |= {
+            f"gradient_norm/{name}": float(norm)
+            for name, norm in zip(names, norms.mean(0), strict=True)
+        }
+        scalars["gradient_norm/nonfinite"] = float((~norms.isfinite()).sum())
+        write_scalars(trainer, scalars, step)
+        if writer := tensorboard_writer(trainer):
+            for name, histogram in zip(names, log_histograms(norms.t()), strict=True):
+                write_histogram(writer, f"gradient_norm_log10/{name}", histogram, step)

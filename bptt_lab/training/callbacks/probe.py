@@ -1,0 +1,148 @@
+"""Instruments: what is measured now and then on a fixed batch, without a trace in training.
+
+The probe is the first chunk of the first few validation sequences: the same batch in every
+measurement of a run, and in every run of a task, so that curves can be compared.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.nn.losses import masked_sum
+from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.training.callbacks.pictures import pixels
+from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+from bptt_lab.training.histograms import LogHistogram, write_histogram
+from bptt_lab.training.module import SequenceModule
+
+MAX_STEPS = 256  # of a probe; the work of most instruments grows with the square
+
+
+class Moment(NamedTuple):
+    """The network and the probe at one step of training."""
+
+    rnn: VanillaRNN
+    input: Tensor  # (T, N, I)
+    loss: Callable[[Tensor], Tensor]  # mean loss of the last layer's states (T, N, H)
+    step: int
+
+
+class Reading(NamedTuple):
+    """What an instrument reads at a moment, by tag."""
+
+    scalars: Mapping[str, float]
+    histograms: Mapping[str, LogHistogram] = {}
+
+
+class Instrument(Callback):
+    """A callback that measures on the probe and writes what it reads.
+
+    A leaf class implements `read`, and `draw` if it has pictures. Nothing that it does changes
+    training: it draws no random numbers, drops no units, and leaves `.grad` alone.
+
+    Args:
+        every_n_steps: optimizer steps between two measurements; one more is made at the end.
+        probe_size: sequences of the probe.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        every_n_steps: Annotated[int, AtLeast(1)],
+        probe_size: Annotated[int, AtLeast(1)] = 8,
+    ) -> None:
+        self.every_n_steps = every_n_steps
+        self.probe_size = probe_size
+        self._next = 0
+        self._readings = 0
+        self._latest = -1
+        self._probe: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def read(self, moment: Moment) -> Reading:
+        """Measure; remember whatever `draw` needs."""
+
+    def draw(self) -> Mapping[str, Figure]:
+        """Return pictures of what was read so far, by tag."""
+        return {}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement."""
+        if trainer.global_step < self._next or not trainer.is_global_zero:
+            return
+        self._next = trainer.global_step + self.every_n_steps
+        self._readings += 1
+        powers = (1, 16, 256, 4096, 65536)
+        self._measure(trainer, pl_module, draw=self._readings in powers)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure what training ended with, and draw it."""
+        if trainer.is_global_zero:
+            self._measure(trainer, pl_module, draw=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return when the next measurement is due, and what pictures are made of."""
+        return {"next": self._next, "readings": self._readings, "history": self.history()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep to the rhythm of the run so far."""
+        self._next, self._readings = state_dict["next"], state_dict["readings"]
+        self.restore(state_dict["history"])
+
+    def history(self) -> Any:
+        """Return what earlier readings left for later pictures, as plain containers."""
+        return None
+
+    def restore(self, history: Any) -> None:
+        """Take back what `history` gave."""
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, *, draw: bool) -> None:
+        assert isinstance(pl_module, SequenceModule)
+        step = trainer.global_step
+        try:
+            with torch.random.fork_rng(devices=[]):
+                reading = self.read(self._moment(trainer, pl_module))
+        except FloatingPointError:  # a network that has diverged; there is nothing to measure
+            return
+        if (
+            reading.scalars and step != self._latest
+        ):  # the end may be a step that was measured already
+            write_scalars(trainer, reading.scalars, step)
+        self._latest = step
+        writer = tensorboard_writer(trainer)
+        if writer is None:
+            return
+        for tag, histogram in reading.histograms.items():
+            write_histogram(writer, tag, histogram, step)
+        for tag, figure in self.draw().items() if draw else ():
+            writer.add_image(tag, pixels(figure), step, dataformats="HWC")
+
+    def _moment(self, trainer: Trainer, module: SequenceModule) -> Moment:
+        task: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it late
+        assert isinstance(task, SequenceDataModule)
+        if self._probe is None:
+            data = task.cached("val", 0)
+            steps = min(len(data.mask), task.chunk_length or len(data.mask), MAX_STEPS)
+            part = [tensor[:steps, : self.probe_size].to(module.device) for tensor in data]
+            if not bool(part[2].any()):  # a last-step task in chunks: the end, not the beginning
+                part = [t[-steps:, : self.probe_size].to(module.device) for t in data]
+            self._probe = task.encode(part[0]), part[1], part[2]
+        input, target, mask = self._probe
+
+        def loss(output: Tensor) -> Tensor:
+            elements = module.loss(module.predict(output), target)
+            return masked_sum(elements, mask) / mask.sum()
+
+        return Moment(module.rnn, input.to(module.readout.weight.dtype), loss, trainer.global_step)

@@ -1,0 +1,103 @@
+"""What a run is, for TensorBoard: hyperparameters, references, config and command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.tensorboard.summary import hparams
+
+from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+
+# One chart a question; tags are patterns.
+LAYOUT = {
+    "Is it learning?": {
+        "loss, beside what trivial predictors reach": [
+            "Multiline",
+            ["train/loss", "val/loss", "reference/.*_loss"],
+        ],
+    },
+    "Does the gradient vanish?": {
+        "log10 of the credit that reaches d steps back": ["Multiline", ["credit_log10_at_lag/.*"]],
+        "lag within which half, and nine tenths, of the gradient lie": [
+            "Multiline",
+            ["effective_lag/.*"],
+        ],
+        "does a perturbation grow (> 0) or die (< 0)? nats a step": [
+            "Multiline",
+            ["recurrence/lyapunov_.*"],
+        ],
+        "norm of the gradient": ["Multiline", ["gradient_norm/total"]],
+    },
+    "What does truncation at k cost?": {
+        "cosine of the lag-k gradient with the full one": ["Multiline", ["truncation/cosine_.*"]],
+        "relative error of the lag-k gradient": ["Multiline", ["truncation/relative_error_.*"]],
+    },
+    "Which strategy points right?": {
+        "cosine with full BPTT": ["Multiline", ["alignment/cosine_.*"]],
+        "norm, as a part of full BPTT's": ["Multiline", ["alignment/norm_ratio_.*"]],
+    },
+}
+
+
+class RunCard(Callback):
+    """Write the run's card when training starts, and close it when training ends.
+
+    The HParams tab shows the settings beside the final metrics, which are ordinary scalars
+    registered here by name. References become flat lines `reference/<predictor>_<metric>`.
+
+    Args:
+        settings: the config, flat: dotted key to int, float, str or bool.
+        metrics: tags of the final metrics.
+        references: what trivial predictors reach, by name and metric.
+        config: the resolved config as YAML.
+        command: the command that reproduces the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, bool | int | float | str],
+        metrics: list[str],
+        references: Mapping[str, Mapping[str, float]],
+        config: str,
+        command: str,
+    ) -> None:
+        self.settings = dict(settings)
+        self.metrics = metrics
+        self.references = {
+            f"reference/{name.replace(' ', '_')}_{metric}": value
+            for name, values in references.items()
+            for metric, value in values.items()
+        }
+        self.config = config
+        self.command = command
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Register the hyperparameters; write texts and the references' first points."""
+        if trainer.global_step:  # a continued run; it is all there
+            return
+        write_scalars(trainer, self.references, 0)
+        if writer := tensorboard_writer(trainer):
+            writer.add_text("run/config", f"```yaml\n{self.config}\n```", 0)
+            writer.add_custom_scalars(LAYOUT)
+            writer.add_text("run/command", f"```\n{self.command}\n```", 0)
+            experiment, start, _ = self._session()
+            file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
+            file_writer.add_summary(experiment)
+            file_writer.add_summary(start)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the references' last points and mark the hyperparameters' session as done."""
+        write_scalars(trainer, self.references, trainer.global_step)
+        if writer := tensorboard_writer(trainer):
+            file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
+            file_writer.add_summary(self._session()[2])
+
+    def _session(self) -> tuple[Any, Any, Any]:
+        """The HParams plugin's three messages: what there is, a start, an end. No values."""
+        messages: tuple[Any, Any, Any] = hparams(  # type: ignore[no-untyped-call]
+            self.settings, dict.fromkeys(self.metrics, 0.0)
+        )
+        return messages

@@ -1,0 +1,51 @@
+"""Shadow strategies: where others would point, while one trains."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+from bptt_lab import diagnostics
+from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.training.callbacks.probe import Instrument, Moment, Reading
+
+
+class Shadow(Instrument):
+    """Several strategies' gradients beside full BPTT's, on the same probe and parameters.
+
+    Scalars `alignment/cosine_<name>`, `.../norm_ratio_<name>` and `.../relative_error_<name>`;
+    under the name `training` those of the strategy that trains, where it is not exact.
+
+    Args:
+        strategies: by name.
+        every_n_steps: optimizer steps between two measurements.
+        probe_size: sequences of the probe.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategies: Mapping[str, GradientStrategy],
+        every_n_steps: int,
+        probe_size: int = 8,
+    ) -> None:
+        super().__init__(every_n_steps=every_n_steps, probe_size=probe_size)
+        self.strategies = dict(strategies)
+
+    def read(self, moment: Moment) -> Reading:
+        """Compare all strategies."""
+        strategies, own = dict(self.strategies), moment.rnn.gradient
+        if not own.exact_within_chunk:
+            strategies["training"] = copy.deepcopy(own)  # what it counts and keeps is training's
+        if not strategies:
+            return Reading({})
+        aligned = diagnostics.alignment(moment.rnn, moment.input, moment.loss, strategies)
+        scalars: dict[str, float] = {}
+        for name in strategies:
+            figures = aligned[name]
+            scalars |= {
+                f"alignment/cosine_{name}": figures.cosine.value,
+                f"alignment/norm_ratio_{name}": figures.norm_ratio.value,
+                f"alignment/relative_error_{name}": figures.relative_error.value,
+            }
+        return Reading(scalars)

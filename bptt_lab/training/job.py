@@ -1,0 +1,105 @@
+"""One job from its first moment to its last: what is written down of how it stands.
+
+Torch comes in only once the folder says `running`, so that a job that never gets further is known
+to have begun.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from bptt_lab import runs
+from bptt_lab.config import schema
+from bptt_lab.config.schema import Config
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import signals
+from bptt_lab.runs.job import Job
+from bptt_lab.runs.outcome import COMPLETED, REFUSED, conclude, report
+
+
+def task(cfg: DictConfig) -> None:
+    """Run one job; Hydra calls this, in this process or another.
+
+    Raises:
+        SystemExit: with the exit code of a single run; of a sweep's job, whose folder says how it
+            ended, only where that ends the sweep.
+    """
+    code = run(cfg)
+    if code and (HydraConfig.get().mode != RunMode.MULTIRUN or code > 128 or cfg.fail_fast):
+        raise SystemExit(code)
+
+
+def run(cfg: DictConfig) -> int:
+    """Run what the command line asked for, in the folder that Hydra made for it.
+
+    Returns:
+        The exit code: 0 completed, 1 failed, 2 refused, 3 diverged, 128 + signal.
+    """
+    hydra = HydraConfig.get()
+    own: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    overrides = tuple(o for o in own if o.lstrip("+").partition("=")[0] not in schema.CONTROL)
+    sources = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    options = [word for path in sources for word in ("--config-dir", path)]
+    # A preset may ask for a sweep; one of its jobs by itself does not.
+    alone = ["hydra.mode=RUN"] if hydra.mode == RunMode.MULTIRUN else []
+    allow = [o for o in own if o.startswith("allow=")]
+    job = Job(
+        choices={
+            group: choice
+            for group, choice in hydra.runtime.choices.items()
+            if "/" not in group and choice is not None
+        },
+        overrides=overrides,
+        command=shlex.join(["bptt-train", *options, *overrides, *allow, *alone]),
+    )
+    config = cast(Config, OmegaConf.to_container(cfg, resolve=True))
+    return attempt(config, Path(hydra.runtime.output_dir), job)
+
+
+def attempt(config: Config, folder: Path, job: Job) -> int:
+    """Start or continue a run and write status.json, whatever becomes of it.
+
+    Args:
+        config: the resolved config as plain containers, schema.CONTROL included.
+        folder: the run folder.
+        job: who asked for it.
+
+    Returns:
+        The exit code.
+    """
+    before = runs.read_run(folder)
+    if config["resume"] and before.status == "completed":
+        print(f"{folder}: is completed already", flush=True)
+        return COMPLETED
+    if before.status != "waiting" and not config["resume"]:
+        problem = f"holds a run already ({before.status}); continue it with resume={folder}"
+        report(ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder"))
+        return REFUSED  # with nothing touched: that run may be at work
+    with signals.caught() as stop:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not before.manifest:  # what it takes to continue, should it get no further
+                runs.write_json(folder / runs.MANIFEST, job.manifest(config))
+            runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())
+            from bptt_lab.training.train import perform
+
+            perform(config, folder, job, stop)
+        except ConfigError as error:
+            if before.status == "waiting":
+                return conclude(folder, error)
+            # Refused, so all is as it was.
+            runs.write_status(folder, before.status, before.reason, raised=before.raised)
+            report(error)
+            return REFUSED
+        except BaseException as error:
+            return conclude(folder, error)
+    runs.write_status(folder, "completed")
+    return COMPLETED

@@ -1,0 +1,133 @@
+"""What all launchers of ours do: find the jobs still to do, have them run, say how they stand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from abc import abstractmethod
+from collections.abc import Sequence, Set
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from bptt_lab import runs
+from bptt_lab.config.compose import resolved
+from bptt_lab.runs import signals
+from bptt_lab.runs.folder import Run
+from bptt_lab.runs.outcome import Interrupted
+from bptt_lab.training.launchers import worker
+from bptt_lab.training.launchers.worker import Sweep, SweepJob
+
+POLL = 0.2  # seconds between two looks at clocks and signals
+GRACE = 30.0  # seconds between asking a job to stop and killing it
+_DID = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted"}
+
+
+class SweepLauncher(Launcher):
+    """A launcher whose jobs have processes of their own, and status.json the last word."""
+
+    sweep: Sweep
+    stopped = ""  # why no further job may start
+    _common: Set[str] = frozenset()  # overrides of all jobs, which tell none apart
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra has to tell; called once, before all jobs."""
+        self.sweep = Sweep(
+            config,
+            hydra_context,
+            JobRuntime.instance().get("name"),
+            os.getcwd(),
+            tuple(os.path.abspath(entry) for entry in sys.path),
+        )
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run jobs and wait for them.
+
+        Raises:
+            Interrupted: where a signal came; the jobs have stopped by then.
+        """
+        setup_globals()
+        config = self.sweep.config
+        configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+        jobs = self._jobs(job_overrides, initial_job_idx)
+        todo = jobs
+        if config.resume is not None:
+            todo = [job for job in jobs if runs.read_run(job.folder).status != "completed"]
+            if len(todo) < len(jobs):
+                print(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are completed already")
+        with signals.caught() as stop:
+            stop.patient = True
+            if todo and not self.stopped:
+                self.run(todo, stop)
+        if stop.asked is not None:
+            raise Interrupted(stop.asked)
+        # A failure is in status.json, and none of Hydra's; it would forget the other jobs.
+        return [
+            JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs
+        ]
+
+    @abstractmethod
+    def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
+        """Run jobs until all have ended.
+
+        Args:
+            jobs: those to run.
+            stop: tells when a signal has asked to stop.
+        """
+
+    def halted(self, stop: signals.Stop) -> str:
+        """Why all jobs are to stop; empty while they are not."""
+        if stop.asked is not None:
+            return f"interrupted by {stop.asked.name}"
+        return self.stopped
+
+    def say_start(self, job: SweepJob) -> None:
+        """Tell the terminal that a job starts."""
+        self._say(job, "starts")
+
+    def say_end(self, job: SweepJob, run: Run, seconds: float | None) -> None:
+        """Tell the terminal how a job ended, and hold the others back where that was asked for.
+
+        Args:
+            job: which one.
+            run: what its folder says.
+            seconds: how long its process ran; None where that is not known.
+        """
+        took = "" if seconds is None else f"{seconds:.1f} s"
+        why = "" if run.status == "completed" else run.reason
+        self._say(job, run.status, took, why)
+        if self.sweep.config.fail_fast and run.status != "completed" and not self.stopped:
+            self.stopped = f"job {job.number} {_DID[run.status]}, and fail_fast=true"
+            print(f"{self.stopped}: no other job starts", flush=True)
+
+    def _say(self, job: SweepJob, what: str, *more: str) -> None:
+        own = [line for line in job.overrides if line not in self._common]
+        words = [f"job {job.number:>3}", f"{what:<11}", *filter(None, more), shlex.join(own)]
+        print("  ".join(words).rstrip(), flush=True)
+
+    def _jobs(self, overrides: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
+        """Find each job's folder: sweep.json says it, else Hydra has to compose it."""
+        config = self.sweep.config
+        sweep_dir = Path(str(config.hydra.sweep.dir)).absolute()
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        listed = [run.folder for run in runs.read_sweep(sweep_dir)]
+        jobs = []
+        for number, lines in enumerate(overrides, first):
+            job = SweepJob(number, tuple(lines), sweep_dir)
+            folder = listed[number] if number < len(listed) else self._compose_folder(job)
+            jobs.append(SweepJob(number, tuple(lines), folder))
+        if len(jobs) > 1:
+            self._common = set.intersection(*(set(job.overrides) for job in jobs))
+        return jobs
+
+    def _compose_folder(self, job: SweepJob) -> Path:
+        wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
+        return job.folder / str(resolved(wanted, worker.compose(self.sweep, job))["subdir"])

@@ -1,0 +1,132 @@
+"""A Ray cluster: a fresh worker for each job, started again where a machine is lost.
+
+The machines share a file system, in which the run folders are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
+
+from bptt_lab import runs
+from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.runs import outcome, signals
+from bptt_lab.runs.outcome import Mark
+from bptt_lab.training.launchers import extras, worker
+from bptt_lab.training.launchers.base import GRACE, POLL, SweepLauncher
+from bptt_lab.training.launchers.worker import Sweep, SweepJob
+
+OBJECT_STORE = 100 * 2**20  # bytes; jobs exchange next to nothing
+
+
+class RayLauncher(SweepLauncher):
+    """Runs jobs on a Ray cluster.
+
+    Args:
+        address: of the cluster, "auto" for the one that this machine belongs to; None starts one
+            on this machine for as long as the sweep takes.
+        n_cpus: what a job takes of a machine.
+        max_retries: how often a job is started again whose worker or machine was lost; it
+            continues from its checkpoint.
+
+    Raises:
+        ConfigError: where a value is outside its limits, or Ray is not installed.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        n_cpus: Annotated[int, AtLeast(1)] = 1,
+        max_retries: Annotated[int, AtLeast(0)] = 2,
+    ) -> None:
+        extras.require("ray", "ray")
+        self.address = address
+        self.n_cpus = n_cpus
+        self.max_retries = max_retries
+
+    def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
+        """Run jobs until all have ended."""
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        import ray
+
+        alone: dict[str, Any] = {
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+            "_node_ip_address": "127.0.0.1",  # nobody else's business
+        }
+        ray.init(
+            address=self.address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(alone if self.address is None else {}),
+        )
+        stop.install()  # Ray answers SIGTERM by leaving at once
+        marks = {job.number: outcome.mark(job.folder) for job in jobs}
+        left = list(jobs)
+        try:
+            self._run(ray, left, marks, stop)
+        finally:
+            ray.shutdown()  # and with it what is left of the jobs
+            for job in left:
+                if outcome.mark(job.folder) != marks[job.number]:
+                    reason = self.halted(stop) or "its launcher failed"
+                    outcome.conclude_process(job.folder, marks[job.number], reason, reason)
+
+    def _run(
+        self, ray: Any, left: list[SweepJob], marks: Mapping[int, Mark], stop: signals.Stop
+    ) -> None:
+        """Run the jobs that are left, which become fewer."""
+        device = self.sweep.config.device
+        task = ray.remote(
+            num_cpus=self.n_cpus,
+            num_gpus=device.devices if device.accelerator == "gpu" else 0,
+            max_calls=1,  # a fresh process
+            max_retries=self.max_retries,
+        )(_work)
+        shared = ray.put(self.sweep)
+        running = {task.remote(shared, job): job for job in left}
+        asked, kill_at = "", float("inf")
+        while running:
+            ended, _ = ray.wait(list(running), timeout=POLL)
+            for ref in ended:
+                job, reason, seconds = running.pop(ref), "", None
+                left.remove(job)
+                try:
+                    seconds = ray.get(ref)
+                    reason = "its worker ended before the run did"
+                except ray.exceptions.TaskCancelledError:
+                    if marks[job.number] == outcome.mark(job.folder):
+                        continue  # it never began
+                except ray.exceptions.RayError as error:
+                    reason = f"its worker was lost ({type(error).__name__})"
+                run = outcome.conclude_process(job.folder, marks[job.number], reason, asked)
+                self.say_end(job, run, seconds)
+            if not asked and self.halted(stop):
+                asked, kill_at = self.halted(stop), time.monotonic() + GRACE
+                _cancel(ray, running, force=False)
+            elif time.monotonic() > kill_at:
+                _cancel(ray, running, force=True)
+
+
+def _cancel(ray: Any, running: dict[Any, SweepJob], *, force: bool) -> None:
+    for ref in running:
+        with suppress(ray.exceptions.RayError):
+            ray.cancel(ref, force=force)
+
+
+def _work(sweep: Sweep, job: SweepJob) -> float:
+    """Run a job in a worker; one that says `running` has lost a worker before.
+
+    Returns:
+        How long it took, in seconds.
+    """
+    began = time.monotonic()
+    with suppress(SystemExit):  # Ray would take it for the loss of the worker
+        worker.work(sweep, job, resume=runs.read_run(job.folder).status == "running")
+    return time.monotonic() - began

@@ -1,0 +1,99 @@
+"""What goes into a run's papers: where it ran, on what, and the sha256 of what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bptt_lab.core.kernels import core
+from bptt_lab.runs.job import Job
+from bptt_lab.tasks.base import SPLITS, SequenceDataModule
+
+PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
+
+
+def manifest(config: Mapping[str, Any], job: Job, data_sha256: str) -> dict[str, Any]:
+    """Return what someone needs to know to get the same numbers again.
+
+    Args:
+        config: the resolved config, without what only says how to go about it.
+        job: who asked for the run.
+        data_sha256: of the data that it learns.
+    """
+    gpu = config["device"]["accelerator"] != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    return {
+        **job.manifest(config),
+        "seed": config["seed"],
+        "data_sha256": data_sha256,
+        "device": str(device),
+        "processes": config["device"]["devices"],
+        "threads": threads(config),
+        "processor": _processor(device),
+        "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+    }
+
+
+def threads(config: Mapping[str, Any]) -> int:
+    """Threads of torch in each of a run's processes."""
+    number: int = config["num_threads"] // config["device"]["devices"]
+    return max(1, number)
+
+
+def fingerprint(task: SequenceDataModule) -> str:
+    """Return the sha256 of a task's data: the first training epoch, validation and test."""
+    tensors = {}
+    for split in SPLITS:
+        for name, tensor in task.cached(split, 0)._asdict().items():
+            tensors[f"{split}.{name}"] = tensor
+    return parameter_hash(tensors)
+
+
+def parameter_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of named tensors: their names, types, shapes and bytes, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that the package runs from, marked + if it was changed."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return None
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}{'+' if changed else ''}" or None

@@ -1,0 +1,194 @@
+"""The LightningModule: a recurrent network, a readout and a loss. It knows no algorithm.
+
+A batch is a chunk. The carry crosses from one chunk to the next of the same sequences and starts
+anew where the sequences begin, in training, validation and test alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bptt_lab.gradients.base import Carry
+from bptt_lab.gradients.checkpointed import segments
+from bptt_lab.nn.losses import ElementLoss, masked_sum
+from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.nn.segmented import segmented_loss
+from bptt_lab.tasks.base import SequenceBatch
+
+Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class SequenceModule(LightningModule):
+    """Network, readout and loss, trained by automatic optimisation.
+
+    Args:
+        rnn: the recurrent network; its gradient strategy decides what is learnt from.
+        readout: linear map from H states to the outputs.
+        loss: loss of one element; see bptt_lab.nn.losses.
+        score: the task's metrics of one element.
+        make_optimizer: from the parameters to their optimizer.
+        segment_length: take the loss so many steps at a time, so that nothing is as long as the
+            chunk; needs an exact gradient strategy. None takes it all at once.
+    """
+
+    def __init__(
+        self,
+        rnn: VanillaRNN,
+        readout: nn.Linear,
+        loss: ElementLoss,
+        score: Score,
+        make_optimizer: MakeOptimizer,
+        segment_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.rnn = rnn
+        self.readout = readout
+        self.loss = loss
+        self.score = score
+        self.make_optimizer = make_optimizer
+        self.segment_length = segment_length
+        self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
+        self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
+        self._training_carry: Carry | None = None
+        # Of the latest training batch, for whoever logs them: a value returned costs more.
+        self.latest_sum = torch.tensor(0.0)
+        self.latest_count = 0
+        self._counted = 0.0
+        self._share = 0.0
+        self._sums: dict[str, Tensor] = {}
+
+    def configure_optimizers(self) -> Optimizer:
+        """One optimizer for everything."""
+        return self.make_optimizer(self.parameters())
+
+    def carry_before(self, batch: SequenceBatch) -> Carry:
+        """Return the carry that a batch begins with."""
+        if batch.is_first or self.carry is None:
+            return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1])
+        return self.carry
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Map states (L, N, H) to outputs (L, N, O), in the parameters' own precision."""
+        prediction: Tensor = self.readout(output)
+        return prediction.to(self.readout.weight.dtype)
+
+    def loss_sum(self, output: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses that count, and the prediction (L, N, O)."""
+        prediction = self.predict(output)
+        return masked_sum(self.loss(prediction, batch.target), batch.mask), prediction
+
+    def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Find out how much there is to learn from in the batch."""
+        self.latest_count = int(batch.mask.sum())
+        self._share = float(self.latest_count)
+        if self.trainer.world_size > 1:
+            count = torch.tensor(self._share, dtype=torch.float64, device=self.device)
+            self._share = float(self.trainer.strategy.reduce(count, reduce_op="mean"))
+        self._counted += self._share
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        """Run one chunk and return its mean loss.
+
+        Each process divides its sum by its fair share of the elements that count, so that the
+        mean of the processes' gradients is the gradient of the joint mean, however unequal their
+        counts.
+        """
+        carry = self.carry_before(batch)
+        trainer = self.trainer
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        self.rnn.gradient.draw = step * trainer.world_size + trainer.global_rank
+        if self.segment_length is None:
+            output, self.carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
+            total, _ = self.loss_sum(output, batch)
+        else:
+            chunk = (batch.input, batch.target, batch.mask, carry.hx)
+            total, h_n = segmented_loss(
+                self.rnn, self.readout, self.loss, *chunk, self.segment_length
+            )
+            self.carry = Carry(h_n)
+        self.latest_sum = total.detach()
+        return total / self._share if self._share else total
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, unless nothing counted since the last step.
+
+        A chunk before the last one of a last-step task only moves the carry. Its gradient is
+        zero, but Adam would step on its momentum all the same.
+        """
+        if self._counted > 0:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        elif optimizer_closure is not None:
+            optimizer_closure()
+        self._counted = 0.0
+
+    def on_validation_epoch_start(self) -> None:
+        """Leave training's carry for later; validation begins with its own."""
+        self._begin_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin with no carry."""
+        self._begin_evaluation()
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Run one chunk and add up its loss and metrics."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Run one chunk and add up its loss and metrics."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all that counted as val/..."""
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all that counted as test/..."""
+        self._end_evaluation("test")
+
+    def _begin_evaluation(self) -> None:
+        self._training_carry, self.carry = self.carry, None
+        self._sums = {}
+
+    def _evaluate(self, batch: SequenceBatch) -> None:
+        carry = self.carry_before(batch)
+        for part in segments(len(batch.input), self.segment_length or len(batch.input)):
+            piece = batch._replace(
+                input=batch.input[part], target=batch.target[part], mask=batch.mask[part]
+            )
+            output, carry = self.rnn.gradient.unroll(self.rnn, piece.input, carry)
+            total, prediction = self.loss_sum(output, piece)
+            sums = {"count": piece.mask.sum(), "loss": total}
+            for name, values in self.score(prediction, piece.target).items():
+                sums[name] = masked_sum(values, piece.mask)
+            for name, value in sums.items():
+                self._sums[name] = self._sums.get(name, 0) + value.double()
+        self.carry = carry
+
+    def _end_evaluation(self, stage: str) -> None:
+        self.carry = self._training_carry
+        sums = {
+            name: self.trainer.strategy.reduce(value, reduce_op="sum")
+            for name, value in self._sums.items()
+        }
+        count = sums.pop("count")
+        means = {f"{stage}/{name}": (value / count).float() for name, value in sums.items()}
+        # For checkpoints and early stopping; equal on all processes already.
+        self.log_dict(means, logger=False, sync_dist=True)
+        values = {tag: float(mean) for tag, mean in means.items()}
+        self.metrics |= values
+        # Lightning would write validation one step early, and an `epoch` beside every metric.
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, self.global_step)

@@ -1,0 +1,100 @@
+"""One process a device: each builds the whole experiment from the config and takes its share.
+
+Lightning's own launchers start a run's command line again, which inside a sweep means the wrong
+job. Here the processes of a run are its children and are told everything.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from typing import Any
+
+from bptt_lab.runs.signals import Stop
+from bptt_lab.training import orphans
+
+GRACE = 30.0  # seconds for a rank to save once the process that started it is gone
+
+
+class RankEnded(RuntimeError):
+    """One of a run's processes ended badly."""
+
+    def __init__(self, rank: int, num_ranks: int, code: int | None) -> None:
+        self.code = code
+        super().__init__(
+            f"process {rank} of {num_ranks} ended with exit code {code}; "
+            "its own message stands above"
+        )
+
+
+def launch(
+    target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int, stop: Stop | None = None
+) -> None:
+    """Run target(*args) in `num_ranks` processes that find one another.
+
+    Args:
+        target: importable function.
+        args: its arguments, picklable.
+        num_ranks: how many processes.
+        stop: signals to this process; the first is passed on to the others as SIGTERM.
+
+    Raises:
+        RankEnded: where one ends badly; the others are ended with it.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_rank, args=(rank, num_ranks, port, target, args))
+        for rank in range(num_ranks)
+    ]
+
+    def pass_on(number: int) -> None:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+
+    try:
+        for process in processes:
+            process.start()
+        if stop is not None:
+            stop.pass_on, stop.patient = pass_on, True
+            if stop.asked is not None:  # while they started
+                pass_on(stop.asked)
+        running = dict(enumerate(processes))
+        while running:
+            wait([process.sentinel for process in running.values()])
+            for rank, process in list(running.items()):
+                if process.exitcode is None:
+                    continue
+                del running[rank]
+                if process.exitcode != 0:
+                    raise RankEnded(rank, num_ranks, process.exitcode)
+    finally:
+        if stop is not None:
+            stop.pass_on, stop.patient = None, False
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+        for process in processes:
+            if process.pid is not None:
+                process.join(10)
+
+
+def _rank(
+    rank: int, num_ranks: int, port: int, target: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    # What Lightning and torch.distributed read; LOCAL_RANK says that nobody else need be started.
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "NODE_RANK": "0",
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(num_ranks),
+    }
+    orphans.watch(GRACE)
+    target(*args)

@@ -1,0 +1,87 @@
+"""A sweep over options and their settings, where not every option has every setting.
+
+    bptt-train -m gradient=full,truncated gradient.k=1,8
+
+asks for three jobs, not four: full BPTT has no k, so its two jobs are one. A setting that none
+of the swept options has stays, and is refused as a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from bptt_lab.config.compose import given
+
+# Finding its plug-ins, Hydra executes their modules once more; a class derived from the first copy
+# of BasicSweeper would have lost its base.
+Plugins.instance()
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
+
+Compose = Callable[[list[str]], DictConfig]
+
+
+def applicable(jobs: list[list[str]], compose: Compose) -> list[list[str]]:
+    """Leave out of each job what its options do not have, and then what is there twice.
+
+    Args:
+        jobs: each job's overrides, as `key=value`.
+        compose: from overrides to a configuration; may raise HydraException.
+    """
+
+    @cache
+    def settings(group: str, option: str) -> frozenset[str]:
+        try:
+            section = compose([f"{group}={option}"]).get(group)
+        except HydraException:  # whoever composes the job says so
+            return frozenset()
+        return frozenset(map(str, section)) if isinstance(section, DictConfig) else frozenset()
+
+    pairs = [[line.partition("=")[::2] for line in job] for job in jobs]
+    options: dict[str, set[str]] = {}
+    for job in pairs:
+        for key, value in job:
+            options.setdefault(key, set()).add(value)
+
+    def foreign(key: str, choices: dict[str, str]) -> bool:
+        group, _, setting = key.partition(".")
+        if not setting or len(options.get(group, ())) < 2:
+            return False
+        name = setting.partition(".")[0]
+        if name in settings(group, choices[group]):
+            return False
+        return any(name in settings(group, option) for option in options[group])
+
+    kept = {}
+    for job in pairs:
+        choices = dict(job)
+        lines = [f"{key}={value}" for key, value in job if not foreign(key, choices)]
+        kept[tuple(lines)] = lines
+    return list(kept.values())
+
+
+class ApplicableSweeper(BasicSweeper):
+    """Hydra's own sweeper, less the settings that do not apply."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose nothing, where the basic one composes every job: each has been checked before."""
+
+    def split_arguments(  # type: ignore[override]  # static there; here it must compose
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Return batches of jobs, each a list of overrides."""
+        assert self.hydra_context is not None and self.config is not None
+        loader, name = self.hydra_context.config_loader, self.config.hydra.job.config_name
+        fixed = given(self.config, "hydra")
+
+        def compose(lines: list[str]) -> DictConfig:
+            return loader.load_configuration(name, [*fixed, *lines], RunMode.MULTIRUN)
+
+        (jobs,) = super().split_arguments(overrides, None)
+        return list(self.split_overrides_to_chunks(applicable(jobs, compose), max_batch_size))

@@ -1,0 +1,149 @@
+"""Lightning's trainer with what every run has: loggers, instruments, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import OmegaConf
+
+from bptt_lab import runs
+from bptt_lab.config import shadow
+from bptt_lab.config.schema import Config
+from bptt_lab.runs.job import Job
+from bptt_lab.runs.signals import Stop
+from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.training.callbacks.bundle import Bundle
+from bptt_lab.training.callbacks.checkpoints import Checkpoints
+from bptt_lab.training.callbacks.credit import CreditHistogram
+from bptt_lab.training.callbacks.divergence import Divergence
+from bptt_lab.training.callbacks.gradient_norms import GradientNorms
+from bptt_lab.training.callbacks.progress import Progress
+from bptt_lab.training.callbacks.run_card import RunCard
+from bptt_lab.training.callbacks.shadow import Shadow
+from bptt_lab.training.callbacks.strategy_readings import StrategyReadings
+from bptt_lab.training.callbacks.training_loss import TrainingLoss
+from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
+from bptt_lab.training.metrics_log import MetricsLog
+
+
+def make_trainer(
+    config: Config,
+    folder: Path,
+    job: Job,
+    task: SequenceDataModule,
+    stop: Stop,
+    divergence: Divergence,
+    saved: Mapping[str, Any] | None,
+) -> Trainer:
+    """Set up the trainer.
+
+    Args:
+        config: the resolved config.
+        folder: where everything of the run goes.
+        job: who asked for the run.
+        task: what it learns.
+        stop: whether a signal asked it to stop.
+        divergence: what to make of a loss or gradient that is not finite.
+        saved: the checkpoint that the run goes on from, None for a new run.
+    """
+    settings, device = dict(config["trainer"]), config["device"]
+    # Lightning's own logging at every step is off: our callbacks write once a window.
+    every, settings["log_every_n_steps"] = settings["log_every_n_steps"], 0
+    strategy: Any = "auto"
+    if device["devices"] > 1:
+        backend = "gloo" if device["accelerator"] == "cpu" else "nccl"
+        strategy = DDPStrategy(process_group_backend=backend)
+    watching = Bundle(list(_instruments(config, job, task, divergence, every)))
+    callbacks: list[Callback] = [
+        watching,
+        *task.callbacks(),
+        Checkpoints(
+            folder / "checkpoints",
+            folder / runs.METRICS,
+            stop,
+            watching,
+            every_seconds=config["checkpoint_seconds"],
+            seconds=saved["run"]["seconds"] if saved else 0.0,
+        ),
+    ]
+    if settings["enable_progress_bar"]:
+        callbacks.append(Progress())
+    # What the run logged after its checkpoint is logged again; TensorBoard drops the first time.
+    purge_step = saved["global_step"] + 1 if saved else None
+    return Trainer(
+        **settings,
+        accelerator=device["accelerator"],
+        devices=device["devices"],
+        strategy=strategy,
+        deterministic="warn" if device["accelerator"] != "cpu" else None,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        # Our processes are our own, on a cluster of whatever kind.
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+        logger=[
+            TensorBoardLogger(
+                folder, name="", version="", default_hp_metric=False, purge_step=purge_step
+            ),
+            MetricsLog(folder / runs.METRICS),
+        ],
+        callbacks=callbacks,
+    )
+
+
+def _instruments(
+    config: Config, job: Job, task: SequenceDataModule, divergence: Divergence, every: int
+) -> Iterator[Callback]:
+    """What watches a run: callbacks that change nothing in it."""
+    references = task.references()
+    settings = {key: value for key, value in config.items() if key != "callbacks"}
+    metrics = next(iter(references.values()))
+    yield RunCard(
+        settings=dict(flat_settings(settings, job.choices)),
+        metrics=[f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics],
+        references=references,
+        config=OmegaConf.to_yaml(config),
+        command=job.command,
+    )
+    yield TrainingLoss(every_n_steps=every)
+    yield GradientNorms(every_n_steps=every, divergence=divergence)
+    if config["segment_length"] is not None:  # the rest needs the states of all steps
+        return
+    yield CreditHistogram(every_n_steps=every)
+    yield StrategyReadings(every_n_steps=every)
+    callbacks = config["callbacks"]
+    for section in callbacks.values():
+        if isinstance(section, Mapping):
+            yield instantiate(section, _convert_="all")
+    yield Shadow(
+        strategies={
+            label: instantiate(section, _convert_="all")
+            for label, section in shadow.sections(callbacks["shadow"], config["seed"]).items()
+        },
+        every_n_steps=callbacks["every_n_steps"],
+        probe_size=callbacks["probe_size"],
+    )
+
+
+def flat_settings(
+    config: Config, choices: Mapping[str, str]
+) -> Iterator[tuple[str, bool | int | float | str]]:
+    """Yield the config as dotted keys and plain values, each group's choice under its name."""
+    yield from choices.items()
+    for key, value in config.items():
+        if isinstance(value, dict):
+            for name, inner in flat_settings(value, {}):
+                yield f"{key}.{name}", inner
+        elif isinstance(value, bool | int | float | str):
+            if key != "_target_":
+                yield key, value
+        elif value is not None:
+            yield key, str(value)

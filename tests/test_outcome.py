@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from bptt_lab import runs
+from bptt_lab.runs.outcome import conclude_process, exit_reason, mark
+
+LIMIT = "over its time limit of 3 s"
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "verdict"),
+    [
+        (None, "", ("failed", "gone")),  # it never said a word
+        ("running", "", ("failed", "gone")),
+        ("running", "another failed", ("interrupted", "another failed")),
+        ("running", LIMIT, ("failed", f"{LIMIT}, and would not stop")),
+        ("interrupted", LIMIT, ("interrupted", LIMIT)),
+        ("interrupted", "", ("interrupted", "its own")),
+        ("completed", LIMIT, ("completed", "its own")),
+        ("failed", "another failed", ("failed", "its own")),
+        ("diverged", "", ("diverged", "its own")),
+    ],
+)
+def test_a_run_has_the_last_word_unless_it_left_none(tmp_path, own, asked, verdict):
+    before = mark(tmp_path)
+    if own is not None:
+        runs.write_status(tmp_path, own, "its own")
+    conclude_process(tmp_path, before, "gone", asked)
+    run = runs.read_run(tmp_path)
+    assert (run.status, run.reason) == verdict
+
+
+def test_what_an_earlier_attempt_said_does_not_count(tmp_path):
+    runs.write_status(tmp_path, "interrupted", "the first time")
+    assert conclude_process(tmp_path, mark(tmp_path), "gone").reason == "gone"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0, "its process ended with exit code 0 before the run did"),
+        (7, "its process ended with exit code 7 before the run did"),
+        (-9, "killed by SIGKILL, perhaps for want of memory"),
+        (-11, "killed by SIGSEGV"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_how_a_process_ended_is_put_in_words(code, said):
+    assert exit_reason(code) == said
