@@ -230,6 +230,13 @@ def test_importing_the_report_is_cheap_and_pyplot_stays_out(tmp_path: Path) -> N
     assert json.loads((sweep / "sweep.json").read_text())["jobs"]
 
 
+def test_only_the_events_need_torch() -> None:
+    modules = [path.stem for path in Path(cli.__file__).parent.glob("*.py")]
+    code = f"import sys; from bptt_lab.commands.report import {', '.join(sorted(modules)[1:])}\n"
+    code += "assert not {'torch', 'tensorboard'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_names_that_users_gave_are_escaped_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

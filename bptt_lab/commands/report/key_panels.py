@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
@@ -154,9 +154,9 @@ def _categories(axes: Axes, points: Sequence[_Point], styles: Styles) -> Entries
             bar = [x - half, x + half], [fmean(finals)] * 2
             axes.plot(*bar, color=line.colour, linewidth=2.4)
     labels = [results.show(value) or "none" for value in values]
-    axes.set_xticks(range(len(values)), labels)
-    if (max(map(len, labels)) + 1) * len(labels) > ROOM:
-        axes.tick_params(axis="x", rotation=20)
+    crowded = (max(map(len, labels)) + 1) * len(labels) > ROOM
+    turned: Any = {"rotation": 20, "ha": "right"} if crowded else {}
+    axes.set_xticks(range(len(values)), labels, **turned)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.grid(axis="x", visible=False)
     if len(points) == len(values):  # the columns' own labels say it all
