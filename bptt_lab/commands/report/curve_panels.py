@@ -58,7 +58,7 @@ def gradient_norm(ranking: Ranking, styles: Styles, path: Path) -> Picture | Non
 def alignment(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
     """Draw each inexact strategy's cosine with full BPTT; None where none was logged."""
     words = "alignment with full BPTT", "cosine of the two gradients"
-    return _over_steps(ranking, ALIGNMENT, words, styles, path)
+    return _over_steps(ranking, ALIGNMENT, words, styles, path, [("full BPTT", 1.0)])
 
 
 def _validation(ranking: Ranking, metric: str, styles: Styles, path: Path) -> Picture | None:

@@ -15,7 +15,7 @@ from bptt_lab.training.style import LineStyle
 REFERENCE = LineStyle("#777777", (3, 2), width=1.0)  # a piece of the line that pictures have
 
 
-class Row(NamedTuple):
+class ScoreRow(NamedTuple):
     """A setting or a reference."""
 
     rank: float
@@ -35,7 +35,7 @@ class Table(NamedTuple):
 
     dataset: str
     heads: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[ScoreRow]
 
 
 def number(value: float) -> str:
@@ -65,13 +65,13 @@ def table(ranking: Ranking, styles: Styles) -> Table:
         rank = math.nan if score.metric is None else sign * score.metric[0]
         rank = math.inf if math.isnan(rank) else rank
         line, shown = styles[score.group.values], [row[head] for head in heads]
-        rows.append(Row(rank, line, score.group.label, shown))
+        rows.append(ScoreRow(rank, line, score.group.label, shown))
     own = levels[_head(ranking, ranking.metric)]
     for name in dict.fromkeys(name for known in levels.values() for name in known):
         found = [levels.get(head, {}).get(name) for head in heads]
         shown = ["" if level is None else number(level) for level in found]
         rank = sign * own[name] if name in own else math.inf
-        rows.append(Row(rank, REFERENCE, name, shown, is_reference=True))
+        rows.append(ScoreRow(rank, REFERENCE, name, shown, is_reference=True))
     return Table(ranking.dataset, heads, sorted(rows, key=lambda row: row.rank))
 
 
