@@ -21,11 +21,14 @@ MAY = {
     "training": {"core", "gradients", "nn", "tasks", "diagnostics", "config", "runs"},
     "commands": {"core", "gradients", "nn", "tasks", "diagnostics", "config", "runs", "training"},
 }
+LIGHTNING = {"lightning", "hydra", "omegaconf"}
 LIBRARIES = {
-    **dict.fromkeys(("config", "runs"), {"torch", "lightning", "tensorboard"}),
-    **dict.fromkeys(
-        ("core", "gradients", "nn", "diagnostics"), {"lightning", "hydra", "omegaconf"}
-    ),
+    "config": {"torch", "lightning", "tensorboard"},
+    "runs": {"torch", "lightning", "tensorboard"},
+    "core": LIGHTNING,
+    "gradients": LIGHTNING,
+    "nn": LIGHTNING,
+    "diagnostics": LIGHTNING,
 }
 LONGEST = 300  # lines of a file
 
@@ -64,7 +67,7 @@ IMPORTS = {
 
 def room(module: str) -> str:
     """The package of a module; empty for bptt_lab itself."""
-    return (module.split(".") + [""])[1] if module.startswith("bptt_lab") else ""
+    return [*module.split("."), ""][1] if module.startswith("bptt_lab") else ""
 
 
 def upward(imports: dict[str, set[str]]) -> list[str]:
