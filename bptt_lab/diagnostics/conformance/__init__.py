@@ -33,5 +33,5 @@ at the same draw.
 
 The suite has no oracle for a biased rule without a mask: such a rule needs a test of its own. The
 mean of an unbiased one is compared over ten steps, and found wrong where it is off by a tenth or
-by half its own noise; a smaller bias, or one at longer lags, needs a test of its own too.
+by its own noise; a smaller bias, or one at longer lags, needs a test of its own too.
 """
