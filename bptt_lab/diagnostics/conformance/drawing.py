@@ -33,14 +33,14 @@ from bptt_lab.gradients.full import Full
 
 COPIES = 256  # of one sequence in each unroll; a strategy may draw for each of them
 FEWEST, MOST = 256, 1024  # draws
-PRECISION = 0.007  # standard error of a parameter's gradient, at which no more is drawn
+PRECISION = 0.007  # standard error of a parameter's gradient, relative, that is enough
 SIGMAS, SLACK = 5, 0.01  # what is allowed: five standard errors, and one percent
 
 
 def check_draws(strategy: GradientStrategy) -> None:
     """A draw belongs to its number and moves on with every unroll."""
     if not draws(strategy):
-        raise Skipped(f"{strategy} gives the same gradient at every draw")
+        raise Skipped(f"{strategy} gives the same gradient at all draws that were tried")
     net = suited(strategy, Net(4, 20, 2))._replace(leaves=False)
     rnn, (input, hx) = net.rnn(strategy), net.data()
     _, carry = strategy.unroll(rnn, input, start(rnn, hx, draw=3))
@@ -99,8 +99,8 @@ class Mean(NamedTuple):
 
     @property
     def is_biased(self) -> bool:
-        """Whether the mean is off by more than its standard error explains."""
-        return self.off > SIGMAS * self.error + SLACK
+        """Whether the mean is off by more than its standard error explains, or not a number."""
+        return not self.off <= SIGMAS * self.error + SLACK
 
 
 def means(strategy: GradientStrategy) -> list[Mean]:
