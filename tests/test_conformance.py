@@ -34,7 +34,7 @@ def test_a_sound_strategy_has_no_failure(strategy):
     outcomes = verify(strategy)
     assert [str(o) for o in outcomes if o.status == "failed"] == []
     assert all((o.status == "passed") == (not o.reason) for o in outcomes)
-    assert sum(o.status == "passed" for o in outcomes) >= 40
+    assert sum(o.status == "passed" for o in outcomes) > 35
 
 
 def test_each_skip_has_its_reason():
