@@ -12,7 +12,7 @@ import copy
 import functools
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
@@ -100,6 +101,11 @@ class CommandLine:
     def options(self, group: str) -> list[str]:
         """Return the options of a group."""
         return self._repository.get_group_options(group)
+
+    @functools.cached_property
+    def strategies(self) -> FoundOptions:
+        """Return the options of the group `gradient`, for whoever names a strategy."""
+        return FoundOptions(self._loader, self.name, self.searchpath)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""
@@ -215,6 +221,37 @@ class CommandLine:
         config = copy.deepcopy(self._bases[groups])
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
+
+
+class FoundOptions:
+    """The options of the group `gradient`, those of the user's folders among them."""
+
+    def __init__(self, loader: ConfigLoaderImpl, name: str, searchpath: Sequence[str] = ()) -> None:
+        self.loader, self.name, self.searchpath = loader, name, list(searchpath)
+        self._sections: dict[str, Mapping[str, Any]] = {}
+
+    def names(self) -> list[str]:
+        """Return the names, in order."""
+        return sorted(self.loader.get_group_options("gradient"))
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return an option's `_target_` and settings, interpolations as written."""
+        if name not in self._sections:
+            lines = [*self.searchpath, f"gradient={name}"]
+            config = self.loader.load_configuration(self.name, lines, RunMode.RUN)
+            section: Any = OmegaConf.to_container(config.gradient, resolve=False)
+            self._sections[name] = section
+        return self._sections[name]
+
+
+def options_of_job() -> FoundOptions:
+    """Return the options that Hydra's present job was composed from."""
+    hydra = HydraConfig.get()
+    search_path = ConfigSearchPathImpl()
+    for source in hydra.runtime.config_sources:
+        if source.path:
+            search_path.append(source.provider, f"{source.schema}://{source.path}")
+    return FoundOptions(ConfigLoaderImpl(search_path), hydra.job.config_name or CONFIG_NAME)
 
 
 def admit(target: str) -> type:

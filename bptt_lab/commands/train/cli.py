@@ -52,7 +52,7 @@ def main() -> int:
             return 0
         if not (args.hydra_help or args.info or args.shell_completion or args.experimental_rerun):
             plan = precheck.check(args)
-            if plan.configs[0]["dry_run"]:
+            if plan.experiments[0].control.dry_run:
                 from bptt_lab.commands.train import dry_run
 
                 dry_run.show(plan)
