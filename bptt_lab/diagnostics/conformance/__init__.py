@@ -32,6 +32,6 @@ What a strategy refuses is not asked of it. Where it draws random numbers, gradi
 at the same draw.
 
 The suite has no oracle for a biased rule without a mask: such a rule needs a test of its own. The
-mean of an unbiased one is compared over ten steps, and found wrong where it is off by a tenth or
-by its own noise; a smaller bias, or one at longer lags, needs a test of its own too.
+mean of an unbiased one is compared over ten steps, and found wrong where it is off by a tenth as a
+whole, or by its own noise; a smaller bias, or one at longer lags, needs a test of its own too.
 """
