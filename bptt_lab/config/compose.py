@@ -1,8 +1,7 @@
 """The command line, parsed and composed by Hydra without running anything.
 
-This module and `bptt_lab.config.arguments` are the only ones that use Hydra's private modules.
-They do as `hydra.main` does. Hydra is pinned below 1.4.
-What can go wrong here raises Hydra's own errors; `bptt_lab.config.errors` puts them on one line.
+It does as `hydra.main` does. What can go wrong here raises Hydra's own errors;
+`bptt_lab.config.errors` puts them on one line.
 """
 
 from __future__ import annotations
@@ -12,18 +11,13 @@ import copy
 import functools
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra import version
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -35,10 +29,17 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from bptt_lab.config.hydra_internals import (
+    Callbacks,
+    ConfigLoaderImpl,
+    IConfigRepository,
+    create_automatic_config_search_path,
+    get_overrides_dirname,
+)
+from bptt_lab.config.options import CONFIG_NAME, FoundOptions
 from bptt_lab.core.validation import ConfigError
 
 CONFIG_PATH = "pkg://bptt_lab.conf"
-CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 MODULE = "bptt_lab.commands.train.cli"  # a relative --config-path starts from here
 
@@ -221,37 +222,6 @@ class CommandLine:
         config = copy.deepcopy(self._bases[groups])
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
-
-
-class FoundOptions:
-    """The options of the group `gradient`, those of the user's folders among them."""
-
-    def __init__(self, loader: ConfigLoaderImpl, name: str, searchpath: Sequence[str] = ()) -> None:
-        self.loader, self.name, self.searchpath = loader, name, list(searchpath)
-        self._sections: dict[str, Mapping[str, Any]] = {}
-
-    def names(self) -> list[str]:
-        """Return the names, in order."""
-        return sorted(self.loader.get_group_options("gradient"))
-
-    def section(self, name: str) -> Mapping[str, Any]:
-        """Return an option's `_target_` and settings, interpolations as written."""
-        if name not in self._sections:
-            lines = [*self.searchpath, f"gradient={name}"]
-            config = self.loader.load_configuration(self.name, lines, RunMode.RUN)
-            section: Any = OmegaConf.to_container(config.gradient, resolve=False)
-            self._sections[name] = section
-        return self._sections[name]
-
-
-def options_of_job() -> FoundOptions:
-    """Return the options that Hydra's present job was composed from."""
-    hydra = HydraConfig.get()
-    search_path = ConfigSearchPathImpl()
-    for source in hydra.runtime.config_sources:
-        if source.path:
-            search_path.append(source.provider, f"{source.schema}://{source.path}")
-    return FoundOptions(ConfigLoaderImpl(search_path), hydra.job.config_name or CONFIG_NAME)
 
 
 def admit(target: str) -> type:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config import schema
-from bptt_lab.config.compose import options_of_job
+from bptt_lab.config.options import options_of_job
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError

@@ -19,6 +19,7 @@ import hydra
 from bptt_lab.commands.search import best
 from bptt_lab.commands.train import precheck
 from bptt_lab.config import arguments, compose, output_paths
+from bptt_lab.config.options import CONFIG_NAME
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import locate, resume, sweep
 from bptt_lab.runs.outcome import Interrupted
@@ -95,7 +96,7 @@ def _run_hydra() -> int:
     run = hydra.main(
         version_base=compose.VERSION_BASE,
         config_path=compose.CONFIG_PATH,
-        config_name=compose.CONFIG_NAME,
+        config_name=CONFIG_NAME,
     )(task)
     try:
         with _errors_raised():
