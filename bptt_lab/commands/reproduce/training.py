@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -34,7 +33,11 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
     Raises:
         ConfigError: for settings that do not go together.
     """
-    config = composed([f"experiment={preset}", *QUIET, *overrides])
+    output_paths.register()
+    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
+        composed = compose("config", [f"experiment={preset}", *QUIET, *overrides])
+    config = cast(Config, OmegaConf.to_container(composed, resolve=True))
+    schema.check_config(config)
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,
@@ -42,13 +45,3 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
         contextlib.redirect_stderr(nowhere),
     ):
         return training.train(config, Path(folder), Job({}))
-
-
-def composed(overrides: Sequence[str]) -> Config:
-    """The configuration that a command line asks for, checked, as plain containers."""
-    output_paths.register()
-    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
-        config = compose("config", [*overrides])
-    plain = cast(Config, OmegaConf.to_container(config, resolve=True))
-    schema.check_config(plain)
-    return plain
