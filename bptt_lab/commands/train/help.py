@@ -141,6 +141,7 @@ def _raw(values: Any, name: str) -> Any:
 def describe(hint: Any) -> str:
     """Say in words which values a type hint and its limits allow.
 
+    >>> from bptt_lab.core.validation import AtLeast
     >>> describe(Annotated[int | None, AtLeast(1)])
     'integer or null, at least 1'
     """
