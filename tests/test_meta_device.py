@@ -13,6 +13,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,8 +48,10 @@ pytestmark = pytest.mark.usefixtures("meta")
 
 
 @pytest.fixture
-def meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run a test without data, and hold it to NEEDS_DATA."""
+def meta(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run a test without data, and hold it to NEEDS_DATA. A task has its data from before."""
+    if "task" in request.fixturenames:
+        request.getfixturevalue("task")
 
     def chosen(*_: Any, **__: Any) -> None:
         raise AssertionError("the C core was chosen for tensors that have no data on the CPU")
@@ -73,8 +76,7 @@ def _plugin(group: str, name: str, **settings: Any) -> Any:
     return instantiate(OmegaConf.create({"seed": 0, "section": section}).section, _convert_="all")
 
 
-def _strategy(name: str, **settings: Any) -> Any:
-    return _plugin("gradient", name, **settings)
+_strategy = partial(_plugin, "gradient")
 
 
 def _net(**settings: Any) -> VanillaRNN:
@@ -168,11 +170,15 @@ class Trainer(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-def _task(name: str, folder: Path) -> SequenceDataModule:
+@pytest.fixture
+def task(request: pytest.FixtureRequest, tmp_path: Path) -> SequenceDataModule:
+    name = getattr(request, "param", "adding")
     if name == "mnist1d":
         pytest.importorskip("mnist1d")
-    path = {"path": str(SAMPLES[name](folder))} if name in SAMPLES else {}
-    return _plugin("dataset", name, batch_size=N, chunk_length=6, **path)
+    path = {"path": str(SAMPLES[name](tmp_path))} if name in SAMPLES else {}
+    task = _plugin("dataset", name, batch_size=N, chunk_length=6, **path)
+    task.cached("train", 0), task.cached("val", 0)
+    return task
 
 
 def _module(task: SequenceDataModule, strategy: Any = None, **settings: Any) -> SequenceModule:
@@ -189,10 +195,11 @@ def _batch(task: SequenceDataModule) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name, segment_length", [*((name, None) for name in _names("dataset")), ("adding", 3)]
+    "task, segment_length",
+    [*((name, None) for name in _names("dataset")), ("adding", 3)],
+    indirect=["task"],
 )
-def test_steps_of_the_module(name: str, segment_length: Any, tmp_path: Path) -> None:
-    task = _task(name, tmp_path)
+def test_steps_of_the_module(task: SequenceDataModule, segment_length: Any, tmp_path: Path) -> None:
     module = _module(task, segment_length=segment_length)
     module.trainer = trainer = Trainer(task, tmp_path)
     batch, data = _batch(task), task.cached("val", 0)
@@ -220,8 +227,7 @@ def _instruments() -> list[type[Callback]]:
 
 
 @pytest.mark.parametrize("kind", _instruments(), ids=lambda kind: kind.__name__)
-def test_instruments(kind: type[Callback], tmp_path: Path) -> None:
-    task = _task("adding", tmp_path)
+def test_instruments(kind: type[Callback], task: SequenceDataModule, tmp_path: Path) -> None:
     module = _module(task, _strategy("truncated", k=2))
     module.trainer = trainer = Trainer(task, tmp_path)
     given = {
@@ -286,12 +292,7 @@ def test_a_misplaced_tensor_is_refused() -> None:
 
 def test_whoever_needs_data_is_known_by_its_present_name() -> None:
     for name in NEEDS_DATA:
-        found, *rest = name.split(".")
-        thing: Any = bptt_lab
-        for part in (found, *rest):
-            if inspect.ismodule(thing) and part not in vars(thing):
-                importlib.import_module(f"{thing.__name__}.{part}")
-            thing = getattr(thing, part)
+        pkgutil.resolve_name(f"bptt_lab.{name}")
 
 
 def test_the_core_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

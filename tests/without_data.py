@@ -1,4 +1,7 @@
-"""A mode that runs the package on the `meta` device, where tensors have a place but no data."""
+"""A mode that runs the package on the `meta` device, where tensors have a place but no data.
+
+Autocast does not exist there, so mixed precision is tried on the CPU only.
+"""
 
 from __future__ import annotations
 

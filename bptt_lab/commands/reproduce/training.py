@@ -6,13 +6,13 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from bptt_lab.config import output_paths, schema
-from bptt_lab.config.schema import Config
+from bptt_lab.config import output_paths
+from bptt_lab.config.parse import parse
 from bptt_lab.runs.job import Job
 from bptt_lab.training import train as training
 
@@ -36,8 +36,8 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
     output_paths.register()
     with initialize_config_module("bptt_lab.conf", version_base="1.3"):
         composed = compose("config", [f"experiment={preset}", *QUIET, *overrides])
-    config = cast(Config, OmegaConf.to_container(composed, resolve=True))
-    schema.check_config(config)
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    config = parse(plain)
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,

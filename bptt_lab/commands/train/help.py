@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import schema, signatures
+from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.security import preset_files
 from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
+from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
 
 USAGE = """\
@@ -94,11 +96,12 @@ def _help(command: CommandLine) -> Iterator[str]:
             claims.append((f"  {name}", *(_claim(plugin.claims.get(claim)) for claim in CLAIMS)))
     yield from aligned(claims)
     yield "\nSettings, as they are unless you say otherwise, and their limits:"
-    for section, kind in {"": schema.Experiment, **schema.SECTIONS}.items():
-        values = OmegaConf.select(config, section) if section else config
-        yield from _settings(section, schema.fields(kind), values)
+    general = {**schema.fields(schema.General), **schema.fields(schema.Control)}
+    fixed = {name: schema.fields(kind) for name, kind in schema.SECTIONS.items()}
+    for section, settings in {"": general, **fixed}.items():
+        yield from _settings(section, settings, config[section] if section else config)
     for (group, name), (plugin, values) in found.items():
-        settings = {k: s for k, s in schema.plugin_settings(plugin).items() if _worth(k, s, values)}
+        settings = {k: s for k, s in plugin_settings(plugin).items() if _worth(k, s, values)}
         yield f"  {group}={name}" + ("" if settings else " takes no settings")
         yield from _settings(group, settings, values, indent="    ")
 
@@ -141,13 +144,13 @@ def _raw(values: Any, name: str) -> Any:
 def describe(hint: Any) -> str:
     """Say in words which values a type hint and its limits allow.
 
-    >>> from bptt_lab.core.validation import AtLeast
-    >>> describe(Annotated[int | None, AtLeast(1)])
+    >>> from annotated_types import Ge
+    >>> describe(Annotated[int | None, Ge(1)])
     'integer or null, at least 1'
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return ", ".join([describe(args[0]), *map(_limit, args[1:])])
+        return ", ".join([describe(args[0]), *map(validation.words, args[1:])])
     if origin is Literal:
         return " | ".join(map(str, args))
     if origin in (Union, types.UnionType):
@@ -157,12 +160,6 @@ def describe(hint: Any) -> str:
     if hint is type(None):
         return "null"
     return _TYPES.get(hint, "")
-
-
-def _limit(limit: Any) -> str:
-    """AtLeast(bound=1) as "at least 1"; any other limit by the same rule."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(limit).__name__).lower()
-    return " ".join([words, "=".join(str(value) for value in vars(limit).values())]).strip()
 
 
 def _claim(value: Any) -> str:
