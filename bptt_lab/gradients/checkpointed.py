@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bptt_lab.core.cell import Cell
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.base import (
     Carry,
     GradientStrategy,
@@ -63,7 +63,7 @@ class Checkpointed(GradientStrategy):
     space: ClassVar[str] = "O(sqrt(L) N H)"
 
     @checked
-    def __init__(self, *, every: Annotated[int | None, AtLeast(1)] = None) -> None:
+    def __init__(self, *, every: Annotated[int | None, Ge(1)] = None) -> None:
         self.every = every
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import Above, ConfigError, checked
+from bptt_lab.core.validation import Gt, ConfigError, checked
 from bptt_lab.gradients.adaptive import Adaptive
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.modifier import Modifier
@@ -59,7 +59,7 @@ class CreditClip(Modifier):
     space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
     @checked
-    def __init__(self, *, of: PerUnroll, clip: Annotated[float, Above(0)] = 0.01) -> None:
+    def __init__(self, *, of: PerUnroll, clip: Annotated[float, Gt(0)] = 0.01) -> None:
         super().__init__(of)
         _refuse_other_than_sweep(of)
         self.clip = clip

@@ -43,7 +43,8 @@ class Diagonal(PastFacing):
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (4)."""
-        return gradient(chunk, *kept, influence, self.fed_back(q_LNH))
+        decay_LNH, extended_LNJ = kept
+        return gradient(chunk, decay_LNH, extended_LNJ, influence, self.fed_back(q_LNH))
 
     def credit(
         self,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.diagonal import Diagonal
 from bptt_lab.gradients.past import Chunk
 
@@ -59,7 +59,7 @@ class RFLO(Diagonal):
         self,
         *,
         feedback: Literal["symmetric", "random"] = "symmetric",
-        seed: Annotated[int, AtLeast(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.feedback = feedback
         self.seed = seed

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.validation import Above, AtLeast, ConfigError, checked
+from bptt_lab.core.validation import Gt, Ge, ConfigError, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.influence import fold, recur
@@ -71,8 +71,8 @@ class RTRL(PastFacing):
         *,
         carry_influence: bool = True,
         store: bool = False,
-        block: Annotated[int | None, AtLeast(1)] = None,
-        memory_limit_gib: Annotated[float, Above(0)] = 4.0,
+        block: Annotated[int | None, Ge(1)] = None,
+        memory_limit_gib: Annotated[float, Gt(0)] = 4.0,
     ) -> None:
         if store and block is not None:
             raise ConfigError(

@@ -146,5 +146,5 @@ class _SegmentedLoss(torch.autograd.Function):
             return q_LNH.to(kept.dtype)
 
         run = Segmented(input, kept, by_layer(weights, num_layers), cell, ctx.every)
-        _, grad_hx, *of_weights = run.sweep(set(WEIGHT_GRADIENTS), credit)
-        return (*[None] * 5, grad_hx, *of_readout, *of_weights)
+        _, *of_states = run.sweep(set(WEIGHT_GRADIENTS), credit)
+        return *[None] * 5, of_states[0], *of_readout, *of_states[1:]

@@ -9,6 +9,7 @@ from typing import Any
 
 from bptt_lab import runs
 from bptt_lab.config import schema
+from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
 
 # Settings that leave no trace in a result, so that a continued run may have others.
@@ -128,6 +129,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     for key, item in value.items():
         if isinstance(item, Mapping):
             yield from _flat(item, f"{prefix}{key}.")
+        elif key == "_target_" and isinstance(item, str):
+            yield f"{prefix}{key}", current(item)
         else:
             yield f"{prefix}{key}", list(item) if isinstance(item, tuple) else item
 

@@ -183,13 +183,15 @@ def read_carry(process: dict[str, Any]) -> Carry | None:
 
     Before version 0.2 a carry was a state and an influence, and a strategy kept its estimate.
     """
-    if process["carry"] is None or "gradient" not in process:
-        return None if process["carry"] is None else Carry(*process["carry"])
-    estimate = process["gradient"]
+    if process["carry"] is None:
+        return None
+    carry, estimate = Carry(*process["carry"]), process.get("gradient")
+    if estimate is None:
+        return carry
     while "of" in estimate:  # of a modifier
         estimate = estimate["of"]
     estimate = {"_period" if name == "period" else name: x for name, x in estimate.items()}
-    return Carry(*process["carry"], estimate=estimate)
+    return carry._replace(estimate=estimate)
 
 
 def _rewind(fit_loop: dict[str, Any], num_batches: float) -> None:
