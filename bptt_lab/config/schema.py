@@ -263,11 +263,15 @@ def _check_nesterov(optimizer: Mapping[str, Any]) -> None:
 
 def _check_segments(config: Mapping[str, Any]) -> None:
     """A loss in segments has full BPTT's gradient, whichever exact strategy was chosen."""
-    length, model = config["segment_length"], config["model"]
+    length, model, gradient = config["segment_length"], config["model"], config["gradient"]
     if length is None:
         return
-    if not signatures.read(config["gradient"]["_target_"]).claims.get("exact_within_chunk"):
+    plugin = signatures.read(gradient["_target_"])
+    if not plugin.claim("exact_within_chunk", gradient):
         refuse("segment_length", length, "needs an exact strategy; use gradient=checkpointed")
+    if plugin.claim("exact_across_chunks", gradient):
+        problem = "carries no influence, as this strategy does; use gradient=checkpointed"
+        refuse("segment_length", length, problem)
     if model["dropout"] > 0 and model["num_layers"] > 1:
         refuse("segment_length", length, "cannot drop units; use model.dropout=0")
 

@@ -53,6 +53,12 @@ class Setting(NamedTuple):
     required: bool = False
 
 
+class FromSetting(NamedTuple):
+    """A claim that is as a setting is: `return self.carry_influence`."""
+
+    setting: str
+
+
 @dataclass(frozen=True)
 class Plugin:
     """What a class says of itself."""
@@ -60,8 +66,15 @@ class Plugin:
     target: str
     summary: str = ""  # first line of the docstring
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    claims: Mapping[str, Any] = field(default_factory=dict)  # literals in the class's body
+    claims: Mapping[str, Any] = field(default_factory=dict)  # literals and FromSetting
     takes_any: bool = False  # the constructor has **kwargs
+
+    def claim(self, name: str, settings: Mapping[str, Any]) -> Any:
+        """Return what an object made with these settings claims; None where the class is silent."""
+        value = self.claims.get(name)
+        if not isinstance(value, FromSetting):
+            return value
+        return settings.get(value.setting, self.settings[value.setting].default)
 
 
 class _Class(NamedTuple):
@@ -84,7 +97,8 @@ def read(target: str) -> Plugin:
     found = _class(target)
     doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
-    return Plugin(target, doc, settings, _literals(found.node), takes_any)
+    claims = {**_literals(found.node), **_properties(found.node, settings)}
+    return Plugin(target, doc, settings, claims, takes_any)
 
 
 def home(target: str) -> str:
@@ -120,7 +134,10 @@ def unimplemented(target: str) -> list[str]:
     seen: set[str] = set()
     missing = []
     for ancestor in _lineage(_class(target)):
-        for node in ancestor.node.body if ancestor else []:
+        if ancestor is None:
+            continue
+        seen |= _literals(ancestor.node).keys()
+        for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name not in seen:
                 seen.add(node.name)
                 if any("abstractmethod" in ast.unparse(mark) for mark in node.decorator_list):
@@ -130,7 +147,7 @@ def unimplemented(target: str) -> list[str]:
 
 def _class(target: str) -> _Class:
     """Find the class that a `_target_` names."""
-    module, _, name = target.rpartition(".")
+    module, _, name = current(target).rpartition(".")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")
     if source(module) is None:
@@ -175,6 +192,13 @@ def _parse(file: Path) -> ast.Module:
         raise ConfigError(f"{file}, line {line} is not Python: {error}; correct it") from None
 
 
+def _statements(file: Path) -> Iterator[ast.stmt]:
+    """A module's statements, those under `if TYPE_CHECKING` as well: names that it imports late."""
+    for node in _parse(file).body:
+        late = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        yield from node.body if isinstance(node, ast.If) and late else [node]
+
+
 def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> _Class | None:
     """Find a class in a module, following `from ... import` to where it is defined."""
     module = current(module)
@@ -183,7 +207,7 @@ def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()
         return None
     seen |= {(module, name)}
     places: list[tuple[str, str]] = []
-    for node in _parse(file).body:
+    for node in _statements(file):
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _Class(module, node)
         if isinstance(node, ast.ImportFrom):
@@ -299,6 +323,23 @@ def _literal(node: ast.expr | None) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return UNKNOWN
+
+
+def _properties(node: ast.ClassDef, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """Properties of a class that return a literal, or one of its settings."""
+    claims: dict[str, Any] = {}
+    for method in node.body:
+        if not isinstance(method, ast.FunctionDef) or not isinstance(method.body[-1], ast.Return):
+            continue
+        returned = method.body[-1].value
+        if [ast.unparse(mark) for mark in method.decorator_list] != ["property"]:
+            continue
+        if isinstance(returned, ast.Attribute) and ast.unparse(returned.value) == "self":
+            if returned.attr in settings:
+                claims[method.name] = FromSetting(returned.attr)
+        elif (value := _literal(returned)) is not UNKNOWN:
+            claims[method.name] = value
+    return claims
 
 
 def _literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:

@@ -52,7 +52,9 @@ class _Vectors(NamedTuple):
         return _Vectors(self.unit[first:], self.log10[first:])
 
 
-def credit_flow(rnn: RecurrentNet, input: Tensor, loss: Loss, hx: Tensor | None = None) -> CreditFlow:
+def credit_flow(
+    rnn: RecurrentNet, input: Tensor, loss: Loss, hx: Tensor | None = None
+) -> CreditFlow:
     """Measure |dE_t/dh_s| for every pair of steps and every layer.
 
     Cost: T lags of 2 L N H^2 flops where every step has a loss, L being 1 where only the last

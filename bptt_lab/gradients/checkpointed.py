@@ -133,5 +133,7 @@ class _Unroll(torch.autograd.Function):
         want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
         want |= {"grad_input"} if need_input else set()
         run = Segmented(input, kept, weights, cell, ctx.every, masks, ctx.lengths, grad_h_n)
-        gradients = run.sweep(want, lambda part, _: None if grad_output is None else grad_output[part])
+        gradients = run.sweep(
+            want, lambda part, _: None if grad_output is None else grad_output[part]
+        )
         return None, None, None, None, *gradients

@@ -84,7 +84,9 @@ class PerUnroll(GradientStrategy):
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), [Weights(*w) for w in rnn.all_weights]
         layers = list(unroll_layers(input, hx, weights, cell))
         credit = torch.zeros(len(layers), *q.shape, dtype=q.dtype, device=q.device)
-        for layer, swept in zip(credit, rule(Stack(layers, cell, None, {"credit"}, q)), strict=True):
+        for layer, swept in zip(
+            credit, rule(Stack(layers, cell, None, {"credit"}, q)), strict=True
+        ):
             assert swept.credit is not None
             layer[-len(swept.credit) :] = swept.credit
         return credit

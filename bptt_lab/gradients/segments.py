@@ -50,7 +50,9 @@ class Segmented(NamedTuple):
             cut = self.masks and [None if mask is None else mask[part] for mask in self.masks]
             input = self.input[part].to(hx.dtype)
             layers = list(unroll_layers(input, hx, self.weights, self.cell, cut))
-            stack = Stack(layers, self.cell, None, want | {"grad_hx"}, credit(part, layers), grad_hx)
+            stack = Stack(
+                layers, self.cell, None, want | {"grad_hx"}, credit(part, layers), grad_hx
+            )
             if self.lengths is not None:
                 lengths = [length - part.start for length in self.lengths]
                 stack = stack._replace(lengths=lengths, grad_ends=self.grad_h_n)

@@ -109,14 +109,15 @@ def option(config: Config, name: str, section: Mapping[str, Any]) -> Option:
     whole = OmegaConf.create({**config, "gradient": dict(section)})
     plain = cast(Config, OmegaConf.to_container(whole, resolve=True))
     schema.check_config(plain)
-    claims = signatures.read(plain["gradient"]["_target_"]).claims
+    gradient = plain["gradient"]
+    plugin = signatures.read(gradient["_target_"])
     said = "biased"
-    if claims.get("exact_within_chunk"):
+    if plugin.claim("exact_within_chunk", gradient):
         said = "exact"
-    elif claims.get("unbiased"):
+    elif plugin.claim("unbiased", gradient):
         said = "unbiased"
-    k, mode = plain["gradient"].get("k"), plain["gradient"].get("mode", "")
-    return Option(name, plain["gradient"], said, k, str(mode))
+    k, mode = gradient.get("k"), gradient.get("mode", "")
+    return Option(name, gradient, said, k, str(mode))
 
 
 def truncations(question: Question, ks: Sequence[int]) -> list[Option]:

@@ -17,7 +17,7 @@ from bptt_lab.config import schema, signatures
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.security import preset_files
-from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
+from bptt_lab.config.signatures import UNKNOWN, FromSetting, Plugin, Setting
 from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
 
@@ -44,7 +44,7 @@ CLAIMS = {
     "exact_across_chunks": "across chunks",
     "unbiased": "unbiased",
     "cost": "time",
-    "memory": "memory",
+    "space": "space",
 }
 _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
@@ -160,6 +160,8 @@ def describe(hint: Any) -> str:
 
 
 def _claim(value: Any) -> str:
+    if isinstance(value, FromSetting):
+        return f"if {value.setting}"
     return {True: "yes", False: "no", None: "?"}.get(value, str(value))
 
 

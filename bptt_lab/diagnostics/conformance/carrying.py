@@ -24,7 +24,6 @@ from bptt_lab.gradients.base import GradientStrategy
 
 def check_exact_within_chunk(strategy: GradientStrategy) -> None:
     """Equal to full BPTT's gradient if it says so, visibly different on a long sequence if not."""
-    strategy.draw = 0
     actual, expected = (remembering_gradients(s, [200]) for s in (strategy, Autograd()))
     if strategy.exact_within_chunk:
         assert_same(actual, expected, "claims to be exact within a chunk")
@@ -38,7 +37,6 @@ def check_exact_across_chunks(strategy: GradientStrategy) -> None:
     """Summed over chunks: full BPTT's gradient of the whole if it says so, visibly off if not."""
     expected = remembering_gradients(Autograd(), [30])
     for lengths in ([6, 6, 6, 6, 5, 1], [1] * 30, [3] * 10, [4] * 7 + [2], [5] * 6):
-        strategy.draw = 0
         actual = remembering_gradients(strategy, lengths)
         if strategy.exact_across_chunks:
             assert_same(actual, expected, "claims to be exact across chunks")
@@ -94,17 +92,16 @@ def check_memory(strategy: GradientStrategy) -> None:
 
 def memory_after(strategy: GradientStrategy, net: Net, input: Tensor) -> Any:
     """The memory after two chunks that were learnt from."""
-    strategy.draw = 0
     rnn = net.rnn(strategy)
     carry = strategy.init_carry(rnn, input.shape[1])
     for chunk in input.split([5, 3]):
-        before = list(tensors_in(carry.memory))
+        before = list(tensors_in(carry.influence))
         unspoilt = [tensor.clone() for tensor in before]
         output, carry = strategy.unroll(rnn, chunk, carry)
         net.loss_of(output).backward()
         for tensor, copy in zip(before, unspoilt, strict=True):
             assert torch.equal(tensor, copy), "memory: changed in place"
-    return carry.memory
+    return carry.influence
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -40,6 +40,7 @@ from bptt_lab.diagnostics.conformance.nets import (
     full_mask,
     masked_by_hand,
     oracle_terms,
+    run,
     unroll_by_hand,
 )
 from bptt_lab.gradients import oracle
@@ -50,7 +51,7 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
     """The strategy changes no state."""
     net = suited(strategy, net)
     rnn, (input, hx) = net.rnn(strategy), net.data()
-    output, h_n = rnn(input, hx)
+    output, h_n = run(rnn, input, hx)
     if net.nonlinearity in ("tanh", "relu") and net.leak == 1:
         reference = torch.nn.RNN(
             INPUT_SIZE, net.hidden_size, net.num_layers, net.nonlinearity, net.bias, dtype=hx.dtype
@@ -64,7 +65,7 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
     assert_same({"output": output}, {"output": expected_output}, "forward values", 1e-12)
     assert_same({"h_n": h_n}, {"h_n": expected_h_n}, "forward values", 1e-12)
     with torch.no_grad():
-        ungraphed, _ = rnn(input, hx)
+        ungraphed, _ = run(rnn, input, hx)
     assert torch.equal(ungraphed, output), "forward values: others without gradient"
     assert not ungraphed.requires_grad, "forward values: a graph under no_grad"
 
@@ -95,14 +96,14 @@ def check_h_n(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 7, num_layers=3))
     rnn, (input, hx) = net.rnn(strategy), net.data()
     q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
-    output, h_n = rnn(input, hx)
+    output, h_n = run(rnn, input, hx)
     ((output * q).sum() + (h_n * q_h_n).sum()).backward()
     assert_same(
         collect(rnn, input=input, hx=hx), by_hand(strategy, net, q, q_h_n)[0], "h_n's gradient"
     )
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
-    (rnn(input, hx)[1] * q_h_n).sum().backward()
+    (run(rnn, input, hx)[1] * q_h_n).sum().backward()
     expected, _ = by_hand(strategy, net, torch.zeros_like(q), q_h_n)
     assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient alone")
 
@@ -142,15 +143,14 @@ def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
     if not draws(strategy):  # or else the draws would differ
         rnn, (input, hx) = net.rnn(strategy), net.data()
         for n in range(net.batch_size):
-            net.loss_of(rnn(input[:, n : n + 1], hx[:, n : n + 1])[0]).backward()
+            net.loss_of(run(rnn, input[:, n : n + 1], hx[:, n : n + 1])[0]).backward()
         assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over the batch", 1e-12)
     if not is_linear(strategy):
         return
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
     for t in range(net.num_steps):
-        strategy.draw = 0
-        net.loss_of(rnn(input, hx)[0][t]).backward()
+        net.loss_of(run(rnn, input, hx)[0][t]).backward()
     assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over time", 1e-12)
 
 
@@ -160,13 +160,11 @@ def check_accumulates(strategy: GradientStrategy) -> None:
     twice = {name: 2 * g for name, g in gradients(strategy, net).items()}
     rnn, (input, hx) = net.rnn(strategy), net.data()
     for _ in range(2):
-        strategy.draw = 0
-        net.loss_of(rnn(input, hx)[0]).backward()
+        net.loss_of(run(rnn, input, hx)[0]).backward()
     assert_identical(collect(rnn, input=input, hx=hx), twice, "does not accumulate")
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
-    strategy.draw = 0
-    loss = net.loss_of(rnn(input, hx)[0])
+    loss = net.loss_of(run(rnn, input, hx)[0])
     loss.backward(retain_graph=True)
     loss.backward()
     assert_identical(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient")
@@ -188,9 +186,8 @@ def check_autocast(strategy: GradientStrategy) -> None:
         net = suited(strategy, net)
         expected = gradients(strategy, net, torch.float32)
         rnn, (input, hx) = net.rnn(strategy, torch.float32), net.data(torch.float32)
-        strategy.draw = 0
         with torch.autocast("cpu", torch.bfloat16):
-            output, _ = rnn(input, hx)
+            output, _ = run(rnn, input, hx)
         assert output.dtype == torch.bfloat16, f"autocast: output in {output.dtype}"
         net.loss_of(output.float()).backward()
         actual = collect(rnn, input=input, hx=hx)
@@ -214,8 +211,7 @@ def check_frozen(strategy: GradientStrategy) -> None:
         named = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
         for name in frozen:
             named[name].requires_grad_(False)
-        strategy.draw = 0
-        net.loss_of(rnn(input, hx)[0]).backward()
+        net.loss_of(run(rnn, input, hx)[0]).backward()
         expected = {name: g for name, g in everything.items() if name not in frozen}
         assert_same(collect(rnn, input=input, hx=hx), expected, f"with {frozen} frozen", 1e-12)
 
@@ -237,16 +233,17 @@ def check_packed_lengths(strategy: GradientStrategy, lengths: list[int]) -> None
 
     packed_rnn, packed_hx = net.rnn(strategy), hx.detach().clone().requires_grad_(net.leaves)
     leaves = [part.clone().requires_grad_(net.leaves) for part in parts]
-    output, h_n = packed_rnn(pack_sequence(leaves, enforce_sorted=False), packed_hx)
+    begin = None if strategy.carries_influence else packed_hx
+    output, h_n = packed_rnn(pack_sequence(leaves, enforce_sorted=False), begin)
     (net.loss_of(output.data) + (h_n * q_h_n).sum()).backward()
     actual = collect(packed_rnn, hx=packed_hx)
     if net.leaves:
         actual["input"] = torch.cat([leaf.grad for leaf in leaves if leaf.grad is not None])
 
-    rnn = net.rnn(strategy)
+    rnn, hx = net.rnn(strategy), torch.zeros_like(hx) if begin is None else hx
     singles = [part.clone().requires_grad_(net.leaves) for part in parts]
     for n, single in enumerate(singles):
-        output, h_n = rnn(single[:, None], hx[:, n : n + 1])
+        output, h_n = run(rnn, single[:, None], hx[:, n : n + 1])
         (net.loss_of(output) + (h_n * q_h_n[:, n : n + 1]).sum()).backward()
     expected = collect(rnn, hx=hx)
     if net.leaves:
@@ -265,7 +262,7 @@ def check_dropout(strategy: GradientStrategy) -> None:
         torch.manual_seed(5)
         dropped = dropout_masks(rnn, input)
         torch.manual_seed(5)
-        output, _ = rnn(input, hx)
+        output, _ = run(rnn, input, hx)
     (output * q).sum().backward()
     mask = mask_of(strategy, net.num_steps)
     clone = net.rnn(dropout=0.4)
@@ -275,11 +272,11 @@ def check_dropout(strategy: GradientStrategy) -> None:
 
 
 def check_claims_are_stated(strategy: GradientStrategy) -> None:
-    """Claims, cost and memory stand in the class's own body."""
+    """Claims, cost and space stand in the class's own body."""
     body = vars(type(strategy))
     for claim in ("exact_within_chunk", "exact_across_chunks", "unbiased"):
-        assert isinstance(body.get(claim), bool), f"{claim} is not stated"
-    for text in ("cost", "memory"):
+        assert isinstance(body.get(claim), bool | property), f"{claim} is not stated"
+    for text in ("cost", "space"):
         assert isinstance(body.get(text), str) and "O(" in body[text], f"{text} is not stated"
 
 

@@ -61,7 +61,7 @@ def suited(strategy: GradientStrategy, net: Net) -> Net:
 def refusal(strategy: GradientStrategy, net: Net) -> str | None:
     """What the strategy says against a net; None where it takes it."""
     try:
-        net.rnn(copy.deepcopy(strategy))(*net.data())
+        nets.run(net.rnn(copy.deepcopy(strategy)), *net.data())
     except ValueError as error:
         return str(error) or type(error).__name__
     return None
@@ -85,8 +85,7 @@ def gradients(
     draw: int = 0,
 ) -> Gradients:
     """What `.backward()` leaves in `.grad`, at a draw."""
-    strategy.draw = draw
-    return nets.gradients(strategy, net, dtype, loss)
+    return nets.gradients(strategy, net, dtype, loss, draw=draw)
 
 
 def without_leaves(expected: Gradients, net: Net) -> Gradients:
@@ -121,5 +120,4 @@ def has_mask(strategy: GradientStrategy) -> bool:
 
 def is_linear(strategy: GradientStrategy) -> bool:
     """Whether the gradient of a sum of losses is the sum of their gradients."""
-    linear: bool = getattr(type(strategy), "linear", True)
-    return linear
+    return strategy.linear

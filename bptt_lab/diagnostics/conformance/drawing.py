@@ -22,10 +22,10 @@ def check_draws(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 20, 2))
     if not draws(strategy):
         return
-    strategy.draw = 3
-    rnn, (input, hx) = net.rnn(strategy), net.data()
-    rnn(input, hx)
-    assert strategy.draw == 4, f"draw: {strategy.draw} after an unroll at 3"
+    rnn, (input, _) = net.rnn(strategy), net.data()
+    carry = strategy.init_carry(rnn, net.batch_size)._replace(draw=3)
+    _, carry = strategy.unroll(rnn, input, carry)
+    assert carry.draw == 4, f"draw: {carry.draw} after an unroll at 3"
     twice = [gradients(copy.deepcopy(strategy), net, draw=7) for _ in range(2)]
     assert_identical(twice[0], twice[1], "draw: the same number, another draw")
 
@@ -38,8 +38,8 @@ def check_unbiased(strategy: GradientStrategy) -> None:
     input = net.data()[0].detach()[:, :1].expand(-1, COPIES, -1)
     found = []
     for draw in range(DRAWS):
-        strategy.draw = draw
         rnn = net.rnn(strategy)
+        rnn.draw = draw
         net.loss_of(rnn(input)[0]).backward()
         found.append(torch.cat([g.flatten() for g in collect(rnn).values()]))
     rnn = net.rnn(Full())

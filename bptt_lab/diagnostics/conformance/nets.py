@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.gradients import oracle
-from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.base import Carry, GradientStrategy
 from bptt_lab.nn.rnn import VanillaRNN
 
 Gradients = dict[str, Tensor]
@@ -98,14 +98,21 @@ def gradients(
     dtype: torch.dtype = torch.float64,
     loss: Callable[[Tensor], Tensor] | None = None,
     dropout: float = 0.0,
+    draw: int = 0,
 ) -> Gradients:
     """What `.backward()` leaves in `.grad` for the parameters, "input" and "hx"."""
     rnn, (input, hx) = net.rnn(strategy, dtype, dropout), net.data(dtype)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        output, _ = rnn(input, hx)
+        output, _ = run(rnn, input, hx, draw)
         (loss or net.loss_of)(output).backward()
     return collect(rnn, input=input, hx=hx)
+
+
+def run(rnn: VanillaRNN, input: Tensor, hx: Tensor, draw: int = 0) -> tuple[Tensor, Tensor]:
+    """Output and h_n of one chunk that begins with a state, at a draw."""
+    unrolled = rnn.gradient.states(rnn, input, Carry(hx, None, draw))
+    return unrolled.output, unrolled.h_n
 
 
 def collect(rnn: VanillaRNN, **others: Tensor) -> Gradients:

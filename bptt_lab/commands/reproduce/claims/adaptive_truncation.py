@@ -78,11 +78,11 @@ def chooses(trial: Trial) -> Result:
         rnn, input, q = _net(seed)
         error = diagnostics.lag_spectrum(rnn, input, _weighted(q))
         below = error.relative_error["total"] <= TARGET
-        rnn.gradient = strategy = Adaptive(target=TARGET, k_max=T)
+        rnn.gradient = Adaptive(target=TARGET, k_max=T)
         (rnn(input)[0] * q).sum().backward()
-        right &= strategy.k == int(below.nonzero()[0]) + 1
-        right &= strategy.relative_bias <= TARGET
-        found.append(strategy.k)
+        right &= rnn.estimate["k"] == int(below.nonzero()[0]) + 1
+        right &= rnn.estimate["relative_bias"] <= TARGET
+        found.append(rnn.estimate["k"])
     return Result(right, f"k = {', '.join(map(str, found))}" + ("" if right else ", not the least"))
 
 

@@ -29,15 +29,15 @@ def _checkpointed() -> GradientStrategy:
 
 
 def _rtrl() -> GradientStrategy:
-    from bptt_lab.gradients.rtrl import Rtrl
+    from bptt_lab.gradients.rtrl import RTRL
 
-    return Rtrl()
+    return RTRL()
 
 
 def _rtrl_block() -> GradientStrategy:
-    from bptt_lab.gradients.rtrl import Rtrl
+    from bptt_lab.gradients.rtrl import RTRL
 
-    return Rtrl(block=4)
+    return RTRL(block=4)
 
 
 def _check(make: Callable[[], GradientStrategy], chunks: tuple[int, ...]) -> Callable[..., Result]:

@@ -135,9 +135,9 @@ def _learns(
 
 
 def _rtrl(seed: int) -> GradientStrategy:
-    from bptt_lab.gradients.rtrl import Rtrl
+    from bptt_lab.gradients.rtrl import RTRL
 
-    return Rtrl()
+    return RTRL()
 
 
 def _uoro(seed: int) -> GradientStrategy:
