@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import Gt, Ge, Lt, checked
+from bptt_lab.core.validation import Ge, Gt, Lt, checked
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack
 from bptt_lab.gradients.truncated import Truncated, from_above, from_outside

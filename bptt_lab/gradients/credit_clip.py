@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import Gt, ConfigError, checked
+from bptt_lab.core.validation import ConfigError, Gt, checked
 from bptt_lab.gradients.adaptive import Adaptive
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.modifier import Modifier

@@ -11,7 +11,8 @@ containers of tensors, batch first, one example's never mixed with another's. `k
 the rule wants to find again in `gradient`; None if it computes all anew. Neither may be changed in
 place. The gradient is summed over the batch, its columns those of `extended`: W_ih, W_hh, bias. A
 loss of the last state alone is in q already. A rule that draws random numbers takes them from
-`generator(seed, purpose, chunk.draw)` in either method: both see the same draw. This file does the rest, as one torch.autograd.Function.
+`generator(seed, purpose, chunk.draw)` in either method: both see the same draw. This file does the
+rest, as one torch.autograd.Function.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.validation import Gt, Ge, ConfigError, checked
+from bptt_lab.core.validation import ConfigError, Ge, Gt, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.influence import fold, recur

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from bptt_lab import gradients
 from bptt_lab.core.cell import NONLINEARITIES
 from bptt_lab.core.validation import ConfigError
-from bptt_lab import gradients
 from bptt_lab.gradients.base import Carry, GradientStrategy, compute_dtype
 from bptt_lab.gradients.full import Full
 

@@ -107,7 +107,7 @@ class _SegmentedLoss(torch.autograd.Function):
         counted: tuple[Tensor, Tensor],
         hx: Tensor,
         readout_weight: Tensor,
-        readout_bias: Tensor,
+        readout_bias: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
@@ -133,10 +133,11 @@ class _SegmentedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
         num_layers, cell = ctx.kind
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
-        of_readout = [torch.zeros_like(readout_weight), torch.zeros_like(readout_bias)]
+        readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]
+        of_readout = [torch.zeros_like(tensor) for tensor in readout]
 
         def credit(part: slice, layers: list[Layer]) -> Tensor:
-            leaves = [layers[-1].states[1:].to(readout_weight.dtype), readout_weight, readout_bias]
+            leaves = [layers[-1].states[1:].to(readout_weight.dtype), *readout]
             with torch.enable_grad():
                 leaves = [leaf.detach().requires_grad_() for leaf in leaves]
                 total = masked_sum(ctx.loss(linear(*leaves), target[part]), mask[part])
@@ -146,5 +147,6 @@ class _SegmentedLoss(torch.autograd.Function):
             return q_LNH.to(kept.dtype)
 
         run = Segmented(input, kept, by_layer(weights, num_layers), cell, ctx.every)
-        _, *of_states = run.sweep(set(WEIGHT_GRADIENTS), credit)
-        return *[None] * 5, of_states[0], *of_readout, *of_states[1:]
+        gradients = run.sweep(set(WEIGHT_GRADIENTS), credit)
+        of_bias = [None] if readout_bias is None else []
+        return *[None] * 5, gradients[1], *of_readout, *of_bias, *gradients[2:]
