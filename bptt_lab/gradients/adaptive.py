@@ -115,7 +115,7 @@ class _Lag:
     def __call__(self, stack: Stack) -> list[Swept]:
         if self.k is None:
             due = self.period > self.estimate.get("_period", -1)
-            if due and stack.want & set(WEIGHT_GRADIENTS):
+            if due and "credit" not in stack.want:  # a backward pass, of whichever leaves
                 whole = stack._replace(want=set(WEIGHT_GRADIENTS))
                 self.adaptive.update(self.estimate, whole, self.period)
             self.k = min(int(self.estimate["k"]), self.adaptive.k_max)

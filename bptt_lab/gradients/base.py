@@ -62,7 +62,7 @@ class GradientStrategy(ABC):
     a strategy does, wrap it.
     """
 
-    linear: bool = True  # gradients scale and add up as losses do
+    linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     space: ClassVar[str]  # what is stored beyond input and output, big O, one layer

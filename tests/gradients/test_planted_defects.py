@@ -10,9 +10,9 @@ from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import Unrolled
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.stack import Stack
 from bptt_lab.gradients.rtrl import RTRL
 from bptt_lab.gradients.snap1 import SnAp1
+from bptt_lab.gradients.stack import Stack
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.gradients.uoro import UORO
 

@@ -40,7 +40,6 @@ from bptt_lab.diagnostics.conformance.nets import (
     full_mask,
     masked_by_hand,
     oracle_terms,
-    run,
     unroll_by_hand,
 )
 from bptt_lab.gradients import oracle
@@ -51,7 +50,7 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
     """The strategy changes no state."""
     net = suited(strategy, net)
     rnn, (input, hx) = net.rnn(strategy), net.data()
-    output, h_n = run(rnn, input, hx)
+    output, h_n = net.run(rnn, input, hx)
     if net.nonlinearity in ("tanh", "relu") and net.leak == 1:
         reference = torch.nn.RNN(
             INPUT_SIZE, net.hidden_size, net.num_layers, net.nonlinearity, net.bias, dtype=hx.dtype
@@ -65,7 +64,7 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
     assert_same({"output": output}, {"output": expected_output}, "forward values", 1e-12)
     assert_same({"h_n": h_n}, {"h_n": expected_h_n}, "forward values", 1e-12)
     with torch.no_grad():
-        ungraphed, _ = run(rnn, input, hx)
+        ungraphed, _ = net.run(rnn, input, hx)
     assert torch.equal(ungraphed, output), "forward values: others without gradient"
     assert not ungraphed.requires_grad, "forward values: a graph under no_grad"
 
@@ -96,14 +95,14 @@ def check_h_n(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 7, num_layers=3))
     rnn, (input, hx) = net.rnn(strategy), net.data()
     q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
-    output, h_n = run(rnn, input, hx)
+    output, h_n = net.run(rnn, input, hx)
     ((output * q).sum() + (h_n * q_h_n).sum()).backward()
     assert_same(
         collect(rnn, input=input, hx=hx), by_hand(strategy, net, q, q_h_n)[0], "h_n's gradient"
     )
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
-    (run(rnn, input, hx)[1] * q_h_n).sum().backward()
+    (net.run(rnn, input, hx)[1] * q_h_n).sum().backward()
     expected, _ = by_hand(strategy, net, torch.zeros_like(q), q_h_n)
     assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient alone")
 
@@ -143,14 +142,14 @@ def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
     if not draws(strategy):  # or else the draws would differ
         rnn, (input, hx) = net.rnn(strategy), net.data()
         for n in range(net.batch_size):
-            net.loss_of(run(rnn, input[:, n : n + 1], hx[:, n : n + 1])[0]).backward()
+            net.loss_of(net.run(rnn, input[:, n : n + 1], hx[:, n : n + 1])[0]).backward()
         assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over the batch", 1e-12)
     if not is_linear(strategy):
         return
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
     for t in range(net.num_steps):
-        net.loss_of(run(rnn, input, hx)[0][t]).backward()
+        net.loss_of(net.run(rnn, input, hx)[0][t]).backward()
     assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over time", 1e-12)
 
 
@@ -160,11 +159,11 @@ def check_accumulates(strategy: GradientStrategy) -> None:
     twice = {name: 2 * g for name, g in gradients(strategy, net).items()}
     rnn, (input, hx) = net.rnn(strategy), net.data()
     for _ in range(2):
-        net.loss_of(run(rnn, input, hx)[0]).backward()
+        net.loss_of(net.run(rnn, input, hx)[0]).backward()
     assert_identical(collect(rnn, input=input, hx=hx), twice, "does not accumulate")
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
-    loss = net.loss_of(run(rnn, input, hx)[0])
+    loss = net.loss_of(net.run(rnn, input, hx)[0])
     loss.backward(retain_graph=True)
     loss.backward()
     assert_identical(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient")
@@ -187,7 +186,7 @@ def check_autocast(strategy: GradientStrategy) -> None:
         expected = gradients(strategy, net, torch.float32)
         rnn, (input, hx) = net.rnn(strategy, torch.float32), net.data(torch.float32)
         with torch.autocast("cpu", torch.bfloat16):
-            output, _ = run(rnn, input, hx)
+            output, _ = net.run(rnn, input, hx)
         assert output.dtype == torch.bfloat16, f"autocast: output in {output.dtype}"
         net.loss_of(output.float()).backward()
         actual = collect(rnn, input=input, hx=hx)
@@ -211,7 +210,7 @@ def check_frozen(strategy: GradientStrategy) -> None:
         named = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
         for name in frozen:
             named[name].requires_grad_(False)
-        net.loss_of(run(rnn, input, hx)[0]).backward()
+        net.loss_of(net.run(rnn, input, hx)[0]).backward()
         expected = {name: g for name, g in everything.items() if name not in frozen}
         assert_same(collect(rnn, input=input, hx=hx), expected, f"with {frozen} frozen", 1e-12)
 
@@ -234,6 +233,7 @@ def check_packed_lengths(strategy: GradientStrategy, lengths: list[int]) -> None
     packed_rnn, packed_hx = net.rnn(strategy), hx.detach().clone().requires_grad_(net.leaves)
     leaves = [part.clone().requires_grad_(net.leaves) for part in parts]
     begin = None if strategy.carries_influence else packed_hx
+    packed_rnn.estimate = dict(net.estimate)
     output, h_n = packed_rnn(pack_sequence(leaves, enforce_sorted=False), begin)
     (net.loss_of(output.data) + (h_n * q_h_n).sum()).backward()
     actual = collect(packed_rnn, hx=packed_hx)
@@ -243,7 +243,7 @@ def check_packed_lengths(strategy: GradientStrategy, lengths: list[int]) -> None
     rnn, hx = net.rnn(strategy), torch.zeros_like(hx) if begin is None else hx
     singles = [part.clone().requires_grad_(net.leaves) for part in parts]
     for n, single in enumerate(singles):
-        output, h_n = run(rnn, single[:, None], hx[:, n : n + 1])
+        output, h_n = net.run(rnn, single[:, None], hx[:, n : n + 1])
         (net.loss_of(output) + (h_n * q_h_n[:, n : n + 1]).sum()).backward()
     expected = collect(rnn, hx=hx)
     if net.leaves:
@@ -262,7 +262,7 @@ def check_dropout(strategy: GradientStrategy) -> None:
         torch.manual_seed(5)
         dropped = dropout_masks(rnn, input)
         torch.manual_seed(5)
-        output, _ = run(rnn, input, hx)
+        output, _ = net.run(rnn, input, hx)
     (output * q).sum().backward()
     mask = mask_of(strategy, net.num_steps)
     clone = net.rnn(dropout=0.4)

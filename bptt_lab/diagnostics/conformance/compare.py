@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bptt_lab.diagnostics.conformance import nets
 from bptt_lab.diagnostics.conformance.nets import Gradients, Net, full_mask, masked_by_hand
-from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.base import Carry, GradientStrategy
 
 VISIBLE = 1e-2  # relative difference that no rounding explains
 
@@ -52,16 +52,20 @@ def mask_of(strategy: GradientStrategy, num_steps: int) -> Tensor:
 
 
 def suited(strategy: GradientStrategy, net: Net) -> Net:
-    """The net, or what is left of it where the strategy refuses."""
+    """The net, or what is left of it where the strategy refuses; with the strategy's estimate."""
     if net.num_layers > 1 and refusal(strategy, Net(2, 1, 1, 2, leaves=False)):
         net = net._replace(num_layers=1)
-    return net._replace(leaves=not refusal(strategy, Net(2, 1, 1)))
+    net = net._replace(leaves=not refusal(strategy, Net(2, 1, 1)))
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    unrolled = strategy.states(rnn, input, Carry(hx))
+    torch.autograd.backward(net.loss_of(unrolled.output))
+    return net._replace(estimate=tuple((unrolled.estimate or {}).items()))
 
 
 def refusal(strategy: GradientStrategy, net: Net) -> str | None:
     """What the strategy says against a net; None where it takes it."""
     try:
-        nets.run(net.rnn(copy.deepcopy(strategy)), *net.data())
+        net.run(net.rnn(copy.deepcopy(strategy)), *net.data())
     except ValueError as error:
         return str(error) or type(error).__name__
     return None

@@ -46,9 +46,10 @@ class Net(NamedTuple):
     loss: str = "sum"
     bias: bool = True
     leaves: bool = True  # whether input and hx ask for their gradient
+    estimate: tuple[tuple[str, float], ...] = ()  # what the carry begins with
 
     def __str__(self) -> str:
-        return "-".join(map(str, self[:-1]))
+        return "-".join(map(str, self[:-2]))
 
     def rnn(
         self,
@@ -82,6 +83,14 @@ class Net(NamedTuple):
         input, hx = (torch.randn(s, generator=random, dtype=torch.float64) for s in shapes)
         return tuple(t.to(dtype).requires_grad_(self.leaves) for t in (input, hx))  # type: ignore[return-value]
 
+    def run(
+        self, rnn: VanillaRNN, input: Tensor, hx: Tensor, draw: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Output and h_n of one chunk that begins with a state, at a draw and the estimate."""
+        carry = Carry(hx, None, draw, dict(self.estimate))
+        unrolled = rnn.gradient.states(rnn, input, carry)
+        return unrolled.output, unrolled.h_n
+
     @property
     def state_shape(self) -> tuple[int, int, int]:
         """(num_layers, N, H)."""
@@ -104,15 +113,9 @@ def gradients(
     rnn, (input, hx) = net.rnn(strategy, dtype, dropout), net.data(dtype)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        output, _ = run(rnn, input, hx, draw)
+        output, _ = net.run(rnn, input, hx, draw)
         (loss or net.loss_of)(output).backward()
     return collect(rnn, input=input, hx=hx)
-
-
-def run(rnn: VanillaRNN, input: Tensor, hx: Tensor, draw: int = 0) -> tuple[Tensor, Tensor]:
-    """Output and h_n of one chunk that begins with a state, at a draw."""
-    unrolled = rnn.gradient.states(rnn, input, Carry(hx, None, draw))
-    return unrolled.output, unrolled.h_n
 
 
 def collect(rnn: VanillaRNN, **others: Tensor) -> Gradients:
