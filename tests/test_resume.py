@@ -131,7 +131,7 @@ def test_what_a_strategy_draws_and_keeps_goes_on(strategy, more, tmp_path):
     [
         ("uoro", ()),
         ("adaptive", ("gradient.every=30",)),
-        ("feedback_alignment", (f"gradient.of={{_target_:{ADAPTIVE},every:30}}",)),
+        ("feedback_alignment", (f"++gradient.of={{_target_:{ADAPTIVE},every:30}}",)),
     ],
 )
 def test_a_checkpoint_of_version_0_1_goes_on(strategy, more, tmp_path, monkeypatch):
