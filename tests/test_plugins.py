@@ -11,7 +11,8 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from bptt_lab.config import signatures, targets
-from bptt_lab.config.signatures import UNKNOWN, FromSetting, Setting
+from bptt_lab.config.claims import FromSetting
+from bptt_lab.config.signatures import UNKNOWN, Setting
 from bptt_lab.core.validation import ConfigError, Ge, Le
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bptt_lab.config.claims import UNKNOWN as UNKNOWN
+from bptt_lab.config.claims import FromSetting, literal, literals, properties
 from bptt_lab.core import validation
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
@@ -42,7 +44,6 @@ _GRAMMAR = (
     *(ast.Expression, ast.Name, ast.expr_context, ast.Constant, ast.Subscript, ast.Tuple),
     *(ast.List, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub, ast.Call, ast.keyword),
 )
-UNKNOWN: Any = object()
 
 
 class Setting(NamedTuple):
@@ -51,12 +52,6 @@ class Setting(NamedTuple):
     hint: Any  # Any where the annotation cannot be read
     default: Any = UNKNOWN  # UNKNOWN where there is none, or none that is a literal
     required: bool = False
-
-
-class FromSetting(NamedTuple):
-    """A claim that is as a setting is: `return self.carry_influence`."""
-
-    setting: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def read(target: str) -> Plugin:
     found = _class(target)
     doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
-    claims = {**_literals(found.node), **_properties(found.node, settings)}
+    claims = {**literals(found.node), **properties(found.node, settings)}
     return Plugin(target, doc, settings, claims, takes_any)
 
 
@@ -136,7 +131,7 @@ def unimplemented(target: str) -> list[str]:
     for ancestor in _lineage(_class(target)):
         if ancestor is None:
             continue
-        seen |= _literals(ancestor.node).keys()
+        seen |= literals(ancestor.node).keys()
         for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name not in seen:
                 seen.add(node.name)
@@ -283,7 +278,7 @@ def _constructor(found: _Class) -> tuple[dict[str, Setting], bool]:
         for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 file = source(ancestor.module)
-                constants = _literals(_parse(file)) if file else {}
+                constants = literals(_parse(file)) if file else {}
                 return _settings(node.args, constants), node.args.kwarg is not None
     return {}, False
 
@@ -296,7 +291,7 @@ def _settings(arguments: ast.arguments, constants: Mapping[str, Any]) -> dict[st
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return {
         argument.arg: Setting(
-            _hint(argument.annotation, constants), _literal(default), default is None
+            _hint(argument.annotation, constants), literal(default), default is None
         )
         for argument, default in pairs
     }
@@ -314,45 +309,3 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
         return eval(compile(expression, "annotation", "eval"), {**constants, **_NAMESPACE})
     except Exception:
         return Any
-
-
-def _literal(node: ast.expr | None) -> Any:
-    if node is None:
-        return UNKNOWN
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return UNKNOWN
-
-
-def _properties(node: ast.ClassDef, settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """Properties of a class that return a literal, or one of its settings."""
-    claims: dict[str, Any] = {}
-    for method in node.body:
-        if not isinstance(method, ast.FunctionDef) or not isinstance(method.body[-1], ast.Return):
-            continue
-        returned = method.body[-1].value
-        if [ast.unparse(mark) for mark in method.decorator_list] != ["property"]:
-            continue
-        if isinstance(returned, ast.Attribute) and ast.unparse(returned.value) == "self":
-            if returned.attr in settings:
-                claims[method.name] = FromSetting(returned.attr)
-        elif (value := _literal(returned)) is not UNKNOWN:
-            claims[method.name] = value
-    return claims
-
-
-def _literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
-    """Names set to a literal in the body of a class or module, annotated or not."""
-    claims: dict[str, Any] = {}
-    for statement in node.body:
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets = [statement.target]
-        else:
-            continue
-        value = _literal(statement.value)
-        if value is not UNKNOWN:
-            claims.update({target.id: value for target in targets if isinstance(target, ast.Name)})
-    return claims

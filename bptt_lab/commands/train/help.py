@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import schema, signatures
+from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.security import preset_files
-from bptt_lab.config.signatures import UNKNOWN, FromSetting, Plugin, Setting
+from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
 from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
 
