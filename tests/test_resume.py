@@ -134,7 +134,7 @@ def test_what_a_strategy_draws_and_keeps_goes_on(strategy, more, tmp_path):
         ("feedback_alignment", (f"++gradient.of={{_target_:{ADAPTIVE},every:30}}",)),
     ],
 )
-def test_a_checkpoint_of_version_0_1_goes_on(strategy, more, tmp_path, monkeypatch):
+def test_a_checkpoint_of_the_old_form_goes_on(strategy, more, tmp_path, monkeypatch):
     """There the carry was (hx, influence), and the strategy kept its estimate."""
     read, seen = checkpoint_io.read, []
 

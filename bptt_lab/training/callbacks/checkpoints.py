@@ -181,7 +181,7 @@ class Checkpoints(Checkpoint):
 def read_carry(process: dict[str, Any]) -> Carry | None:
     """Return the carry that a checkpoint holds for a process.
 
-    Before version 0.2 a carry was a state and an influence, and a strategy kept its estimate.
+    In old ones a carry was a state and an influence, and the strategy kept its estimate.
     """
     if process["carry"] is None:
         return None
