@@ -16,8 +16,8 @@ from bptt_lab.commands.bench.machine import describe
 from bptt_lab.commands.bench.timing import alternate
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.rtrl import Rtrl
-from bptt_lab.gradients.snap1 import Snap1
+from bptt_lab.gradients.rtrl import RTRL
+from bptt_lab.gradients.snap1 import SnAp1
 from bptt_lab.nn.rnn import VanillaRNN
 
 Shape = tuple[int, int, int, int]  # L N I H
@@ -81,8 +81,8 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         for shape in FLOOR:
-            calls = {"floor": floor(shape), "backward": backward(Rtrl(), shape)}
-            calls["step"] = training_step(Rtrl(), shape)
+            calls = {"floor": floor(shape), "backward": backward(RTRL(), shape)}
+            calls["step"] = training_step(RTRL(), shape)
             s = minima(calls, options.rounds)
             # A training step runs the influence twice: for the carry, and for the gradient.
             print(
@@ -91,15 +91,15 @@ def main() -> None:
                 f"its step {s['step'] / s['floor'] / 2:.2f} times twice that"
             )
         for shape in BLOCK:
-            calls = {"plain": training_step(Rtrl(), shape)}
-            calls["block"] = training_step(Rtrl(block=shape[-1]), shape)
+            calls = {"plain": training_step(RTRL(), shape)}
+            calls["block"] = training_step(RTRL(block=shape[-1]), shape)
             s = minima(calls, options.rounds)
             print(
                 f"{threads} threads, L N I H {shape}: rtrl {s['plain'] * 1e3:.0f} ms a step, with "
                 f"block={shape[-1]} {s['plain'] / s['block']:.1f} times as fast"
             )
         for shape in SNAP1:
-            calls = {"full": training_step(Full(), shape), "snap1": training_step(Snap1(), shape)}
+            calls = {"full": training_step(Full(), shape), "snap1": training_step(SnAp1(), shape)}
             s = minima(calls, options.rounds)
             print(
                 f"{threads} threads, L N I H {shape}: full {s['full'] * 1e3:.1f} ms a step, "

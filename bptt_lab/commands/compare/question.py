@@ -110,11 +110,11 @@ def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Opt
     found = strategies.resolved(section, experiment.seed)
     allow = {"allow": experiment.control.allow}
     component = parse({**experiment.plain(), **allow, "gradient": found}).gradient
-    claims = signatures.read(component.target).claims
+    plugin = signatures.read(component.target)
     said = "biased"
-    if claims.get("exact_within_chunk"):
+    if plugin.claim("exact_within_chunk", component.settings):
         said = "exact"
-    elif claims.get("unbiased"):
+    elif plugin.claim("unbiased", component.settings):
         said = "unbiased"
     k, mode = component.settings.get("k"), component.settings.get("mode", "")
     return Option(name, component, said, k, str(mode))

@@ -38,7 +38,7 @@ def gradient(example: Example, strategy: GradientStrategy, at: Sequence[int]) ->
     """
     rnn = network(example)
     rnn.gradient = strategy
-    output, _ = rnn(example.x[:, None], example.h_0[None, None])
+    output, _ = rnn.unroll(example.x[:, None], hx=example.h_0[None, None])
     (found,) = torch.autograd.grad(_loss(example, output[:, 0], at), [rnn.get_parameter(W_HH)])
     return found
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import schema, signatures
+from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
@@ -45,7 +46,7 @@ CLAIMS = {
     "exact_across_chunks": "across chunks",
     "unbiased": "unbiased",
     "cost": "time",
-    "memory": "memory",
+    "space": "space",
 }
 _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
@@ -163,6 +164,8 @@ def describe(hint: Any) -> str:
 
 
 def _claim(value: Any) -> str:
+    if isinstance(value, FromSetting):
+        return f"if {value.setting}"
     return {True: "yes", False: "no", None: "?"}.get(value, str(value))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from bptt_lab.commands.reproduce.claim import Claim, Measure, Result, Trial
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.base import GradientStrategy
-from bptt_lab.gradients.rtrl import Rtrl
+from bptt_lab.gradients.rtrl import RTRL
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.gradients.uoro import UORO
 from bptt_lab.nn.rnn import VanillaRNN
@@ -164,7 +164,7 @@ CLAIMS = [
         kind="derived",
         source=SOURCE,
         expected=LEARNT,
-        measure=_learns(lambda seed: Rtrl(), streams=1, chunk_length=1, num_updates=3000, lr=1e-4),
+        measure=_learns(lambda seed: RTRL(), streams=1, chunk_length=1, num_updates=3000, lr=1e-4),
         tested_on=(0,),
     ),
     Claim(
