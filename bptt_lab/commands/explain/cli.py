@@ -7,20 +7,25 @@ on stderr says why; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from bptt_lab.commands import strategies
 from bptt_lab.commands.explain import example as examples
-from bptt_lab.commands.explain import options
+from bptt_lab.commands.explain.comparison import compare
 from bptt_lab.commands.explain.figure import FORMATS, draw
 from bptt_lab.commands.explain.text import write
-from bptt_lab.commands.explain.verdict import judge
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.config import targets
+from bptt_lab.config.schema import Config
+from bptt_lab.core.validation import ConfigError, unmet
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 DIGITS = range(2, 13)
+# In the place of what an option's file sets, where it would cut nothing in so few steps.
+SMALL = {"k": 2, "mode": "lag"}
 DESCRIPTION = """\
 Work out the gradient of one small network by hand: forward values, immediate credit, Jacobians,
 every term of the gradient with its lag, their sum; compare it with the adjoint recursion, autograd
@@ -28,7 +33,7 @@ and finite differences; and show which terms a gradient strategy keeps, and what
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, print the account, draw the figure if there is to be one.
+    """Read the arguments, print the derivation, draw the figure if there is to be one.
 
     Args:
         argv: the arguments; the process's own by default.
@@ -36,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if os.getcwd() not in sys.path:  # as bptt-train: a user's plug-ins may stand here
+        sys.path.append(os.getcwd())
     try:
         args = _parser().parse_args(argv)
         return _explain(args)
@@ -54,19 +61,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    given = {key: getattr(args, key) for key in ("k", "mode") if getattr(args, key) is not None}
-    strategy = options.build(args.gradient, given)
+    strategy = strategies.build(_section(args))
     if args.seed is None:
         example = examples.fixed(args.steps)
     else:
         example = examples.random(args.steps, args.seed)
     at = list(range(1, args.steps + 1)) if args.all else [args.steps]
-    verdict = judge(example, strategy, at)
-    print(write(example, at, repr(strategy), verdict, args.digits), flush=True)
+    found = compare(example, strategy, at)
+    print(write(example, at, repr(strategy), found, args.digits), flush=True)
     if args.figure is not None:
-        draw(example, at, repr(strategy), verdict, args.figure)
+        draw(example, at, repr(strategy), found, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
+
+
+def _section(args: argparse.Namespace) -> Config:
+    """The strategy's section: its file's, but for what the command line gives, or SMALL."""
+    given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
+    where: Any = {"config_dir": args.config_dir, "allow": targets.packages(args.allow)}
+    section = strategies.section(args.gradient, given, **where)
+    accepted = strategies.accepts(section)
+    small = {
+        key: value
+        for key, value in SMALL.items()
+        if key in accepted and unmet(value, accepted[key].hint, section) is None
+    }
+    return {**section, **small, **given}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,18 +97,31 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    modes = strategies.choices(strategies.section("truncated"), "mode")
     parser = _Parser(prog="bptt-explain", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument(
         "--gradient",
         default="truncated",
         metavar="NAME",
-        help=f"the strategy to judge, one of {', '.join(options.names())}; default: %(default)s",
+        help=f"the strategy, one of {', '.join(strategies.names())}; default: %(default)s",
+    )
+    parser.add_argument(
+        "--config-dir",
+        metavar="DIR",
+        help="a folder with more of them, as DIR/gradient/NAME.yaml; default: none",
+    )
+    parser.add_argument(
+        "--allow",
+        type=lambda text: text.split(","),
+        default=(),
+        metavar="PACKAGE,PACKAGE",
+        help="packages beside bptt_lab that their classes may come from; default: none",
     )
     parser.add_argument(
         "--k", type=int, metavar="K", help="truncation lag, its own step included; default: 2"
     )
     parser.add_argument(
-        "--mode", metavar="MODE", help="of truncated: chunk, lag, window or tail; default: lag"
+        "--mode", metavar="MODE", help=f"of truncated: {', '.join(modes)}; default: lag"
     )
     parser.add_argument(
         "--all", action="store_true", help="the losses of all steps; default: the last one's alone"

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from bptt_lab.commands.explain.account import Term, account, terms
+from bptt_lab.commands.explain.comparison import StrategyGradient
+from bptt_lab.commands.explain.derivation import Term, derive, terms
 from bptt_lab.commands.explain.example import Example
-from bptt_lab.commands.explain.verdict import Verdict
 
 FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, which colour-blind readers tell apart; dashes and the cross say it too.
@@ -30,7 +30,9 @@ SCALE, RADIUS, TOP, LANE, FIRST, HEAD = 1.25, 0.21, 0.85, 0.36, -0.95, 0.75
 LABEL = 0.55  # from the last step to the labels of the lanes
 
 
-def draw(example: Example, at: Sequence[int], name: str, verdict: Verdict, path: Path) -> None:
+def draw(
+    example: Example, at: Sequence[int], name: str, verdict: StrategyGradient, path: Path
+) -> None:
     """Write the figure; the same numbers give the same bytes.
 
     Args:
@@ -48,8 +50,8 @@ def draw(example: Example, at: Sequence[int], name: str, verdict: Verdict, path:
         figure.savefig(path, dpi=160, metadata=metadata)
 
 
-def _figure(example: Example, at: Sequence[int], name: str, verdict: Verdict) -> Figure:
-    T, every = example.num_steps, terms(account(example), at)
+def _figure(example: Example, at: Sequence[int], name: str, verdict: StrategyGradient) -> Figure:
+    T, every = example.num_steps, terms(derive(example), at)
     low, high, left, right = FIRST - LANE * len(every), TOP + RADIUS, -0.4, T + 3.85
     figure = Figure(figsize=(SCALE * (right - left), SCALE * (high - low + HEAD)))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -66,7 +68,7 @@ def _figure(example: Example, at: Sequence[int], name: str, verdict: Verdict) ->
     return figure
 
 
-def _title(axes: Axes, x: float, y: float, loss: str, name: str, verdict: Verdict) -> None:
+def _title(axes: Axes, x: float, y: float, loss: str, name: str, verdict: StrategyGradient) -> None:
     # A strategy's name is text, dollars included.
     title = f"Which paths of credit {name} keeps"
     axes.text(x, y, title, fontsize=13, weight="bold", va="top", parse_math=False)
