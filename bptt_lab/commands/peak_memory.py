@@ -1,8 +1,9 @@
-"""Peak memory of one strategy's forward and backward pass, in a process of its own.
+"""Peak memory of one call, in a process of its own.
 
-Each process is forked from one that has torch loaded and has computed nothing. It makes one pass,
-hands freed memory back to the system, starts the system's count of its peak anew and makes another;
-the result is what the peak rose by. Below a megabyte it is rough, for the system counts pages.
+The process makes the call once, so that libraries are loaded and code is compiled. It then hands
+freed memory back to the system, starts the system's count of its peak anew and makes the call
+again: the result is what the peak rose by. Below a megabyte it is rough, for the system counts
+pages.
 """
 
 from __future__ import annotations
@@ -15,25 +16,35 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bptt_lab.commands.compare.question import Option
-from bptt_lab.config.schema import Config
+
+class NotMeasuredError(Exception):
+    """Peak memory could not be measured; the message says why, on one line."""
 
 
-def peak(config: Config, checkpoint: Path | None, option: Option) -> int | None:
-    """Bytes above a process that holds batch and network; None where they cannot be counted."""
+def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str = "cpu") -> int:
+    """Measure a call's peak memory, in bytes above that of the process before the call.
+
+    Args:
+        prepare: makes the call, in the new process; a function of a module, which is imported
+            before the process forks.
+        arguments: of `prepare`; they are pickled.
+        device: "cpu", or "cuda" for what torch's allocator hands out on a GPU.
+
+    Raises:
+        NotMeasuredError: where the system does not count, or the call failed.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bptt_lab.commands.compare.subject"])
+    context.set_forkserver_preload([prepare.__module__])
     with ProcessPoolExecutor(1, context) as process:
         try:
-            return process.submit(_measure, config, checkpoint, option).result()
-        except OSError:  # another system, or one that hides what a process takes
-            return None
-        except RuntimeError:  # the process is gone, most likely for want of memory
-            return None
+            return process.submit(_measure, prepare, arguments, device).result()
+        except Exception as error:
+            why = (str(error).splitlines() or ["no message"])[0]
+            raise NotMeasuredError(f"no peak memory: {type(error).__name__}: {why}") from error
 
 
 def rise(call: Callable[[], Any]) -> int:
-    """Bytes by which the process's peak rises in a call that was made once before.
+    """Return the bytes by which the process's peak rises in a call that was made once before.
 
     Raises:
         OSError: where the system does not count.
@@ -47,12 +58,12 @@ def rise(call: Callable[[], Any]) -> int:
     return _high_water() - before
 
 
-def _measure(config: Config, checkpoint: Path | None, option: Option) -> int:
-    from bptt_lab.commands.compare.subject import make, prepare
-
-    subject, strategy = prepare(config, checkpoint), make(option)
-    subject.gradient(strategy)
-    return rise(lambda: subject.gradient(strategy))
+def _measure(
+    prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...], device: str
+) -> int:
+    call = prepare(*arguments)
+    call()
+    return rise(call) if device == "cpu" else _rise_on_gpu(call)
 
 
 def _high_water() -> int:
@@ -60,3 +71,16 @@ def _high_water() -> int:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
     raise OSError("the system does not say how high memory rose")
+
+
+def _rise_on_gpu(call: Callable[[], Any]) -> int:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    risen = torch.cuda.max_memory_allocated() - before
+    if not risen:
+        raise OSError("torch's allocator was not used")
+    return risen

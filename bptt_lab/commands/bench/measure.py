@@ -13,7 +13,7 @@ from bptt_lab.commands.bench.contestant import Prepared, UnavailableError
 from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
 from bptt_lab.commands.bench.problem import Answer, Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.timing import alternate, clock, times_as_fast
+from bptt_lab.commands.timing import alternate, clock, times_as_fast
 from bptt_lab.commands.bench.workload import PASSES, PRECISIONS, Pass, Shape, flops
 
 # Side of the square product that the machine's rate is taken from: large enough to reach it.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from bptt_lab.commands.bench.machine import describe
-from bptt_lab.commands.bench.timing import alternate
+from bptt_lab.commands.timing import alternate
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.rtrl import Rtrl

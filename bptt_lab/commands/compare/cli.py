@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bptt_lab.commands.compare.question import ask
+from bptt_lab.commands.compare import request as requests
 from bptt_lab.config.errors import printable
 from bptt_lab.core.validation import ConfigError
 
@@ -56,19 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
-    question = ask(overrides, args.checkpoint, args.strategies)
+    request = requests.read(overrides, args.checkpoint, args.strategies)
     # After the check: these import torch.
     from bptt_lab.commands.compare import table
-    from bptt_lab.commands.compare.measure import compare
-    from bptt_lab.commands.compare.subject import prepare
+    from bptt_lab.commands.compare.batch import prepare
+    from bptt_lab.commands.compare.measurement import compare
 
-    subject = prepare(question.config, question.checkpoint)
-    comparison = compare(question, subject, args.draws, _note)
-    print(table.write(comparison, question.title, args.draws), flush=True)
+    batch = prepare(request.config, request.checkpoint)
+    comparison = compare(request, batch, args.draws, _note)
+    print(table.write(comparison, request.title, args.draws), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.compare import figure
 
-        figure.draw(comparison, question.title, args.figure)
+        figure.draw(comparison, request.title, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
 

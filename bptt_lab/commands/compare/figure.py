@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bptt_lab.commands.compare.measure import Comparison, Measured
-from bptt_lab.commands.compare.question import MODES, TRUNCATED
+from bptt_lab.commands.compare.measurement import Comparison, Measurement
+from bptt_lab.commands.compare.request import TRUNCATED
 from bptt_lab.commands.report import canvas, palette
 from bptt_lab.commands.report.palette import Look
 from bptt_lab.diagnostics.lags import TOTAL
@@ -36,7 +36,7 @@ class _Panel(NamedTuple):
     """What one panel shows."""
 
     title: str
-    value: Callable[[Measured], float]
+    value: Callable[[Measurement], float]
     lag: Sequence[float]  # at every k from 1 on, where the lag spectrum knows it
     is_bias: bool = True
 
@@ -98,9 +98,9 @@ def _panels(comparison: Comparison) -> list[_Panel]:
 def _looks(comparison: Comparison) -> dict[str, Look]:
     """A look for each mode that was measured, then for each strategy without one."""
     looks = {}
-    for number, mode in enumerate(MODES):
+    for number, mode in enumerate(comparison.modes):
         if any(row.option.mode == mode for row in comparison.curve):
-            colour = palette.shade(palette.colour(TRUNCATED), number, len(MODES))
+            colour = palette.shade(palette.colour(TRUNCATED), number, len(comparison.modes))
             look = Look(colour, DASHES[number], palette.MARKERS[number], WIDTHS[number])
             looks[f"{TRUNCATED} {mode}"] = look
     for row in comparison.strategies:
@@ -113,7 +113,7 @@ def _looks(comparison: Comparison) -> dict[str, Look]:
 
 
 def _draw_modes(axes: Axes, comparison: Comparison, looks: dict[str, Look], panel: _Panel) -> None:
-    for number, mode in enumerate(MODES):
+    for number, mode in enumerate(comparison.modes):
         rows = [row for row in comparison.curve if row.option.mode == mode]
         if not rows:
             continue
@@ -133,7 +133,7 @@ def _draw_modes(axes: Axes, comparison: Comparison, looks: dict[str, Look], pane
 
 def _draw_levels(axes: Axes, comparison: Comparison, looks: dict[str, Look], panel: _Panel) -> None:
     for row in comparison.strategies:
-        exact = row.option.claims == "exact" and row.option.name != "full"
+        exact = row.claims == "exact" and row.option.name != "full"
         value = panel.value(row)
         if row.option.mode or (panel.is_bias and (exact or not value > EXACT)):
             continue

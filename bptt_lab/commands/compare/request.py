@@ -1,7 +1,7 @@
 """What is compared on what: one checked configuration, and a section for every strategy.
 
 It comes from a command line like bptt-train's, or from a run's manifest. Nothing here imports
-torch, so that a mistake is told at once.
+torch, so that a mistake is refused at once.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple, cast
 from omegaconf import OmegaConf
 
 from bptt_lab import runs
+from bptt_lab.commands import strategies
 from bptt_lab.commands.train import precheck
-from bptt_lab.config import arguments, output_paths, schema, signatures, targets
+from bptt_lab.config import arguments, output_paths, schema, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.schema import Config
 from bptt_lab.core.validation import ConfigError
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
-MODES = ("chunk", "lag", "window", "tail")
 TRUNCATED = "truncated"
 CPU = {"accelerator": "cpu", "devices": 1}
 
@@ -33,7 +33,6 @@ class Option(NamedTuple):
 
     name: str  # of the option
     section: Config
-    claims: str  # exact | unbiased | biased
     k: int | None = None
     mode: str = ""
 
@@ -44,8 +43,8 @@ class Option(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
-    """One batch's setting, checked, and the strategies to put to it."""
+class Request:
+    """One batch's configuration, checked, and the strategies to compare on it."""
 
     config: Config  # the whole, bptt-train's
     title: str  # "adding, orthogonal"
@@ -55,9 +54,9 @@ class Question:
     checkpoint: Path | None = None
 
 
-def ask(
+def read(
     overrides: Sequence[str], checkpoint: Path | None, wanted: Sequence[str] | None
-) -> Question:
+) -> Request:
     """Check a command line and collect its strategies.
 
     Args:
@@ -76,18 +75,9 @@ def ask(
         config, choices, file = _composed(args)
     else:
         config, choices, file = _trained(args, checkpoint)
-    with on_one_line(None, args.overrides):
-        command = CommandLine(_without_overrides(args))
-        known = sorted(command.options("gradient"))
-        for name in wanted or ():
-            if name not in known:
-                raise ConfigError(f"--strategies {name}: must be among {', '.join(known)}")
-        chosen = choices.get("gradient", "")
-        sections = {
-            name: config["gradient"] if name == chosen else command.option("gradient", name)[1]
-            for name in known
-            if name in (wanted or known)
-        }
+    sections = _sections(args, wanted)
+    if choices.get("gradient", "") in sections:
+        sections[choices["gradient"]] = config["gradient"]
     options, refused = {}, {}
     for name, section in sections.items():
         try:
@@ -97,11 +87,11 @@ def ask(
             refused[name] = str(error)
     title = ", ".join(choices[group] for group in ("dataset", "model") if group in choices)
     truncated = options.pop(TRUNCATED, None)
-    return Question(config, title, list(options.values()), truncated, refused, file)
+    return Request(config, title, list(options.values()), truncated, refused, file)
 
 
 def option(config: Config, name: str, section: Mapping[str, Any]) -> Option:
-    """Check a strategy's section within a configuration, and read what it claims.
+    """Check a strategy's section within a configuration.
 
     Raises:
         ConfigError: where the two do not go together.
@@ -109,31 +99,37 @@ def option(config: Config, name: str, section: Mapping[str, Any]) -> Option:
     whole = OmegaConf.create({**config, "gradient": dict(section)})
     plain = cast(Config, OmegaConf.to_container(whole, resolve=True))
     schema.check_config(plain)
-    claims = signatures.read(plain["gradient"]["_target_"]).claims
-    said = "biased"
-    if claims.get("exact_within_chunk"):
-        said = "exact"
-    elif claims.get("unbiased"):
-        said = "unbiased"
-    k, mode = plain["gradient"].get("k"), plain["gradient"].get("mode", "")
-    return Option(name, plain["gradient"], said, k, str(mode))
+    section = plain["gradient"]
+    return Option(name, section, section.get("k"), section["mode"] if name == TRUNCATED else "")
 
 
-def truncations(question: Question, ks: Sequence[int]) -> list[Option]:
+def _sections(args: argparse.Namespace, wanted: Sequence[str] | None) -> dict[str, Config]:
+    """What each option of the group `gradient` sets, those of --config-dir among them."""
+    with on_one_line(None, args.overrides):
+        command = CommandLine(_without_overrides(args))
+        known = sorted(command.options("gradient"))
+        for name in wanted or ():
+            if name not in known:
+                raise ConfigError(f"--strategies {name}: must be among {', '.join(known)}")
+        return {n: command.option("gradient", n)[1] for n in known if n in (wanted or known)}
+
+
+def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
     """Every mode of truncation at every k, and the configuration's own setting."""
-    base = question.truncated
+    base = request.truncated
     if base is None:
         return []
-    settings = [(mode, k) for mode in MODES for k in ks]
-    if base.section == question.config["gradient"]:
+    modes = strategies.choices(base.section, "mode")
+    settings = [(mode, k) for mode in modes for k in ks]
+    if base.section == request.config["gradient"]:
         settings.append((base.mode, cast(int, base.k)))
     found = {}
     for mode, k in dict.fromkeys(settings):
         section = {**base.section, "mode": mode, "k": k}
         if (mode, k) != (base.mode, base.k):
             section["k1"] = None
-        found[mode, k] = Option(TRUNCATED, section, base.claims, k, mode)
-    return sorted(found.values(), key=lambda o: (MODES.index(o.mode), cast(int, o.k)))
+        found[mode, k] = Option(TRUNCATED, section, k, mode)
+    return sorted(found.values(), key=lambda o: (modes.index(o.mode), cast(int, o.k)))
 
 
 def _composed(args: argparse.Namespace) -> tuple[Config, Mapping[str, str], None]:
