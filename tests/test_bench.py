@@ -9,11 +9,11 @@ import sys
 
 import pytest
 import torch
-
-from bptt_lab.commands.bench import cli, contestant, memory, plot, timing
 from bptt_lab.commands.bench.contestant import UnavailableError
 from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
 from bptt_lab.commands.bench.machine import cores
+
+from bptt_lab.commands.bench import cli, contestant, memory, plot, timing
 from bptt_lab.commands.bench.problem import draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import COLUMNS
 from bptt_lab.commands.bench.workload import (

@@ -19,7 +19,7 @@ from bptt_lab.config import schema, signatures, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.schema import Config
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, unmet
 
 if TYPE_CHECKING:
     from bptt_lab.gradients.base import GradientStrategy
@@ -61,6 +61,9 @@ def section(
             if key not in accepted:
                 way_out = schema.suggest(key, accepted)
                 schema.refuse(f"gradient.{key}", found[key], f"there is no such setting; {way_out}")
+            problem = unmet(found[key], accepted[key].hint, found)
+            if problem is not None:
+                schema.refuse(f"gradient.{key}", found[key], problem)
     return found
 
 

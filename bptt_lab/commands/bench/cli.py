@@ -9,33 +9,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
-from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
-from bptt_lab.commands.bench.machine import cores
-from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, Shape, parse_shape
+from bptt_lab.commands import strategies
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find, past_facing
+from bptt_lab.commands.bench.options import Options
+from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, Shape, parse_shape
 from bptt_lab.config import gpus
+from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError
 
 T = TypeVar("T")
 REFUSED, INTERRUPTED = 2, 130
 DESCRIPTION = """\
-Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Contestants take
-turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
+Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Implementations
+take turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
 time of the matrix products alone, and the error against float64."""
-
-
-class Options(NamedTuple):
-    """What to measure; everything checked."""
-
-    shapes: list[Shape]
-    contestants: list[str]
-    device: str
-    precisions: list[str]
-    threads: list[int]
-    rounds: int | None
-    memory: bool
-    left_out: list[str]  # a line for each contestant that cannot take part here
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,11 +57,12 @@ def parse(argv: Sequence[str] | None) -> Options:
         ConfigError: naming the argument, its value and the way out.
     """
     args = _parser().parse_args(argv)
-    missing = {name: each.missing() for name, each in CONTESTANTS.items()}
-    for name in args.only or []:
-        why = missing[name]
-        if why is not None:
-            raise ConfigError(f"--only {why}")
+    found = [find(name) for name in args.only or (past_facing() if args.past_facing else USUAL)]
+    missing = [why for each in found if (why := each.missing()) is not None]
+    if args.only and missing:
+        raise ConfigError(f"--only {missing[0]}")
+    if args.past_facing and args.only:
+        raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
     if args.device == "cuda" and not gpus.count():
         raise ConfigError("--device cuda: the driver shows no CUDA device here; use --device cpu")
     default = ["float32"] if args.device == "cpu" else ["float32", "tf32", "bfloat16"]
@@ -85,14 +75,15 @@ def parse(argv: Sequence[str] | None) -> Options:
     # A GPU is fed by one thread.
     default_threads = range(1, min(2, cores()) + 1) if args.device == "cpu" else [1]
     return Options(
-        _once(args.shapes or SHAPES),
-        [name for name in CONTESTANTS if not missing[name] and name in (args.only or CONTESTANTS)],
+        _once(args.shapes or (SMALL_SHAPES if args.past_facing else SHAPES)),
+        [each for each in found if each.missing() is None],
         args.device,
         _once(precisions),
         _once(args.threads or default_threads),
         args.rounds,
         args.memory,
-        [] if args.only else [why for why in missing.values() if why is not None],
+        args.isa,
+        missing,
     )
 
 
@@ -114,9 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only",
-        type=_names,
+        type=lambda text: _once(text.split(",")),
         metavar="NAME,NAME",
-        help=f"some of: {', '.join(CONTESTANTS)} (ratios need {BASELINE}); default: all",
+        help=f"some of: {', '.join(OTHERS)} (ratios need {BASELINE}) and the gradient strategies "
+        f"{', '.join(strategies.names())}, with settings as truncated:k=8:mode=lag; "
+        f"default: {','.join(USUAL)}",
+    )
+    parser.add_argument(
+        "--past-facing",
+        action="store_true",
+        help="the strategies that carry influence forward, beside full and the products that rtrl "
+        "consists of; default shapes: " + " ".join(map(str, SMALL_SHAPES)),
     )
     parser.add_argument(
         "--threads",
@@ -129,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds",
         type=_positive,
         metavar="R",
-        help="turns of each contestant; default: as many as take 3 seconds a shape, 3 to 100",
+        help="turns of each; default: as many as take 3 seconds a shape, 3 to 100",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
     parser.add_argument(
@@ -140,9 +139,14 @@ def _parser() -> argparse.ArgumentParser:
         "float32 (TF32 off), tf32 (float32 multiplied as TF32), bfloat16",
     )
     parser.add_argument(
+        "--isa",
+        choices=["avx512", "avx2", "generic"],
+        help="instruction set of the C core; default: the best that the processor has",
+    )
+    parser.add_argument(
         "--memory",
         action="store_true",
-        help="peak memory too, each in a fresh process: 2 to 4 seconds a contestant and shape; "
+        help="peak memory too, each in a fresh process: seconds for each and every shape; "
         "at the last of the thread counts",
     )
     return parser
@@ -153,14 +157,6 @@ def _shape(text: str) -> Shape:
         return parse_shape(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in CONTESTANTS:
-            raise argparse.ArgumentTypeError(f"{name}: must be one of {', '.join(CONTESTANTS)}")
-    return names
 
 
 def _positive(text: str) -> int:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
+from bptt_lab.commands.bench.implementations import BASELINE
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES
 
@@ -28,7 +28,7 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
     """Write a PNG: a row of panels for each pass, a column for each title.
 
     Args:
-        rows: with nn.RNN among the contestants.
+        rows: with nn.RNN among the implementations.
         titles: names of the settings, in the order in which they appear in `rows`.
         machine: a line on what it was measured on.
         path: where to write.
@@ -38,7 +38,8 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
     Figure = import_module("matplotlib.figure").Figure
 
     shapes = list(dict.fromkeys(row.shape for row in rows))
-    names = list(dict.fromkeys(row.contestant for row in rows if row.contestant != BASELINE))
+    both = {row.label for row in rows if row.which == "forward"}  # not what has one pass alone
+    names = [name for name in dict.fromkeys(r.label for r in rows) if name in both - {BASELINE}]
     settings = list(dict.fromkeys((row.precision, row.threads) for row in rows))
     width = max(8.0, 2.0 + len(settings) * (1.2 + 0.72 * len(shapes)))
     figure = Figure(figsize=(width, 8), layout="constrained")
@@ -69,7 +70,7 @@ def _panel(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
     axes.set_yscale("log")
     axes.axhline(1, color="black", linewidth=1.2, label=BASELINE)
     for i, name in enumerate(names):
-        mine = {row.shape: row.times_as_fast_min for row in rows if row.contestant == name}
+        mine = {row.shape: row.times_as_fast_min for row in rows if row.label == name}
         # Side by side within a shape's band, or they would hide each other.
         offset = 0.7 * ((i + 0.5) / len(names) - 0.5)
         at = [k + offset for k, shape in enumerate(shapes) if shape in mine]
@@ -79,9 +80,9 @@ def _panel(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
             MARKERS[i % len(MARKERS)],
             color=COLOURS[i % len(COLOURS)],
             markersize=6,
-            label=f"{name} (biased)" if CONTESTANTS[name].biased else name,
+            label=name,
         )
-    baseline = {row.shape: row for row in rows if row.contestant == BASELINE}
+    baseline = {row.shape: row for row in rows if row.implementation == BASELINE}
     axes.hlines(
         [baseline[shape].times_floor for shape in shapes],
         [k - 0.42 for k in range(len(shapes))],

@@ -99,8 +99,8 @@ def option(config: Config, name: str, section: Mapping[str, Any]) -> Option:
     whole = OmegaConf.create({**config, "gradient": dict(section)})
     plain = cast(Config, OmegaConf.to_container(whole, resolve=True))
     schema.check_config(plain)
-    section = plain["gradient"]
-    return Option(name, section, section.get("k"), section["mode"] if name == TRUNCATED else "")
+    checked: Config = plain["gradient"]
+    return Option(name, checked, checked.get("k"), checked["mode"] if name == TRUNCATED else "")
 
 
 def _sections(args: argparse.Namespace, wanted: Sequence[str] | None) -> dict[str, Config]:
