@@ -7,6 +7,7 @@ torch.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
@@ -102,5 +103,10 @@ def claims(strategy: GradientStrategy) -> str:
 def _options(config_dir: str | None) -> CommandLine:
     if config_dir is not None and not os.path.isdir(config_dir):
         raise ConfigError(f"--config-dir={config_dir}: is not a folder; give one that exists")
+    return _command_line(config_dir and os.path.abspath(config_dir))
+
+
+@functools.cache
+def _command_line(config_dir: str | None) -> CommandLine:
     flags = {"config_path": None, "config_dir": config_dir, "config_name": None}
     return CommandLine(argparse.Namespace(**flags, overrides=[]))
