@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bptt_lab.commands.compare.question import ask
-from bptt_lab.config.errors import printable
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130

@@ -10,7 +10,7 @@ from bptt_lab.commands.bench.timing import alternate
 from bptt_lab.commands.compare import memory
 from bptt_lab.commands.compare.question import Option, Question, truncations
 from bptt_lab.commands.compare.subject import Subject, make
-from bptt_lab.config.errors import printable
+from bptt_lab.core.messages import printable
 from bptt_lab.diagnostics import LagSpectrum, alignment, lag_spectrum
 from bptt_lab.diagnostics.alignments import Aligned
 from bptt_lab.gradients.base import GradientStrategy

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from bptt_lab.commands.horizon import longest
 from bptt_lab.commands.horizon.longest import Line
-from bptt_lab.config.errors import printable
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import sweep
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bptt_lab.config.errors import printable
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
