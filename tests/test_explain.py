@@ -196,13 +196,13 @@ def test_the_figure(suffix, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--k", "0"], "--k 0: must be at least 1"),
-        (["--k", "two"], "invalid int value"),
+        (["--k", "0"], "--k=0: must be a whole number, at least 1"),
+        (["--k", "two"], "--k=two: must be a whole number"),
         (["--mode", "nix"], "--mode nix: must be one of chunk, lag, window, tail"),
         (["--gradient", "full", "--k", "2"], "--gradient full has no k"),
         (["--gradient", "nix"], "must be one of adaptive, artbp, autograd"),
         (["--gradient", "../dataset/text"], "must be one of adaptive, artbp, autograd"),
-        (["--steps", "5"], "choose from 3, 4"),
+        (["--steps", "5"], "from 3 to 4"),
         (["--digits", "99"], "--digits"),
         (["--figure", "paths.txt"], "must end in .png"),
         (["--figure", "nowhere/paths.png"], "there is no folder nowhere"),
