@@ -5,8 +5,7 @@ A command says what it does in a function that returns an exit code, and `run` c
     def main(argv: Sequence[str] | None = None) -> int:
         return command.run("bptt-report", lambda: _report(_parser().parse_args(argv)))
 
-Exit codes: 0 done; 1 failed; 2 refused; 3 the run diverged; 128 + n after signal n, so 130 after
-Ctrl-C. Where a command fails or refuses, one line on stderr says why, as `name: message`.
+Where a command fails or refuses, one line on stderr says why, as `name: message`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from bptt_lab.runs.outcome import (
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 failed, or a result is not what it should be; 2 refused, and one line on
-stderr says why; 130 interrupted by Ctrl-C."""
+stderr says why; 3 the run diverged; 128 + n after signal n, so 130 after Ctrl-C."""
 PICTURES = (".png", ".svg", ".pdf")
 
 

@@ -27,11 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    command.find_plugins_here()
     return command.run("bptt-compare", lambda: _compare(*_parser().parse_known_args(argv)))
 
 
 def _compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    command.find_plugins_here()
     question = ask(overrides, args.checkpoint, args.strategies)
     # After the check: these import torch.
     from bptt_lab.commands.compare import table
