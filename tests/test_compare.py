@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from runs import quick_run
 
-from bptt_lab.commands import peak_memory, strategies, timing
+from bptt_lab.commands import command, peak_memory, strategies, timing
 from bptt_lab.commands.compare import cli, figure, request, table
 from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.compare.measurement import compare, grid, one_pass
@@ -250,7 +250,7 @@ REFUSED = [
     (("-m", *ADDING), "one setting is compared"),
     (("experiment=compare_strategies",), "is a sweep"),
     (("--strategies", "full,nosuch"), "--strategies nosuch: must be among"),
-    (("--draws", "1"), "2 or more"),
+    (("--draws", "1"), "at least 2"),
     (("--figure", "x.gif"), "must end in .png"),
     (("--figure", "nowhere/x.png"), "there is no folder nowhere"),
     (("--checkpoint", "nowhere"), "holds no checkpoint"),
@@ -282,7 +282,7 @@ def test_a_mistake_is_told_before_torch_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("suffix", cli.FORMATS)
+@pytest.mark.parametrize("suffix", command.PICTURES)
 def test_the_figure_is_written_and_the_same_each_time(tmp_path, suffix):
     _, found = compared(*COPY, names=["full", "truncated"])
     contents = []

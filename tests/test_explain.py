@@ -2,7 +2,6 @@
 
 import math
 import re
-import subprocess
 import sys
 
 import pytest
@@ -227,14 +226,14 @@ def test_the_figure(suffix, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--k", "0"], "k=0: must be at least 1"),
-        (["--k", "two"], "invalid int value"),
+        (["--k", "0"], "k=0: must be a whole number, at least 1"),
+        (["--k", "two"], "k=two: must be a whole number"),
         (["--mode", "nix"], "mode=nix: must be one of chunk, lag, window, tail"),
         (["--gradient", "full", "--k", "2"], "k=2: there is no such setting"),
         (["--gradient", "nix"], "must be one of adaptive, artbp, autograd"),
         (["--gradient", "../dataset/text"], "must be one of adaptive, artbp, autograd"),
         (["--config-dir", "nowhere"], "nowhere: is not a folder"),
-        (["--steps", "5"], "choose from 3, 4"),
+        (["--steps", "5"], "from 3 to 4"),
         (["--digits", "99"], "--digits"),
         (["--figure", "paths.txt"], "must end in .png"),
         (["--figure", "nowhere/paths.png"], "there is no folder nowhere"),
@@ -245,9 +244,3 @@ def test_what_cannot_work_takes_one_line(argv, says, capsys):
     assert main(argv) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and says in err, err
-
-
-def test_a_reader_who_leaves_early():
-    command = f"{sys.executable} -m bptt_lab.commands.explain.cli | head -1"
-    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert run.stderr == "" and run.stdout.count("\n") == 1

@@ -11,8 +11,8 @@ from bptt_lab.commands import peak_memory, strategies
 from bptt_lab.commands.compare.batch import TrainingBatch, prepare
 from bptt_lab.commands.compare.request import Option, Request, truncations
 from bptt_lab.commands.timing import alternate
-from bptt_lab.config.errors import printable
 from bptt_lab.config.schema import Config
+from bptt_lab.core.messages import printable
 from bptt_lab.diagnostics import LagSpectrum, alignment, lag_spectrum
 from bptt_lab.diagnostics.alignments import Aligned
 from bptt_lab.gradients.base import GradientStrategy

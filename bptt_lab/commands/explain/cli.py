@@ -1,30 +1,17 @@
-"""The command `bptt-explain`: the gradient of one small network, term by term.
-
-Exit codes: 0 shown; 1 the figure cannot be written; 2 the command line cannot work, and one line
-on stderr says why; 130 interrupted.
-"""
+"""The command `bptt-explain`: the gradient of one small network, term by term."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
 
-from bptt_lab.commands import strategies
-from bptt_lab.commands.explain import example as examples
-from bptt_lab.commands.explain.comparison import compare
-from bptt_lab.commands.explain.figure import FORMATS, draw
-from bptt_lab.commands.explain.text import write
+from bptt_lab.commands import command, strategies
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Config
-from bptt_lab.core.validation import ConfigError, unmet
+from bptt_lab.core.validation import unmet
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-DIGITS = range(2, 13)
-# In the place of what an option's file sets, where it would cut nothing in so few steps.
+# In the place of what an option's file sets, which would cut nothing in so few steps.
 SMALL = {"k": 2, "mode": "lag"}
 DESCRIPTION = """\
 Work out the gradient of one small network by hand: forward values, immediate credit, Jacobians,
@@ -41,27 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    if os.getcwd() not in sys.path:  # as bptt-train: a user's plug-ins may stand here
-        sys.path.append(os.getcwd())
-    try:
-        args = _parser().parse_args(argv)
-        return _explain(args)
-    except ConfigError as error:
-        print("bptt-explain:", *str(error).split(), file=sys.stderr)
-        return REFUSED
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        print("bptt-explain:", *str(error).split(), file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("bptt-explain: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return command.run("bptt-explain", lambda: _explain(_parser().parse_args(argv)))
 
 
 def _explain(args: argparse.Namespace) -> int:
-    strategy = strategies.build(_section(args))
+    command.find_plugins_here()
+    section = _section(args)
+    # Not before the arguments are known to be good: these import torch.
+    from bptt_lab.commands.explain import example as examples
+    from bptt_lab.commands.explain.comparison import compare
+    from bptt_lab.commands.explain.text import write
+
+    strategy = strategies.build(section)
     if args.seed is None:
         example = examples.fixed(args.steps)
     else:
@@ -70,6 +48,8 @@ def _explain(args: argparse.Namespace) -> int:
     found = compare(example, strategy, at)
     print(write(example, at, repr(strategy), found, args.digits), flush=True)
     if args.figure is not None:
+        from bptt_lab.commands.explain.figure import draw
+
         draw(example, at, repr(strategy), found, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
@@ -78,8 +58,8 @@ def _explain(args: argparse.Namespace) -> int:
 def _section(args: argparse.Namespace) -> Config:
     """The strategy's section: its file's, but for what the command line gives, or SMALL."""
     given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
-    where: Any = {"config_dir": args.config_dir, "allow": targets.packages(args.allow)}
-    section = strategies.section(args.gradient, given, **where)
+    allow = targets.packages(args.allow)
+    section = strategies.section(args.gradient, given, config_dir=args.config_dir, allow=allow)
     accepted = strategies.accepts(section)
     small = {
         key: value
@@ -89,16 +69,9 @@ def _section(args: argparse.Namespace) -> Config:
     return {**section, **small, **given}
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-explain --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> command.Parser:
     modes = strategies.choices(strategies.section("truncated"), "mode")
-    parser = _Parser(prog="bptt-explain", description=DESCRIPTION, allow_abbrev=False)
+    parser = command.Parser("bptt-explain", DESCRIPTION)
     parser.add_argument(
         "--gradient",
         default="truncated",
@@ -118,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         help="packages beside bptt_lab that their classes may come from; default: none",
     )
     parser.add_argument(
-        "--k", type=int, metavar="K", help="truncation lag, its own step included; default: 2"
+        "--k",
+        type=command.whole_number(1),
+        metavar="K",
+        help="truncation lag, its own step included; default: 2",
     )
     parser.add_argument(
         "--mode", metavar="MODE", help=f"of truncated: {', '.join(modes)}; default: lag"
@@ -127,35 +103,32 @@ def _parser() -> argparse.ArgumentParser:
         "--all", action="store_true", help="the losses of all steps; default: the last one's alone"
     )
     parser.add_argument(
-        "--steps", type=int, choices=examples.STEPS, default=3, help="T; default: %(default)s"
+        "--steps",
+        type=command.whole_number(3, 4),
+        default=3,
+        metavar="T",
+        help="3 or 4; default: %(default)s",
     )
     parser.add_argument(
-        "--seed", type=int, metavar="S", help="draw the numbers at random; default: fixed ones"
+        "--seed",
+        type=command.whole_number(0),
+        metavar="S",
+        help="draw the numbers at random; default: fixed ones",
     )
     parser.add_argument(
         "--digits",
-        type=int,
-        choices=DIGITS,
+        type=command.whole_number(2, 12),
         default=5,
         metavar="D",
-        help=f"decimals, {DIGITS[0]} to {DIGITS[-1]}; default: %(default)s",
+        help="decimals, 2 to 12; default: %(default)s",
     )
     parser.add_argument(
         "--figure",
-        type=_picture,
+        type=command.picture,
         metavar="FILE",
-        help=f"draw it too, as {', '.join(FORMATS)}; default: no figure",
+        help=f"draw it too, as {', '.join(command.PICTURES)}; default: no figure",
     )
     return parser
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text}: must end in {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}; make it first")
-    return path
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from bptt_lab.commands.explain.comparison import StrategyGradient
 from bptt_lab.commands.explain.derivation import Term, derive, terms
 from bptt_lab.commands.explain.example import Example
 
-FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, which colour-blind readers tell apart; dashes and the cross say it too.
 KEPT, CUT, INK, FAINT, BAND = "#0072B2", "#D55E00", "#222222", "#8A8A8A", "#F1F1F1"
 STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "bptt_lab"}
