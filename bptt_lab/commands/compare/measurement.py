@@ -46,11 +46,6 @@ class Comparison:
     refused: Mapping[str, str]  # strategies that cannot work here, and why
     unsteady: float  # median over minimum of full BPTT's times; near 1 on an idle machine
 
-    @property
-    def modes(self) -> Sequence[str]:
-        """The modes of truncation that were measured."""
-        return list(dict.fromkeys(row.option.mode for row in self.curve))
-
 
 def compare(
     request: Request, batch: TrainingBatch, draws: int, note: Callable[[str], None]

@@ -1,0 +1,176 @@
+"""Curves over training: mean over the seeds, with a band of one standard deviation around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+
+from bptt_lab.commands.report import curves, panel
+from bptt_lab.commands.report.curves import Points
+from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend
+from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.results import SweptValues
+from bptt_lab.commands.report.scores import ALIGNMENT, GRADIENT_NORM, Ranking
+from bptt_lab.training import style
+from bptt_lab.training.style import LineStyle
+
+MOST = 10  # settings told apart in one panel; more are drawn in grey
+STEPS = "optimizer steps"
+
+
+class Curve(NamedTuple):
+    """One setting's curve over the steps."""
+
+    label: str
+    steps: Sequence[int]
+    middle: Sequence[float]
+    low: Sequence[float]  # of the band; as the middle where only one seed is
+    high: Sequence[float]
+
+    @property
+    def shown(self) -> tuple[tuple[int, str], ...]:
+        """What one can see of it: two curves with the same cover each other."""
+        return tuple((s, f"{m:.3g}") for s, m in zip(self.steps, self.middle, strict=True))
+
+
+Curves = Mapping[SweptValues, Curve]
+
+
+@style.styled
+def learning_curve(ranking: Ranking, metric: str, styles: Styles, path: Path) -> Picture | None:
+    """Draw a metric on the validation split; None where nothing was logged."""
+    drawn = _curves(ranking, f"val/{metric}", curves.band, float)
+    if not drawn:
+        return None
+    title = f"{ranking.dataset}: validation {metric.replace('_', ' ')}"
+    figure, axes = panel.new(title, STEPS, f"validation {ranking.label(metric)}")
+    lowest, highest = _extent(drawn)
+    if style.spans_decades((lowest, highest)):
+        style.logarithmic(axes.yaxis, lowest, highest)
+    _draw(axes, drawn, styles)
+    panel.draw_references(axes, ranking.references(metric))
+    legend(figure, _entries(drawn, styles), markers=False)
+    style.save(figure, path)
+    return Picture(path, f"{title} against {STEPS}, mean and spread over seeds", _coincide(drawn))
+
+
+@style.styled
+def gradient_norms(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the norm of the whole gradient; None where nothing above zero was logged."""
+    drawn = _curves(ranking, GRADIENT_NORM, curves.log_band, _exp)
+    if not drawn:
+        return None
+    title = f"{ranking.dataset}: gradient norm"
+    figure, axes = panel.new(title, STEPS, "norm of the whole gradient")
+    style.logarithmic(axes.yaxis, *_extent(drawn))
+    _draw(axes, drawn, styles)
+    legend(figure, _entries(drawn, styles), markers=False)
+    style.save(figure, path)
+    return Picture(path, f"{title} against {STEPS}, on a logarithmic axis", _coincide(drawn))
+
+
+@style.styled
+def alignment(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw each inexact strategy's cosine with full BPTT; None where none was logged."""
+    drawn = _curves(ranking, ALIGNMENT, curves.band, float)
+    if not drawn:
+        return None
+    title = f"{ranking.dataset}: alignment with full BPTT"
+    figure, axes = panel.new(title, STEPS, "cosine of the two gradients")
+    _draw(axes, drawn, styles)
+    axes.set_ylim(top=1.02)
+    legend(figure, _entries(drawn, styles), markers=False)
+    style.save(figure, path)
+    return Picture(path, f"{title} against {STEPS}, 1 where they agree", _coincide(drawn))
+
+
+def _curves(
+    ranking: Ranking,
+    tag: str,
+    over_seeds: Callable[[Sequence[Points]], Sequence[curves.Band]],
+    shown: Callable[[float], float],
+) -> Curves:
+    """Return the curve of each setting that has any, best setting first.
+
+    Args:
+        ranking: the dataset's.
+        tag: what was logged.
+        over_seeds: makes one band of the seeds' points.
+        shown: what the axis shows of a band's value.
+    """
+    found = {}
+    for score in ranking.scores:
+        logged = (ranking.curves[job.run.folder].get(tag) for job in score.group.jobs)
+        band = over_seeds([points for points in logged if points])
+        if band:
+            found[score.group.values] = Curve(
+                score.group.label,
+                [b.step for b in band],
+                [shown(b.mean) for b in band],
+                [shown(b.mean - (b.sd or 0)) for b in band],
+                [shown(b.mean + (b.sd or 0)) for b in band],
+            )
+    return found
+
+
+def _extent(drawn: Curves) -> tuple[float, float]:
+    middles = [value for curve in drawn.values() for value in curve.middle]
+    return min(middles), max(middles)
+
+
+def _draw(axes: Axes, drawn: Curves, styles: Styles) -> None:
+    """Draw curves and their bands."""
+    log, lowest = axes.get_yscale() == "log", _extent(drawn)[0]
+    alike, lines = _alike(drawn), []
+    for setting, curve in drawn.items():
+        same = alike.get(curve.shown, [])
+        if setting not in same:
+            axes.plot(curve.steps, curve.middle, zorder=1.8, **OTHERS.line())
+            continue
+        line = styles[setting]
+        lines += axes.plot(curve.steps, curve.middle, **line.line())
+        if len(curve.steps) == 1:
+            lines[-1].set_marker(line.marker)
+        if setting == same[0]:
+            low = [max(v, lowest) for v in curve.low] if log else curve.low
+            band: Any = {"color": line.colour, "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
+            axes.fill_between(curve.steps, low, curve.high, **band)
+    style.take_turns(lines)
+
+
+def _told_apart(drawn: Curves) -> list[SweptValues]:
+    return list(drawn)[:MOST]
+
+
+def _alike(drawn: Curves) -> Mapping[tuple[tuple[int, str], ...], list[SweptValues]]:
+    """Return the settings whose curves cover each other, by what is seen of them."""
+    alike: dict[tuple[tuple[int, str], ...], list[SweptValues]] = {}
+    for setting in _told_apart(drawn):
+        alike.setdefault(drawn[setting].shown, []).append(setting)
+    return alike
+
+
+def _entries(drawn: Curves, styles: Styles) -> list[tuple[str, LineStyle]]:
+    told = in_order(_told_apart(drawn))
+    entries = [(drawn[setting].label, styles[setting]) for setting in told]
+    more = len(drawn) - len(told)
+    return [*entries, (f"{more} more settings", OTHERS)] if more else entries
+
+
+def _coincide(drawn: Curves) -> str:
+    """Name the settings whose curves cover each other."""
+    sets = [in_order(same) for same in _alike(drawn).values() if len(same) > 1]
+    parts = []
+    for same in sets:
+        labels = [drawn[setting].label for setting in same]
+        more = [f"{len(labels) - 3} more"] if len(labels) > 4 else []
+        parts.append("; ".join([*(labels[:3] if more else labels), *more]))
+    return f"On top of one another: {'. Also: '.join(parts)}." if parts else ""
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, 700.0))  # beyond, a double has no more room
