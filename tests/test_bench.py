@@ -6,6 +6,7 @@ import csv
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,9 @@ from bptt_lab.commands.bench.workload import (
 )
 from bptt_lab.core.kernels import core
 from bptt_lab.core.machine import cores
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import speed_table  # noqa: E402
 
 TINY = Shape(9, 3, 2, 5)
 LONG = Shape(40, 3, 2, 5)  # longer than truncated's lag
@@ -306,3 +310,23 @@ def test_peak_memory_is_that_of_the_states_and_more_for_nn_rnn():
 def test_a_process_that_fails_says_why():
     with pytest.raises(peak_memory.NotMeasuredError, match=r"ValueError: .*'nope'"):
         peak_memory.peak(int, "nope")
+
+
+def test_the_speeds_in_readme_are_those_of_the_file_that_it_names():
+    readme = speed_table.README.read_text()
+    assert speed_table.marked(speed_table.source(readme)) in readme
+
+
+def test_the_table_of_speeds(tmp_path, monkeypatch):
+    run, rows = bench(tmp_path, monkeypatch, "--only", "nn.RNN,full,truncated")
+    lines = speed_table.marked(str(run / "results.csv")).splitlines()
+    (line,) = [line for line in lines if line.startswith("| 9, 3, 2, 5 |")]
+    ratios = {
+        row["implementation"]: float(row["times_as_fast_min"])
+        for row in rows
+        if row["pass"] == "forward+backward"
+    }
+    _, full, truncated = (cell.strip() for cell in line.strip("|").split("|"))
+    assert float(full) == pytest.approx(ratios["full"], abs=0.05 + 0.05 * ratios["full"])
+    assert float(truncated) == pytest.approx(ratios["truncated"], rel=0.1, abs=0.06)
+    assert any(line.startswith(f"| geometric mean | {full} | {truncated} |") for line in lines)
