@@ -1,8 +1,9 @@
-"""The command as its user runs it: in a process and a folder of its own."""
+"""`bptt-train` as its user runs it, in a folder of its own; where it matters, in a process too."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bptt_lab import runs
+from bptt_lab.commands.train import cli
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -41,9 +43,21 @@ def found(folder: Path) -> list[runs.Run]:
     return [runs.read_run(path.parent) for path in sorted(folder.glob("*/status.json"))]
 
 
-def test_a_run_ends_with_its_metrics_beside_chance_and_says_where_it_is(tmp_path):
-    code, out, err = finish(start(tmp_path, *QUICK))
-    assert (code, err) == (0, "")
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Run commands of this process in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # of earlier tests, now closed
+    yield
+    for handler in logging.getLogger().handlers:
+        handler.close()
+
+
+def test_a_run_ends_with_its_metrics_beside_chance_and_says_where_it_is(here, tmp_path, capfd):
+    assert cli.main(QUICK) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
     (run,) = (tmp_path / "outputs").iterdir()
     assert "test/accuracy" in out and "chance 0.1000" in out
     assert f"run folder   outputs/{run.name}" in out
@@ -76,9 +90,8 @@ def test_sweeps_started_in_one_second_keep_apart_and_end_in_a_table(tmp_path):
     assert len(set(hashes[0])) == 6
 
 
-def test_a_job_of_a_sweep_is_the_run_of_its_own_command(tmp_path):
-    code, _, _ = finish(start(tmp_path, "-m", "gradient=truncated,full", "seed=1", *QUICK))
-    assert code == 0
+def test_a_job_of_a_sweep_is_the_run_of_its_own_command(here, tmp_path, monkeypatch):
+    assert cli.main(["-m", "gradient=truncated,full", "seed=1", *QUICK]) == 0
     (sweep,) = (tmp_path / "outputs").iterdir()
     second = sorted(path for path in sweep.iterdir() if path.is_dir())[1]
     manifest = json.loads((second / "manifest.json").read_text())
@@ -86,7 +99,8 @@ def test_a_job_of_a_sweep_is_the_run_of_its_own_command(tmp_path):
     assert command[0] == "bptt-train"
     alone = tmp_path / "alone"
     alone.mkdir()
-    assert finish(start(alone, *command[1:]))[0] == 0
+    monkeypatch.chdir(alone)
+    assert cli.main(command[1:]) == 0
     (run,) = found(alone / "outputs")
     assert run.parameters_sha256 == found(sweep)[1].parameters_sha256
 
@@ -100,13 +114,13 @@ class Broken(Full):
 """
 
 
-def test_a_job_that_fails_is_told_at_the_end_and_stops_no_other(tmp_path):
+def test_a_job_that_fails_is_told_at_the_end_and_stops_no_other(here, tmp_path, capfd):
     (tmp_path / "conf" / "gradient").mkdir(parents=True)
     (tmp_path / "conf" / "gradient" / "broken.yaml").write_text("_target_: mine.Broken\n")
     (tmp_path / "mine.py").write_text(BROKEN)
     arguments = ["--config-dir", "conf", "-m", "gradient=broken,full", "allow=[mine]", *QUICK]
-    code, out, _ = finish(start(tmp_path, *arguments))
-    assert code == 1
+    assert cli.main(arguments) == 1
+    out = capfd.readouterr().out
     assert "1 of 2 jobs completed" in out
     assert "FloatingPointError: broken on purpose" in out.rpartition("completed")[0]
     (sweep,) = (tmp_path / "outputs").iterdir()
@@ -139,13 +153,6 @@ def test_the_wheel_finds_its_configs_from_another_folder(tmp_path):
         [sys.executable, "-c", where], env=path, cwd=elsewhere, capture_output=True, text=True
     )
     assert found.stdout.startswith(str(tmp_path / "installed"))
-
-
-@pytest.mark.parametrize("arguments", [["gradient.k=0", "gradient=truncated"], ["dataset=nope"]])
-def test_a_bad_command_leaves_nothing_behind(arguments, tmp_path):
-    code, out, err = finish(start(tmp_path, *arguments))
-    assert (code, out) == (2, "") and err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
 
 
 def hears_ctrl_c() -> None:
