@@ -1,8 +1,8 @@
 """Print README's table of speed from a file that scripts/benchmark.py wrote.
 
-    python scripts/speed_table.py                          # from the file that README names
-    python scripts/speed_table.py --write                  # ... into README
-    python scripts/speed_table.py --write benchmarks/X.csv # from another one
+python scripts/speed_table.py                          # from the file that README names
+python scripts/speed_table.py --write                  # ... into README
+python scripts/speed_table.py --write benchmarks/X.csv # from another one
 """
 
 import csv
@@ -59,7 +59,7 @@ def _heading(row: dict[str, str]) -> str:
 
 def _table(rows: list[dict[str, str]]) -> Iterable[str]:
     threads = sorted({row["threads"] for row in rows}, key=int, reverse=True)
-    names = [name for name in dict.fromkeys(row["implementation"] for row in rows)]
+    names = list(dict.fromkeys(row["implementation"] for row in rows))
     columns = [(name, number) for name in names if name != BASELINE for number in threads]
     ratios = {
         (_shape(row), row["implementation"], row["threads"]): float(row["times_as_fast_min"])

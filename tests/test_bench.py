@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bptt_lab.commands import peak_memory, strategies, timing
+from bptt_lab.commands import peak_memory, timing
 from bptt_lab.commands.bench import cli, implementations, plot
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find
 from bptt_lab.commands.bench.measure import Conditions, one_pass
@@ -25,15 +25,16 @@ from bptt_lab.commands.bench.workload import (
     geometric_mean,
     parse_shape,
 )
+from bptt_lab.config.strategies import packaged
 from bptt_lab.core.kernels import core
 from bptt_lab.core.machine import cores
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import speed_table  # noqa: E402
+import speed_table
 
 TINY = Shape(9, 3, 2, 5)
 LONG = Shape(40, 3, 2, 5)  # longer than truncated's lag
-NAMES = [*(name for name in OTHERS if OTHERS[name].missing() is None), *strategies.names()]
+NAMES = [*(name for name in OTHERS if OTHERS[name].missing() is None), *packaged().names()]
 QUICK = [BASELINE, "full", "full-reference", "truncated:k=3", "rtrl", "rtrl-products"]
 
 

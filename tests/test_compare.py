@@ -10,13 +10,14 @@ import torch
 from matplotlib.figure import Figure
 from runs import quick_run
 
-from bptt_lab.commands import command, peak_memory, strategies, timing
+from bptt_lab.commands import command, peak_memory, timing
 from bptt_lab.commands.compare import cli, figure, request, table
 from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.compare.measurement import compare, grid, one_pass
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
 from bptt_lab.training import checkpoint_io, style
+from bptt_lab.training.build import make
 
 MODES = ("chunk", "lag", "window", "tail")
 SMALL = ("model.hidden_size=6", "dataset.batch_size=3", "dataset.train_size=6")
@@ -70,7 +71,7 @@ def plugins(tmp_path, monkeypatch):
 
 def compared(*overrides, names=None, draws=4):
     requested = request.read(overrides, None, names)
-    batch = prepare(requested.config, requested.checkpoint)
+    batch = prepare(requested.experiment, requested.checkpoint)
     return batch, compare(requested, batch, draws, lambda what: None)
 
 
@@ -92,7 +93,7 @@ def test_figures_are_those_of_training_s_gradients(overrides):
     for row in rows.values():
         if row.draws:
             continue
-        g = backward(batch, strategies.build(row.option.section))
+        g = backward(batch, make("gradient", row.option.component))
         error = float((g - full).norm() / full.norm())
         assert row.aligned.relative_error.value == pytest.approx(error, abs=1e-10)
         cosine = float(g @ full / (g.norm() * full.norm()))
@@ -128,9 +129,9 @@ def test_the_configuration_s_own_truncation_is_among_them():
     own = ("gradient=truncated", "gradient.k=5", "gradient.mode=window", "gradient.k1=2")
     _, found = compared(*COPY, *own, names=["truncated"])
     (mine,) = [row.option for row in found.strategies if row.option.k == 5]
-    assert mine.mode == "window" and mine.section["k1"] == 2
+    assert mine.mode == "window" and mine.component.settings["k1"] == 2
     others = [row.option for row in found.curve if row.option.k != 5]
-    assert {option.section["k1"] for option in others} == {None}
+    assert {option.component.settings["k1"] for option in others} == {None}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_grid_stays_below_the_sequence(num_steps, ks):
 
 def test_a_batch_that_counts_with_the_state_before_it():
     requested = request.read(CARRIED, None, ["full"])
-    batch = prepare(requested.config, None)
+    batch = prepare(requested.experiment, None)
     assert batch.sequences.mask.any() and batch.hx.abs().sum() > 0
     assert len(batch.sequences.input) == 2
 
@@ -192,17 +193,17 @@ def run(tmp_path):
 
 
 def test_trained_parameters(run):
-    untrained = prepare(request.read(ADDING, None, None).config, None)
+    untrained = prepare(request.read(ADDING, None, None).experiment, None)
     for path in (run, run / "checkpoints" / "best.ckpt"):
         requested = request.read((), path, ["full"])
-        batch = prepare(requested.config, requested.checkpoint)
+        batch = prepare(requested.experiment, requested.checkpoint)
         name = path.name if path != run else "last.ckpt"
         state = checkpoint_io.read(run / "checkpoints" / name)["state_dict"]
         for key, value in batch.module.state_dict().items():
             assert torch.equal(value, state[key])
         weight = untrained.module.rnn.weight_hh_l0
         assert not torch.equal(weight[:6, :6], batch.module.rnn.weight_hh_l0[:6, :6])
-        assert requested.config["dataset"]["num_steps"] == 8
+        assert requested.experiment.dataset.settings["num_steps"] == 8
 
 
 def edit(run, change):
@@ -248,7 +249,7 @@ REFUSED = [
     ((*ADDING, "gradient.k=1,2"), "gradient.k=1,2: is a sweep"),
     (("-m", *ADDING), "one setting is compared"),
     (("experiment=compare_strategies",), "is a sweep"),
-    (("--strategies", "full,nosuch"), "--strategies nosuch: must be among"),
+    (("--strategies", "full,nosuch"), "--strategies=nosuch: must be one of"),
     (("--draws", "1"), "at least 2"),
     (("--figure", "x.gif"), "must end in .png"),
     (("--figure", "nowhere/x.png"), "there is no folder nowhere"),
@@ -331,7 +332,7 @@ def test_peak_memory_is_that_of_a_strategy_s_forward_and_backward_pass():
     states = 800 * 32 * 128 * 4
     peaks = []
     for option in (full, lag):
-        call = one_pass(requested.config, None, option.section)
+        call = one_pass(requested.experiment, None, option.component)
         call()
         peaks.append(peak_memory.rise(call))
     assert 1.5 * states < peaks[0] < 3 * states

@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 
-from bptt_lab.commands import strategies
 from bptt_lab.commands.explain import example as examples
 from bptt_lab.commands.explain.cli import main
 from bptt_lab.commands.explain.comparison import autograd, compare, finite_differences
 from bptt_lab.commands.explain.derivation import adjoint, derive, terms, total
+from bptt_lab.config.strategies import packaged
 from bptt_lab.gradients.oracle import masked_gradient
 from bptt_lab.gradients.oracle import terms as oracle_terms
 from bptt_lab.gradients.truncated import Truncated
@@ -159,7 +159,7 @@ def test_what_a_strategy_keeps(argv, kept, capsys):
     assert value(kept_part, "|difference| / |full|") == pytest.approx([error], abs=1e-7)
 
 
-@pytest.mark.parametrize("name", strategies.names())
+@pytest.mark.parametrize("name", packaged().names())
 def test_every_option_can_be_explained(name, capsys):
     text = output(capsys, "--gradient", name)
     assert value(section(text, 8), "dE_3/dW, full") == value(section(text, 7), "torch's autograd")

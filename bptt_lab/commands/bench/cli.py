@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from bptt_lab.commands import command, strategies
+from bptt_lab.commands import command
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find, past_facing
 from bptt_lab.commands.bench.options import Options
 from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, Shape, parse_shape
 from bptt_lab.config import gpus
+from bptt_lab.config.strategies import packaged
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError
 
@@ -95,7 +96,7 @@ def _parser() -> command.Parser:
         type=lambda text: _once(text.split(",")),
         metavar="NAME,NAME",
         help=f"some of: {', '.join(OTHERS)} (ratios need {BASELINE}) and the gradient strategies "
-        f"{', '.join(strategies.names())}, with settings as truncated:k=8:mode=lag; "
+        f"{', '.join(packaged().names())}, with settings as truncated:k=8:mode=lag; "
         f"default: {','.join(USUAL)}",
     )
     parser.add_argument(

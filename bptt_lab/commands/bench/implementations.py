@@ -9,7 +9,7 @@ that the names are known before it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 
 from bptt_lab.commands import strategies
 from bptt_lab.config import signatures
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Component
+from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
@@ -84,21 +85,21 @@ def find(name: str) -> Implementation:
     if name in OTHERS:
         return OTHERS[name]
     option, *settings = name.split(":")
-    known = [*OTHERS, *strategies.names()]
+    known = [*OTHERS, *packaged().names()]
     if option not in known[len(OTHERS) :]:
         raise ConfigError(f"--only={name}: must be one of {', '.join(known)}")
     if not all("=" in setting for setting in settings):
         raise ConfigError(f"--only={name}: must give settings as {option}:key=value")
     given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
-    return Implementation(name, strategy, (strategies.section(option, given),))
+    return Implementation(name, strategy, (_component(option, given),))
 
 
 def past_facing() -> list[str]:
     """Return full, every strategy that carries influence forward, and RTRL's products."""
     found = [
         name
-        for name in strategies.names()
-        if signatures.descends(strategies.section(name)["_target_"], PAST_FACING)
+        for name in packaged().names()
+        if signatures.descends(_component(name).target, PAST_FACING)
     ]
     return [BASELINE, "full", *found, PRODUCTS]
 
@@ -110,18 +111,19 @@ def nn_rnn(problem: Problem) -> Prepared:
     return _module(torch.nn.RNN(problem.shape.I, problem.shape.H), problem)
 
 
-def strategy(problem: Problem, section: Config) -> Prepared:
+def strategy(problem: Problem, component: Component) -> Prepared:
     """VanillaRNN with a gradient strategy, on whichever kernel it chooses: on a CPU the C core."""
     from bptt_lab.nn.rnn import VanillaRNN
+    from bptt_lab.training.build import make
 
-    gradient = strategies.build(section)
+    gradient = make("gradient", component)
     rnn = VanillaRNN(problem.shape.I, problem.shape.H, gradient=gradient)
     return _module(rnn, problem)._replace(claims=strategies.claims(gradient))
 
 
 def full_reference(problem: Problem) -> Prepared:
     """The strategy full on operations of torch, as where the C core was not built."""
-    prepared = strategy(problem, strategies.section("full"))
+    prepared = strategy(problem, _component("full"))
     assert prepared.forward is not None
     forward, both = map(_without_core(), (prepared.forward, prepared.both))
     return prepared._replace(forward=forward, both=both)
@@ -213,6 +215,10 @@ OTHERS = {
         Implementation("jax", jax_scan, needs="jax"),
     )
 }
+
+
+def _component(name: str, given: Mapping[str, Any] | None = None) -> Component:
+    return from_name(name, name, given or {}, packaged())
 
 
 def _module(rnn: nn.Module, problem: Problem) -> Prepared:

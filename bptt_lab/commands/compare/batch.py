@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training import checkpoint_io, manifest
+from bptt_lab.training import checkpoint_io
+from bptt_lab.training.build import build
 from bptt_lab.training.module import SequenceModule
-from bptt_lab.training.train import build
 
 
 class TrainingBatch(NamedTuple):
@@ -43,24 +43,24 @@ class TrainingBatch(NamedTuple):
         return torch.autograd.grad(self.loss(output), parameters, materialize_grads=True)
 
 
-def prepare(config: Config, checkpoint: Path | None) -> TrainingBatch:
+def prepare(experiment: Experiment, checkpoint: Path | None) -> TrainingBatch:
     """Build the network of a configuration, trained where there is a checkpoint.
 
     Numbers are float32, or float64 with trainer.precision=64-true. Nothing is dropped.
 
     Args:
-        config: checked, the whole of it.
+        experiment: the whole.
         checkpoint: whose parameters to take; None for those that training starts from.
 
     Raises:
         ConfigError: for what cannot be built, or a checkpoint that is not whole or another's.
     """
-    torch.set_num_threads(manifest.threads(config))
-    task, module = build(config)
+    torch.set_num_threads(experiment.threads)
+    task, module = build(experiment)
     if checkpoint is not None:
         _load(module, checkpoint)
     module.eval()
-    dtype = torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
+    dtype = torch.float64 if experiment.trainer.precision == "64-true" else torch.float32
     module.to(dtype)
     carry = None
     for batch in task.train_dataloader():

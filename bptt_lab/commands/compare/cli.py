@@ -38,7 +38,7 @@ def _compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from bptt_lab.commands.compare.batch import prepare
     from bptt_lab.commands.compare.measurement import compare
 
-    batch = prepare(request.config, request.checkpoint)
+    batch = prepare(request.experiment, request.checkpoint)
     comparison = compare(request, batch, args.draws, command.progress)
     command.progress("")
     print(table.write(comparison, request.title, args.draws), flush=True)

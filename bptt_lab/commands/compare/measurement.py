@@ -11,12 +11,13 @@ from bptt_lab.commands import peak_memory, strategies
 from bptt_lab.commands.compare.batch import TrainingBatch, prepare
 from bptt_lab.commands.compare.request import Option, Request, truncations
 from bptt_lab.commands.timing import alternate
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.core.messages import printable
 from bptt_lab.diagnostics import LagSpectrum, alignment, lag_spectrum
 from bptt_lab.diagnostics.alignments import Aligned
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
+from bptt_lab.training.build import make
 
 LARGEST_SPECTRUM = 2**28  # numbers in the parts of all lags together
 ROWS_OF_A_MODE = 3  # the table's; the figure has all of them
@@ -64,7 +65,7 @@ def compare(
     usable: list[tuple[Option, GradientStrategy]] = []
     for option in options:
         try:
-            strategy = strategies.build(option.section)
+            strategy = make("gradient", option.component)
             batch.gradient(strategy)
         except (ValueError, RuntimeError, NotImplementedError) as error:
             refused[option.label] = printable(str(error))
@@ -130,14 +131,16 @@ def _measure(
 
 def _peak(request: Request, option: Option) -> int | None:
     try:
-        return peak_memory.peak(one_pass, request.config, request.checkpoint, option.section)
+        return peak_memory.peak(one_pass, request.experiment, request.checkpoint, option.component)
     except peak_memory.NotMeasuredError:
         return None
 
 
-def one_pass(config: Config, checkpoint: Path | None, section: Config) -> Callable[[], object]:
+def one_pass(
+    experiment: Experiment, checkpoint: Path | None, component: Component
+) -> Callable[[], object]:
     """Return a strategy's forward and backward pass as a call, made from its configuration."""
-    return _call(prepare(config, checkpoint), strategies.build(section))
+    return _call(prepare(experiment, checkpoint), make("gradient", component))
 
 
 def _call(batch: TrainingBatch, strategy: GradientStrategy) -> Callable[[], object]:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from bptt_lab.commands import command, strategies
-from bptt_lab.config import targets
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Component
+from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import unmet
 
 # In the place of what an option's file sets, which would cut nothing in so few steps.
@@ -33,13 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     command.find_plugins_here()
-    section = _section(args)
+    component = _component(args)
     # Not before the arguments are known to be good: these import torch.
     from bptt_lab.commands.explain import example as examples
     from bptt_lab.commands.explain.comparison import compare
     from bptt_lab.commands.explain.text import write
+    from bptt_lab.training.build import make
 
-    strategy = strategies.build(section)
+    strategy = make("gradient", component)
     if args.seed is None:
         example = examples.fixed(args.steps)
     else:
@@ -55,28 +56,28 @@ def _explain(args: argparse.Namespace) -> int:
     return 0
 
 
-def _section(args: argparse.Namespace) -> Config:
-    """The strategy's section: its file's, but for what the command line gives, or SMALL."""
+def _component(args: argparse.Namespace) -> Component:
+    """The strategy with its file's settings, but for what the command line gives, or SMALL."""
     given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
-    allow = targets.packages(args.allow)
-    section = strategies.section(args.gradient, given, config_dir=args.config_dir, allow=allow)
-    accepted = strategies.accepts(section)
+    options = strategies.options(args.config_dir)
+    component = from_name("--gradient", args.gradient, given, options, allow=args.allow)
+    accepted = strategies.settings(component)
     small = {
         key: value
         for key, value in SMALL.items()
-        if key in accepted and unmet(value, accepted[key].hint, section) is None
+        if key in accepted and unmet(value, accepted[key].hint, component.settings) is None
     }
-    return {**section, **small, **given}
+    return Component(component.target, {**component.settings, **small, **given})
 
 
 def _parser() -> command.Parser:
-    modes = strategies.choices(strategies.section("truncated"), "mode")
+    modes = strategies.choices(from_name("", "truncated", {}, packaged()), "mode")
     parser = command.Parser("bptt-explain", DESCRIPTION)
     parser.add_argument(
         "--gradient",
         default="truncated",
         metavar="NAME",
-        help=f"the strategy, one of {', '.join(strategies.names())}; default: %(default)s",
+        help=f"the strategy, one of {', '.join(packaged().names())}; default: %(default)s",
     )
     parser.add_argument(
         "--config-dir",
