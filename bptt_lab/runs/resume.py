@@ -1,4 +1,4 @@
-"""What it takes to continue a run or a sweep: to find it, and that it is still the same one."""
+"""Continuing: find the run or sweep that `resume=` names; refuse settings it did not begin with."""
 
 from __future__ import annotations
 

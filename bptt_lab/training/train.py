@@ -170,4 +170,4 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
             yield f"  {tag:<24}{value:>10.4f}{known}"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
-    yield locate.signpost("run folder", folder)
+    yield locate.folder_and_board("run folder", folder)
