@@ -40,15 +40,8 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 INK, GREY, FAINT, WASH = "#222222", "#666666", "#C8C8C8", "#F2F2F2"
 
 WIDTH = 1.8  # of a line, in points
-# Lengths on and off, in widths of the line.
-DASHES: Sequence[tuple[float, ...]] = (
-    (),
-    (5, 2),
-    (1, 1.5),
-    (6, 1.5, 1, 1.5),
-    (10, 3),
-    (4, 1.5, 1, 1.5, 1, 1.5),
-)
+_DASH, _DOT = (5, 2), (1, 1.5)  # on and off, in widths of the line
+DASHES = ((), _DASH, _DOT, (*_DASH, *_DOT), (10, 3), (*_DASH, *_DOT, *_DOT))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 PIECE = 4  # of a line that shares its place with others, in widths
@@ -168,21 +161,20 @@ def spans_decades(values: Iterable[float]) -> bool:
 
 def logarithmic(axis: Axis, low: float, high: float) -> None:
     """Make an axis logarithmic, with plain numbers for values between `low` and `high`."""
-    _set_scale(axis, "log")
+    _set_log(axis, 10)
     if math.log10(high / low) <= DECADES:
         between = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 5, 7)
         axis.set_major_locator(LogLocator(subs=between))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # not in TeX
-    axis.set_minor_locator(NullLocator())
 
 
 def powers_of_two(axis: Axis, ticks: Sequence[float], labels: Sequence[str] | None = None) -> None:
     """Make an axis logarithmic with base 2 and plain numbers at the ticks."""
-    _set_scale(axis, "log", base=2)
+    _set_log(axis, 2)
     axis.set_ticks(ticks, labels or [f"{tick:g}" for tick in ticks])
-    axis.set_minor_locator(NullLocator())
 
 
-def _set_scale(axis: Axis, *scale: Any, **settings: Any) -> None:
+def _set_log(axis: Axis, base: float) -> None:
     axes: Axes = axis.axes
-    (axes.set_yscale if axis is axes.yaxis else axes.set_xscale)(*scale, **settings)
+    (axes.set_yscale if axis is axes.yaxis else axes.set_xscale)("log", base=base)
+    axis.set_minor_locator(NullLocator())

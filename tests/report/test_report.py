@@ -93,6 +93,20 @@ def test_the_table_is_best_first_with_references_among_the_settings(tmp_path: Pa
     assert table.index("autograd") < table.index("0.1000") < table.index("full")
 
 
+def test_references_of_a_setting_s_own_have_a_column_and_empty_columns_are_left_out(
+    tmp_path: Path,
+) -> None:
+    sweep = write_sweep(tmp_path / "s", [{"lr": 0.1}, {"lr": 0.2}])
+    write_report(sweep)
+    alike = Page(sweep / "report.html").text
+    summary = next(sweep.glob("001_*/summary.json"))
+    summary.write_text(summary.read_text().replace('"accuracy": 0.1', '"accuracy": 0.2'))
+    write_report(sweep)
+    text = Page(sweep / "report.html").text
+    assert "references, accuracy" in text and "chance 0.2000" in text
+    assert "references, accuracy" not in alike and "mean cosine" not in text
+
+
 def test_settings_within_the_spread_are_named(tmp_path: Path) -> None:
     jobs = [
         {"gradient": g, "seed": s, "final": level + 0.1 * s}
@@ -228,6 +242,13 @@ def test_importing_the_report_is_cheap_and_pyplot_stays_out(tmp_path: Path) -> N
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert json.loads((sweep / "sweep.json").read_text())["jobs"]
+
+
+def test_only_the_events_need_torch() -> None:
+    modules = [path.stem for path in Path(cli.__file__).parent.glob("*.py")]
+    code = f"import sys; from bptt_lab.commands.report import {', '.join(sorted(modules)[1:])}\n"
+    code += "assert not {'torch', 'tensorboard'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_names_that_users_gave_are_escaped_everywhere(

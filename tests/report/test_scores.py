@@ -157,6 +157,6 @@ def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ranking = rank(write_sweep(tmp_path / "s", jobs))
     keys = ["gradient", "gradient.k"]
     styles = line_styles(keys, {s.group.values: s.group.strategy for s in ranking.scores})
-    curve_panels.learning_curve(ranking, "loss", styles, tmp_path / "a.png")
-    key_panels.against(ranking, keys, "gradient", styles, tmp_path / "b.png")
+    curve_panels.loss(ranking, styles, tmp_path / "a.png")
+    key_panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
     assert drawn == [["full", *(f"truncated, k={k}" for k in (2, 8, 16))]] * 2

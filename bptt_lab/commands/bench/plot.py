@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
 
 
 def _draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -> None:
-    # By name, so that mypy says the same with matplotlib and without.
-    Figure = import_module("matplotlib.figure").Figure
+    from matplotlib.figure import Figure
+
     from bptt_lab.training import style
 
     shapes = list(dict.fromkeys(row.shape for row in rows))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
 from bptt_lab.commands.report import curves, panel
-from bptt_lab.commands.report.curves import Points
 from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend
 from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import SweptValues
-from bptt_lab.commands.report.scores import ALIGNMENT, GRADIENT_NORM, Ranking
+from bptt_lab.commands.report.scores import ALIGNMENT, GRADIENT_NORM, LOSS, Ranking, Reference
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
@@ -40,72 +39,69 @@ class Curve(NamedTuple):
 Curves = Mapping[SweptValues, Curve]
 
 
+def loss(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the loss on the validation split; None where none was logged."""
+    return _validation(ranking, LOSS, styles, path)
+
+
+def metric(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the task's own metric on the validation split; None where it has no other than loss."""
+    return None if ranking.metric == LOSS else _validation(ranking, ranking.metric, styles, path)
+
+
+def gradient_norm(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the norm of the whole gradient; None where nothing above zero was logged."""
+    words = "gradient norm", "norm of the whole gradient"
+    return _over_steps(ranking, GRADIENT_NORM, words, styles, path, geometric=True)
+
+
+def alignment(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw each inexact strategy's cosine with full BPTT; None where none was logged."""
+    words = "alignment with full BPTT", "cosine of the two gradients"
+    return _over_steps(ranking, ALIGNMENT, words, styles, path, [("full BPTT", 1.0)])
+
+
+def _validation(ranking: Ranking, metric: str, styles: Styles, path: Path) -> Picture | None:
+    title, ylabel = f"validation {metric.replace('_', ' ')}", f"validation {ranking.label(metric)}"
+    levels = ranking.references(metric)
+    return _over_steps(ranking, f"val/{metric}", (title, ylabel), styles, path, levels)
+
+
 @style.styled
-def learning_curve(ranking: Ranking, metric: str, styles: Styles, path: Path) -> Picture | None:
-    """Draw a metric on the validation split; None where nothing was logged."""
-    drawn = _curves(ranking, f"val/{metric}", curves.band, float)
+def _over_steps(
+    ranking: Ranking,
+    tag: str,
+    words: tuple[str, str],
+    styles: Styles,
+    path: Path,
+    references: Sequence[Reference] = (),
+    *,
+    geometric: bool = False,
+) -> Picture | None:
+    """Draw what was logged under a tag; `geometric`: mean and deviation are of the logarithms."""
+    drawn = _curves(ranking, tag, geometric)
     if not drawn:
         return None
-    title = f"{ranking.dataset}: validation {metric.replace('_', ' ')}"
-    figure, axes = panel.new(title, STEPS, f"validation {ranking.label(metric)}")
+    title = f"{ranking.dataset}: {words[0]}"
+    figure, axes = panel.new(title, STEPS, words[1])
     lowest, highest = _extent(drawn)
-    if style.spans_decades((lowest, highest)):
+    if geometric or style.spans_decades((lowest, highest)):
         style.logarithmic(axes.yaxis, lowest, highest)
     _draw(axes, drawn, styles)
-    panel.draw_references(axes, ranking.references(metric))
+    panel.draw_references(axes, references)
     legend(figure, _entries(drawn, styles), markers=False)
     style.save(figure, path)
     return Picture(path, f"{title} against {STEPS}, mean and spread over seeds", _coincide(drawn))
 
 
-@style.styled
-def gradient_norms(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
-    """Draw the norm of the whole gradient; None where nothing above zero was logged."""
-    drawn = _curves(ranking, GRADIENT_NORM, curves.log_band, _exp)
-    if not drawn:
-        return None
-    title = f"{ranking.dataset}: gradient norm"
-    figure, axes = panel.new(title, STEPS, "norm of the whole gradient")
-    style.logarithmic(axes.yaxis, *_extent(drawn))
-    _draw(axes, drawn, styles)
-    legend(figure, _entries(drawn, styles), markers=False)
-    style.save(figure, path)
-    return Picture(path, f"{title} against {STEPS}, on a logarithmic axis", _coincide(drawn))
-
-
-@style.styled
-def alignment(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
-    """Draw each inexact strategy's cosine with full BPTT; None where none was logged."""
-    drawn = _curves(ranking, ALIGNMENT, curves.band, float)
-    if not drawn:
-        return None
-    title = f"{ranking.dataset}: alignment with full BPTT"
-    figure, axes = panel.new(title, STEPS, "cosine of the two gradients")
-    _draw(axes, drawn, styles)
-    axes.set_ylim(top=1.02)
-    legend(figure, _entries(drawn, styles), markers=False)
-    style.save(figure, path)
-    return Picture(path, f"{title} against {STEPS}, 1 where they agree", _coincide(drawn))
-
-
-def _curves(
-    ranking: Ranking,
-    tag: str,
-    over_seeds: Callable[[Sequence[Points]], Sequence[curves.Band]],
-    shown: Callable[[float], float],
-) -> Curves:
-    """Return the curve of each setting that has any, best setting first.
-
-    Args:
-        ranking: the dataset's.
-        tag: what was logged.
-        over_seeds: makes one band of the seeds' points.
-        shown: what the axis shows of a band's value.
-    """
+def _curves(ranking: Ranking, tag: str, geometric: bool) -> Curves:
+    """Return the curve of each setting that has any, best setting first."""
+    band_of = curves.log_band if geometric else curves.band
+    shown = _exp if geometric else float
     found = {}
     for score in ranking.scores:
         logged = (ranking.curves[job.run.folder].get(tag) for job in score.group.jobs)
-        band = over_seeds([points for points in logged if points])
+        band = band_of([points for points in logged if points])
         if band:
             found[score.group.values] = Curve(
                 score.group.label,

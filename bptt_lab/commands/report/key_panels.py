@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
@@ -21,7 +21,6 @@ from bptt_lab.training.style import LineStyle
 MOST = 24  # entries of a legend
 MOST_TICKS = 8  # values that each have a label on the axis
 ROOM = 48  # letters along an axis
-CLOSE = 0.12  # two labels of an axis would touch: their distance as a part of its length
 Entries = list[tuple[str, LineStyle]]
 
 
@@ -43,7 +42,7 @@ Series = Mapping[SweptValues, Sequence[_Point]]  # by the setting with the key l
 
 @style.styled
 def against(
-    ranking: Ranking, keys: Sequence[str], key: str, styles: Styles, path: Path
+    keys: Sequence[str], key: str, ranking: Ranking, styles: Styles, path: Path
 ) -> Picture | None:
     """Draw the panel of one key; None where the key does not vary or nothing has completed.
 
@@ -51,9 +50,9 @@ def against(
     full BPTT without a k, are level lines. Other values stand side by side.
 
     Args:
-        ranking: the dataset's.
         keys: all swept keys, as the settings order them.
         key: one of them.
+        ranking: the dataset's.
         styles: of the settings.
         path: where to write.
     """
@@ -94,7 +93,11 @@ def _series(ranking: Ranking, place: int) -> Series:
 def _numbers(axes: Axes, series: Series, keys: Sequence[str]) -> Entries:
     """Join the means of settings that differ in the key only; return the legend."""
     numbers = sorted({x for line in series.values() for p in line if (x := p.number) is not None})
-    _scale(axes, numbers)
+    if numbers[0] > 0 and numbers[-1] / numbers[0] >= 8:
+        style.logarithmic(axes.xaxis, numbers[0], numbers[-1])
+    if len(numbers) <= MOST_TICKS:
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
+        axes.minorticks_off()
     strategy_of = {rest: line[0].group.strategy for rest, line in series.items()}
     if len(series) > MOST and sum(map(len, series.values())) < 2 * len(series):
         # Hardly two to join, as in a random search: strategies are all there is to tell apart.
@@ -111,22 +114,6 @@ def _numbers(axes: Axes, series: Series, keys: Sequence[str]) -> Entries:
         entries.append((results.describe(others, names) or strategy_of[rest], styles[rest]))
     style.take_turns(axes.lines)
     return entries
-
-
-def _scale(axes: Axes, numbers: Sequence[float]) -> None:
-    """Scale the axis to the numbers, and label each of them where there is room."""
-    log = numbers[0] > 0 and numbers[-1] / numbers[0] >= 8
-    if log:
-        style.logarithmic(axes.xaxis, numbers[0], numbers[-1])
-    if len(numbers) <= MOST_TICKS:
-        places = [math.log(n) if log else n for n in numbers]
-        room = CLOSE * (places[-1] - places[0])
-        ticks: list[float] = []
-        for number, place in zip(numbers, places, strict=True):
-            if not ticks or place - (math.log(ticks[-1]) if log else ticks[-1]) >= room:
-                ticks.append(number)
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
 
 
 def _line(axes: Axes, points: Sequence[_Point], line: LineStyle) -> None:
@@ -154,9 +141,9 @@ def _categories(axes: Axes, points: Sequence[_Point], styles: Styles) -> Entries
             bar = [x - half, x + half], [fmean(finals)] * 2
             axes.plot(*bar, color=line.colour, linewidth=2.4)
     labels = [results.show(value) or "none" for value in values]
-    axes.set_xticks(range(len(values)), labels)
-    if (max(map(len, labels)) + 1) * len(labels) > ROOM:
-        axes.tick_params(axis="x", rotation=20)
+    crowded = (max(map(len, labels)) + 1) * len(labels) > ROOM
+    turned: Any = {"rotation": 20, "ha": "right"} if crowded else {}
+    axes.set_xticks(range(len(values)), labels, **turned)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.grid(axis="x", visible=False)
     if len(points) == len(values):  # the columns' own labels say it all

@@ -42,35 +42,24 @@ def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tupl
 
 def draw_references(axes: Axes, levels: Sequence[Reference]) -> None:
     """Draw a dashed line a level, named at the right; where far from the data, an arrow says so."""
-    low, high = axes.get_ylim()
-    log = axes.get_yscale() == "log"
 
     def place(level: float) -> float:  # from 0, the bottom, to 1, the top
-        if log:
-            return math.log(level / low) / math.log(high / low) if level > 0 else -math.inf
-        return (level - low) / (high - low)
+        (low, high), at = axes.get_ylim(), level
+        if axes.get_yscale() == "log":
+            if level <= 0:
+                return -math.inf
+            low, high, at = math.log(low), math.log(high), math.log(level)
+        return (at - low) / (high - low)
 
     # The axis may grow by two thirds for them; beyond that the curves would be flat.
     near = [level for _, level in levels if -0.33 < place(level) < 1.33]
-    if near:
-        bottom, top = min(0.0, *map(place, near)), max(1.0, *map(place, near))
-        margin = 0.03 * (top - bottom)
-        bottom, top = bottom - margin * (bottom < 0), top + margin * (top > 1)
-        if log:
-            ratio = high / low
-            axes.set_ylim(low * ratio**bottom, low * ratio**top)
-        else:
-            axes.set_ylim(low + bottom * (high - low), low + top * (high - low))
-        low, high = axes.get_ylim()
+    for level in near:
+        axes.axhline(level, color="#555555", linewidth=1, dashes=(4, 3), zorder=1.5)
     texts = []
     for name, level in levels:
         at = place(level)
-        shown = f"{name} {level:.3g}"
-        if level in near:
-            axes.axhline(level, color="#555555", linewidth=1, dashes=(4, 3), zorder=1.5)
-        else:
-            shown += " ↑" if at > 1 else " ↓"
-        texts.append((min(max(at, 0.0), 1.0), shown))
+        arrow = "" if level in near else " ↑" if at > 1 else " ↓"
+        texts.append((min(max(at, 0.0), 1.0), f"{name} {level:.3g}{arrow}"))
     for at, shown in _apart(sorted(texts)):
         note(axes, at, shown)
 

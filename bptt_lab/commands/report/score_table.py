@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from bptt_lab.training.style import LineStyle
 REFERENCE = LineStyle("#777777", (3, 2), width=1.0)  # a piece of the line that pictures have
 
 
-class Row(NamedTuple):
+class ScoreRow(NamedTuple):
     """A setting or a reference."""
 
     rank: float
@@ -35,7 +35,7 @@ class Table(NamedTuple):
 
     dataset: str
     heads: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[ScoreRow]
 
 
 def number(value: float) -> str:
@@ -55,76 +55,47 @@ def spread(result: tuple[float, float | None] | None) -> str:
 
 
 def table(ranking: Ranking, styles: Styles) -> Table:
-    """Return the table of a dataset."""
-    columns = _columns(ranking)
+    """Return the table of a dataset; columns that would be empty are left out."""
     sign = -1 if scores.higher_is_better(ranking.metric) else 1
-    rows = []
-    for score in ranking.scores:
-        rank = math.nan if score.metric is None else sign * score.metric[0]
-        cells = [cell(score) for cell in columns.values()]
-        line, name = styles[score.group.values], score.group.label
-        rows.append(Row(math.inf if math.isnan(rank) else rank, line, name, cells))
     levels = {_head(ranking, m): dict(ranking.references(m)) for m in ranking.metrics}
+    cells = [_cells(ranking, score) for score in ranking.scores]
+    heads = [head for head in cells[0] if any(row[head] for row in cells)]
+    rows = []
+    for score, row in zip(ranking.scores, cells, strict=True):
+        rank = math.nan if score.metric is None else sign * score.metric[0]
+        rank = math.inf if math.isnan(rank) else rank
+        line, shown = styles[score.group.values], [row[head] for head in heads]
+        rows.append(ScoreRow(rank, line, score.group.label, shown))
     own = levels[_head(ranking, ranking.metric)]
     for name in dict.fromkeys(name for known in levels.values() for name in known):
-        found = [levels.get(head, {}).get(name) for head in columns]
-        cells = ["" if level is None else number(level) for level in found]
+        found = [levels.get(head, {}).get(name) for head in heads]
+        shown = ["" if level is None else number(level) for level in found]
         rank = sign * own[name] if name in own else math.inf
-        rows.append(Row(rank, REFERENCE, name, cells, is_reference=True))
-    return Table(ranking.dataset, list(columns), sorted(rows, key=lambda row: row.rank))
-
-
-def _columns(ranking: Ranking) -> dict[str, Callable[[Score], str]]:
-    """Return what each column says of a setting, by its head."""
-    columns: dict[str, Callable[[Score], str]] = {"seeds": _seeds}
-    for metric in ranking.metrics:
-        columns[_head(ranking, metric)] = _loss if metric == scores.LOSS else _metric
-    common = {name for name, _ in ranking.references(ranking.metric)}
-    if any(name not in common for score in ranking.scores for name, _ in score.references):
-        columns[f"references, {ranking.metric.replace('_', ' ')}"] = _references
-    if any(score.alignment is not None for score in ranking.scores):
-        columns["mean cosine with full BPTT"] = _alignment
-    columns |= {"seconds": _seconds, "steps": _steps, "ms a step": _pace}
-    if ranking.target is not None:
-        columns[f"steps to val loss {ranking.target:.4g}"] = _arrivals
-    return columns
+        rows.append(ScoreRow(rank, REFERENCE, name, shown, is_reference=True))
+    return Table(ranking.dataset, heads, sorted(rows, key=lambda row: row.rank))
 
 
 def _head(ranking: Ranking, metric: str) -> str:
     return f"test {ranking.label(metric)}"
 
 
-def _seeds(score: Score) -> str:
-    jobs = len(score.group.jobs)
-    return str(jobs) if score.completed == jobs else f"{score.completed} of {jobs}"
-
-
-def _metric(score: Score) -> str:
-    return spread(score.metric)
-
-
-def _loss(score: Score) -> str:
-    return spread(score.loss)
-
-
-def _references(score: Score) -> str:
-    return "\n".join(f"{name} {number(level)}" for name, level in score.references)
-
-
-def _alignment(score: Score) -> str:
-    return "" if score.alignment is None else number(score.alignment)
-
-
-def _seconds(score: Score) -> str:
-    return "" if score.seconds is None else f"{score.seconds:.1f}"
-
-
-def _steps(score: Score) -> str:
-    return "" if score.steps is None else f"{score.steps:.0f}"
-
-
-def _pace(score: Score) -> str:
-    return f"{1000 * score.seconds / score.steps:.2f}" if score.seconds and score.steps else ""
+def _cells(ranking: Ranking, score: Score) -> dict[str, str]:
+    """Return what the table says of a setting, by the heads of the columns."""
+    jobs, seconds, steps = len(score.group.jobs), score.seconds, score.steps
+    cells = {"seeds": str(jobs) if score.completed == jobs else f"{score.completed} of {jobs}"}
+    for metric in ranking.metrics:
+        result = score.loss if metric == scores.LOSS else score.metric
+        cells[_head(ranking, metric)] = spread(result)
+    common = {name for name, _ in ranking.references(ranking.metric)}
+    apart = [f"{name} {number(at)}" for name, at in score.references if name not in common]
+    return cells | {
+        f"references, {ranking.metric.replace('_', ' ')}": "\n".join(apart),
+        "mean cosine with full BPTT": "" if score.alignment is None else number(score.alignment),
+        "seconds": "" if seconds is None else f"{seconds:.1f}",
+        "steps": "" if steps is None else f"{steps:.0f}",
+        "ms a step": f"{1000 * seconds / steps:.2f}" if seconds and steps else "",
+        f"steps to val loss {ranking.target or 0:.4g}": _arrivals(score),
+    }
 
 
 def _arrivals(score: Score) -> str:

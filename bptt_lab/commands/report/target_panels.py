@@ -14,19 +14,21 @@ from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
 
 MOST = 20  # rows
-AXES = (("Steps", "optimizer steps"), ("Seconds", "seconds of training"))
+AXES = (("steps", "optimizer steps"), ("seconds", "seconds of training"))
+
+
+def steps(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the optimizer steps to the target loss; None where no one got there."""
+    return _arrivals(ranking, 0, styles, path)
+
+
+def seconds(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the seconds of training to the target loss; None where no one got there."""
+    return _arrivals(ranking, 1, styles, path)
 
 
 @style.styled
-def arrivals(ranking: Ranking, unit: int, styles: Styles, path: Path) -> Picture | None:
-    """Draw how long each setting took to the target loss; None where no one got there.
-
-    Args:
-        ranking: the dataset's.
-        unit: 0 for steps, 1 for seconds.
-        styles: of the settings.
-        path: where to write.
-    """
+def _arrivals(ranking: Ranking, unit: int, styles: Styles, path: Path) -> Picture | None:
     begun = [score.group for score in ranking.scores if score.arrivals]
     jobs = {score.group.values: score.arrivals for score in ranking.scores}
     reached = {
@@ -38,7 +40,7 @@ def arrivals(ranking: Ranking, unit: int, styles: Styles, path: Path) -> Picture
         return None
     rows = sorted(begun, key=lambda group: means.get(group.values, math.inf))[:MOST]
     name, xlabel = AXES[unit]
-    title = f"{ranking.dataset}: {name.lower()} to a validation loss of {ranking.target:.4g}"
+    title = f"{ranking.dataset}: {name} to a validation loss of {ranking.target:.4g}"
     figure, axes = panel.new(title, xlabel, "", height=1.3 + 0.27 * len(rows))
     axes.set_yticks(range(len(rows)), [group.label for group in rows])
     axes.grid(axis="y", visible=False)

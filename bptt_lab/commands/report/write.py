@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from bptt_lab.commands.report import (
@@ -88,47 +90,28 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
 def _sections(
     sweep: SweepResults, rankings: Sequence[Ranking], styles: Styles, folder: Path, target: str
 ) -> list[Section]:
-    def each(name: str, draw: Callable[[Ranking, Path], Picture | None]) -> list[Picture]:
+    def each(name: str, draw: Callable[[Ranking, Styles, Path], Picture | None]) -> list[Picture]:
         """Draw the pictures of one kind, a dataset each, where there is something to draw."""
         drawn = []
         for number, ranking in enumerate(rankings):
             file = output_paths.name(name, *([number, ranking.dataset] if rankings[1:] else []))
-            drawn.append(draw(ranking, folder / f"{file}.png"))
+            drawn.append(draw(ranking, styles, folder / f"{file}.png"))
         return [picture for picture in drawn if picture is not None]
 
-    def loss(ranking: Ranking, path: Path) -> Picture | None:
-        return curve_panels.learning_curve(ranking, scores.LOSS, styles, path)
-
-    def metric(ranking: Ranking, path: Path) -> Picture | None:
-        if ranking.metric == scores.LOSS:
-            return None
-        return curve_panels.learning_curve(ranking, ranking.metric, styles, path)
-
-    def against(key: str) -> list[Picture]:
-        return each(
-            f"test_against_{key}",
-            lambda ranking, path: key_panels.against(ranking, sweep.keys, key, styles, path),
-        )
-
-    def norms(ranking: Ranking, path: Path) -> Picture | None:
-        return curve_panels.gradient_norms(ranking, styles, path)
-
-    def alignment(ranking: Ranking, path: Path) -> Picture | None:
-        return curve_panels.alignment(ranking, styles, path)
-
-    def steps(ranking: Ranking, path: Path) -> Picture | None:
-        return target_panels.arrivals(ranking, 0, styles, path)
-
-    def seconds(ranking: Ranking, path: Path) -> Picture | None:
-        return target_panels.arrivals(ranking, 1, styles, path)
-
-    keys = [picture for key in sweep.keys if key != "dataset" for picture in against(key)]
-    arrivals = [*each("steps_to_target", steps), *each("seconds_to_target", seconds)]
-    curves = [*each("val_loss", loss), *each("val_metric", metric)]
+    curves = [*each("val_loss", curve_panels.loss), *each("val_metric", curve_panels.metric)]
+    against = [
+        each(f"test_against_{key}", partial(key_panels.against, sweep.keys, key))
+        for key in sweep.keys
+        if key != "dataset"
+    ]
+    norms = each("gradient_norm", curve_panels.gradient_norm)
+    cosines = each("alignment", curve_panels.alignment)
+    steps = each("steps_to_target", target_panels.steps)
+    seconds = each("seconds_to_target", target_panels.seconds)
     return [
         Section("Learning curves", CURVES, curves),
-        Section("Test metric against each swept key", KEYS, keys),
-        Section("Gradient norm over training", NORMS, each("gradient_norm", norms)),
-        Section("Alignment with full BPTT over training", ALIGNED, each("alignment", alignment)),
-        Section("Time to a target loss", target, arrivals),
+        Section("Test metric against each swept key", KEYS, [*chain(*against)]),
+        Section("Gradient norm over training", NORMS, norms),
+        Section("Alignment with full BPTT over training", ALIGNED, cosines),
+        Section("Time to a target loss", target, [*steps, *seconds]),
     ]

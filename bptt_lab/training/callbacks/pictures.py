@@ -44,9 +44,7 @@ def curves(title: str, x: str, y: str, lines: Mapping[str, tuple[Tensor, Tensor]
 
 
 @style.styled
-def decades(
-    title: str, x: str, y: str, log10: Tensor, rows: Sequence[float], what: str = "log10"
-) -> Figure:
+def decades(title: str, x: str, y: str, log10: Tensor, rows: Sequence[float]) -> Figure:
     """Draw a map of log10 values, (rows, columns), columns 0, 1, ...; nothing where nan or -inf.
 
     Args:
@@ -55,7 +53,6 @@ def decades(
         y: what the rows are.
         log10: the values.
         rows: the row's labels on the y axis, rising.
-        what: of the colour scale.
     """
     figure, axes = blank(title, x, y)
     values = np.ma.masked_invalid(log10.double().cpu().numpy())
@@ -66,7 +63,7 @@ def decades(
     mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=low, vmax=top)
     axes.set_facecolor(style.WASH)
     axes.grid(visible=False)
-    figure.colorbar(mesh, ax=axes, label=what)
+    figure.colorbar(mesh, ax=axes, label="log10")
     return figure
 
 
