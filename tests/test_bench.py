@@ -14,7 +14,7 @@ import torch
 from bptt_lab.commands import peak_memory, timing
 from bptt_lab.commands.bench import cli, implementations, plot
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find
-from bptt_lab.commands.bench.measure import Conditions, one_pass
+from bptt_lab.commands.bench.measure import Conditions, applied, one_pass
 from bptt_lab.commands.bench.problem import draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import COLUMNS
 from bptt_lab.commands.bench.workload import (
@@ -211,6 +211,21 @@ def test_an_instruction_set_is_chosen_for_the_run_alone(tmp_path, monkeypatch):
     _, rows = bench(tmp_path, monkeypatch, "--only", "full", "--isa", "generic")
     assert {row["instruction_set"] for row in rows} == {"generic"}
     assert core.instruction_set() == before
+
+
+@pytest.mark.skipif(not core.available(), reason="the C core was not built")
+def test_an_instruction_set_that_the_processor_lacks_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "ISAS", (*cli.ISAS, "avx10000"))
+    assert cli.main(["--only", "full", "--isa", "avx10000"]) == 2
+    assert "avx10000: the C core cannot use it here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_gpu_the_core_is_left_as_it_is():
+    before = core.instruction_set()
+    with applied(Conditions("cuda", "tf32", 1, "none")):
+        assert core.instruction_set() == before
 
 
 def test_where_nothing_can_be_measured_it_says_so(tmp_path, monkeypatch, capsys):

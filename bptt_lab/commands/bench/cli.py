@@ -60,6 +60,8 @@ def parse(argv: Sequence[str] | None) -> Options:
         raise ConfigError(f"--only={missing[0]}")
     if args.device == "cuda" and not gpus.count():
         raise ConfigError("--device=cuda: the driver shows no CUDA device here; use --device cpu")
+    if args.device == "cuda" and args.isa:
+        raise ConfigError(f"--isa={args.isa}: the C core runs on a CPU; leave it out")
     default = ["float32"] if args.device == "cpu" else ["float32", "tf32", "bfloat16"]
     precisions = args.dtype or default
     if args.device == "cpu" and "tf32" in precisions:

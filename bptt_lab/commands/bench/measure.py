@@ -9,12 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bptt_lab.commands.bench.implementations import (
-    BASELINE,
-    Implementation,
-    Prepared,
-    UnavailableError,
-)
+from bptt_lab.commands.bench.implementations import BASELINE, Implementation
+from bptt_lab.commands.bench.layers import Prepared, UnavailableError
 from bptt_lab.commands.bench.problem import Answer, Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES, PRECISIONS, Pass, Shape, flops
@@ -36,7 +32,7 @@ class Conditions(NamedTuple):
     device: str
     precision: str
     threads: int
-    isa: str  # of the C core
+    isa: str  # of the C core; "none" where it does not work
 
     def __str__(self) -> str:
         if self.device == "cuda":
@@ -53,7 +49,7 @@ def applied(conditions: Conditions) -> Iterator[None]:
     torch.set_num_threads(conditions.threads)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    if isa is not None:
+    if conditions.isa != "none":
         core.use_instruction_set(conditions.isa)
     try:
         yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,13 +12,15 @@ import torch
 from bptt_lab.commands import peak_memory
 from bptt_lab.commands.bench import plot
 from bptt_lab.commands.bench.implementations import BASELINE, Implementation
-from bptt_lab.commands.bench.measure import Conditions, measure, one_pass
+from bptt_lab.commands.bench.measure import Conditions, applied, measure, one_pass
 from bptt_lab.commands.bench.options import Options
 from bptt_lab.commands.bench.results import Provenance, Row, provenance, write_csv
 from bptt_lab.commands.bench.table import LEGEND, table
 from bptt_lab.commands.bench.workload import PRECISIONS
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
+
+BFLOAT16 = " (bfloat16: operations of torch)"
 
 
 def run(options: Options) -> Path:
@@ -35,9 +36,15 @@ def run(options: Options) -> Path:
         raise ConfigError(
             f"--device cuda: torch {torch.__version__} cannot use a GPU; install a build with CUDA"
         )
-    settings = list(_conditions(options))
+    isa = options.isa or (core.instruction_set() if options.device == "cpu" else None) or "none"
+    settings = [
+        Conditions(options.device, precision, threads, isa)
+        for precision in options.precisions
+        for threads in options.threads
+    ]
     where = _where(options)
-    print(f"{where}; {_kernel(settings[0])}")
+    with applied(settings[0]):  # refuses what is not here before there is a folder
+        print(f"{where}; {_kernel(options, isa)}")
     for line in options.left_out:
         print(f"left out: {line}")
     folder = _new_folder()
@@ -70,19 +77,6 @@ def run(options: Options) -> Path:
     return folder
 
 
-def _conditions(options: Options) -> Iterator[Conditions]:
-    """Every precision with every thread count."""
-    on_cpu = options.device == "cpu"
-    before = core.instruction_set() if on_cpu else None
-    if options.isa is not None:  # refused now, rather than after the first table
-        core.use_instruction_set(options.isa)
-        core.use_instruction_set(before or options.isa)
-    isa = options.isa or before or "none"
-    for precision in options.precisions:
-        for threads in options.threads:
-            yield Conditions(options.device, precision, threads, isa)
-
-
 def _where(options: Options) -> Provenance:
     gpu = ""
     if options.device == "cuda":
@@ -92,11 +86,11 @@ def _where(options: Options) -> Provenance:
     return provenance(["torch", *jax], gpu)
 
 
-def _kernel(conditions: Conditions) -> str:
-    if conditions.isa == "none":
-        built = "" if conditions.device == "cuda" else ", because the C core was not built"
+def _kernel(options: Options, isa: str) -> str:
+    if isa == "none":
+        built = "" if options.device == "cuda" else ", because the C core was not built"
         return f"kernel: operations of torch{built}"
-    return f"kernel: C core, {conditions.isa} (bfloat16: operations of torch)"
+    return f"kernel: C core, {isa}" + BFLOAT16 * ("bfloat16" in options.precisions)
 
 
 def _with_memory(row: Row, conditions: Conditions, implementation: Implementation) -> Row:
