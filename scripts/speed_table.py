@@ -85,7 +85,10 @@ def _memory(rows: list[dict[str, str]]) -> str:
         for row in measured
         if _shape(row) == _shape(largest)
     ]
-    return f"Peak memory at {_shape(largest)}, in units of its L N H states: {', '.join(peaks)}."
+    return (
+        f"Peak memory at {_shape(largest)} above the input, the credit and the weights, in units of "
+        f"the\nL N H states: {', '.join(peaks)}."
+    )
 
 
 def _line(head: str, cells: Iterable[str]) -> str:

@@ -345,4 +345,12 @@ def test_the_table_of_speeds(tmp_path, monkeypatch):
     _, full, truncated = (cell.strip() for cell in line.strip("|").split("|"))
     assert float(full) == pytest.approx(ratios["full"], abs=0.05 + 0.05 * ratios["full"])
     assert float(truncated) == pytest.approx(ratios["truncated"], rel=0.1, abs=0.06)
-    assert any(line.startswith(f"| geometric mean | {full} | {truncated} |") for line in lines)
+    assert f"| geometric mean | {full} | {truncated} |" in lines
+    assert not any(line.startswith("Peak memory") for line in lines)  # it was not measured
+    with (run / "peaks.csv").open("w") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({**row, "peak_states": "2.04"} for row in rows)
+    text = speed_table.marked(str(run / "peaks.csv"))
+    assert "Peak memory at 9, 3, 2, 5" in text
+    assert "nn.RNN 2.0, full 2.0, truncated 2.0." in text

@@ -25,7 +25,7 @@ time of the matrix products alone, and the error against float64."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the arguments, then measure.
+    """Validate the arguments, then measure.
 
     Args:
         argv: the arguments; the process's own by default.
@@ -45,7 +45,7 @@ def _bench(argv: Sequence[str] | None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Options:
-    """Read and check the arguments.
+    """Read and validate the arguments.
 
     Raises:
         ConfigError: naming the argument, its value and the way out.

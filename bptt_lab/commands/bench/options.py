@@ -9,7 +9,7 @@ from bptt_lab.commands.bench.workload import Shape
 
 
 class Options(NamedTuple):
-    """What to measure; everything checked."""
+    """What to measure; everything is validated."""
 
     shapes: list[Shape]
     implementations: list[Implementation]

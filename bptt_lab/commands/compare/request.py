@@ -1,4 +1,4 @@
-"""What is compared on what: one checked configuration, and a section for every strategy.
+"""What is compared on what: one validated configuration, and a section for every strategy.
 
 It comes from a command line like bptt-train's, or from a run's manifest. Nothing here imports
 torch, so that a mistake is refused at once.
@@ -43,7 +43,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One batch's configuration, checked, and the strategies to compare on it."""
+    """One batch's configuration, validated, and the strategies to compare on it."""
 
     experiment: Experiment  # the whole, bptt-train's
     title: str  # "adding, orthogonal"
@@ -56,7 +56,7 @@ class Request:
 def read(
     overrides: Sequence[str], checkpoint: Path | None, wanted: Sequence[str] | None
 ) -> Request:
-    """Check a command line and collect its strategies.
+    """Validate a command line and collect its strategies.
 
     Args:
         overrides: Hydra's, with its --config-dir and the like among them.
@@ -90,7 +90,7 @@ def read(
 
 
 def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Option:
-    """Check a strategy's section within a configuration.
+    """Validate a strategy's section within a configuration.
 
     Raises:
         ConfigError: where the two do not go together.
