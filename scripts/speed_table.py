@@ -86,8 +86,8 @@ def _memory(rows: list[dict[str, str]]) -> str:
         if _shape(row) == _shape(largest)
     ]
     return (
-        f"Peak memory at {_shape(largest)} above the input, the credit and the weights, in units of "
-        f"the\nL N H states: {', '.join(peaks)}."
+        f"Peak memory at {_shape(largest)} above the input, the credit and the weights, in units "
+        f"of the\nL N H states: {', '.join(peaks)}."
     )
 
 
