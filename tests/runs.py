@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from bptt_lab.config import output_paths
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
 from bptt_lab.training.train import perform
 
@@ -22,13 +26,26 @@ QUICK = (
 )
 
 
-def config(*overrides: str) -> dict[str, Any]:
+def composed(*overrides: str) -> dict[str, Any]:
+    """What Hydra makes of a command line, as plain containers."""
+    output_paths.register()
     with initialize_config_module("bptt_lab.conf", version_base="1.3"):
         container = OmegaConf.to_container(
             compose("config", overrides=list(overrides)), resolve=True
         )
     assert isinstance(container, dict)
     return container
+
+
+def config(*overrides: str) -> Experiment:
+    """The experiment that a command line asks for."""
+    return parse(composed(*overrides))
+
+
+def resumed(experiment: Experiment, folder: Path | str, *, force: bool = False) -> Experiment:
+    """The same experiment, asked to continue a folder."""
+    control = replace(experiment.control, resume=str(folder), force_resume=force)
+    return replace(experiment, control=control)
 
 
 def job(*overrides: str) -> Job:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import QUICK, config, job
+from runs import QUICK, config, job, resumed
 
 from bptt_lab import runs
 from bptt_lab.gradients import full
@@ -39,7 +39,7 @@ def test_completed(tmp_path, capsys):
     assert state(tmp_path)["status"] == "completed"
     assert "test/accuracy" in capsys.readouterr().out
     summary = (tmp_path / "summary.json").stat()
-    assert jobs.attempt({**settings, "resume": str(tmp_path)}, tmp_path, job()) == 0
+    assert jobs.attempt(resumed(settings, tmp_path), tmp_path, job()) == 0
     assert "is completed already" in capsys.readouterr().out
     assert (tmp_path / "summary.json").stat() == summary
 

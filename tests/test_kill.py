@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import QUICK, config, job
+from runs import QUICK, config, job, resumed
 from test_resume import TEXT, outcome
 
 from bptt_lab import runs
@@ -71,10 +71,10 @@ def end_in_spite_of(kills: int, config_: dict, folder: Path, seed: int, **how) -
     """Kill attempt after attempt, then let one end; return how many were killed."""
     dice, killed = random.Random(seed), 0
     for number in range(kills):
-        process = attempt({**config_, "resume": str(folder)}, folder, **how)
+        process = attempt(resumed(config_, folder), folder, **how)
         killed += kill_at(process, folder, dice, aim=number % 2 == 1)
         process.join()
-    process = attempt({**config_, "resume": str(folder)}, folder, **how)
+    process = attempt(resumed(config_, folder), folder, **how)
     process.join()
     assert process.exitcode == 0
     return killed

@@ -15,6 +15,7 @@ from bptt_lab.commands import command
 from bptt_lab.commands.search import best
 from bptt_lab.commands.train import precheck
 from bptt_lab.config import arguments, compose, output_paths
+from bptt_lab.config.options import CONFIG_NAME
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import locate, resume, sweep
 from bptt_lab.training.job import task
@@ -77,7 +78,7 @@ def _train(name: str, introduction: str, argv: list[str]) -> int:
     if args.hydra_help or args.info or args.shell_completion:
         return _run_hydra(name, words)
     plan = precheck.check(args)
-    if plan.configs[0]["dry_run"]:
+    if plan.experiments[0].control.dry_run:
         from bptt_lab.commands.train import dry_run
 
         dry_run.show(plan)
@@ -112,7 +113,7 @@ def _run_hydra(name: str, words: list[str]) -> int:
     run = hydra.main(
         version_base=compose.VERSION_BASE,
         config_path=compose.CONFIG_PATH,
-        config_name=compose.CONFIG_NAME,
+        config_name=CONFIG_NAME,
     )(task)
 
     def work() -> int:
