@@ -87,25 +87,29 @@ from bptt_lab.commands import command
 def work():
     print("line\\n" * {lines}, flush={flush})
     command.say("bptt-x", "one word", 0)
-    return 3
+    return {returned}
 sys.exit(command.run("bptt-x", work))
 """
 
 
+FULL = "bptt-x: [Errno 28] No space left on device\n"
+
+
 @pytest.mark.parametrize(
-    ("redirect", "lines", "flush", "code", "out", "err"),
+    ("redirect", "lines", "flush", "returned", "code", "out", "err"),
     [
-        ("| head -1", 1_000_000, True, 0, "line\n", ""),
-        ("2>&1 | true", 1, False, 3, "", ""),
-        (">&-", 1, False, 3, "", "bptt-x: one word\n"),
-        (">&- 2>&-", 1, False, 3, "", ""),
-        ("> /dev/full", 1, True, 1, "", "bptt-x: [Errno 28] No space left on device\n"),
-        ("> /dev/full", 1, False, 3, "", "bptt-x: one word\n"),
-        ("> /dev/full 2>&1", 1, False, 3, "", ""),
+        ("| head -1", 1_000_000, True, 3, 0, "line\n", ""),
+        ("2>&1 | true", 1, False, 3, 3, "", ""),
+        (">&-", 1, False, 3, 3, "", "bptt-x: one word\n"),
+        (">&- 2>&-", 1, False, 3, 3, "", ""),
+        ("> /dev/full", 1, True, 0, 1, "", FULL),
+        ("> /dev/full", 1, False, 0, 1, "", f"bptt-x: one word\n{FULL}"),
+        ("> /dev/full", 1, False, 3, 3, "", "bptt-x: one word\n"),
+        ("> /dev/full 2>&1", 1, False, 3, 3, "", ""),
     ],
 )  # fmt: skip
-def test_streams_of_a_real_process(redirect, lines, flush, code, out, err):
-    script = SCRIPT.format(lines=lines, flush=flush)
+def test_streams_of_a_real_process(redirect, lines, flush, returned, code, out, err):
+    script = SCRIPT.format(lines=lines, flush=flush, returned=returned)
     if "true" in redirect:  # wait until the reader has gone
         script = f"import time; time.sleep(0.5)\n{script}"
     done = subprocess.run(
