@@ -103,7 +103,7 @@ def masked_gradient(terms: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]
     """
     result = {}
     for name, G in terms.items():
-        kept = G * mask.to(G.dtype).view(*mask.shape, *[1] * (G.dim() - 2))
+        kept = G * mask.to(G).view(*mask.shape, *[1] * (G.dim() - 2))
         result[name] = kept.sum(0) if name == "input" else kept.sum((0, 1))
     return result
 

@@ -131,6 +131,7 @@ def _raw(values: Any, name: str) -> Any:
 def describe(hint: Any) -> str:
     """Say in words which values a type hint and its limits allow.
 
+    >>> from annotated_types import Ge
     >>> describe(Annotated[int | None, Ge(1)])
     'integer or null, at least 1'
     """
