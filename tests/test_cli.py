@@ -257,7 +257,7 @@ def test_help_lists_options_claims_and_limits(capfd):
         r"    gradient\.k1=null +integer or null, at least 1, at most k, only with mode=window",
         r"    gradient\.mode=chunk +chunk \| lag \| window \| tail",
         r"  model\.hidden_size=128 +integer, at least 1",
-        r"    optimizer\.betas=.* +list of \(number, at least 0, less than 1\), length 2",
+        r"    optimizer\.betas=\[0\.9,0\.999\] +list of \(number, at least 0, less than 1\), len",
         r"  tensorboard --logdir outputs",
     ):
         assert re.search(f"^{line}", out, re.MULTILINE), line

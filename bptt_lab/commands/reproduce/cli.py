@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bptt_lab.commands import command
+from bptt_lab.runs.outcome import COMPLETED, FAILED
 
 if TYPE_CHECKING:
     from bptt_lab.commands.reproduce.topics import Entry
@@ -63,13 +64,13 @@ def _reproduce(args: argparse.Namespace) -> int:
     chosen = named(args.names, slow=args.slow or args.list)
     if args.list:
         print(sweep.aligned([LISTED, *map(_listed, chosen)]))
-        return 0
+        return COMPLETED
     rows = [_row(entry, args.data) for entry in chosen]
     print(sweep.aligned([HEAD, *rows]))
     outcomes = [row.outcome for row in rows]
     counts = [f"{outcomes.count(o)} {o}" for o in ("pass", "FAIL", "skip") if o in outcomes]
     print(f"\n{', '.join(counts)}, {sum(float(row.seconds) for row in rows):.0f} seconds")
-    return 1 if "FAIL" in outcomes else 0
+    return FAILED if "FAIL" in outcomes else COMPLETED
 
 
 def _listed(entry: Entry) -> tuple[str, ...]:
