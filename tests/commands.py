@@ -1,8 +1,8 @@
-"""Commands in processes of their own that start in milliseconds.
+"""Commands in processes of their own, as their users start them.
 
-They are forked from one server a session, which has torch and Lightning loaded. So are the servers
-that their own jobs come from. How a command starts by itself is for the few tests that use
-`subprocess`.
+A `Forked` one starts in milliseconds. It comes from one server a session, which has torch and
+Lightning loaded, and has a server of its own for a sweep's jobs. A `Fresh` one has imported
+nothing: it is for the few tests of how a command starts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -24,11 +25,12 @@ from bptt_lab.runs import signals
 from bptt_lab.training import fork_server
 
 TESTS = Path(__file__).parent
+MARK = "BPTT_TEST_MARK"
 PR_SET_NAME = 15
 
 
-class Command:
-    """A command at work, with the interface of subprocess.Popen.
+class Forked:
+    """A command that the session's server forks, with the interface of subprocess.Popen.
 
     Args:
         main: module and function of the command.
@@ -50,7 +52,7 @@ class Command:
         self.args = arguments
         self.mark = uuid.uuid4().hex[:15]
         self._files = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
-        whole = {**os.environ, **(environment or {}), "BPTT_TEST_MARK": self.mark}
+        whole = {**os.environ, **(environment or {}), MARK: self.mark}
         names = [file.name for file in self._files]
         fork_server.ensure()
         self._process = fork_server.process(
@@ -93,16 +95,54 @@ class Command:
 
     def processes(self) -> list[int]:
         """The processes that are left of it, itself included."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                name, _, rest = (folder / "stat").read_text().rpartition(")")
-                started = self.mark.encode() in (folder / "environ").read_bytes()
-            except OSError:  # gone, or somebody else's
-                continue
-            if (started or name.endswith(f"({self.mark}")) and rest.split()[0] != "Z":
-                found.append(int(folder.name))
-        return found
+        return marked(self.mark)
+
+
+class Fresh(subprocess.Popen[str]):
+    """A command that a shell would start; the arguments are those of `Forked`."""
+
+    def __init__(
+        self,
+        main: str,
+        arguments: tuple[str, ...],
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        module, _, function = main.partition(":")
+        self.mark = uuid.uuid4().hex[:15]
+        super().__init__(
+            [
+                sys.executable,
+                "-c",
+                f"import sys, {module} as m; sys.exit(m.{function}())",
+                *arguments,
+            ],
+            cwd=cwd,
+            env={**os.environ, **(environment or {}), MARK: self.mark, fork_server.SAFE_PATH: "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=default_signals,
+        )
+
+    def processes(self) -> list[int]:
+        """The processes that are left of it, itself included."""
+        return marked(self.mark)
+
+
+def marked(mark: str) -> list[int]:
+    """The processes whose name or environment holds a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
+            started = mark.encode() in (folder / "environ").read_bytes()
+        except OSError:  # gone, or somebody else's
+            continue
+        if (started or name.endswith(f"({mark}")) and rest.split()[0] != "Z":
+            found.append(int(folder.name))
+    return found
 
 
 def run_command(
@@ -126,7 +166,9 @@ def run_command(
     # The name goes to every process that is forked from this one.
     ctypes.CDLL(None).prctl(PR_SET_NAME, mark.encode(), 0, 0, 0)
     serve()
-    hear_signals()
+    default_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    fork_server.unblock()
     if not report:
         importlib.import_module("bptt_lab.commands.report").write_report = lambda folder: folder
     module, _, function = main.partition(":")
@@ -139,12 +181,10 @@ def ours(entry: str) -> bool:
     return Path(entry).resolve().is_relative_to(TESTS)
 
 
-def hear_signals() -> None:
-    """Hear what asks to stop; a background shell starts its processes deaf to some."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+def default_signals() -> None:
+    """Take back what a background shell ignores for its processes."""
+    for number in signals.ASKING:
         signal.signal(number, signal.SIG_DFL)
-    fork_server.unblock()
 
 
 def serve() -> None:
