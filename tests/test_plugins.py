@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from bptt_lab.config import signatures
 from bptt_lab.config.signatures import UNKNOWN, Setting
-from bptt_lab.core.validation import AtLeast, AtMost, ConfigError
+from bptt_lab.core.validation import ConfigError, Ge, Le
 
 CONF = Path(__file__).parent.parent / "conf"
 OPTIONS = sorted([*CONF.glob("gradient/*.yaml"), *CONF.glob("dataset/*.yaml")])
@@ -103,7 +103,7 @@ class Mine(nowhere_to_be_found.Base):
     assert plugin.claims == {"unbiased": True, "cost": "O(1)"}
     assert plugin.takes_any
     assert plugin.settings == {
-        "k": Setting(Annotated[int, AtLeast(1), AtMost(9)], UNKNOWN, required=True),
+        "k": Setting(Annotated[int, Ge(1), Le(9)], UNKNOWN, required=True),
         "mode": Setting(Literal["a"], "a"),
         "other": Setting(Any, None),
         "plain": Setting(Any, 3),

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from bptt_lab.config import gpus, memory_limit, shadow, signatures, targets
 from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
-from bptt_lab.core.validation import Above, AtLeast, AtMost, Below, ConfigError, unmet
+from bptt_lab.core.validation import ConfigError, Ge, Gt, Le, Lt, unmet
 
 Config = dict[str, Any]  # plain containers: what a process or a file can be handed
 MISSING = "???"  # what a YAML file writes for a value that must be given
@@ -32,18 +32,18 @@ class Length:
         return None if len(value) == self.number else f"must be a list of {self.number}"
 
 
-Positive = Annotated[float, Above(0)]
-NotNegative = Annotated[float, AtLeast(0)]
-Fraction = Annotated[float, AtLeast(0), Below(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True)
 class Experiment:
     """Settings that belong to no section."""
 
-    seed: Annotated[int, AtLeast(0)]
-    num_threads: Annotated[int, AtLeast(1), AtMost(1024)]
-    segment_length: Annotated[int | None, AtLeast(1)]
+    seed: Annotated[int, Ge(0)]
+    num_threads: Annotated[int, Ge(1), Le(1024)]
+    segment_length: Annotated[int | None, Ge(1)]
     divergence: Literal["stop", "record"]
     checkpoint_seconds: NotNegative
     resume: str | None
@@ -57,27 +57,27 @@ class Experiment:
 class Model:
     """WHAT recurs."""
 
-    hidden_size: Annotated[int, AtLeast(1)]
-    num_layers: Annotated[int, AtLeast(1)]
+    hidden_size: Annotated[int, Ge(1)]
+    num_layers: Annotated[int, Ge(1)]
     nonlinearity: Literal["tanh", "relu", "identity", "sigmoid"]
     bias: bool
-    dropout: Annotated[float, AtLeast(0), AtMost(1)]
-    leak: Annotated[float, Above(0), AtMost(1)]
+    dropout: Annotated[float, Ge(0), Le(1)]
+    leak: Annotated[float, Gt(0), Le(1)]
     init: Literal["uniform", "orthogonal", "identity", "gaussian"]
     gain: Positive
-    spectral_radius: Annotated[float | None, Above(0)]
+    spectral_radius: Annotated[float | None, Gt(0)]
 
 
 @dataclass(frozen=True)
 class Trainer:
     """Settings of lightning.pytorch.Trainer."""
 
-    max_epochs: Annotated[int, AtLeast(1)]
-    accumulate_grad_batches: Annotated[int, AtLeast(1)]
-    gradient_clip_val: Annotated[float | None, Above(0)]
+    max_epochs: Annotated[int, Ge(1)]
+    accumulate_grad_batches: Annotated[int, Ge(1)]
+    gradient_clip_val: Annotated[float | None, Gt(0)]
     gradient_clip_algorithm: Literal["norm", "value"]
     precision: Literal["32-true", "64-true", "bf16-mixed"]
-    log_every_n_steps: Annotated[int, AtLeast(1)]
+    log_every_n_steps: Annotated[int, Ge(1)]
     enable_progress_bar: bool
 
 
@@ -86,15 +86,15 @@ class Device:
     """WHERE it runs."""
 
     accelerator: Literal["cpu", "gpu", "auto"]
-    devices: Annotated[int, AtLeast(1)]
+    devices: Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
 class Callbacks:
     """What is measured; beside these keys, a section for each instrument."""
 
-    every_n_steps: Annotated[int, AtLeast(1)]
-    probe_size: Annotated[int, AtLeast(1)]
+    every_n_steps: Annotated[int, Ge(1)]
+    probe_size: Annotated[int, Ge(1)]
     shadow: list[Any]
 
 

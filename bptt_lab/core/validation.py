@@ -1,11 +1,11 @@
 """Limits on settings, written once: in the annotations of a constructor.
 
     @checked
-    def __init__(self, *, k: Annotated[int, AtLeast(1)] = 16) -> None: ...
+    def __init__(self, *, k: Annotated[int, Ge(1)] = 16) -> None: ...
 
-`checked` enforces them whenever the object is made, from a notebook too. `bptt_lab.config.schema`
-reads the same annotations from the source text, so that a bad setting on the command line is
-refused before torch is even imported. This module therefore imports neither.
+Ge, Gt, Le and Lt are annotated-types'; the bound may be the name of another setting. `checked`
+enforces them whenever the object is made, in a notebook too. `bptt_lab.config` reads the same
+annotations from the source text, so that a bad setting is refused before torch is imported.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import os
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge as Ge
+from annotated_types import Gt as Gt
+from annotated_types import Le as Le
+from annotated_types import Lt as Lt
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -29,63 +36,15 @@ class ConfigError(ValueError):
     """A setting that cannot work; its message names key, value, limit and way out, on one line."""
 
 
+# The names by which plug-ins of earlier versions import them.
+AtLeast, Above, AtMost, Below = Ge, Gt, Le, Lt
+
+
 class Limit(Protocol):
-    """One condition on a value, given the other settings of the same object."""
+    """A condition beyond those of annotated-types, given the other settings of the object."""
 
     def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
         """Say what the value must be, or None where it is fine."""
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """The value is `bound` or more."""
-
-    bound: float
-
-    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say the limit where the value is below it."""
-        return None if value >= self.bound else f"must be at least {self.bound}"
-
-
-@dataclass(frozen=True)
-class Above:
-    """The value is more than `bound`."""
-
-    bound: float
-
-    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say the limit where the value does not exceed it."""
-        return None if value > self.bound else f"must be greater than {self.bound}"
-
-
-@dataclass(frozen=True)
-class AtMost:
-    """The value is `bound` or less; `bound` may name another setting."""
-
-    bound: float | str
-
-    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say the limit where the value exceeds it."""
-        bound = siblings.get(self.bound) if isinstance(self.bound, str) else self.bound
-        if not isinstance(bound, int | float) or value <= bound:
-            return None
-        name = f"{self.bound}={bound}" if isinstance(self.bound, str) else str(bound)
-        return f"must be at most {name}"
-
-
-@dataclass(frozen=True)
-class Below:
-    """The value is less than `bound`; `bound` may name another setting."""
-
-    bound: float | str
-
-    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say the limit where the value reaches it."""
-        bound = siblings.get(self.bound) if isinstance(self.bound, str) else self.bound
-        if not isinstance(bound, int | float) or value < bound:
-            return None
-        name = f"{self.bound}={bound}" if isinstance(self.bound, str) else str(bound)
-        return f"must be less than {name}"
 
 
 @dataclass(frozen=True)
@@ -166,7 +125,7 @@ def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:
         problem = unmet(value, args[0], siblings)
         if problem or value is None:
             return problem
-        return next((text for limit in args[1:] if (text := limit.unmet(value, siblings))), None)
+        return next((text for limit in args[1:] if (text := _beyond(limit, value, siblings))), None)
     if origin is Literal:
         return None if value in args else f"must be one of {', '.join(map(str, args))}"
     if origin in (Union, types.UnionType):
@@ -187,4 +146,39 @@ def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:
     if hint in _NAMES:
         fits = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
         return None if fits else f"must be {_NAMES[hint]}"
+    return None
+
+
+# By the attribute that holds its bound: what a limit of annotated-types asks for, and its words.
+_BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "ge": (operator.ge, "at least"),
+    "gt": (operator.gt, "greater than"),
+    "le": (operator.le, "at most"),
+    "lt": (operator.lt, "less than"),
+}
+
+
+def words(limit: Any) -> str:
+    """Say a limit in words, for help: "at least 1"."""
+    for name, (_, text) in _BOUNDS.items():
+        if hasattr(limit, name):
+            return f"{text} {getattr(limit, name)}"
+    name = re.sub(r"(?<!^)(?=[A-Z])", " ", type(limit).__name__).lower()
+    return " ".join([name, "=".join(str(value) for value in vars(limit).values())]).strip()
+
+
+def _beyond(limit: Any, value: Any, siblings: Mapping[str, Any]) -> str | None:
+    """Say which limit a value passes; a bound that names a setting has that setting's value."""
+    if hasattr(limit, "unmet"):
+        text: str | None = limit.unmet(value, siblings)
+        return text
+    for name, (within, text) in _BOUNDS.items():
+        if hasattr(limit, name):
+            bound = getattr(limit, name)
+            number = siblings.get(bound) if isinstance(bound, str) else bound
+            if not isinstance(number, int | float) or within(value, number):
+                return None
+            return (
+                f"must be {text} {bound}={number}" if bound != number else f"must be {text} {bound}"
+            )
     return None

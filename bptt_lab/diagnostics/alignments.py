@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import AtLeast, ConfigError, check
+from bptt_lab.core.validation import ConfigError, Ge, check
 from bptt_lab.diagnostics.linearise import Loss
 from bptt_lab.gradients.full import Full
 from bptt_lab.nn.rnn import VanillaRNN
@@ -116,7 +116,7 @@ def alignment(
         >>> bool(result["chunk 3"].relative_error.value > 0)
         True
     """
-    check("draws", draws, Annotated[int, AtLeast(1)], {})
+    check("draws", draws, Annotated[int, Ge(1)], {})
     if not strategies:
         raise ConfigError("strategies={}: must hold at least one gradient strategy; name one")
     twin = _twin(rnn)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import AtLeast, AtMost, Below, check
+from bptt_lab.core.validation import Ge, Le, Lt, check
 from bptt_lab.diagnostics.linearise import linearise
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def jacobian_spectrum(
     """
     check_layer(rnn, layer)
     run = linearise(rnn, input, hx)
-    check("lag", lag, Annotated[int, AtLeast(1), AtMost(len(input))], {})
+    check("lag", lag, Annotated[int, Ge(1), Le(len(input))], {})
     hh = run.layers[layer].weights.hh.double()
     eigenvalues, sigma = torch.linalg.eigvals(hh), torch.linalg.svdvals(hh)
     return JacobianSpectrum(
@@ -89,7 +89,7 @@ def jacobian_spectrum(
 
 def check_layer(rnn: VanillaRNN, layer: int) -> None:
     """Raise a ConfigError where the net has no such layer."""
-    check("layer", layer, Annotated[int, AtLeast(0), Below(rnn.num_layers)], {})
+    check("layer", layer, Annotated[int, Ge(0), Lt(rnn.num_layers)], {})
 
 
 def _products(J: Tensor, lag: int) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from bptt_lab.core.validation import Above, AtLeast, AtMost, check
+from bptt_lab.core.validation import Ge, Gt, Le, check
 from bptt_lab.diagnostics.linearise import (
     Linearised,
     Loss,
@@ -97,7 +97,7 @@ class LagSpectrum:
         Returns:
             k from 1 to D; None where every part is zero.
         """
-        check("share", share, Annotated[float, Above(0), AtMost(1)], {})
+        check("share", share, Annotated[float, Gt(0), Le(1)], {})
         held = self.norms[name].cumsum(0)
         reached = (held >= share * held[-1]) & (held > 0)
         return int(reached.nonzero()[0]) + 1 if reached.any() else None
@@ -112,7 +112,7 @@ class LagSpectrum:
         Returns:
             k from 1 to D; None where even lag D is worse, or the full gradient is zero.
         """
-        check("relative_bias", relative_bias, Annotated[float, AtLeast(0)], {})
+        check("relative_bias", relative_bias, Annotated[float, Ge(0)], {})
         error = self.relative_error[name]
         worse = (~(error <= relative_bias)).nonzero()
         k = int(worse[-1]) + 2 if len(worse) else 1
@@ -161,7 +161,7 @@ def lag_spectrum(
         >>> spectrum.parts["weight_hh_l0"].shape, spectrum.norms["total"].shape
         (torch.Size([9, 3, 3]), torch.Size([9]))
     """
-    check("max_lag", max_lag, Annotated[int | None, AtLeast(1)], {})
+    check("max_lag", max_lag, Annotated[int | None, Ge(1)], {})
     run = linearise(rnn, input, hx)
     q_LNH = immediate_credit(run, loss)
     num_lags = min(max_lag or len(input), len(input))

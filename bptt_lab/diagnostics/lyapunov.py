@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import AtLeast, Below, check
+from bptt_lab.core.validation import Ge, Lt, check
 from bptt_lab.diagnostics.jacobians import check_layer
 from bptt_lab.diagnostics.linearise import linearise
 
@@ -55,7 +55,7 @@ def lyapunov_spectrum(
     """
     check_layer(rnn, layer)
     run = linearise(rnn, input, hx)
-    check("burn_in", burn_in, Annotated[int, AtLeast(0), Below(len(input))], {})
+    check("burn_in", burn_in, Annotated[int, Ge(0), Lt(len(input))], {})
     hh = run.layers[layer].weights.hh.double()
     identity = torch.eye(len(hh), dtype=hh.dtype, device=hh.device)
     Q = identity.expand(input.shape[1], -1, -1)

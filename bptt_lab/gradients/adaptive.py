@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import Above, AtLeast, Below, checked
+from bptt_lab.core.validation import Ge, Gt, Lt, checked
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS, FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import PerUnroll
 from bptt_lab.gradients.truncated import Truncated, from_above, from_outside
@@ -69,9 +69,9 @@ class Adaptive(PerUnroll):
     def __init__(
         self,
         *,
-        target: Annotated[float, Above(0), Below(1)] = 0.1,
-        k_max: Annotated[int, AtLeast(1)] = 64,
-        every: Annotated[int, AtLeast(1)] = 100,
+        target: Annotated[float, Gt(0), Lt(1)] = 0.1,
+        k_max: Annotated[int, Ge(1)] = 64,
+        every: Annotated[int, Ge(1)] = 100,
     ) -> None:
         self.target = target
         self.k_max = k_max

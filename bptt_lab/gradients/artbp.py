@@ -13,7 +13,7 @@ import torch
 
 from bptt_lab.core.cell import Swept
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import Above, checked
+from bptt_lab.core.validation import Gt, checked
 from bptt_lab.gradients.future import FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import PerUnroll
 
@@ -61,8 +61,8 @@ class ARTBP(PerUnroll):
     def __init__(
         self,
         *,
-        mean_length: Annotated[float, Above(1)] = 16,
-        alpha: Annotated[float | None, Above(2)] = None,
+        mean_length: Annotated[float, Gt(1)] = 16,
+        alpha: Annotated[float | None, Gt(2)] = None,
         seed: int = 0,
     ) -> None:
         self.mean_length = mean_length

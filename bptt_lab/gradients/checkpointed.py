@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from bptt_lab.core import recurrence
 from bptt_lab.core.cell import Cell, Swept, Weights
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, dropout_masks
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Layer, Stack, by_layer, cast
@@ -55,7 +55,7 @@ class Checkpointed(GradientStrategy):
     memory: ClassVar[str] = "O(sqrt(L) N H)"
 
     @checked
-    def __init__(self, *, every: Annotated[int | None, AtLeast(1)] = None) -> None:
+    def __init__(self, *, every: Annotated[int | None, Ge(1)] = None) -> None:
         self.every = every
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import Above, ConfigError, checked
+from bptt_lab.core.validation import ConfigError, Gt, checked
 from bptt_lab.gradients.adaptive import Adaptive
 from bptt_lab.gradients.future import FutureFacing, Stack
 from bptt_lab.gradients.per_unroll import Modifier
@@ -62,7 +62,7 @@ class CreditClip(Modifier):
     memory: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
     @checked
-    def __init__(self, *, of: FutureFacing, clip: Annotated[float, Above(0)] = 0.01) -> None:
+    def __init__(self, *, of: FutureFacing, clip: Annotated[float, Gt(0)] = 0.01) -> None:
         super().__init__(of)
         _refuse_other_than_sweep(of)
         self.clip = clip

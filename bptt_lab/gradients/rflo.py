@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients import diagonal
 from bptt_lab.gradients.past import Chunk, PastFacing
 
@@ -61,7 +61,7 @@ class Rflo(PastFacing):
         self,
         *,
         feedback: Literal["symmetric", "random"] = "symmetric",
-        seed: Annotated[int, AtLeast(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.feedback = feedback
         self.seed = seed

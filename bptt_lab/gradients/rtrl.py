@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.validation import Above, AtLeast, ConfigError, checked
+from bptt_lab.core.validation import ConfigError, Ge, Gt, checked
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.influence import fold, recur
 from bptt_lab.gradients.past import Chunk, PastFacing
@@ -73,8 +73,8 @@ class Rtrl(PastFacing):
         *,
         carry_influence: bool = True,
         store: bool = False,
-        block: Annotated[int | None, AtLeast(1)] = None,
-        memory_limit_gib: Annotated[float, Above(0)] = 4.0,
+        block: Annotated[int | None, Ge(1)] = None,
+        memory_limit_gib: Annotated[float, Gt(0)] = 4.0,
     ) -> None:
         if store and block is not None:
             raise ConfigError(

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import AtLeast, AtMost, OnlyWith, checked
+from bptt_lab.core.validation import Ge, Le, OnlyWith, checked
 from bptt_lab.gradients.future import FutureFacing, Stack
 
 
@@ -59,9 +59,9 @@ class Truncated(FutureFacing):
     def __init__(
         self,
         *,
-        k: Annotated[int, AtLeast(1)] = 16,
+        k: Annotated[int, Ge(1)] = 16,
         mode: Literal["chunk", "lag", "window", "tail"] = "chunk",
-        k1: Annotated[int | None, AtLeast(1), AtMost("k"), OnlyWith("mode", "window")] = None,
+        k1: Annotated[int | None, Ge(1), Le("k"), OnlyWith("mode", "window")] = None,
     ) -> None:
         self.k = k
         self.mode = mode

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 TOLERANCE = 0.04  # an error below it counts as right
@@ -63,13 +63,13 @@ class Adding(SequenceDataModule):
     def __init__(
         self,
         *,
-        num_steps: Annotated[int, AtLeast(2)] = 20,
-        train_size: Annotated[int, AtLeast(1)] = 4096,
-        val_size: Annotated[int, AtLeast(1)] = 256,
-        test_size: Annotated[int, AtLeast(1)] = 1024,
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
-        seed: Annotated[int, AtLeast(0)] = 0,
+        num_steps: Annotated[int, Ge(2)] = 20,
+        train_size: Annotated[int, Ge(1)] = 4096,
+        val_size: Annotated[int, Ge(1)] = 256,
+        test_size: Annotated[int, Ge(1)] = 1024,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.num_steps = num_steps

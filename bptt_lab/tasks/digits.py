@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 
@@ -48,10 +48,10 @@ class Digits(SequenceDataModule):
         self,
         *,
         layout: Literal["pixels", "rows"] = "pixels",
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
         loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, AtLeast(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.layout = layout

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 SHORT_LAG = 3
@@ -72,11 +72,11 @@ class Echo(SequenceDataModule):
     def __init__(
         self,
         *,
-        stream_length: Annotated[int, AtLeast(1)] = 800,
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = 10,
+        stream_length: Annotated[int, Ge(1)] = 800,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = 10,
         loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, AtLeast(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.stream_length = stream_length

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import Above, AtLeast, checked
+from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.nn.losses import masked_sum, mse
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
@@ -78,13 +78,13 @@ class MackeyGlass(SequenceDataModule):
     def __init__(
         self,
         *,
-        num_steps: Annotated[int, Above(TAU)] = 64,
-        train_size: Annotated[int, AtLeast(1)] = 1280,
-        val_size: Annotated[int, AtLeast(1)] = 200,
-        test_size: Annotated[int, AtLeast(1)] = 200,
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
-        seed: Annotated[int, AtLeast(0)] = 0,
+        num_steps: Annotated[int, Gt(TAU)] = 64,
+        train_size: Annotated[int, Ge(1)] = 1280,
+        val_size: Annotated[int, Ge(1)] = 200,
+        test_size: Annotated[int, Ge(1)] = 200,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.num_steps = num_steps

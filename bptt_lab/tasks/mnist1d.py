@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, ConfigError, checked
+from bptt_lab.core.validation import ConfigError, Ge, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 NUM_CLASSES = 10
@@ -73,9 +73,9 @@ class Mnist1d(SequenceDataModule):
     def __init__(
         self,
         *,
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
-        seed: Annotated[int, AtLeast(0)] = 0,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.curves, self.digits = read_mnist1d()

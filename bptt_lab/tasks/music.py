@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import AtLeast, ReadableFile, checked
+from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.files import check_size, pad, quote, refuse
@@ -104,9 +104,9 @@ class Music(SequenceDataModule):
         self,
         *,
         path: Annotated[str, ReadableFile()] = "",
-        batch_size: Annotated[int, AtLeast(1)] = 16,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
-        seed: Annotated[int, AtLeast(0)] = 0,
+        batch_size: Annotated[int, Ge(1)] = 16,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.splits = read_rolls(path)

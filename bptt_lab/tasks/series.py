@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import AtLeast, AtMost, ReadableFile, checked
+from bptt_lab.core.validation import Ge, Le, ReadableFile, checked
 from bptt_lab.nn.losses import mse
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.columns import read_column
@@ -77,11 +77,11 @@ class Series(SequenceDataModule):
         *,
         path: Annotated[str, ReadableFile()] = "",
         column: str | int | None = None,
-        order: Annotated[int, AtLeast(1), AtMost("num_steps")] = 16,
-        num_steps: Annotated[int, AtLeast(1)] = 64,
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
-        seed: Annotated[int, AtLeast(0)] = 0,
+        order: Annotated[int, Ge(1), Le("num_steps")] = 16,
+        num_steps: Annotated[int, Ge(1)] = 64,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.order = order

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
@@ -73,9 +73,9 @@ class Tagging(SequenceDataModule):
         self,
         *,
         path: str = "",
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
-        seed: Annotated[int, AtLeast(0)] = 0,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         files = find_files(path)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
 NUM_RELEVANT = 2  # X and Y, symbols 0 and 1
@@ -73,14 +73,14 @@ class TemporalOrder(SequenceDataModule):
     def __init__(
         self,
         *,
-        num_steps: Annotated[int, AtLeast(10)] = 40,
-        train_size: Annotated[int, AtLeast(1)] = 2048,
-        val_size: Annotated[int, AtLeast(1)] = 256,
-        test_size: Annotated[int, AtLeast(1)] = 1024,
-        batch_size: Annotated[int, AtLeast(1)] = 32,
-        chunk_length: Annotated[int | None, AtLeast(1)] = None,
+        num_steps: Annotated[int, Ge(10)] = 40,
+        train_size: Annotated[int, Ge(1)] = 2048,
+        val_size: Annotated[int, Ge(1)] = 256,
+        test_size: Annotated[int, Ge(1)] = 1024,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
         loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, AtLeast(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         self.num_steps = num_steps

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import AtLeast, ConfigError, ReadableFile, checked
+from bptt_lab.core.validation import ConfigError, Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
 
@@ -117,10 +117,10 @@ class Text(SequenceDataModule):
         self,
         *,
         path: Annotated[str | None, ReadableFile()] = None,
-        batch_size: Annotated[int, AtLeast(1)] = 64,
-        chunk_length: Annotated[int | None, AtLeast(1)] = 64,
+        batch_size: Annotated[int, Ge(1)] = 64,
+        chunk_length: Annotated[int | None, Ge(1)] = 64,
         loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, AtLeast(0)] = 0,
+        seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
         text = read_shakespeare() if path is None else read_text(path)
@@ -197,8 +197,8 @@ class SampleText(Callback):
     def __init__(
         self,
         *,
-        every_n_epochs: Annotated[int, AtLeast(1)] = 1,
-        length: Annotated[int, AtLeast(1)] = 400,
+        every_n_epochs: Annotated[int, Ge(1)] = 1,
+        length: Annotated[int, Ge(1)] = 400,
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.length = length

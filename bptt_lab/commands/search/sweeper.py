@@ -25,7 +25,7 @@ from bptt_lab import runs
 from bptt_lab.commands.search import best, check
 from bptt_lab.commands.search.space import Space
 from bptt_lab.config.compose import resolved
-from bptt_lab.core.validation import AtLeast, ConfigError, checked
+from bptt_lab.core.validation import ConfigError, Ge, checked
 from bptt_lab.runs.folder import Run
 from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
@@ -76,12 +76,12 @@ class SearchSweeper(Sweeper):
     def __init__(
         self,
         *,
-        n_trials: Annotated[int, AtLeast(1)] = 20,
+        n_trials: Annotated[int, Ge(1)] = 20,
         metric: Annotated[str, FinalMetric()] = "val/loss",
         direction: Literal["minimize", "maximize"] = "minimize",
-        batch: Annotated[int | None, AtLeast(1)] = None,
+        batch: Annotated[int | None, Ge(1)] = None,
         sampler: Literal["tpe", "random"] = "tpe",
-        seed: Annotated[int | None, AtLeast(0)] = None,
+        seed: Annotated[int | None, Ge(0)] = None,
         params: Any = None,
     ) -> None:
         if importlib.util.find_spec("optuna") is None:

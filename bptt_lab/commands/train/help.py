@@ -18,6 +18,7 @@ from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.security import preset_files
 from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
+from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
 
 USAGE = """\
@@ -141,12 +142,12 @@ def _raw(values: Any, name: str) -> Any:
 def describe(hint: Any) -> str:
     """Say in words which values a type hint and its limits allow.
 
-    >>> describe(Annotated[int | None, AtLeast(1)])
+    >>> describe(Annotated[int | None, Ge(1)])
     'integer or null, at least 1'
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return ", ".join([describe(args[0]), *map(_limit, args[1:])])
+        return ", ".join([describe(args[0]), *map(validation.words, args[1:])])
     if origin is Literal:
         return " | ".join(map(str, args))
     if origin in (Union, types.UnionType):
@@ -156,12 +157,6 @@ def describe(hint: Any) -> str:
     if hint is type(None):
         return "null"
     return _TYPES.get(hint, "")
-
-
-def _limit(limit: Any) -> str:
-    """AtLeast(bound=1) as "at least 1"; any other limit by the same rule."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(limit).__name__).lower()
-    return " ".join([words, "=".join(str(value) for value in vars(limit).values())]).strip()
 
 
 def _claim(value: Any) -> str:

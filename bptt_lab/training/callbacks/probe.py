@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
@@ -58,8 +58,8 @@ class Instrument(Callback):
     def __init__(
         self,
         *,
-        every_n_steps: Annotated[int, AtLeast(1)],
-        probe_size: Annotated[int, AtLeast(1)] = 8,
+        every_n_steps: Annotated[int, Ge(1)],
+        probe_size: Annotated[int, Ge(1)] = 8,
     ) -> None:
         self.every_n_steps = every_n_steps
         self.probe_size = probe_size

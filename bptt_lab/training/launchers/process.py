@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from bptt_lab.config import gpus
-from bptt_lab.core.validation import Above, AtLeast, checked
+from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.runs import signals
 from bptt_lab.training.launchers.base import SweepLauncher
 from bptt_lab.training.launchers.pool import Pool
@@ -34,9 +34,9 @@ class ProcessLauncher(SweepLauncher):
     def __init__(
         self,
         *,
-        n_jobs: Annotated[int | None, AtLeast(1)] = None,
-        time_limit: Annotated[float | None, Above(0)] = None,
-        grace: Annotated[float, AtLeast(0)] = 30,
+        n_jobs: Annotated[int | None, Ge(1)] = None,
+        time_limit: Annotated[float | None, Gt(0)] = None,
+        grace: Annotated[float, Ge(0)] = 30,
     ) -> None:
         self.n_jobs = n_jobs
         self.time_limit = time_limit

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from bptt_lab import runs
-from bptt_lab.core.validation import AtLeast, checked
+from bptt_lab.core.validation import Ge, checked
 from bptt_lab.runs import outcome, signals
 from bptt_lab.runs.outcome import Mark
 from bptt_lab.training.launchers import extras, worker
@@ -42,8 +42,8 @@ class RayLauncher(SweepLauncher):
         self,
         *,
         address: str | None = None,
-        n_cpus: Annotated[int, AtLeast(1)] = 1,
-        max_retries: Annotated[int, AtLeast(0)] = 2,
+        n_cpus: Annotated[int, Ge(1)] = 1,
+        max_retries: Annotated[int, Ge(0)] = 2,
     ) -> None:
         extras.require("ray", "ray")
         self.address = address

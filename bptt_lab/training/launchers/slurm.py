@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
 
-from bptt_lab.core.validation import Above, AtLeast, checked
+from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.runs import outcome, signals
 from bptt_lab.training.launchers import extras, worker
 from bptt_lab.training.launchers.base import SweepLauncher
@@ -45,12 +45,12 @@ class SlurmLauncher(SweepLauncher):
         *,
         folder: str,
         cluster: Literal["slurm", "local"] | None = None,
-        timeout_min: Annotated[int, AtLeast(1)] = 60,
-        cpus_per_task: Annotated[int, AtLeast(1)] = 1,
-        mem_gb: Annotated[float | None, Above(0)] = None,
-        gpus: Annotated[int, AtLeast(0)] = 0,
+        timeout_min: Annotated[int, Ge(1)] = 60,
+        cpus_per_task: Annotated[int, Ge(1)] = 1,
+        mem_gb: Annotated[float | None, Gt(0)] = None,
+        gpus: Annotated[int, Ge(0)] = 0,
         partition: str | None = None,
-        array_parallelism: Annotated[int, AtLeast(1)] = 256,
+        array_parallelism: Annotated[int, Ge(1)] = 256,
         additional_parameters: dict[str, Any] | None = None,
     ) -> None:
         extras.require("submitit", "slurm")
