@@ -15,15 +15,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from bptt_lab.runs import signals
 from bptt_lab.training import fork_server
 
+T = TypeVar("T")
 TESTS = Path(__file__).parent
 MARK = "BPTT_TEST_MARK"
 PR_SET_NAME = 15
@@ -142,6 +144,15 @@ def marked(mark: str) -> list[int]:
             continue
         if (started or name.endswith(f"({mark}")) and rest.split()[0] != "Z":
             found.append(int(folder.name))
+    return found
+
+
+def wait_for(what: Callable[[], T], seconds: float = 600) -> T:
+    """Wait until something is true, and return it; the limit is for what never comes."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,26 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from bptt_lab.runs.job import Job
 from bptt_lab.training.train import perform
 
+# Small and without instruments; settings named later win.
 QUICK = (
     "num_threads=1",
+    "callbacks=none",
     "trainer.enable_progress_bar=false",
     "trainer.max_epochs=1",
     "model.hidden_size=8",
 )
 
 
+WATCHED = "callbacks=default"
+
+
 def config(*overrides: str) -> dict[str, Any]:
+    """Compose a config; of two values of a key the later one counts."""
+    return copy.deepcopy(_composed(tuple({o.partition("=")[0]: o for o in overrides}.values())))
+
+
+@lru_cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     with initialize_config_module("bptt_lab.conf", version_base="1.3"):
         container = OmegaConf.to_container(
             compose("config", overrides=list(overrides)), resolve=True

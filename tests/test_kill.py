@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import time
@@ -13,8 +12,8 @@ from runs import QUICK, config, job
 from test_resume import TEXT, outcome
 
 from bptt_lab import runs
+from bptt_lab.training import fork_server, rng_state
 from bptt_lab.training import job as jobs
-from bptt_lab.training import rng_state
 
 DROPOUT = ("model.num_layers=2", "model.dropout=0.3", "model.hidden_size=12")
 TASKS = {
@@ -43,9 +42,8 @@ def work(config_: dict, folder: Path, forget: bool) -> None:
 
 
 def attempt(config_: dict, folder: Path, *, forget: bool = False):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bptt_lab.training.launchers.preload"])
-    process = context.Process(target=work, args=(config_, folder, forget))
+    fork_server.ensure()
+    process = fork_server.process(work, (config_, folder, forget))
     process.start()
     return process
 

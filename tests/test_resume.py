@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from runs import QUICK, config, events, job
+from runs import QUICK, WATCHED, config, events, job
 
 from bptt_lab import runs
 from bptt_lab.core.validation import ConfigError
@@ -20,6 +20,7 @@ TEXT = "It was the best of times, it was the worst of times; 1859 (of all years)
 DROPOUT = ("model.num_layers=2", "model.dropout=0.5")
 RUNS = {
     "digits": ("dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
+    "watched": (WATCHED, "dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
     "chunks": ("dataset.layout=rows", "trainer.max_epochs=2", "dataset.chunk_length=3"),
     "stream": ("dataset=echo", "trainer.max_epochs=2", "dataset.stream_length=300", *DROPOUT),
     "text": ("dataset=text", "trainer.max_epochs=4", "dataset.batch_size=4",
@@ -28,6 +29,12 @@ RUNS = {
                    "trainer.accumulate_grad_batches=3"),
 }  # fmt: skip
 STRATEGIES = ("full", "truncated", "autograd")
+# Each kind of run and each strategy; with -m slow each with each.
+PAIRS = [
+    pytest.param(name, strategy, marks=() if i % 3 == j else pytest.mark.slow)
+    for i, name in enumerate(RUNS)
+    for j, strategy in enumerate(STRATEGIES)
+]
 
 
 class StopAfter(Stop):
@@ -55,14 +62,13 @@ def settings(name: str, strategy: str, tmp_path, *more: str, **control) -> dict:
         *QUICK,
         f"gradient={strategy}",
         "trainer.log_every_n_steps=7",
-        "callbacks.every_n_steps=11",
+        "callbacks.every_n_steps=29",
         *RUNS[name],
         *more,
     ]
     if name == "text":
         (tmp_path / "book.txt").write_text(TEXT)
         overrides.append(f"dataset.path={tmp_path}/book.txt")
-    overrides = list({o.partition("=")[0]: o for o in overrides}.values())
     return {**config(*overrides), **control}
 
 
@@ -95,8 +101,7 @@ def stop_and_go_on(folder, config_: dict, *looks: int) -> None:
     perform({**config_, "resume": str(folder)}, folder, job())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("name", "strategy"), PAIRS)
 def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, undisturbed):
     expected = undisturbed(name, strategy)
     # 0: before the first step; then within an epoch, at its end, and within another.

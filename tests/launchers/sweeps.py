@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +11,6 @@ from commands import Forked, Fresh
 
 from bptt_lab import runs
 
-T = TypeVar("T")
 Started = TypeVar("Started", Forked, Fresh)
 
 HERE = Path(__file__).parent
@@ -37,15 +34,6 @@ def run(cwd: Path, *arguments: str, **how: Any) -> subprocess.CompletedProcess[s
     command = start(cwd, *arguments, **how)
     out, err = command.communicate()
     return subprocess.CompletedProcess(arguments, command.wait(), out, err)
-
-
-def wait_for(what: Callable[[], T], seconds: float = 600) -> T:
-    """Wait until something is true, and return it; the limit is for what never comes."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-    return found
 
 
 def checkpoints(cwd: Path) -> list[Path]:

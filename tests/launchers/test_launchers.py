@@ -8,10 +8,10 @@ import shutil
 import time
 
 import pytest
-from commands import Fresh
+from commands import Fresh, wait_for
 
 from launchers import sweeps
-from launchers.sweeps import HERE, SMALL, TINY, UNRULY, wait_for
+from launchers.sweeps import HERE, SMALL, TINY, UNRULY
 from launchers.unruly import FATES
 
 RAY = pytest.param("ray", (), marks=pytest.mark.slow)

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import Forked, Fresh
+from commands import Forked, Fresh, wait_for
 
 from bptt_lab.commands.train import cli
 from bptt_lab.config import gpus
 from bptt_lab.training.launchers import pool, process
 from launchers import sweeps
-from launchers.sweeps import SMALL, TINY, UNRULY, wait_for
+from launchers.sweeps import SMALL, TINY, UNRULY
 
 # A run that does not end by itself within a test.
 LONG = (*SMALL, "trainer.max_epochs=100000", "checkpoint_seconds=0")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from commands import wait_for
 
 from launchers import sweeps
-from launchers.sweeps import SMALL, TINY, UNRULY, wait_for
+from launchers.sweeps import SMALL, TINY, UNRULY
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray")
