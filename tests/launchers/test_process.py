@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from commands import Forked, Fresh, wait_for
 
-from bptt_lab.commands.train import cli
 from bptt_lab.config import gpus
-from bptt_lab.training.launchers import pool, process
+from bptt_lab.training.launchers import process
 from launchers import sweeps
 from launchers.sweeps import SMALL, TINY, UNRULY
 
@@ -26,38 +22,6 @@ PATIENT = "hydra.launcher.grace=600"
 
 def statuses(tmp_path: Path) -> list[str]:
     return [job.status for job in sweeps.jobs(tmp_path)]
-
-
-@pytest.fixture
-def run_here(tmp_path, monkeypatch, capfd):
-    """Run bptt-train in this process; its jobs have processes of their own."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["bptt-train", *arguments])
-        code = cli.main()
-        return (code, *capfd.readouterr())
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(sweeps.HERE))
-    return run
-
-
-@pytest.fixture
-def hours_pass_once(monkeypatch):
-    """Let the launcher's clock jump by hours once something has happened."""
-
-    def jump(happened: Callable[[], bool]) -> None:
-        passed = []
-
-        def monotonic() -> float:
-            if not passed and happened():
-                passed.append(True)
-            return time.monotonic() + 100_000 * len(passed)
-
-        clock = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
-        monkeypatch.setattr(pool, "time", clock)
-
-    return jump
 
 
 def test_no_job_harms_another_and_each_failure_has_its_reason(tmp_path, run_here, hours_pass_once):
