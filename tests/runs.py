@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from bptt_lab.config import output_paths
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
 from bptt_lab.training.train import perform
 
@@ -24,24 +27,34 @@ QUICK = (
     "trainer.max_epochs=1",
     "model.hidden_size=8",
 )
-
-
 WATCHED = "callbacks=default"
 
 
-def config(*overrides: str) -> dict[str, Any]:
-    """Compose a config; of two values of a key the later one counts."""
-    return copy.deepcopy(_composed(tuple({o.partition("=")[0]: o for o in overrides}.values())))
-
-
-@lru_cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+def composed(*overrides: str) -> dict[str, Any]:
+    """What Hydra makes of a command line, as plain containers."""
+    output_paths.register()
     with initialize_config_module("bptt_lab.conf", version_base="1.3"):
         container = OmegaConf.to_container(
             compose("config", overrides=list(overrides)), resolve=True
         )
     assert isinstance(container, dict)
     return container
+
+
+def config(*overrides: str) -> Experiment:
+    """The experiment that a command line asks for; of two values of a key the later one counts."""
+    return _parsed(tuple({o.partition("=")[0]: o for o in overrides}.values()))
+
+
+@lru_cache
+def _parsed(overrides: tuple[str, ...]) -> Experiment:
+    return parse(composed(*overrides))
+
+
+def resumed(experiment: Experiment, folder: Path | str, *, force: bool = False) -> Experiment:
+    """The same experiment, asked to continue a folder."""
+    control = replace(experiment.control, resume=str(folder), force_resume=force)
+    return replace(experiment, control=control)
 
 
 def job(*overrides: str) -> Job:

@@ -69,7 +69,7 @@ def plugins(tmp_path, monkeypatch):
 
 def compared(*overrides, strategies=None, draws=4):
     asked = question.ask(overrides, None, strategies)
-    subject = prepare(asked.config, asked.checkpoint)
+    subject = prepare(asked.experiment, asked.checkpoint)
     return subject, compare(asked, subject, draws, lambda what: None)
 
 
@@ -141,7 +141,7 @@ def test_grid_stays_below_the_sequence(num_steps, ks):
 
 def test_a_batch_that_counts_with_the_state_before_it():
     asked = question.ask(CARRIED, None, ["full"])
-    subject = prepare(asked.config, None)
+    subject = prepare(asked.experiment, None)
     assert subject.batch.mask.any() and subject.hx.abs().sum() > 0
     assert len(subject.batch.input) == 2
 
@@ -190,17 +190,17 @@ def run(tmp_path):
 
 
 def test_trained_parameters(run):
-    untrained = prepare(question.ask(ADDING, None, None).config, None)
+    untrained = prepare(question.ask(ADDING, None, None).experiment, None)
     for path in (run, run / "checkpoints" / "best.ckpt"):
         asked = question.ask((), path, ["full"])
-        subject = prepare(asked.config, asked.checkpoint)
+        subject = prepare(asked.experiment, asked.checkpoint)
         name = path.name if path != run else "last.ckpt"
         state = checkpoint_io.read(run / "checkpoints" / name)["state_dict"]
         for key, value in subject.module.state_dict().items():
             assert torch.equal(value, state[key])
         weight = untrained.module.rnn.weight_hh_l0
         assert not torch.equal(weight[:6, :6], subject.module.rnn.weight_hh_l0[:6, :6])
-        assert asked.config["dataset"]["num_steps"] == 8
+        assert asked.experiment.dataset.settings["num_steps"] == 8
 
 
 def edit(run, change):
@@ -328,8 +328,8 @@ def test_peak_memory_of_each_strategy_in_a_process_of_its_own(monkeypatch):
     (full,) = asked.options
     lag = next(o for o in question.truncations(asked, [8]) if o.mode == "lag")
     states = 800 * 32 * 128 * 4
-    assert 1.5 * states < memory.peak(asked.config, None, full) < 3 * states
-    assert memory.peak(asked.config, None, lag) > 4 * states
+    assert 1.5 * states < memory.peak(asked.experiment, None, full) < 3 * states
+    assert memory.peak(asked.experiment, None, lag) > 4 * states
 
 
 def test_timing_is_put_in_doubt_where_others_disturb(monkeypatch):

@@ -162,11 +162,12 @@ def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch, preset):
     output_paths.register()
     plan = precheck.check(arguments.parse_arguments([f"experiment={preset}"]))
     settings = {
-        (c["gradient"].get("k"), c["dataset"]["num_steps"], c["seed"]) for c in plan.configs
+        (e.gradient.settings.get("k"), e.dataset.settings["num_steps"], e.seed)
+        for e in plan.experiments
     }
     ks, delays, seeds = map(set, zip(*settings, strict=True))
-    assert len(settings) == len(plan.configs) == len(ks) * len(delays) * len(seeds)
+    assert len(settings) == len(plan.experiments) == len(ks) * len(delays) * len(seeds)
     assert len(seeds) >= 3 and None in ks
-    assert {c["gradient"].get("mode", "tail") for c in plan.configs} == {"tail"}
+    assert {e.gradient.settings.get("mode", "tail") for e in plan.experiments} == {"tail"}
     # Some delays beyond every k, some within reach of all but the shortest.
     assert max(delays) > max(k for k in ks if k)

@@ -12,9 +12,10 @@ import commands
 import pytest
 import torch
 from commands import wait_for
-from runs import QUICK, config, job
+from runs import QUICK, config, job, resumed
 
 from bptt_lab import runs
+from bptt_lab.config.schema import Experiment
 from bptt_lab.gradients import full
 from bptt_lab.training import fork_server, metrics_log
 from bptt_lab.training import job as jobs
@@ -39,7 +40,7 @@ def test_completed(tmp_path, capsys):
     assert state(tmp_path)["status"] == "completed"
     assert "test/accuracy" in capsys.readouterr().out
     summary = (tmp_path / "summary.json").stat()
-    assert jobs.attempt({**settings, "resume": str(tmp_path)}, tmp_path, job()) == 0
+    assert jobs.attempt(resumed(settings, tmp_path), tmp_path, job()) == 0
     assert "is completed already" in capsys.readouterr().out
     assert (tmp_path / "summary.json").stat() == summary
 
@@ -97,7 +98,7 @@ def test_divergence_may_be_recorded_instead(tmp_path, capsys):
 LONG = ("trainer.max_epochs=100000", "checkpoint_seconds=0")
 
 
-def work(settings: dict, folder: Path) -> None:
+def work(settings: Experiment, folder: Path) -> None:
     commands.serve()  # for the processes of a run that has several
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(folder.parent / "stderr", os.O_WRONLY | os.O_CREAT), 2)
@@ -106,7 +107,7 @@ def work(settings: dict, folder: Path) -> None:
     raise SystemExit(jobs.attempt(settings, folder, job()))
 
 
-def begin(settings: dict, folder: Path, until: str):
+def begin(settings: Experiment, folder: Path, until: str):
     fork_server.ensure()
     process = fork_server.process(work, (settings, folder))
     process.start()

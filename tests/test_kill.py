@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import QUICK, config, job
+from runs import QUICK, config, job, resumed
 from test_resume import TEXT, outcome
 
 from bptt_lab import runs
+from bptt_lab.config.schema import Experiment
 from bptt_lab.training import fork_server, rng_state
 from bptt_lab.training import job as jobs
 
@@ -24,7 +25,7 @@ TASKS = {
 KILLS = 10  # of each strategy and task
 
 
-def settings(task: str, strategy: str, folder: Path) -> dict:
+def settings(task: str, strategy: str, folder: Path) -> Experiment:
     overrides = [*QUICK, *DROPOUT, *TASKS[task], f"gradient={strategy}", "checkpoint_seconds=0.03"]
     if task == "text":
         book = folder / "book.txt"
@@ -33,7 +34,7 @@ def settings(task: str, strategy: str, folder: Path) -> dict:
     return config(*{o.partition("=")[0]: o for o in overrides}.values())
 
 
-def work(config_: dict, folder: Path, forget: bool) -> None:
+def work(config_: Experiment, folder: Path, forget: bool) -> None:
     """One attempt, in a process that may be killed."""
     if forget:
         rng_state.restore = lambda saved: None
@@ -41,7 +42,7 @@ def work(config_: dict, folder: Path, forget: bool) -> None:
     raise SystemExit(jobs.attempt(config_, folder, job()))
 
 
-def attempt(config_: dict, folder: Path, *, forget: bool = False):
+def attempt(config_: Experiment, folder: Path, *, forget: bool = False):
     fork_server.ensure()
     process = fork_server.process(work, (config_, folder, forget))
     process.start()
@@ -65,14 +66,14 @@ def kill_at(process, folder: Path, dice: random.Random, aim: bool) -> bool:
     return process.exitcode < 0
 
 
-def end_in_spite_of(kills: int, config_: dict, folder: Path, seed: int, **how) -> int:
+def end_in_spite_of(kills: int, config_: Experiment, folder: Path, seed: int, **how) -> int:
     """Kill attempt after attempt, then let one end; return how many were killed."""
     dice, killed = random.Random(seed), 0
     for number in range(kills):
-        process = attempt({**config_, "resume": str(folder)}, folder, **how)
+        process = attempt(resumed(config_, folder), folder, **how)
         killed += kill_at(process, folder, dice, aim=number % 2 == 1)
         process.join()
-    process = attempt({**config_, "resume": str(folder)}, folder, **how)
+    process = attempt(resumed(config_, folder), folder, **how)
     process.join()
     assert process.exitcode == 0
     return killed

@@ -13,8 +13,8 @@ from torch import nn
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceBatch, SequenceDataModule, Sequences
+from bptt_lab.training.build import build
 from bptt_lab.training.module import SequenceModule
-from bptt_lab.training.train import build
 
 
 class Counting(SequenceDataModule):

@@ -7,9 +7,10 @@ import signal
 
 import pytest
 import torch
-from runs import QUICK, WATCHED, config, events, job
+from runs import QUICK, WATCHED, config, events, job, resumed
 
 from bptt_lab import runs
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
@@ -57,7 +58,7 @@ class StopAfter(Stop):
         assert value is None
 
 
-def settings(name: str, strategy: str, tmp_path, *more: str, **control) -> dict:
+def settings(name: str, strategy: str, tmp_path, *more: str, resume=None) -> Experiment:
     overrides = [
         *QUICK,
         f"gradient={strategy}",
@@ -69,7 +70,7 @@ def settings(name: str, strategy: str, tmp_path, *more: str, **control) -> dict:
     if name == "text":
         (tmp_path / "book.txt").write_text(TEXT)
         overrides.append(f"dataset.path={tmp_path}/book.txt")
-    return {**config(*overrides), **control}
+    return resumed(config(*overrides), resume) if resume else config(*overrides)
 
 
 def outcome(folder) -> tuple:
@@ -92,13 +93,13 @@ def undisturbed(tmp_path_factory):
     return get
 
 
-def stop_and_go_on(folder, config_: dict, *looks: int) -> None:
+def stop_and_go_on(folder, config_: Experiment, *looks: int) -> None:
     """Stop after so many batches, several times, then let it end."""
     for times, number in enumerate(looks):
         with pytest.raises(Interrupted):
-            resume = str(folder) if times else None
-            perform({**config_, "resume": resume}, folder, job(), StopAfter(number))
-    perform({**config_, "resume": str(folder)}, folder, job())
+            attempt = resumed(config_, folder) if times else config_
+            perform(attempt, folder, job(), StopAfter(number))
+    perform(resumed(config_, folder), folder, job())
 
 
 @pytest.mark.parametrize(("name", "strategy"), PAIRS)
@@ -166,7 +167,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, undistur
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
-    perform({**config_, "resume": str(tmp_path)}, tmp_path, job())
+    perform(resumed(config_, tmp_path), tmp_path, job())
     assert "last.ckpt: is not what was written" in capsys.readouterr().err
     assert outcome(tmp_path) == undisturbed("digits", "full")
 
@@ -199,7 +200,7 @@ def test_another_config_is_refused_unless_forced(change, message, tmp_path):
         perform(other, tmp_path, job())
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     if "optimizer" not in change:
-        perform({**other, "force_resume": True}, tmp_path, job())
+        perform(resumed(other, tmp_path, force=True), tmp_path, job())
         manifest = json.loads((tmp_path / "manifest.json").read_text())
         assert list(manifest["forced"][0]) == [f"config.{change.partition('=')[0]}"]
 
@@ -210,7 +211,7 @@ def test_other_data_are_refused(tmp_path):
         perform(config_, tmp_path, job(), StopAfter(20))
     (tmp_path / "book.txt").write_text(TEXT.replace("worst", "wurst"))
     with pytest.raises(ConfigError, match=r"data_sha256=.*: the run began with"):
-        perform({**config_, "resume": str(tmp_path)}, tmp_path, job())
+        perform(resumed(config_, tmp_path), tmp_path, job())
 
 
 def test_another_version_is_refused(tmp_path):
@@ -221,7 +222,7 @@ def test_another_version_is_refused(tmp_path):
     manifest["versions"]["torch"] = "2.6.0"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match=r"versions\.torch=.*: the run began with 2\.6\.0"):
-        perform({**config_, "resume": str(tmp_path)}, tmp_path, job())
+        perform(resumed(config_, tmp_path), tmp_path, job())
 
 
 def test_a_checkpoint_holds_nothing_but_data(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 
 from bptt_lab.commands.train import precheck
 from bptt_lab.config import arguments, gpus, memory_limit, output_paths, schema, signatures
+from bptt_lab.config.components import plugin_settings
+from bptt_lab.config.parse import parse
 from bptt_lab.core.validation import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -48,6 +50,8 @@ GOOD = {
     "dataset": {"_target_": "bptt_lab.tasks.digits.Digits", "batch_size": 4},
     "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1, "betas": [0.9, 0.99]},
 }
+ADDING = {"_target_": "bptt_lab.tasks.adding.Adding"}
+ECHO = {"_target_": "bptt_lab.tasks.echo.Echo"}
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
 
 
@@ -76,7 +80,7 @@ def test_values_are_shown_as_typed(value, shown):
 
 
 def test_a_good_config_passes():
-    schema.check_config(GOOD)
+    parse(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_a_good_config_passes():
     ],
 )
 def test_other_good_configs_pass(changes):
-    schema.check_config(changed(changes))
+    parse(changed(changes))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_other_good_configs_pass(changes):
 )
 def test_a_bad_config_is_refused(changes, message):
     with pytest.raises(ConfigError) as refusal:
-        schema.check_config(changed(changes))
+        parse(changed(changes))
     assert str(refusal.value).startswith(message)
     assert "\n" not in str(refusal.value)
 
@@ -164,28 +168,34 @@ def test_a_bad_config_is_refused(changes, message):
         ({"model.hidden_size": 4000}, "model.hidden_size=4000: needs at least 0.119 GiB"),
         ({"model.num_layers": 500_000}, "model.num_layers=500000: needs at least 0.238 GiB"),
         ({"trainer.precision": "64-true", "model.hidden_size": 3000}, "model.hidden_size=3000: n"),
-        ({"dataset": {"num_steps": 3000, "test_size": 9000}}, "dataset.test_size=9000: needs"),
-        ({"dataset": {"stream_length": 9000, "batch_size": 3000}}, "dataset.stream_length=9000: "),
+        (
+            {"dataset": {**ADDING, "num_steps": 3000, "test_size": 9000}},
+            "dataset.test_size=9000: needs",
+        ),
+        (
+            {"dataset": {**ECHO, "stream_length": 9000, "batch_size": 3000}},
+            "dataset.stream_length=9000: ",
+        ),
     ],
 )
 def test_what_does_not_fit_the_memory_is_refused(changes, message):
     with pytest.raises(ConfigError) as refusal:
-        memory_limit.check(changed(changes), 100_000_000)
+        memory_limit.refuse_above(parse(changed(changes)), 100_000_000)
     assert str(refusal.value).startswith(message)
-    memory_limit.check(changed(changes), 1_000_000_000)
+    memory_limit.refuse_above(parse(changed(changes)), 1_000_000_000)
 
 
 @pytest.mark.parametrize("section", ["model", "trainer", "device", "gradient", "dataset"])
 def test_a_missing_section_is_refused(section):
     config = {key: value for key, value in GOOD.items() if key != section}
     with pytest.raises(ConfigError, match=f"{section}: the section is missing"):
-        schema.check_config(config)
+        parse(config)
 
 
 def test_a_missing_setting_of_a_fixed_section_is_refused():
     model = {key: value for key, value in GOOD["model"].items() if key != "leak"}
     with pytest.raises(ConfigError, match=r"model\.leak: is missing"):
-        schema.check_config({**GOOD, "model": model})
+        parse({**GOOD, "model": model})
 
 
 @pytest.mark.parametrize(
@@ -201,12 +211,12 @@ def test_a_missing_setting_of_a_fixed_section_is_refused():
 )
 def test_devices_must_be_there(monkeypatch, found, device, message):
     monkeypatch.setattr(gpus, "count", lambda: found)
-    schema.check_config({**GOOD, "device": device}, here=False)
+    parse({**GOOD, "device": device}, here=False)
     if message is None:
-        schema.check_config({**GOOD, "device": device})
+        parse({**GOOD, "device": device})
     else:
         with pytest.raises(ConfigError) as refusal:
-            schema.check_config({**GOOD, "device": device})
+            parse({**GOOD, "device": device})
         assert message in str(refusal.value)
 
 
@@ -245,5 +255,5 @@ def test_every_option_composes_and_passes(line):
 
 def test_torch_ranges_name_real_settings():
     for name in ("Adam", "SGD", "RMSprop", "Adagrad"):
-        settings = schema.plugin_settings(signatures.read(f"torch.optim.{name}"))
+        settings = plugin_settings(signatures.read(f"torch.optim.{name}"))
         assert "lr" in settings and "params" not in settings

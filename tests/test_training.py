@@ -13,7 +13,8 @@ from tasks.samples import SAMPLES
 
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.training import processes
-from bptt_lab.training.train import build, train
+from bptt_lab.training.build import build
+from bptt_lab.training.train import train
 from bptt_lab.training.trainer import flat_settings
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -175,7 +176,7 @@ def test_a_process_that_fails_ends_the_run(tmp_path):
 
 
 def test_flat_settings_are_plain_and_named_by_choice():
-    settings = dict(flat_settings(config("gradient=truncated"), {"gradient": "truncated"}))
+    settings = dict(flat_settings(config("gradient=truncated").plain(), {"gradient": "truncated"}))
     assert settings["gradient"] == "truncated" and settings["gradient.k"] == 16
     assert settings["optimizer.betas"] == "[0.9, 0.999]"
     assert "gradient._target_" not in settings and "gradient.k1" not in settings

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from bptt_lab import runs
 from bptt_lab.config import schema, targets
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume
 from bptt_lab.runs.folder import Run
@@ -85,12 +87,12 @@ def verify(folder: Path, allow: Sequence[str] = (), tolerance: float = TOLERANCE
         ConfigError: for a folder whose run did not end, or that no run of ours could have left.
     """
     before = runs.read_run(folder)
-    config = _refuse_unfit(folder, before, allow)
+    experiment = _refuse_unfit(folder, before, allow)
     with tempfile.TemporaryDirectory() as place:
         again = Path(place) / "again"
         job = Job(before.choices, before.overrides, before.manifest["command"])
         with contextlib.redirect_stdout(io.StringIO()):
-            jobs.attempt(config, again, job)
+            jobs.attempt(experiment, again, job)
         now = runs.read_run(again)
         if now.status != before.status:
             print(f"different: {before.status} then, {now.status} now: {now.reason}")
@@ -116,8 +118,8 @@ def differences(before: Path, now: Path) -> Iterator[Difference]:
             yield difference
 
 
-def _refuse_unfit(folder: Path, run: Run, allow: Sequence[str]) -> dict[str, Any]:
-    """Return the config to run again with."""
+def _refuse_unfit(folder: Path, run: Run, allow: Sequence[str]) -> Experiment:
+    """Return the experiment to run again."""
     if not run.manifest:
         raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
     if run.status not in ("completed", "diverged"):
@@ -129,12 +131,7 @@ def _refuse_unfit(folder: Path, run: Run, allow: Sequence[str]) -> dict[str, Any
             f"{folder}: was continued with other settings than it began with "
             "(force_resume=true), and no single run gives that"
         )
-    free = {"resume": None, "force_resume": False, "dry_run": False, "fail_fast": False}
-    config = {**run.config, **free, "allow": list(targets.packages(allow))}
-    if isinstance(config.get("trainer"), dict):
-        config["trainer"] = {**config["trainer"], "enable_progress_bar": False}
-    schema.check_config(config)
-    return config
+    return parse({**run.config, "allow": list(targets.packages(allow))}).quiet()
 
 
 def _judge(before: Run, now: Run, tolerance: float) -> int:

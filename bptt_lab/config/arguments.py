@@ -6,8 +6,7 @@ import argparse
 import os
 from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
-
+from bptt_lab.config.hydra_internals import get_args_parser
 from bptt_lab.core.validation import ConfigError
 
 

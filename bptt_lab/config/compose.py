@@ -1,8 +1,7 @@
 """The command line, parsed and composed by Hydra without running anything.
 
-This module and `bptt_lab.config.arguments` are the only ones that use Hydra's private modules.
-They do as `hydra.main` does. Hydra is pinned below 1.4.
-What can go wrong here raises Hydra's own errors; `bptt_lab.config.errors` puts them on one line.
+It does as `hydra.main` does. What can go wrong here raises Hydra's own errors;
+`bptt_lab.config.errors` puts them on one line.
 """
 
 from __future__ import annotations
@@ -19,10 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra import version
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -34,10 +29,17 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from bptt_lab.config.hydra_internals import (
+    Callbacks,
+    ConfigLoaderImpl,
+    IConfigRepository,
+    create_automatic_config_search_path,
+    get_overrides_dirname,
+)
+from bptt_lab.config.options import CONFIG_NAME, FoundOptions
 from bptt_lab.core.validation import ConfigError
 
 CONFIG_PATH = "pkg://bptt_lab.conf"
-CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 MODULE = "bptt_lab.commands.train.cli"  # a relative --config-path starts from here
 
@@ -100,6 +102,11 @@ class CommandLine:
     def options(self, group: str) -> list[str]:
         """Return the options of a group."""
         return self._repository.get_group_options(group)
+
+    @functools.cached_property
+    def strategies(self) -> FoundOptions:
+        """Return the options of the group `gradient`, for whoever names a strategy."""
+        return FoundOptions(self._loader, self.name, self.searchpath)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""

@@ -5,10 +5,11 @@ The estimates are lower bounds: what they refuse cannot work, what they let pass
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
-from typing import Any
 
+from bptt_lab.config import signatures
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 
 
@@ -17,37 +18,34 @@ def installed() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check(config: Mapping[str, Any], limit: int) -> None:
+def refuse_above(experiment: Experiment, limit: int) -> None:
     """Refuse a network or a data set that is larger than the memory.
 
+    A task that makes its data says in `num_elements` which settings multiply to its numbers of four
+    bytes, as ("num_steps * train_size",).
+
     Args:
-        config: plain containers whose settings have passed their own limits.
+        experiment: whose settings have passed their own limits.
         limit: bytes.
 
     Raises:
-        ConfigError: naming the largest of the sizes that make it so.
+        ConfigError: naming the largest of the settings that make it so.
     """
-    number = 8 if config["trainer"]["precision"] == "64-true" else 4
-    model, data = config["model"], config["dataset"]
+    model, dataset = experiment.model, experiment.dataset
+    number = 8 if experiment.trainer.precision == "64-true" else 4
     # W_hh of every layer, and its gradient.
-    network = {"model.num_layers": model["num_layers"], "model.hidden_size": model["hidden_size"]}
-    width = model["hidden_size"]
-    _refuse_above(limit, 2 * number * width * width * model["num_layers"], network)
-    steps = [key for key in ("num_steps", "stream_length", "delay") if _is_size(data.get(key))]
-    for key in ("train_size", "val_size", "test_size"):
-        if steps and _is_size(data.get(key)):
-            sizes = {f"dataset.{name}": data[name] for name in (steps[0], key)}
-            _refuse_above(limit, 4 * data[steps[0]] * data[key], sizes)
-    if "stream_length" in steps and _is_size(data.get("batch_size")):
-        sizes = {f"dataset.{name}": data[name] for name in ("stream_length", "batch_size")}
-        _refuse_above(limit, 4 * data["stream_length"] * data["batch_size"], sizes)
+    needed = 2 * number * model.hidden_size**2 * model.num_layers
+    layers = {"model.num_layers": model.num_layers, "model.hidden_size": model.hidden_size}
+    _refuse_above(limit, needed, layers)
+    for size in signatures.read(dataset.target).claims.get("num_elements", ()):
+        names = str(size).split(" * ")
+        factors = {f"dataset.{name}": dataset.settings.get(name) for name in names}
+        numbers = {key: value for key, value in factors.items() if isinstance(value, int)}
+        if len(numbers) == len(factors):
+            _refuse_above(limit, 4 * math.prod(numbers.values()), numbers)
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _refuse_above(limit: int, needed: int, sizes: Mapping[str, int]) -> None:
+def _refuse_above(limit: int, needed: int, sizes: dict[str, int]) -> None:
     if needed > limit:
         key = max(sizes, key=lambda name: sizes[name])
         need = f"needs at least {needed / 2**30:.3g} GiB of memory"

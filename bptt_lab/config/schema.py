@@ -1,36 +1,23 @@
-"""The whole configuration's types and limits, checked before torch is imported.
+"""The typed experiment: every section a frozen dataclass, its limits in the annotations.
 
-Fixed sections are the dataclasses below. A plug-in's section is its constructor's annotations,
-read from the source text by `bptt_lab.config.signatures`, so a new plug-in brings its own schema.
+`bptt_lab.config.parse` makes an `Experiment` of what Hydra composed, and refuses what cannot work.
+A plug-in's section is a `Component`; its settings' limits are its constructor's annotations.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from bptt_lab.config import gpus, memory_limit, shadow, signatures, targets
-from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
-from bptt_lab.core.validation import ConfigError, Ge, Gt, Le, Lt, unmet
+from bptt_lab.config.signatures import Setting
+from bptt_lab.core.validation import ConfigError, Ge, Gt, Le, Lt
 
-Config = dict[str, Any]  # plain containers: what a process or a file can be handed
 MISSING = "???"  # what a YAML file writes for a value that must be given
-
-
-@dataclass(frozen=True)
-class Length:
-    """The list has so many items."""
-
-    number: int
-
-    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say the number where the list has another."""
-        return None if len(value) == self.number else f"must be a list of {self.number}"
-
 
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
@@ -38,19 +25,21 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """Settings that belong to no section."""
+class Component:
+    """A plug-in's section: the class that it names, and what its constructor is given."""
 
-    seed: Annotated[int, Ge(0)]
-    num_threads: Annotated[int, Ge(1), Le(1024)]
-    segment_length: Annotated[int | None, Ge(1)]
-    divergence: Literal["stop", "record"]
-    checkpoint_seconds: NotNegative
-    resume: str | None
-    force_resume: bool
-    dry_run: bool
-    fail_fast: bool
-    allow: str | list[str]
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  # plain containers
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> Component:
+        """Read a section that holds `_target_` and settings."""
+        settings = dict(section)
+        return cls(settings.pop("_target_"), settings)
+
+    def section(self) -> dict[str, Any]:
+        """Return the section as a file writes it."""
+        return {"_target_": self.target, **self.settings}
 
 
 @dataclass(frozen=True)
@@ -90,67 +79,93 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Callbacks:
-    """What is measured; beside these keys, a section for each instrument."""
+class Measuring:
+    """How often the callbacks measure, and on how much."""
 
     every_n_steps: Annotated[int, Ge(1)]
     probe_size: Annotated[int, Ge(1)]
     shadow: list[Any]
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """What is measured: instruments, and strategies that do not train, each by its name."""
+
+    every_n_steps: int
+    probe_size: int
+    shadow: Mapping[str, Component]
+    instruments: Mapping[str, Component]
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a run is gone about; no part of the experiment, and not in its manifest's config."""
+
+    resume: str | None = None
+    force_resume: bool = False
+    dry_run: bool = False
+    fail_fast: bool = False
+    allow: str | list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class General:
+    """Settings that belong to no section."""
+
+    seed: Annotated[int, Ge(0)]
+    num_threads: Annotated[int, Ge(1), Le(1024)]
+    segment_length: Annotated[int | None, Ge(1)]
+    divergence: Literal["stop", "record"]
+    checkpoint_seconds: NotNegative
+
+
+@dataclass(frozen=True)
+class Experiment(General):
+    """One experiment, checked: nobody who holds one need look at a composed configuration."""
+
+    trainer: Trainer
+    model: Model
+    gradient: Component
+    dataset: Component
+    device: Device
+    optimizer: Component
+    callbacks: Callbacks
+    control: Control
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch in each of the run's processes."""
+        return max(1, self.num_threads // self.device.devices)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a manifest holds: the settings as plain containers, without `control`."""
+        callbacks = self.callbacks
+        shadow = [{"name": name, **c.section()} for name, c in callbacks.shadow.items()]
+        instruments = {name: c.section() for name, c in callbacks.instruments.items()}
+        return {
+            **{name: getattr(self, name) for name in fields(General)},
+            "trainer": vars(self.trainer).copy(),
+            "model": vars(self.model).copy(),
+            "gradient": self.gradient.section(),
+            "dataset": self.dataset.section(),
+            "device": vars(self.device).copy(),
+            "optimizer": self.optimizer.section(),
+            "callbacks": {
+                "every_n_steps": callbacks.every_n_steps,
+                "probe_size": callbacks.probe_size,
+                "shadow": shadow,
+                **instruments,
+            },
+        }
+
+    def quiet(self) -> Experiment:
+        """Return the same experiment without a progress bar."""
+        trainer = dataclasses.replace(self.trainer, enable_progress_bar=False)
+        return dataclasses.replace(self, trainer=trainer)
+
+
 SECTIONS: Mapping[str, type] = {"model": Model, "trainer": Trainer, "device": Device}
 PLUGIN_SECTIONS = ("gradient", "dataset", "optimizer")
-# How a run is gone about; no part of the experiment, and not written into its manifest's config.
-CONTROL = ("resume", "force_resume", "dry_run", "fail_fast", "allow")
-
-# torch annotates its optimizers loosely, and checks them late.
-TORCH_OPTIM: Mapping[str, Any] = {
-    "lr": Positive,
-    "momentum": Fraction,
-    "betas": Annotated[list[Fraction], Length(2)],
-    "eps": Positive,
-    "weight_decay": NotNegative,
-    "alpha": Fraction,
-    "lr_decay": NotNegative,
-    "nesterov": bool,
-}
-
-
-def check_config(config: Mapping[str, Any], *, here: bool = True) -> None:
-    """Refuse a composed configuration that cannot work.
-
-    Args:
-        config: plain containers, interpolations resolved.
-        here: whether it will run on this machine, so that its GPUs may be counted.
-
-    Raises:
-        ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
-    """
-    top = fields(Experiment)
-    known = [*top, *SECTIONS, *PLUGIN_SECTIONS, "callbacks"]
-    for key in config:
-        if key == "experiment":
-            refuse(key, config[key], "a preset's file must begin with '# @package _global_'")
-        if key not in known:
-            refuse(key, config[key], f"there is no such setting; {suggest(key, known)}")
-    _check("", {key: config[key] for key in top if key in config}, top)
-    for name in (*SECTIONS, *PLUGIN_SECTIONS, "callbacks"):
-        if name not in config:
-            raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
-        if not isinstance(config[name], Mapping):
-            refuse(name, config[name], f"must be a section; set its keys, as {name}.key=value")
-    for name, section in SECTIONS.items():
-        _refuse_unknown(name, config[name], fields(section))
-        _check(name, config[name], fields(section))
-    targets.refuse_foreign(config, config["allow"])
-    for name in PLUGIN_SECTIONS:
-        _check_plugin(name, config[name])
-    _check_callbacks(config["callbacks"], config["allow"], config["seed"])
-    _check_nesterov(config["optimizer"])
-    _check_segments(config)
-    _check_device(config, here)
-    if here:
-        memory_limit.check(config, memory_limit.installed())
 
 
 @functools.cache
@@ -160,15 +175,7 @@ def fields(section: type) -> Mapping[str, Setting]:
     return {name: Setting(hint, required=True) for name, hint in hints.items()}
 
 
-def plugin_settings(plugin: Plugin) -> Mapping[str, Setting]:
-    """What a plug-in's section may hold beside `_target_`."""
-    if not plugin.target.startswith("torch.optim."):
-        return {name: value for name, value in plugin.settings.items() if name != "params"}
-    return {
-        name: setting._replace(hint=TORCH_OPTIM.get(name, setting.hint))
-        for name, setting in plugin.settings.items()
-        if name != "params"  # the module's, not the user's
-    }
+CONTROL = tuple(fields(Control))
 
 
 def refuse(key: str, value: Any, problem: str) -> typing.NoReturn:
@@ -205,84 +212,3 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return f"choose from {', '.join(known)}" if known else "there are none to set; leave it out"
-
-
-def _check(section: str, values: Mapping[str, Any], settings: Mapping[str, Setting]) -> None:
-    prefix = f"{section}." if section else ""
-    defaults = {n: s.default for n, s in settings.items() if s.default is not UNKNOWN}
-    for name, setting in settings.items():
-        if values.get(name) == MISSING or (setting.required and name not in values):
-            raise ConfigError(f"{prefix}{name}: is missing; give it as {prefix}{name}=...")
-        if name in values:
-            problem = unmet(values[name], setting.hint, {**defaults, **values})
-            if problem:
-                refuse(f"{prefix}{name}", values[name], problem)
-
-
-def _refuse_unknown(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name in values:
-        if name not in known:
-            way_out = suggest(name, known)
-            refuse(f"{section}.{name}", values[name], f"there is no such setting; {way_out}")
-
-
-def _check_plugin(section: str, values: Mapping[str, Any]) -> None:
-    if "_target_" not in values:
-        refuse(f"{section}._target_", None, "must name a class, as package.module.Class")
-    plugin = signatures.read(values["_target_"])
-    settings = plugin_settings(plugin)
-    own = {name: value for name, value in values.items() if name != "_target_"}
-    if not plugin.takes_any:
-        _refuse_unknown(section, own, settings)
-    _check(section, own, settings)
-
-
-def _check_callbacks(callbacks: Mapping[str, Any], allow: str | list[str], seed: int) -> None:
-    own = fields(Callbacks)
-    _check("callbacks", callbacks, own)
-    for name, section in callbacks.items():
-        if isinstance(section, Mapping):
-            _check_plugin(f"callbacks.{name}", section)
-        elif name not in own and section is not None:
-            refuse(f"callbacks.{name}", section, f"there is no such setting; {suggest(name, own)}")
-    for section in shadow.sections(callbacks["shadow"], seed).values():
-        target = section.get("_target_")
-        kinds, key = targets.KINDS["gradient"], "callbacks.shadow._target_"
-        targets.check_target(key, target, kinds, targets.packages(allow))
-        _check_plugin("callbacks.shadow", section)
-
-
-def _check_nesterov(optimizer: Mapping[str, Any]) -> None:
-    """Hold torch.optim.SGD's rule, which torch itself only states once it builds the optimizer."""
-    if optimizer["_target_"] == "torch.optim.SGD" and optimizer.get("nesterov"):
-        if not optimizer.get("momentum"):
-            refuse("optimizer.nesterov", True, "needs optimizer.momentum greater than 0, as 0.9")
-        if optimizer.get("dampening"):
-            refuse("optimizer.nesterov", True, "needs optimizer.dampening=0")
-
-
-def _check_segments(config: Mapping[str, Any]) -> None:
-    """A loss in segments has full BPTT's gradient, whichever exact strategy was chosen."""
-    length, model = config["segment_length"], config["model"]
-    if length is None:
-        return
-    if not signatures.read(config["gradient"]["_target_"]).claims.get("exact_within_chunk"):
-        refuse("segment_length", length, "needs an exact strategy; use gradient=checkpointed")
-    if model["dropout"] > 0 and model["num_layers"] > 1:
-        refuse("segment_length", length, "cannot drop units; use model.dropout=0")
-
-
-def _check_device(config: Mapping[str, Any], here: bool) -> None:
-    device, batch_size = config["device"], config["dataset"].get("batch_size")
-    accelerator, devices = device["accelerator"], device["devices"]
-    if isinstance(batch_size, int) and batch_size < devices:
-        problem = f"must be at least device.devices={devices}, one sequence for each process"
-        refuse("dataset.batch_size", batch_size, problem)
-    if not here or accelerator == "cpu" or (accelerator == "auto" and devices == 1):
-        return
-    found = gpus.count()
-    if accelerator == "gpu" and found == 0:
-        refuse("device.accelerator", "gpu", "no CUDA GPU is visible here; use device=cpu")
-    if 0 < found < devices:
-        problem = f"must be at most {found}, the GPUs visible here; use device.devices={found}"
-        refuse("device.devices", devices, problem)

@@ -1,52 +1,61 @@
-"""`callbacks.shadow`: gradient strategies by the name of their option, or by a section of settings.
+"""`callbacks.shadow`: strategies that do not train, by name or by a section of settings.
 
-[truncated, autograd]                            options of conf/gradient, as they are
+[truncated, autograd]                            options of the group `gradient`, as they are
 [{name: truncated, k: 4}, {name: truncated, k: 8, mode: lag}]
 [{_target_: mypkg.mine.Mine, some: 1}]           a class of an allowed package
+
+A manifest holds each one written out, `name` being the label of its tags.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # its stubs are another package
-
+from bptt_lab.config import strategies
+from bptt_lab.config.schema import Component
+from bptt_lab.config.strategies import Options
 from bptt_lab.core.validation import ConfigError
 
+KEY = "callbacks.shadow"
 
-def sections(shadow: Sequence[Any], seed: int) -> dict[str, dict[str, Any]]:
-    """Return each strategy's section, `_target_` and settings, by a label for its tags.
+
+def components(
+    shadow: Sequence[Any], seed: int, options: Options, allow: str | Sequence[str]
+) -> dict[str, Component]:
+    """Return each strategy by a label for its tags.
 
     Args:
         shadow: what the config lists.
         seed: the experiment's, for options that ask for it.
+        options: the options there are.
+        allow: packages allowed beside the package's own.
 
     Raises:
         ConfigError: for what names no strategy, or one twice.
     """
+    found = sections(shadow, seed, options)
+    return {label: strategies.checked(KEY, section, allow) for label, section in found.items()}
+
+
+def sections(shadow: Sequence[Any], seed: int, options: Options) -> dict[str, dict[str, Any]]:
+    """Return each strategy's section by its label, not yet validated; arguments as above."""
     found: dict[str, dict[str, Any]] = {}
     for entry in shadow:
-        settings = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
-        if "_target_" in settings:
-            base, name = {}, str(settings["_target_"]).rpartition(".")[2]
+        given = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+        name = given.pop("name", None)
+        if "_target_" in given:
+            label = str(name or _label(str(given["_target_"]).rpartition(".")[2], given))
+            section = given
         else:
-            name = settings.pop("name", None)
-            base = _option(name)
-        changed = [f"{key}_{value}" for key, value in settings.items() if key != "_target_"]
-        label = "_".join([name, *changed])
+            label = _label(str(name), given)
+            section = strategies.section(KEY, name, given, options, seed)
         if label in found:
-            raise ConfigError(f"callbacks.shadow: holds {label} twice; keep one")
-        section = {**base, **settings}
-        found[label] = {k: seed if v == "${seed}" else v for k, v in section.items()}
+            raise ConfigError(f"{KEY}: holds {label} twice; keep one")
+        found[label] = section
     return found
 
 
-def _option(name: Any) -> dict[str, Any]:
-    folder = resources.files("bptt_lab.conf").joinpath("gradient")
-    options = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
-    if name not in options:
-        raise ConfigError(f"callbacks.shadow={name}: must be of {', '.join(options)}")
-    section: dict[str, Any] = yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text())
-    return section
+def _label(name: str, given: Mapping[str, Any]) -> str:
+    changed = [f"{key}_{value}" for key, value in given.items() if key != "_target_"]
+    return "_".join([name, *changed])

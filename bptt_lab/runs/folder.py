@@ -1,4 +1,4 @@
-"""Run folders and sweep folders: what their papers are called, what they say, how they are read.
+"""Run folders and sweep folders: the files in them, written and read.
 
     RUN/    status.json    {"status": ..., "reason": ...}: the one place that says how it stands
             manifest.json  written at the start: config, overrides, choices, versions, machine

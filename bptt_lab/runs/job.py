@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bptt_lab.runs import resume
+from bptt_lab.config.schema import Experiment
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Job:
     overrides: tuple[str, ...] = ()
     command: str = ""
 
-    def manifest(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def manifest(self, experiment: Experiment) -> dict[str, Any]:
         """Return what a run's manifest begins with."""
         return {
             "command": self.command,
             "overrides": list(self.overrides),
             "choices": dict(self.choices),
-            "config": resume.experiment(config),
+            "config": experiment.plain(),
         }

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def signpost(kind: str, folder: Path) -> str:
+def folder_and_board(kind: str, folder: Path) -> str:
     """Say where a folder is and how to open TensorBoard on it, from where the user is."""
     board = Path(sys.executable).with_name("tensorboard")
     command = "tensorboard" if shutil.which("tensorboard") else shown(board)

@@ -1,4 +1,4 @@
-"""What it takes to continue a run or a sweep: to find it, and that it is still the same one."""
+"""Continuing: find the run or sweep that `resume=` names; refuse settings it did not begin with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bptt_lab import runs
-from bptt_lab.config import schema
+from bptt_lab.config import schema, shadow
+from bptt_lab.config.components import renamed
+from bptt_lab.config.schema import Experiment
+from bptt_lab.config.strategies import packaged
 from bptt_lab.core.validation import ConfigError
 
 # Settings that leave no trace in a result, so that a continued run may have others.
@@ -47,12 +50,13 @@ def overrides(lines: Sequence[str]) -> list[str]:
     return _with([*(o for o in recorded if _key(o) not in typed), *lines], "hydra.run.dir", path)
 
 
-def refuse_changed_config(config: Mapping[str, Any]) -> None:
+def refuse_changed_config(experiment: Experiment) -> None:
     """Refuse a single run whose config is not what it began with, before torch is imported."""
-    if config["resume"] and not config["force_resume"]:
-        began = runs.read_run(Path(config["resume"])).config
+    control = experiment.control
+    if control.resume and not control.force_resume:
+        began = runs.read_run(Path(control.resume)).config
         if began:
-            compared({"config": began}, {"config": experiment(config)})
+            compared({"config": began}, {"config": experiment.plain()})
 
 
 def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
@@ -77,11 +81,6 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
 def experiment_lines(lines: Sequence[str]) -> list[str]:
     """Return overrides without what only says how to go about it."""
     return [line for line in lines if _key(line) not in schema.CONTROL]
-
-
-def experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without what only says how to go about it."""
-    return {key: value for key, value in config.items() if key not in schema.CONTROL}
 
 
 def compared(
@@ -118,10 +117,24 @@ def differences(
     A run that was killed in its first seconds has a manifest without its machine.
     """
     keys = [key for key in _COMPARED if key in before]
-    old, new = (dict(_flat({key: manifest.get(key) for key in keys})) for manifest in (before, now))
+    manifests = [{key: manifest.get(key) for key in keys} for manifest in (before, now)]
+    old, new = (dict(_flat(_written_out(manifest))) for manifest in manifests)
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) != new.get(key) and key not in _FREE:
             yield key, (old.get(key), new.get(key))
+
+
+def _written_out(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write out what earlier versions put in other words: classes since moved, shadows by name."""
+    config = renamed(manifest.get("config"))
+    if not isinstance(config, dict):
+        return manifest
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, dict) and callbacks.get("shadow"):
+        found = shadow.sections(callbacks["shadow"], config.get("seed", 0), packaged())
+        listed = [{"name": name, **section} for name, section in found.items()]
+        config["callbacks"] = {**callbacks, "shadow": listed}
+    return {**manifest, "config": config}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

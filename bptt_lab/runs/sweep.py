@@ -1,4 +1,4 @@
-"""A sweep's beginning and end: the list of its jobs, and the table of what became of them."""
+"""A sweep: sweep.json lists its jobs when it begins, a table shows their results when it ends."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def print_table(sweep_dir: Path) -> int:
         print("\n".join(_complaint(job)))
     completed = sum(job.status == "completed" for job in jobs)
     print(f"\n{completed} of {len(jobs)} jobs completed")
-    print(locate.signpost("sweep folder", sweep_dir))
+    print(locate.folder_and_board("sweep folder", sweep_dir))
     return len(jobs) - completed
 
 

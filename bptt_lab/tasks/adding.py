@@ -57,6 +57,7 @@ class Adding(SequenceDataModule):
 
     input_size = 2
     output_size = 1
+    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
     loss = "mse"
 
     @checked

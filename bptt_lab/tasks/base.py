@@ -42,6 +42,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     """Interface of every task.
 
     A leaf class names its `loss` (one of bptt_lab.nn.losses.LOSSES) and its input and output size.
+    One that makes its data names in `num_elements` the products of settings that its numbers are.
 
     Args:
         batch_size: sequences in a batch, over all processes together.
@@ -50,6 +51,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     """
 
     stream: ClassVar[bool] = False  # parallel stretches of one series: kept in order, all at once
+    num_elements: ClassVar[tuple[str, ...]] = ()
     input_size: int
     output_size: int
     loss: str

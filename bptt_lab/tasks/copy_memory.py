@@ -68,6 +68,7 @@ class CopyMemory(SequenceDataModule):
 
     input_size = NUM_SYMBOLS + 2
     output_size = NUM_SYMBOLS + 2
+    num_elements = ("delay * train_size", "delay * val_size", "delay * test_size")
 
     @checked
     def __init__(

@@ -72,6 +72,7 @@ class MackeyGlass(SequenceDataModule):
 
     input_size = 1
     output_size = 1
+    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
     loss = "mse"
 
     @checked

@@ -1,4 +1,4 @@
-"""Processes that start in milliseconds, forked from a server that has torch and Lightning loaded."""
+"""Processes that start in milliseconds: forked from a server with torch and Lightning loaded."""
 
 from __future__ import annotations
 

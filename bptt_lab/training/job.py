@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,7 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config import schema
-from bptt_lab.config.schema import Config
+from bptt_lab.config.options import options_of_job
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import signals
 from bptt_lab.runs.job import Job
@@ -60,15 +62,24 @@ def run(cfg: DictConfig) -> int:
         overrides=overrides,
         command=shlex.join(["bptt-train", *options, *overrides, *allow, *alone]),
     )
-    config = cast(Config, OmegaConf.to_container(cfg, resolve=True))
-    return attempt(config, Path(hydra.runtime.output_dir), job)
+    folder = Path(hydra.runtime.output_dir)
+    composed: Any = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        experiment = parse(composed, options=options_of_job())
+    except ConfigError as error:  # of a search, whose jobs are not all known beforehand
+        if runs.read_run(folder).status == "waiting":
+            runs.write_status(folder, "running")
+            return conclude(folder, error)
+        report(error)
+        return REFUSED
+    return attempt(experiment, folder, job)
 
 
-def attempt(config: Config, folder: Path, job: Job) -> int:
+def attempt(experiment: Experiment, folder: Path, job: Job) -> int:
     """Start or continue a run and write status.json, whatever becomes of it.
 
     Args:
-        config: the resolved config as plain containers, schema.CONTROL included.
+        experiment: what to run.
         folder: the run folder.
         job: who asked for it.
 
@@ -76,10 +87,10 @@ def attempt(config: Config, folder: Path, job: Job) -> int:
         The exit code.
     """
     before = runs.read_run(folder)
-    if config["resume"] and before.status == "completed":
+    if experiment.control.resume and before.status == "completed":
         print(f"{folder}: is completed already", flush=True)
         return COMPLETED
-    if before.status != "waiting" and not config["resume"]:
+    if before.status != "waiting" and not experiment.control.resume:
         problem = f"holds a run already ({before.status}); continue it with resume={folder}"
         report(ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder"))
         return REFUSED  # with nothing touched: that run may be at work
@@ -87,11 +98,11 @@ def attempt(config: Config, folder: Path, job: Job) -> int:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not before.manifest:  # what it takes to continue, should it get no further
-                runs.write_json(folder / runs.MANIFEST, job.manifest(config))
+                runs.write_json(folder / runs.MANIFEST, job.manifest(experiment))
             runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())
             from bptt_lab.training.train import perform
 
-            perform(config, folder, job, stop)
+            perform(experiment, folder, job, stop)
         except ConfigError as error:
             if before.status == "waiting":
                 return conclude(folder, error)

@@ -1,4 +1,4 @@
-"""What goes into a run's papers: where it ran, on what, and the sha256 of what came out."""
+"""A run's manifest: where it ran and on what data; and the sha256 of tensors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.kernels import core
 from bptt_lab.runs.job import Job
 from bptt_lab.tasks.base import SPLITS, SequenceDataModule
@@ -20,35 +21,29 @@ from bptt_lab.tasks.base import SPLITS, SequenceDataModule
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
-def manifest(config: Mapping[str, Any], job: Job, data_sha256: str) -> dict[str, Any]:
+def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, Any]:
     """Return what someone needs to know to get the same numbers again.
 
     Args:
-        config: the resolved config, without what only says how to go about it.
+        experiment: what is run.
         job: who asked for the run.
         data_sha256: of the data that it learns.
     """
-    gpu = config["device"]["accelerator"] != "cpu" and torch.cuda.is_available()
+    gpu = experiment.device.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     return {
-        **job.manifest(config),
-        "seed": config["seed"],
+        **job.manifest(experiment),
+        "seed": experiment.seed,
         "data_sha256": data_sha256,
         "device": str(device),
-        "processes": config["device"]["devices"],
-        "threads": threads(config),
+        "processes": experiment.device.devices,
+        "threads": experiment.threads,
         "processor": _processor(device),
         "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "git_commit": _git_commit(),
         "platform": platform.platform(),
     }
-
-
-def threads(config: Mapping[str, Any]) -> int:
-    """Threads of torch in each of a run's processes."""
-    number: int = config["num_threads"] // config["device"]["devices"]
-    return max(1, number)
 
 
 def fingerprint(task: SequenceDataModule) -> str:
@@ -83,8 +78,8 @@ def _processor(device: torch.device) -> str:
 
 def _git_commit() -> str | None:
     """Return the commit of the checkout that the package runs from, marked + if it was changed."""
-    here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
+    here = Path(__file__).parents[2]
+    if not (here / ".git").exists():
         return None
 
     def git(*args: str) -> str:

@@ -12,17 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bptt_lab.config.compose import given
-
-# Finding its plug-ins, Hydra executes their modules once more; a class derived from the first copy
-# of BasicSweeper would have lost its base.
-Plugins.instance()
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: E402
+from bptt_lab.config.hydra_internals import BasicSweeper
 
 Compose = Callable[[list[str]], DictConfig]
 

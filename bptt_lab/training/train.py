@@ -1,4 +1,4 @@
-"""The composition root: from a config to a trained network and a run folder."""
+"""From an experiment to a trained network and its run folder."""
 
 from __future__ import annotations
 
@@ -11,74 +11,31 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from torch import nn
 
 from bptt_lab import runs
 from bptt_lab.config import targets
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError
-from bptt_lab.nn.initialisation import initialise
-from bptt_lab.nn.losses import LOSSES
-from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.runs import locate, resume, signals
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import Interrupted, conclude
 from bptt_lab.runs.signals import Stop
-from bptt_lab.tasks.base import SequenceDataModule
 from bptt_lab.training import checkpoint_io, manifest, metrics_log, processes
+from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.divergence import Divergence
-from bptt_lab.training.module import SequenceModule
 from bptt_lab.training.trainer import make_trainer
 
 
-class Experiment(NamedTuple):
-    """What a config builds: a task and a network to learn it."""
-
-    task: SequenceDataModule
-    module: SequenceModule
-
-
-def build(config: Config) -> Experiment:
-    """Build the task and the network that a config describes; draws nothing from global RNGs."""
-    task: SequenceDataModule = _make(config, "dataset")
-    model = dict(config["model"])
-    start = {key: model.pop(key) for key in ("init", "gain", "spectral_radius")}
-    rnn = VanillaRNN(task.input_size, **model, gradient=_make(config, "gradient"))
-    initialise(rnn, **start, generator=generator(config["seed"], "weights"))
-    readout = nn.Linear(rnn.hidden_size, task.output_size)
-    bound = rnn.hidden_size**-0.5  # nn.Linear's own
-    for parameter in readout.parameters():
-        nn.init.uniform_(parameter, -bound, bound, generator(config["seed"], "readout"))
-    make_optimizer = _make(config, "optimizer", _partial_=True)
-    module = SequenceModule(
-        rnn, readout, LOSSES[task.loss], task.score, make_optimizer, config["segment_length"]
-    )
-    return Experiment(task, module)
-
-
-def _make(config: Config, section: str, **how: Any) -> Any:
-    """Make what a section describes; a constructor's refusal is the user's, by its full key."""
-    try:
-        return instantiate(config[section], _convert_="all", **how)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise ConfigError(f"{section}.{error.__cause__}") from error
-        raise
-
-
-def perform(config: Config, folder: Path, job: Job, stop: Stop | None = None) -> None:
-    """Start a run, or continue the one in its folder if `resume` is set.
+def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = None) -> None:
+    """Start a run, or continue the one in its folder if `control.resume` is set.
 
     Args:
-        config: the resolved config as plain containers, schema.CONTROL included.
+        experiment: what to run.
         folder: where everything of the run goes.
         job: who asked for it.
         stop: whether a signal asked the run to stop.
@@ -88,27 +45,25 @@ def perform(config: Config, folder: Path, job: Job, stop: Stop | None = None) ->
         Diverged: for a loss or gradient that is not finite, with `divergence` at stop.
         Interrupted: after a signal, once everything is saved.
     """
-    stop = stop or Stop()
-    targets.refuse_foreign(config, config["allow"])
-    continues, force = config["resume"], config["force_resume"]
-    config = resume.experiment(config)
-    torch.set_num_threads(manifest.threads(config))
-    built = build(config)  # refuses here, in one line, what every process would refuse
-    recorded = manifest.manifest(config, job, manifest.fingerprint(built.task))
+    stop, control = stop or Stop(), experiment.control
+    targets.refuse_foreign(experiment.plain(), control.allow)
+    torch.set_num_threads(experiment.threads)
+    built = build(experiment)  # refuses here, in one line, what every process would refuse
+    recorded = manifest.manifest(experiment, job, manifest.fingerprint(built.task))
     began = runs.read_run(folder).manifest
-    if continues and began:  # there is none where a run was killed before it wrote one
-        recorded = resume.compared(began, recorded, force=force)
-    start = checkpoint_io.to_continue(folder / "checkpoints") if continues else None
+    if control.resume and began:  # there is none where a run was killed before it wrote one
+        recorded = resume.compared(began, recorded, force=control.force_resume)
+    start = checkpoint_io.to_continue(folder / "checkpoints") if control.resume else None
     folder.mkdir(parents=True, exist_ok=True)
     if start is None:
         runs.clear(folder)
     runs.write_json(folder / runs.MANIFEST, recorded)
-    devices = config["device"]["devices"]
+    devices = experiment.device.devices
     if devices == 1:
-        train(config, folder, job, stop, start, built)
+        train(experiment, folder, job, stop, start, built)
         return
     try:
-        processes.launch(_train_as_rank, (config, folder, job, start), devices, stop)
+        processes.launch(_train_as_rank, (experiment, folder, job, start), devices, stop)
     except processes.RankEnded as error:
         if stop.asked is not None:
             raise Interrupted(stop.asked) from error
@@ -117,34 +72,34 @@ def perform(config: Config, folder: Path, job: Job, stop: Stop | None = None) ->
         raise
 
 
-def _train_as_rank(config: Config, folder: Path, job: Job, start: Path | None) -> None:
-    """Train as one process of several; the exit code tells the run's what came of it."""
+def _train_as_rank(experiment: Experiment, folder: Path, job: Job, start: Path | None) -> None:
+    """Train as one process of several; its exit code says how it ended."""
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's go to the run's process as well
         signal.signal(number, signal.SIG_IGN)
     with signals.caught() as stop:
         try:
-            train(config, folder, job, stop, start)
+            train(experiment, folder, job, stop, start)
         except BaseException as error:
             sys.exit(conclude(folder, error))
 
 
 def train(
-    config: Config,
+    experiment: Experiment,
     folder: Path,
     job: Job,
     stop: Stop | None = None,
     start: Path | None = None,
-    built: Experiment | None = None,
+    built: Built | None = None,
 ) -> dict[str, float]:
     """Train and test in this process, and write the run folder.
 
     Args:
-        config: the resolved config as plain containers.
+        experiment: what to train.
         folder: where everything of the run goes.
         job: who asked for it.
         stop: whether a signal asked the run to stop.
         start: the checkpoint to go on from; None starts anew.
-        built: what `build(config)` returned, if somebody has called it already.
+        built: what `build(experiment)` returned, if somebody has called it already.
 
     Returns:
         The final metrics by tag, such as test/accuracy.
@@ -153,18 +108,16 @@ def train(
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 calls what torch 2.13 deprecates; nothing a user could mend.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
-    config = resume.experiment(config)
-    device = config["device"]
-    torch.set_num_threads(manifest.threads(config))
-    if device["accelerator"] != "cpu":  # read at the first use of a GPU
+    torch.set_num_threads(experiment.threads)
+    if experiment.device.accelerator != "cpu":  # read at the first use of a GPU
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    task, module = built or build(config)
+    task, module = built or build(experiment)
     saved = checkpoint_io.read(start) if start is not None else None
-    divergence = Divergence(config["divergence"])
-    trainer = make_trainer(config, folder, job, task, stop or Stop(), divergence, saved)
+    divergence = Divergence(experiment.divergence)
+    trainer = make_trainer(experiment, folder, job, task, stop or Stop(), divergence, saved)
     if saved is not None and trainer.is_global_zero:
         metrics_log.cut(folder / runs.METRICS, saved["run"]["metrics_bytes"])
-    _seed_global_generators(config["seed"], trainer.global_rank)
+    _seed_global_generators(experiment.seed, trainer.global_rank)
 
     def summary(**more: Any) -> dict[str, Any]:
         assert isinstance(trainer.checkpoint_callback, Checkpoints)
@@ -217,4 +170,4 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
             yield f"  {tag:<24}{value:>10.4f}{known}"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
-    yield locate.signpost("run folder", folder)
+    yield locate.folder_and_board("run folder", folder)

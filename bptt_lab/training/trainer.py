@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -14,11 +13,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.config import shadow
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.training.build import make
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.credit import CreditHistogram
@@ -34,7 +33,7 @@ from bptt_lab.training.metrics_log import MetricsLog
 
 
 def make_trainer(
-    config: Config,
+    experiment: Experiment,
     folder: Path,
     job: Job,
     task: SequenceDataModule,
@@ -45,7 +44,7 @@ def make_trainer(
     """Set up the trainer.
 
     Args:
-        config: the resolved config.
+        experiment: what is run.
         folder: where everything of the run goes.
         job: who asked for the run.
         task: what it learns.
@@ -53,14 +52,12 @@ def make_trainer(
         divergence: what to make of a loss or gradient that is not finite.
         saved: the checkpoint that the run goes on from, None for a new run.
     """
-    settings, device = dict(config["trainer"]), config["device"]
-    # Lightning's own logging at every step is off: our callbacks write once a window.
-    every, settings["log_every_n_steps"] = settings["log_every_n_steps"], 0
+    settings, device = experiment.trainer, experiment.device
     strategy: Any = "auto"
-    if device["devices"] > 1:
-        backend = "gloo" if device["accelerator"] == "cpu" else "nccl"
+    if device.devices > 1:
+        backend = "gloo" if device.accelerator == "cpu" else "nccl"
         strategy = DDPStrategy(process_group_backend=backend)
-    watching = Bundle(list(_instruments(config, job, task, divergence, every)))
+    watching = Bundle(list(_instruments(experiment, job, task, divergence)))
     callbacks: list[Callback] = [
         watching,
         *task.callbacks(),
@@ -69,20 +66,26 @@ def make_trainer(
             folder / runs.METRICS,
             stop,
             watching,
-            every_seconds=config["checkpoint_seconds"],
+            every_seconds=experiment.checkpoint_seconds,
             seconds=saved["run"]["seconds"] if saved else 0.0,
         ),
     ]
-    if settings["enable_progress_bar"]:
+    if settings.enable_progress_bar:
         callbacks.append(Progress())
     # What the run logged after its checkpoint is logged again; TensorBoard drops the first time.
     purge_step = saved["global_step"] + 1 if saved else None
     return Trainer(
-        **settings,
-        accelerator=device["accelerator"],
-        devices=device["devices"],
+        max_epochs=settings.max_epochs,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val,
+        gradient_clip_algorithm=settings.gradient_clip_algorithm,
+        precision=settings.precision,
+        log_every_n_steps=0,  # our callbacks write once a window
+        enable_progress_bar=settings.enable_progress_bar,
+        accelerator=device.accelerator,
+        devices=device.devices,
         strategy=strategy,
-        deterministic="warn" if device["accelerator"] != "cpu" else None,
+        deterministic="warn" if device.accelerator != "cpu" else None,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -100,45 +103,41 @@ def make_trainer(
 
 
 def _instruments(
-    config: Config, job: Job, task: SequenceDataModule, divergence: Divergence, every: int
+    experiment: Experiment, job: Job, task: SequenceDataModule, divergence: Divergence
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
-    references = task.references()
-    settings = {key: value for key, value in config.items() if key != "callbacks"}
+    references, plain = task.references(), experiment.plain()
+    every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
+    settings = {key: value for key, value in plain.items() if key != "callbacks"}
     metrics = next(iter(references.values()))
     yield RunCard(
         settings=dict(flat_settings(settings, job.choices)),
         metrics=[f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics],
         references=references,
-        config=OmegaConf.to_yaml(config),
+        config=OmegaConf.to_yaml(plain),
         command=job.command,
     )
     yield TrainingLoss(every_n_steps=every)
     yield GradientNorms(every_n_steps=every, divergence=divergence)
-    if config["segment_length"] is not None:  # the rest needs the states of all steps
+    if experiment.segment_length is not None:  # the rest needs the states of all steps
         return
     yield CreditHistogram(every_n_steps=every)
     yield StrategyReadings(every_n_steps=every)
-    callbacks = config["callbacks"]
-    for section in callbacks.values():
-        if isinstance(section, Mapping):
-            yield instantiate(section, _convert_="all")
+    for name, component in callbacks.instruments.items():
+        yield make(f"callbacks.{name}", component)
     yield Shadow(
-        strategies={
-            label: instantiate(section, _convert_="all")
-            for label, section in shadow.sections(callbacks["shadow"], config["seed"]).items()
-        },
-        every_n_steps=callbacks["every_n_steps"],
-        probe_size=callbacks["probe_size"],
+        strategies={name: make("callbacks.shadow", c) for name, c in callbacks.shadow.items()},
+        every_n_steps=callbacks.every_n_steps,
+        probe_size=callbacks.probe_size,
     )
 
 
 def flat_settings(
-    config: Config, choices: Mapping[str, str]
+    settings: Mapping[str, Any], choices: Mapping[str, str]
 ) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield the config as dotted keys and plain values, each group's choice under its name."""
+    """Yield settings as dotted keys and plain values, each group's choice under its name."""
     yield from choices.items()
-    for key, value in config.items():
+    for key, value in settings.items():
         if isinstance(value, dict):
             for name, inner in flat_settings(value, {}):
                 yield f"{key}.{name}", inner

@@ -62,7 +62,7 @@ def _compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from bptt_lab.commands.compare.measure import compare
     from bptt_lab.commands.compare.subject import prepare
 
-    subject = prepare(question.config, question.checkpoint)
+    subject = prepare(question.experiment, question.checkpoint)
     comparison = compare(question, subject, args.draws, _note)
     print(table.write(comparison, question.title, args.draws), flush=True)
     if args.figure is not None:

@@ -82,7 +82,7 @@ def compare(
         if each.option.mode and each.option.k not in shown:
             continue
         note(f"memory of {each.option.label}")
-        peak = memory.peak(question.config, question.checkpoint, each.option)
+        peak = memory.peak(question.experiment, question.checkpoint, each.option)
         rows.append(Measured(**{**vars(each), "peak": peak}))
     return Comparison(subject.shape, rows, curve, spectrum, refused, unsteady)
 

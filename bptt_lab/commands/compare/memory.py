@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from bptt_lab.commands.compare.question import Option
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Experiment
 
 
-def peak(config: Config, checkpoint: Path | None, option: Option) -> int | None:
+def peak(experiment: Experiment, checkpoint: Path | None, option: Option) -> int | None:
     """Bytes above a process that holds batch and network; None where they cannot be counted."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bptt_lab.commands.compare.subject"])
     with ProcessPoolExecutor(1, context) as process:
         try:
-            return process.submit(_measure, config, checkpoint, option).result()
+            return process.submit(_measure, experiment, checkpoint, option).result()
         except OSError:  # another system, or one that hides what a process takes
             return None
         except RuntimeError:  # the process is gone, most likely for want of memory
@@ -47,10 +47,10 @@ def rise(call: Callable[[], Any]) -> int:
     return _high_water() - before
 
 
-def _measure(config: Config, checkpoint: Path | None, option: Option) -> int:
+def _measure(experiment: Experiment, checkpoint: Path | None, option: Option) -> int:
     from bptt_lab.commands.compare.subject import make, prepare
 
-    subject, strategy = prepare(config, checkpoint), make(option)
+    subject, strategy = prepare(experiment, checkpoint), make(option)
     subject.gradient(strategy)
     return rise(lambda: subject.gradient(strategy))
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from omegaconf import OmegaConf
-
 from bptt_lab import runs
 from bptt_lab.commands.train import precheck
-from bptt_lab.config import arguments, output_paths, schema, signatures, targets
+from bptt_lab.config import arguments, output_paths, schema, signatures, strategies, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
-from bptt_lab.config.schema import Config
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.core.validation import ConfigError
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
@@ -32,7 +31,7 @@ class Option(NamedTuple):
     """A gradient strategy as its file, or the configuration, describes it."""
 
     name: str  # of the option
-    section: Config
+    component: Component
     claims: str  # exact | unbiased | biased
     k: int | None = None
     mode: str = ""
@@ -47,7 +46,7 @@ class Option(NamedTuple):
 class Question:
     """One batch's setting, checked, and the strategies to put to it."""
 
-    config: Config  # the whole, bptt-train's
+    experiment: Experiment  # the whole, bptt-train's
     title: str  # "adding, orthogonal"
     options: Sequence[Option]  # of the group `gradient`, truncated ones left out
     truncated: Option | None  # as the configuration has it, or else its file
@@ -73,9 +72,9 @@ def ask(
     if args.multirun or args.cfg or args.info or args.shell_completion or args.hydra_help:
         raise ConfigError("-m, --cfg, --info: one setting is compared here; leave them out")
     if checkpoint is None:
-        config, choices, file = _composed(args)
+        experiment, choices, file = _composed(args)
     else:
-        config, choices, file = _trained(args, checkpoint)
+        experiment, choices, file = _trained(args, checkpoint)
     with on_one_line(None, args.overrides):
         command = CommandLine(_without_overrides(args))
         known = sorted(command.options("gradient"))
@@ -84,7 +83,9 @@ def ask(
                 raise ConfigError(f"--strategies {name}: must be among {', '.join(known)}")
         chosen = choices.get("gradient", "")
         sections = {
-            name: config["gradient"] if name == chosen else command.option("gradient", name)[1]
+            name: experiment.gradient.section()
+            if name == chosen
+            else command.strategies.section(name)
             for name in known
             if name in (wanted or known)
         }
@@ -92,31 +93,31 @@ def ask(
     for name, section in sections.items():
         try:
             with on_one_line(None, args.overrides):
-                options[name] = option(config, name, section)
+                options[name] = option(experiment, name, section)
         except ConfigError as error:
             refused[name] = str(error)
     title = ", ".join(choices[group] for group in ("dataset", "model") if group in choices)
     truncated = options.pop(TRUNCATED, None)
-    return Question(config, title, list(options.values()), truncated, refused, file)
+    return Question(experiment, title, list(options.values()), truncated, refused, file)
 
 
-def option(config: Config, name: str, section: Mapping[str, Any]) -> Option:
+def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Option:
     """Check a strategy's section within a configuration, and read what it claims.
 
     Raises:
         ConfigError: where the two do not go together.
     """
-    whole = OmegaConf.create({**config, "gradient": dict(section)})
-    plain = cast(Config, OmegaConf.to_container(whole, resolve=True))
-    schema.check_config(plain)
-    claims = signatures.read(plain["gradient"]["_target_"]).claims
+    found = strategies.resolved(section, experiment.seed)
+    allow = {"allow": experiment.control.allow}
+    component = parse({**experiment.plain(), **allow, "gradient": found}).gradient
+    claims = signatures.read(component.target).claims
     said = "biased"
     if claims.get("exact_within_chunk"):
         said = "exact"
     elif claims.get("unbiased"):
         said = "unbiased"
-    k, mode = plain["gradient"].get("k"), plain["gradient"].get("mode", "")
-    return Option(name, plain["gradient"], said, k, str(mode))
+    k, mode = component.settings.get("k"), component.settings.get("mode", "")
+    return Option(name, component, said, k, str(mode))
 
 
 def truncations(question: Question, ks: Sequence[int]) -> list[Option]:
@@ -125,18 +126,19 @@ def truncations(question: Question, ks: Sequence[int]) -> list[Option]:
     if base is None:
         return []
     settings = [(mode, k) for mode in MODES for k in ks]
-    if base.section == question.config["gradient"]:
+    if base.component == question.experiment.gradient:
         settings.append((base.mode, cast(int, base.k)))
     found = {}
     for mode, k in dict.fromkeys(settings):
-        section = {**base.section, "mode": mode, "k": k}
+        settings_of = {**base.component.settings, "mode": mode, "k": k}
         if (mode, k) != (base.mode, base.k):
-            section["k1"] = None
-        found[mode, k] = Option(TRUNCATED, section, base.claims, k, mode)
+            settings_of["k1"] = None
+        component = Component(base.component.target, settings_of)
+        found[mode, k] = Option(TRUNCATED, component, base.claims, k, mode)
     return sorted(found.values(), key=lambda o: (MODES.index(o.mode), cast(int, o.k)))
 
 
-def _composed(args: argparse.Namespace) -> tuple[Config, Mapping[str, str], None]:
+def _composed(args: argparse.Namespace) -> tuple[Experiment, Mapping[str, str], None]:
     """The configuration of a command line, refused as bptt-train would."""
     with on_one_line(None, args.overrides):
         for override in CommandLine(args).parse(args.overrides):
@@ -147,18 +149,18 @@ def _composed(args: argparse.Namespace) -> tuple[Config, Mapping[str, str], None
         raise ConfigError(
             f"{' '.join(args.overrides)}: is a sweep; give the settings of one of its jobs"
         )
-    config = plan.configs[0]
-    if config["resume"]:
-        raise ConfigError(f"resume={config['resume']}: give --checkpoint {config['resume']}")
-    if config["device"] != CPU:
-        shown = schema.show(config["device"]["accelerator"])
+    experiment = plan.experiments[0]
+    if folder := experiment.control.resume:
+        raise ConfigError(f"resume={folder}: give --checkpoint {folder}")
+    if vars(experiment.device) != CPU:
+        shown = schema.show(experiment.device.accelerator)
         raise ConfigError(f"device.accelerator={shown}: strategies are compared on device=cpu")
     with on_one_line(None, args.overrides):
         choices = CommandLine(args).compose(args.overrides).hydra.runtime.choices
-    return config, dict(choices), None
+    return experiment, dict(choices), None
 
 
-def _trained(args: argparse.Namespace, path: Path) -> tuple[Config, Mapping[str, str], Path]:
+def _trained(args: argparse.Namespace, path: Path) -> tuple[Experiment, Mapping[str, str], Path]:
     """A run's configuration, which its folder may have from anyone, and its checkpoint."""
     file = path if path.suffix == ".ckpt" else None
     folder = path if file is None else path.parent.parent
@@ -174,16 +176,14 @@ def _trained(args: argparse.Namespace, path: Path) -> tuple[Config, Mapping[str,
         raise ConfigError(f"{shown}: has no configuration in manifest.json; give a run's folder")
     with on_one_line(None, args.overrides):
         command = CommandLine(args)
-        given: Config = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
+        given: dict[str, Any] = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
     if set(given) - {"allow"}:
         line = " ".join(args.overrides)
         raise ConfigError(f"{line}: a run's own settings hold with --checkpoint; leave it out")
     allow = list(targets.packages(given.get("allow", [])))
-    free = {"resume": None, "force_resume": False, "dry_run": False, "fail_fast": False}
-    config = {**settings, **free, "allow": allow, "device": CPU}
     with on_one_line(None, args.overrides):
-        schema.check_config(config)
-    return config, {str(key): str(value) for key, value in choices.items()}, file
+        experiment = parse({**settings, "allow": allow, "device": CPU})
+    return experiment, {str(key): str(value) for key, value in choices.items()}, file
 
 
 def _without_overrides(args: argparse.Namespace) -> argparse.Namespace:

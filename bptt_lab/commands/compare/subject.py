@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from torch import Tensor
 
 from bptt_lab.commands.compare.question import Option
-from bptt_lab.config.schema import Config
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training import checkpoint_io, manifest
+from bptt_lab.training import checkpoint_io
+from bptt_lab.training.build import build
+from bptt_lab.training.build import make as make_component
 from bptt_lab.training.module import SequenceModule
-from bptt_lab.training.train import build
 
 
 class Subject(NamedTuple):
@@ -46,24 +45,24 @@ class Subject(NamedTuple):
         return torch.autograd.grad(self.loss(output), parameters, materialize_grads=True)
 
 
-def prepare(config: Config, checkpoint: Path | None) -> Subject:
+def prepare(experiment: Experiment, checkpoint: Path | None) -> Subject:
     """Build the network of a configuration, trained where there is a checkpoint.
 
     Numbers are float32, or float64 with trainer.precision=64-true. Nothing is dropped.
 
     Args:
-        config: checked, the whole of it.
+        experiment: the whole.
         checkpoint: whose parameters to take; None for those that training starts from.
 
     Raises:
         ConfigError: for what cannot be built, or a checkpoint that is not whole or another's.
     """
-    torch.set_num_threads(manifest.threads(config))
-    task, module = build(config)
+    torch.set_num_threads(experiment.threads)
+    task, module = build(experiment)
     if checkpoint is not None:
         _load(module, checkpoint)
     module.eval()
-    dtype = torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
+    dtype = torch.float64 if experiment.trainer.precision == "64-true" else torch.float32
     module.to(dtype)
     carry = None
     for batch in task.train_dataloader():
@@ -85,12 +84,7 @@ def make(option: Option) -> GradientStrategy:
     Raises:
         ConfigError: where its constructor refuses.
     """
-    try:
-        return cast(GradientStrategy, instantiate(option.section, _convert_="all"))
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise ConfigError(f"gradient.{error.__cause__}") from error
-        raise
+    return cast(GradientStrategy, make_component("gradient", option.component))
 
 
 def _load(module: SequenceModule, checkpoint: Path) -> None:

@@ -7,13 +7,14 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from bptt_lab.config import output_paths, schema
-from bptt_lab.config.schema import Config
+from bptt_lab.config import output_paths
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
 from bptt_lab.training import train as training
 
@@ -44,11 +45,10 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
         return training.train(config, Path(folder), Job({}))
 
 
-def composed(overrides: Sequence[str]) -> Config:
-    """The configuration that a command line asks for, checked, as plain containers."""
+def composed(overrides: Sequence[str]) -> Experiment:
+    """The experiment that a command line asks for."""
     output_paths.register()
     with initialize_config_module("bptt_lab.conf", version_base="1.3"):
         config = compose("config", [*overrides])
-    plain = cast(Config, OmegaConf.to_container(config, resolve=True))
-    schema.check_config(plain)
-    return plain
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return parse(plain)

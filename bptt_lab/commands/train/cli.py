@@ -19,6 +19,7 @@ import hydra
 from bptt_lab.commands.search import best
 from bptt_lab.commands.train import precheck
 from bptt_lab.config import arguments, compose, output_paths
+from bptt_lab.config.options import CONFIG_NAME
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import locate, resume, sweep
 from bptt_lab.runs.outcome import Interrupted
@@ -52,7 +53,7 @@ def main() -> int:
             return 0
         if not (args.hydra_help or args.info or args.shell_completion or args.experimental_rerun):
             plan = precheck.check(args)
-            if plan.configs[0]["dry_run"]:
+            if plan.experiments[0].control.dry_run:
                 from bptt_lab.commands.train import dry_run
 
                 dry_run.show(plan)
@@ -95,7 +96,7 @@ def _run_hydra() -> int:
     run = hydra.main(
         version_base=compose.VERSION_BASE,
         config_path=compose.CONFIG_PATH,
-        config_name=compose.CONFIG_NAME,
+        config_name=CONFIG_NAME,
     )(task)
     try:
         with _errors_raised():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from bptt_lab import runs
 from bptt_lab.commands.train.precheck import Plan
+from bptt_lab.config.schema import Experiment
 from bptt_lab.runs import resume
 from bptt_lab.runs.sweep import aligned
 
@@ -16,10 +16,10 @@ def show(plan: Plan) -> None:
     lengths: dict[str, int] = {}
     rows, total = [["job", "steps", "status", "overrides"]], 0
     folders = plan.folders or [None] * len(plan.jobs)
-    for number, (job, config, folder) in enumerate(
-        zip(plan.jobs, plan.configs, folders, strict=True)
+    for number, (job, experiment, folder) in enumerate(
+        zip(plan.jobs, plan.experiments, folders, strict=True)
     ):
-        steps = _steps(config, lengths)
+        steps = _steps(experiment, lengths)
         status = "waiting"
         if folder is not None and plan.sweep_dir is not None:
             status = runs.read_run(plan.sweep_dir / folder).status
@@ -33,13 +33,12 @@ def show(plan: Plan) -> None:
     print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
 
 
-def _steps(config: dict[str, Any], lengths: dict[str, int]) -> int:
+def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
     """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
-    key = json.dumps(config["dataset"], sort_keys=True)
+    key = json.dumps(experiment.dataset.section(), sort_keys=True)
     if key not in lengths:
-        from bptt_lab.training.train import build
+        from bptt_lab.training.build import build
 
-        lengths[key] = len(build(config).task.train_dataloader())
-    trainer = config["trainer"]
-    steps: int = -(-lengths[key] // trainer["accumulate_grad_batches"]) * trainer["max_epochs"]
-    return steps
+        lengths[key] = len(build(experiment).task.train_dataloader())
+    trainer = experiment.trainer
+    return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import schema, signatures
+from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.security import preset_files
@@ -95,11 +96,12 @@ def _help(command: CommandLine) -> Iterator[str]:
             claims.append((f"  {name}", *(_claim(plugin.claims.get(claim)) for claim in CLAIMS)))
     yield from aligned(claims)
     yield "\nSettings, as they are unless you say otherwise, and their limits:"
-    for section, kind in {"": schema.Experiment, **schema.SECTIONS}.items():
-        values = OmegaConf.select(config, section) if section else config
-        yield from _settings(section, schema.fields(kind), values)
+    general = {**schema.fields(schema.General), **schema.fields(schema.Control)}
+    fixed = {name: schema.fields(kind) for name, kind in schema.SECTIONS.items()}
+    for section, settings in {"": general, **fixed}.items():
+        yield from _settings(section, settings, config[section] if section else config)
     for (group, name), (plugin, values) in found.items():
-        settings = {k: s for k, s in schema.plugin_settings(plugin).items() if _worth(k, s, values)}
+        settings = {k: s for k, s in plugin_settings(plugin).items() if _worth(k, s, values)}
         yield f"  {group}={name}" + ("" if settings else " takes no settings")
         yield from _settings(group, settings, values, indent="    ")
 

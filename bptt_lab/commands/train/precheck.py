@@ -12,7 +12,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -23,6 +23,8 @@ from bptt_lab.commands.search import check as search
 from bptt_lab.config import output_paths, schema
 from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
 from bptt_lab.config.errors import compose_choices, on_one_line
+from bptt_lab.config.parse import parse
+from bptt_lab.config.schema import Experiment
 from bptt_lab.config.security import hydra_section, preset_files, trust
 from bptt_lab.config.security.trust import Typed
 from bptt_lab.core.validation import ConfigError
@@ -33,7 +35,7 @@ class Plan(NamedTuple):
     """What a command line asks for, found to be possible."""
 
     jobs: list[list[str]]  # overrides of each
-    configs: list[dict[str, Any]]  # of each, as plain containers
+    experiments: list[Experiment]  # of each
     sweep_dir: Path | None = None  # None for a single run
     reworded: Mapping[str, str] = {}  # overrides to hand to Hydra in other words
     folders: tuple[str, ...] = ()  # of a sweep's jobs, in its own; none where it chooses as it goes
@@ -65,13 +67,15 @@ def _check_run(command: CommandLine, typed: Typed) -> Plan:
     _check_hydra(config)
     trust.check_hydra(config, command.lines, typed)
     # What --cfg shows may run elsewhere.
-    plain = _check_job(command, command.lines, config, config, typed, here=not command.args.cfg)
+    experiment = _check_job(
+        command, command.lines, config, config, typed, here=not command.args.cfg
+    )
     _folder(config, "hydra.run.dir", typed)
-    resume.refuse_changed_config(plain)
+    resume.refuse_changed_config(experiment)
     shown = command.args.package if command.args.cfg else None
     if shown not in (None, "_global_") and OmegaConf.select(config, shown, default=None) is None:
         raise ConfigError(f"--package={shown}: there is no such section; leave it out for all")
-    return Plan([command.lines], [plain])
+    return Plan([command.lines], [experiment])
 
 
 def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
@@ -104,19 +108,19 @@ def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
         schema.refuse("hydra.sweep.subdir", subdir, problem)
     # Other launchers take jobs to other machines.
     here = str(sweep.hydra.launcher._target_).endswith((".BasicLauncher", ".ProcessLauncher"))
-    configs, folders = [], []
+    experiments, folders = [], []
     for number, job in enumerate(jobs):
         try:
             with on_one_line(command, job):
                 config = command.compose_job(sweep, job)
-                configs.append(_check_job(command, job, config, sweep, typed, here))
+                experiments.append(_check_job(command, job, config, sweep, typed, here))
                 folders.append(command.subdir(sweep, number, job, config))
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error
     trust.check_hydra_of_jobs(command, sweep, jobs, typed)
     known = tuple(folders) if command.knows_jobs(sweep) else ()
-    return Plan(jobs, configs, sweep_dir, reworded, known)
+    return Plan(jobs, experiments, sweep_dir, reworded, known)
 
 
 def _check_job(
@@ -126,12 +130,12 @@ def _check_job(
     hydra: DictConfig,
     typed: Typed,
     here: bool,
-) -> dict[str, Any]:
-    """Check one configuration and return it; where a limit is broken, name a value that works."""
+) -> Experiment:
+    """Check one configuration; where a limit is broken, name a value that works."""
     plain = resolved(without_hydra(config), hydra)
     trust.check_allow(plain, typed)
     try:
-        schema.check_config(plain, here=here)
+        return parse(plain, options=command.strategies, here=here)
     except ConfigError as error:
         key, _, rest = str(error).partition("=")
         choices = compose_choices(command, lines)
@@ -140,7 +144,6 @@ def _check_job(
         if ";" in rest or shown == schema.MISSING or rest.startswith(f"{shown}:"):
             raise
         raise ConfigError(f"{error}; leave it out for {shown}") from error
-    return cast(dict[str, Any], plain)
 
 
 def _refuse_repeats(overrides: list[Override]) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
-from hydra._internal.core_plugins import file_config_source
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
+from bptt_lab.config import hydra_internals
 from bptt_lab.core.validation import ConfigError
 
 MAX_BYTES = 65536  # the reader takes about a second for so many
@@ -21,7 +19,7 @@ MAX_ITEMS = 10_000  # once every alias is written out
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
+class FileConfigSource(hydra_internals.FileConfigSource):
     """Hydra's own source of files, which refuses one that is too large to be a configuration."""
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -38,8 +36,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 def register() -> None:
     """Have Hydra read files through the source above."""
-    Plugins.instance()  # its own comes first
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
+    hydra_internals.SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
 def check_file(path: str) -> None:

@@ -1,7 +1,7 @@
-"""What the command line says itself, told apart from what files say.
+"""What was typed on the command line, kept apart from what files say.
 
-Its user may allow packages, and write wherever he types an absolute path. A preset, or any other
-file in a folder of options, may come from somebody else, and decides neither.
+Whoever types may allow packages and write to any absolute path. A preset or another file of options
+may come from somebody else, and may do neither.
 """
 
 from __future__ import annotations

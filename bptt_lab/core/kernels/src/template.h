@@ -10,6 +10,8 @@
 
 #include "unroll.h"
 
+#include "sweep_layout.h"
+
 #include "sweep.h"
 
 const bptt_kernel BPTT_JOIN(bptt, ISA_NAME, REAL_NAME) = {

@@ -1,0 +1,148 @@
+"""From what Hydra composed to a typed `Experiment`: everything is refused here, before torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bptt_lab.config import components, gpus, memory_limit, shadow, signatures, strategies, targets
+from bptt_lab.config.components import refuse_unknown, validate
+from bptt_lab.config.schema import (
+    CONTROL,
+    PLUGIN_SECTIONS,
+    SECTIONS,
+    Callbacks,
+    Component,
+    Control,
+    Device,
+    Experiment,
+    General,
+    Measuring,
+    Model,
+    Trainer,
+    fields,
+    refuse,
+    suggest,
+)
+from bptt_lab.config.strategies import Options
+from bptt_lab.core.validation import ConfigError
+
+Composed = Mapping[str, Any]  # plain containers, interpolations resolved
+
+
+def parse(composed: Composed, *, options: Options | None = None, here: bool = True) -> Experiment:
+    """Validate a composed configuration and return it typed.
+
+    Args:
+        composed: plain containers, interpolations resolved, without Hydra's section. Settings of
+            `Control` may be left out.
+        options: the strategies there are, for `callbacks.shadow`; the package's own by default.
+        here: whether it will run on this machine, so that its GPUs and memory may be asked for.
+
+    Raises:
+        ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
+    """
+    _refuse_unknown_keys(composed)
+    control = _section("", Control, {**vars(Control()), **_only(composed, CONTROL)})
+    general = _only(composed, fields(General))
+    validate("", general, fields(General))
+    _refuse_missing_sections(composed)
+    targets.refuse_foreign(composed, control.allow)
+    seed = general["seed"]
+    experiment = Experiment(
+        **general,
+        gradient=components.component("gradient", composed["gradient"]),
+        dataset=components.component("dataset", composed["dataset"]),
+        optimizer=components.component("optimizer", composed["optimizer"]),
+        trainer=_section("trainer", Trainer, composed["trainer"]),
+        model=_section("model", Model, composed["model"]),
+        device=_section("device", Device, composed["device"]),
+        callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
+        control=control,
+    )
+    _refuse_nesterov(experiment.optimizer)
+    _refuse_segments(experiment)
+    _refuse_device(experiment, here)
+    if here:
+        memory_limit.refuse_above(experiment, memory_limit.installed())
+    return experiment
+
+
+def _only(values: Composed, names: Any) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _refuse_unknown_keys(composed: Composed) -> None:
+    known = [*fields(General), *CONTROL, *SECTIONS, *PLUGIN_SECTIONS, "callbacks"]
+    for key, value in composed.items():
+        if key == "experiment":
+            refuse(key, value, "a preset's file must begin with '# @package _global_'")
+        if key not in known:
+            refuse(str(key), value, f"there is no such setting; {suggest(key, known)}")
+
+
+def _refuse_missing_sections(composed: Composed) -> None:
+    for name in (*SECTIONS, *PLUGIN_SECTIONS, "callbacks"):
+        if name not in composed:
+            raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
+        if not isinstance(composed[name], Mapping):
+            refuse(name, composed[name], f"must be a section; set its keys, as {name}.key=value")
+
+
+def _section(name: str, kind: Any, values: Composed) -> Any:
+    """Validate a fixed section and return it as its dataclass."""
+    refuse_unknown(name, values, fields(kind))
+    validate(name, values, fields(kind))
+    return kind(**values)
+
+
+def _callbacks(
+    values: Composed, allow: str | Sequence[str], seed: int, options: Options | None
+) -> Callbacks:
+    own, instruments = fields(Measuring), {}
+    validate("callbacks", values, own)
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            instruments[name] = components.component(f"callbacks.{name}", value)
+        elif name not in own and value is not None:
+            refuse(f"callbacks.{name}", value, f"there is no such setting; {suggest(name, own)}")
+    measuring = Measuring(**_only(values, own))
+    shadows = shadow.components(measuring.shadow, seed, options or strategies.packaged(), allow)
+    return Callbacks(measuring.every_n_steps, measuring.probe_size, shadows, instruments)
+
+
+def _refuse_nesterov(optimizer: Component) -> None:
+    """Hold torch.optim.SGD's rule, which torch itself only states once it builds the optimizer."""
+    given = optimizer.settings
+    if optimizer.target == "torch.optim.SGD" and given.get("nesterov"):
+        if not given.get("momentum"):
+            refuse("optimizer.nesterov", True, "needs optimizer.momentum greater than 0, as 0.9")
+        if given.get("dampening"):
+            refuse("optimizer.nesterov", True, "needs optimizer.dampening=0")
+
+
+def _refuse_segments(experiment: Experiment) -> None:
+    """A loss in segments has full BPTT's gradient, whichever exact strategy was chosen."""
+    length, model = experiment.segment_length, experiment.model
+    if length is None:
+        return
+    if not signatures.read(experiment.gradient.target).claims.get("exact_within_chunk"):
+        refuse("segment_length", length, "needs an exact strategy; use gradient=checkpointed")
+    if model.dropout > 0 and model.num_layers > 1:
+        refuse("segment_length", length, "cannot drop units; use model.dropout=0")
+
+
+def _refuse_device(experiment: Experiment, here: bool) -> None:
+    batch_size = experiment.dataset.settings.get("batch_size")
+    accelerator, devices = experiment.device.accelerator, experiment.device.devices
+    if isinstance(batch_size, int) and batch_size < devices:
+        problem = f"must be at least device.devices={devices}, one sequence for each process"
+        refuse("dataset.batch_size", batch_size, problem)
+    if not here or accelerator == "cpu" or (accelerator == "auto" and devices == 1):
+        return
+    found = gpus.count()
+    if accelerator == "gpu" and found == 0:
+        refuse("device.accelerator", "gpu", "no CUDA GPU is visible here; use device=cpu")
+    if 0 < found < devices:
+        problem = f"must be at most {found}, the GPUs visible here; use device.devices={found}"
+        refuse("device.devices", devices, problem)

@@ -1,0 +1,80 @@
+"""The composition root: from an experiment to the task and the network that learns it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+
+from bptt_lab.config.schema import Component, Experiment
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.nn.initialisation import initialise
+from bptt_lab.nn.losses import LOSSES
+from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.training.module import SequenceModule
+
+
+class Built(NamedTuple):
+    """A task, and a network to learn it."""
+
+    task: SequenceDataModule
+    module: SequenceModule
+
+
+def build(experiment: Experiment) -> Built:
+    """Build the task and the network; nothing is drawn from global generators.
+
+    Raises:
+        ConfigError: for what a constructor refuses, by its full key.
+    """
+    model, seed = experiment.model, experiment.seed
+    task: SequenceDataModule = make("dataset", experiment.dataset)
+    rnn = VanillaRNN(
+        task.input_size,
+        model.hidden_size,
+        num_layers=model.num_layers,
+        nonlinearity=model.nonlinearity,
+        bias=model.bias,
+        dropout=model.dropout,
+        leak=model.leak,
+        gradient=make("gradient", experiment.gradient),
+    )
+    initialise(
+        rnn,
+        init=model.init,
+        gain=model.gain,
+        spectral_radius=model.spectral_radius,
+        generator=generator(seed, "weights"),
+    )
+    readout = nn.Linear(rnn.hidden_size, task.output_size)
+    bound = rnn.hidden_size**-0.5  # nn.Linear's own
+    for parameter in readout.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator(seed, "readout"))
+    make_optimizer = make("optimizer", experiment.optimizer, _partial_=True)
+    module = SequenceModule(
+        rnn, readout, LOSSES[task.loss], task.score, make_optimizer, experiment.segment_length
+    )
+    return Built(task, module)
+
+
+def make(key: str, component: Component, **how: Any) -> Any:
+    """Make what a component describes.
+
+    Args:
+        key: of its section, for messages.
+        component: the class and its settings.
+        how: more for hydra.utils.instantiate.
+
+    Raises:
+        ConfigError: where the constructor refuses a setting.
+    """
+    try:
+        return instantiate(component.section(), _convert_="all", **how)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise ConfigError(f"{key}.{error.__cause__}") from error
+        raise
