@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from runs import quick_run
+from runs import WATCHED, quick_run
 from torch.nn.utils.rnn import pack_sequence
 
 from bptt_lab import VanillaRNN
