@@ -13,10 +13,9 @@ from bptt_lab.commands.bench import timing
 from bptt_lab.commands.compare import cli, figure, measure, memory, question, table
 from bptt_lab.commands.compare.measure import compare, grid
 from bptt_lab.commands.compare.subject import make, prepare
-from bptt_lab.commands.report import palette
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
-from bptt_lab.training import checkpoint_io
+from bptt_lab.training import checkpoint_io, style
 
 SMALL = ("model.hidden_size=6", "dataset.batch_size=3", "dataset.train_size=6")
 COPY = ("dataset=copy_memory", "dataset.delay=4", *SMALL, "trainer.precision=64-true")
@@ -301,17 +300,17 @@ def test_any_comparison_has_a_table_and_a_figure(tmp_path, strategies, chunk_len
 def test_curves_and_colours():
     _, found = compared(*COPY)
     error, cosine, cost = figure._panels(found)
-    looks = figure._looks(found)
+    styles = figure._styles(found)
     axes = Figure().subplots()
-    figure._draw_modes(axes, found, looks, cosine)
+    figure._draw_modes(axes, found, styles, cosine)
     longest = max(axes.lines, key=lambda line: len(line.get_xdata()))
     known = found.spectrum.cosine["total"][:-1].tolist()
     assert list(longest.get_xdata()) == [*range(1, 24)]
     assert list(longest.get_ydata()) == known
-    assert longest.get_color() == looks["truncated lag"].colour
-    assert looks["full"].colour == palette.colour("full")
-    shades = {palette.shade(palette.colour("truncated"), i, 4) for i in range(4)}
-    assert {looks[f"truncated {mode}"].colour for mode in question.MODES} == shades
+    assert longest.get_color() == styles["truncated lag"].colour
+    assert styles["full"].colour == style.colour("full")
+    shades = {style.shade(style.colour("truncated"), i, 4) for i in range(4)}
+    assert {styles[f"truncated {mode}"].colour for mode in question.MODES} == shades
     assert min(error.lag) > figure.EXACT and not cost.is_bias
 
 

@@ -1,135 +1,193 @@
-"""The conformance command as outsiders run it: a sound strategy passes, each defect is found."""
+"""The conformance suite as outsiders use it: sound strategies pass, each defect is named."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import outside_strategies as outside
 import pytest
+from outside_strategies import ScaledARTBP, ScaledKFRTRL, ScaledUORO
 
-GOOD = """
-from bptt_lab.gradients.future import FutureFacing
-from bptt_lab.gradients.past import PastFacing
-from bptt_lab.gradients.influence import recur
-from bptt_lab.gradients.truncated import Truncated
-
-
-class Good(FutureFacing):
-    exact_within_chunk = True
-    exact_across_chunks = False
-    unbiased = True
-    cost = "O(L N H^2)"
-    memory = "O(L N H)"
-
-    def assign(self, stack):
-        return stack.sweep()
-
-
-class GoodOnline(PastFacing):
-    exact_within_chunk = True
-    exact_across_chunks = True
-    unbiased = True
-    cost = "O(L N H^4)"
-    memory = "O(N H^3)"
-
-    def advance(self, chunk, memory):
-        return recur(chunk, memory)[0], None
-
-    def gradient(self, chunk, memory, kept, q_LNH):
-        return recur(chunk, memory, q_LNH)[1]
-
-
-def claims(kind):
-    return {name: getattr(kind, name) for name in
-            ("exact_within_chunk", "exact_across_chunks", "unbiased", "cost", "memory")}
-
-
-def broken(name, kind, **methods):
-    globals()[name] = type(name, (kind,), {**claims(kind), "__module__": __name__, **methods})
-
-
-broken("CutsEveryStep", Good, assign=lambda self, stack: stack.sweep(
-    [0.0] * len(stack.layers[0].input)))
-broken("ForgetsLeak", Good, assign=lambda self, stack: stack._replace(
-    cell=stack.cell._replace(leak=1.0)).sweep())
-broken("ForgetsDropout", Good, assign=lambda self, stack: stack._replace(
-    layers=[layer._replace(dropout=None) for layer in stack.layers]).sweep())
-broken("ClaimsAllChunks", Good, exact_across_chunks=True)
-broken("ForgetsMemory", GoodOnline, advance=lambda self, chunk, memory: (None, None))
-broken("AveragesOverBatch", GoodOnline, advance=lambda self, chunk, memory: (
-    lambda M: (M.mean(0, keepdim=True).expand_as(M).clone(), None))(recur(chunk, memory)[0]))
-broken("SpoilsMemory", GoodOnline, gradient=lambda self, chunk, memory, kept, q: (
-    recur(chunk, memory, q)[1], memory is None or memory.zero_())[0])
-broken("RefusesWithoutAWayOut", GoodOnline, check=lambda self, rnn, num_steps, batch_size: (
-    rnn.num_layers > 1 and (_ for _ in ()).throw(ValueError("one layer only"))))
-with_settings = Truncated(k=4, mode="lag")
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outsider")
-    (folder / "outside").mkdir()
-    (folder / "outside" / "__init__.py").touch()
-    (folder / "outside" / "rules.py").write_text(GOOD)
-    return folder
-
-
-def conformance(folder, *options):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--pyargs",
-        "bptt_lab.conformance",
-        "-q",
-        *options,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
-
+from bptt_lab.diagnostics.conformance.conftest import load
+from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS, verify
+from bptt_lab.diagnostics.conformance.drawing import check_unbiased, means
+from bptt_lab.diagnostics.conformance.outcomes import Failed, outcome
+from bptt_lab.gradients.artbp import ARTBP
+from bptt_lab.gradients.kf_rtrl import KFRTRL
+from bptt_lab.gradients.uoro import UORO
 
 SLOW = pytest.mark.slow
 
 
+def outcomes_of(name, strategy):
+    """What the check of this name says, on every net where it is made on many."""
+    alone = [outcome(check, strategy) for check in CHECKS if check.__name__ == f"check_{name}"]
+    on_nets = [check for check in ON_NETS if check.__name__ == f"check_{name}"]
+    return alone + [outcome(check, strategy, net) for check in on_nets for net in NETS]
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["Good", pytest.param("GoodOnline", marks=SLOW), pytest.param("with_settings", marks=SLOW)],
+    "strategy", [outside.Good(), outside.GoodOnline(), outside.with_settings], ids=repr
 )
-def test_a_sound_strategy_passes(folder, name):
-    run = conformance(folder, "--strategy", f"outside.rules:{name}")
-    assert run.returncode == 0, run.stdout + run.stderr
+def test_a_sound_strategy_has_no_failure(strategy):
+    outcomes = verify(strategy)
+    assert [str(o) for o in outcomes if o.status == "failed"] == []
+    assert all((o.status == "passed") == (not o.reason) for o in outcomes)
+    assert sum(o.status == "passed" for o in outcomes) > 35
+
+
+def test_each_skip_has_its_reason():
+    for check, reason in (
+        ("mask", "states no mask"),
+        ("dropout", "takes one layer"),
+        ("packed", "draws other random numbers"),
+        ("gradient", "neither exact nor has a fixed mask"),
+    ):
+        for skipped in outcomes_of(check, UORO()):
+            assert skipped.status == "skipped"
+            assert reason in skipped.reason
+
+
+@pytest.mark.parametrize(
+    "broken, check, complaint",
+    [
+        (outside.CutsEveryStep(), "gradient", "not the masked oracle's gradient"),
+        (outside.ForgetsLeak(), "gradient", "not the masked oracle's gradient"),
+        (outside.ForgetsDropout(), "dropout", "dropout"),
+        (outside.ClaimsAllChunks(), "exact_across_chunks", "claims to be exact across chunks"),
+        (outside.ClaimsNothing(), "claims_are_stated", "unbiased is not stated"),
+        (outside.ClaimsNotToBeLinear(), "linear", "claims not to be linear"),
+        (outside.Raises(), "accumulates", "raised KeyError: 'weight_hh'"),
+        (outside.AssertsInVain(), "mask", "raised AssertionError: no mask today"),
+        (outside.ForgetsInfluence(), "exact_across_chunks", "claims to be exact across chunks"),
+        (outside.AveragesOverBatch(), "sequences_apart", "influence: sequences mixed"),
+        (outside.SpoilsInfluence(), "influence", "influence: changed in place"),
+        (outside.RefusesWithoutAWayOut(), "refuses", "names no strategy that can"),
+        (outside.TruncatedClaimsUnbiased(k=3), "unbiased", "gives one gradient at every draw"),
+        (ScaledUORO(factor=1.1), "unbiased", "mean is off by"),
+    ],
+    ids=lambda value: repr(value) if hasattr(value, "unroll") else "",
+)
+def test_a_defect_fails_and_is_named(broken, check, complaint):
+    assert any(o.status == "failed" and complaint in o.reason for o in outcomes_of(check, broken))
+
+
+@pytest.mark.parametrize("k, mode", [(3, "lag"), (30, "lag"), (7, "tail"), (150, "chunk")])
+def test_a_biased_strategy_that_draws_nothing_cannot_claim_to_be_unbiased(k, mode):
+    with pytest.raises(Failed, match="claims to be unbiased"):
+        check_unbiased(outside.TruncatedClaimsUnbiased(k=k, mode=mode))
+
+
+def test_a_strategy_that_seldom_draws_is_not_taken_for_a_biased_one():
+    check_unbiased(ARTBP(mean_length=1000))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(ScaledARTBP(factor=factor) for factor in (0.5, 1.1, 2)),
+        *(pytest.param(ScaledUORO(factor=factor), marks=SLOW) for factor in (0.5, 2)),
+        *(pytest.param(ScaledKFRTRL(factor=factor), marks=SLOW) for factor in (0.5, 1.1, 2)),
+        ScaledUORO(noise=1),
+        pytest.param(ScaledUORO(noise=-1), marks=SLOW),
+    ],
+    ids=lambda broken: f"{type(broken).__name__}-{broken.factor}-{getattr(broken, 'noise', 0)}",
+)
+def test_an_estimator_off_by_its_own_scale_is_not_unbiased(broken):
+    with pytest.raises(Failed, match="claims to be unbiased, but its mean is off"):
+        check_unbiased(broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 20))
+def test_the_mean_tells_sound_from_scaled_at_every_seed(seed):
+    """Sound means stay within 4 of the 5 standard errors; a factor of 1.1 is 7 and more away."""
+    for sound, scaled in ((UORO, ScaledUORO), (KFRTRL, ScaledKFRTRL), (ARTBP, ScaledARTBP)):
+        assert all(mean.off < 4 * mean.error + 0.01 for mean in means(sound(seed=seed)))
+        assert any(
+            mean.off > 7 * mean.error + 0.01 for mean in means(scaled(factor=1.1, seed=seed))
+        )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder outside, with a package that has strategies."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").touch()
+    shutil.copy(outside.__file__, tmp_path / "theirs" / "rules.py")
+    return tmp_path
+
+
+def python(folder, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+
+
+def conformance(folder, *options):
+    return python(folder, "-m", "pytest", "--pyargs", "bptt_lab.conformance", "-q", *options)
+
+
+def test_pytest_passes_a_sound_strategy_and_says_why_it_skips(folder):
+    ran = conformance(folder, "--bptt-strategy", "theirs.rules:with_settings", "-rs")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "does not claim to be unbiased" in ran.stdout
+
+
+def test_pytest_fails_a_broken_one_and_says_why(folder):
+    ran = conformance(folder, "--bptt-strategy", "theirs.rules:AveragesOverBatch")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "influence: sequences mixed" in ran.stdout
+
+
+def test_a_plain_loop_without_pytest_and_without_asserts(folder):
+    ran = python(
+        folder,
+        "-O",
+        "-c",
+        "import sys; sys.modules['pytest'] = None\n"
+        "from bptt_lab.conformance.contract import verify\n"
+        "from theirs.rules import AveragesOverBatch\n"
+        "print(*verify(AveragesOverBatch()), sep='\\n')\n",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [str(o) for o in verify(outside.AveragesOverBatch())]
+    assert "failed sequences_apart: influence: sequences mixed" in ran.stdout
+
+
+def test_a_users_own_option_strategy_does_not_collide(folder):
+    (folder / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--strategy')\n"
+    )
+    (folder / "test_own.py").write_text(
+        "import sys\n"
+        "def test_own(request):\n"
+        "    assert request.config.getoption('--strategy') == 'own'\n"
+        "    assert 'torch' not in sys.modules  # the plugin costs others nothing\n"
+    )
+    ran = python(folder, "-m", "pytest", "-q", "test_own.py", "--strategy", "own")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+def test_pytest_refuses_to_run_without_a_strategy(folder):
+    ran = conformance(folder)
+    assert ran.returncode == 4, ran.stdout + ran.stderr
+    assert "--bptt-strategy: must be given, as MODULE:NAME" in ran.stderr + ran.stdout
 
 
 @pytest.mark.parametrize(
     "name, complaint",
     [
-        ("CutsEveryStep", "masked oracle"),
-        pytest.param("ForgetsLeak", "masked oracle", marks=SLOW),
-        pytest.param("ForgetsDropout", "dropout", marks=SLOW),
-        pytest.param("ClaimsAllChunks", "claims to be exact across chunks", marks=SLOW),
-        pytest.param("ForgetsMemory", "claims to be exact across chunks", marks=SLOW),
-        ("AveragesOverBatch", "memory: sequences mixed"),
-        pytest.param("SpoilsMemory", "memory: changed in place", marks=SLOW),
-        pytest.param("RefusesWithoutAWayOut", "names no strategy that can", marks=SLOW),
+        ("outside", "must be MODULE:NAME"),
+        ("nowhere:Good", "cannot be found"),
+        ("outside_strategies:Gone", "cannot be found"),
+        ("outside_strategies:ScaledARTBP", "cannot be made without settings"),
+        ("outside_strategies:scaled", "must be a GradientStrategy"),
     ],
 )
-def test_a_broken_one_fails(folder, name, complaint):
-    run = conformance(folder, "--strategy", f"outside.rules:{name}")
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert complaint in run.stdout, run.stdout
-
-
-@pytest.mark.parametrize(
-    "options, complaint",
-    [
-        ([], "--strategy: must be given, as MODULE:NAME"),
-        (["--strategy", "outside"], "--strategy=outside: must be MODULE:NAME"),
-        (["--strategy", "nowhere:Good"], "--strategy=nowhere:Good: cannot be found"),
-        (["--strategy", "outside.rules:Gone"], "--strategy=outside.rules:Gone: cannot be found"),
-        (["--strategy", "outside.rules:claims"], "must be a GradientStrategy"),
-    ],
-)
-def test_refuses(folder, options, complaint):
-    run = conformance(folder, *options)
-    assert run.returncode == 4, run.stdout + run.stderr
-    assert complaint in run.stderr + run.stdout
+def test_a_name_that_is_no_strategy_is_refused(name, complaint, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(pytest.UsageError, match=f"^--bptt-strategy={name}: {complaint}"):
+        load(name)

@@ -6,17 +6,17 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from runs import events
 
-from bptt_lab.commands.report import canvas, cli, write_report
+from bptt_lab.commands.report import cli, write_report
 
-from .papers import DATASETS, half_finished, strategies, write_sweep
+from .sweep_folders import DATASETS, half_finished, strategies, write_sweep
 
 
 class Page(HTMLParser):
@@ -93,6 +93,20 @@ def test_the_table_is_best_first_with_references_among_the_settings(tmp_path: Pa
     assert table.index("autograd") < table.index("0.1000") < table.index("full")
 
 
+def test_references_of_a_setting_s_own_have_a_column_and_empty_columns_are_left_out(
+    tmp_path: Path,
+) -> None:
+    sweep = write_sweep(tmp_path / "s", [{"lr": 0.1}, {"lr": 0.2}])
+    write_report(sweep)
+    alike = Page(sweep / "report.html").text
+    summary = next(sweep.glob("001_*/summary.json"))
+    summary.write_text(summary.read_text().replace('"accuracy": 0.1', '"accuracy": 0.2'))
+    write_report(sweep)
+    text = Page(sweep / "report.html").text
+    assert "references, accuracy" in text and "chance 0.2000" in text
+    assert "references, accuracy" not in alike and "mean cosine" not in text
+
+
 def test_settings_within_the_spread_are_named(tmp_path: Path) -> None:
     jobs = [
         {"gradient": g, "seed": s, "final": level + 0.1 * s}
@@ -112,7 +126,7 @@ def test_pictures_lie_beside_and_old_ones_go(half: Path) -> None:
     assert {path.name for path in (half / "report").iterdir()} == names
 
 
-def test_the_same_papers_give_the_same_report(half: Path) -> None:
+def test_the_same_folder_gives_the_same_report(half: Path) -> None:
     files = [half / "report.html", half / "results.csv", *(half / "report").iterdir()]
     before = [file.read_bytes() for file in files]
     write_report(half)
@@ -140,7 +154,7 @@ def test_any_sweep_has_a_report(tmp_path: Path, jobs: list[dict[str, Any]]) -> N
     assert (sweep / "results.csv").read_text().count("\n") >= 1 + len(jobs)
 
 
-def test_lost_papers_are_no_error(tmp_path: Path) -> None:
+def test_lost_files_are_no_error(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", strategies())
     names = ("metrics.jsonl", "summary.json", "manifest.json", "status.json")
     for folder, name in zip(sorted(sweep.glob("0*")), names, strict=False):
@@ -230,6 +244,13 @@ def test_importing_the_report_is_cheap_and_pyplot_stays_out(tmp_path: Path) -> N
     assert json.loads((sweep / "sweep.json").read_text())["jobs"]
 
 
+def test_only_the_events_need_torch() -> None:
+    modules = [path.stem for path in Path(cli.__file__).parent.glob("*.py")]
+    code = f"import sys; from bptt_lab.commands.report import {', '.join(sorted(modules)[1:])}\n"
+    code += "assert not {'torch', 'tensorboard'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_names_that_users_gave_are_escaped_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,16 +279,10 @@ def test_a_sweeper_that_lists_no_jobs_has_a_report(tmp_path: Path) -> None:
     assert "Sweep over optimizer.lr on digits" in text
 
 
-def test_numbers_on_logarithmic_axes_are_plain() -> None:
-    for low, high in ((1e-4, 1.0), (0.6, 1.9)):
-        figure, axes = canvas.styled(canvas.new)("title", "x", "y")
-        axes.plot([0, 1], [low, high])
-        canvas.logarithmic(axes.yaxis, low, high)
-        FigureCanvasAgg(figure).draw()
-        inside = [
-            label.get_text()
-            for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
-            if low <= tick <= high
-        ]
-        assert len(inside) >= 3
-        assert [float(text) for text in inside]  # "0.001", and no TeX
+def test_an_installed_package_has_the_page_s_template() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())
+    packed = project["tool"]["setuptools"]["package-data"]["bptt_lab.commands.report"]
+    here = Path(cli.__file__).parent
+    files = {path.name for path in here.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert files == set(packed)
+    assert "jinja2" in project["project"]["dependencies"]

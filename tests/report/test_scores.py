@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.commands.report import curves, palette, panels, scores, tables, tidy
+from bptt_lab.commands.report import curve_panels, curves, key_panels, results, scores, write_report
 from bptt_lab.commands.report.curves import Band
-from bptt_lab.commands.report.scores import Standing
+from bptt_lab.commands.report.line_styles import line_styles
+from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.training import style
 
-from .papers import half_finished, strategies, write_sweep
+from .sweep_folders import half_finished, strategies, write_sweep
 
 
-def stand(folder: Path, dataset: str = "digits", target: float | None = None) -> Standing:
-    return scores.stand(tidy.read(folder), dataset, target)
+def rank(folder: Path, dataset: str = "digits", target: float | None = None) -> Ranking:
+    return scores.rank(results.read(folder), dataset, target)
 
 
 def test_a_band_is_mean_and_sample_deviation_over_those_that_got_there() -> None:
@@ -32,7 +34,7 @@ def test_large_values_do_not_overflow(size: float) -> None:
 
 def test_what_is_not_finite_or_half_written_is_left_out_of_curves(tmp_path: Path) -> None:
     jobs = [{"status": "diverged"}, {"status": "running", "seed": 1}]
-    sweep = tidy.read(write_sweep(tmp_path / "s", jobs))
+    sweep = results.read(write_sweep(tmp_path / "s", jobs))
     for job in sweep.jobs:
         read = curves.read(job.run.folder, {"val/loss", "gradient_norm/total"})
         assert list(read["val/loss"]) == [30, 60, 90, 120, 150]
@@ -45,8 +47,8 @@ def test_best_first_by_accuracy_and_by_error(tmp_path: Path) -> None:
     for dataset, best in (("digits", "truncated"), ("mackey_glass", "full")):
         jobs = [{"gradient": g, "final": f, "dataset": dataset} for g, f in finals.items()]
         jobs.append({"gradient": "checkpointed", "status": "waiting", "dataset": dataset})
-        standing = stand(write_sweep(tmp_path / dataset, jobs), dataset)
-        order = [score.group.strategy for score in standing.scores]
+        ranking = rank(write_sweep(tmp_path / dataset, jobs), dataset)
+        order = [score.group.strategy for score in ranking.scores]
         assert order[0] == best
         assert order[2:] == ["autograd", "checkpointed"]  # not finite; none at all
 
@@ -56,7 +58,7 @@ def test_mean_and_spread_are_over_completed_seeds(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", jobs)
     status = next(sweep.glob("002_*/status.json"))
     status.write_text('{"status": "failed"}')  # though it left a summary
-    (score,) = stand(sweep).scores
+    (score,) = rank(sweep).scores
     assert score.completed == 2
     assert score.metric == (pytest.approx(0.6), pytest.approx(math.sqrt(0.02)))
     assert score.seconds == 3.0  # 2.5 and 3.5
@@ -64,7 +66,7 @@ def test_mean_and_spread_are_over_completed_seeds(tmp_path: Path) -> None:
 
 def test_steps_and_seconds_to_a_target(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", strategies())
-    by_label = {score.group.label: score for score in stand(sweep, target=0.5).scores}
+    by_label = {score.group.label: score for score in rank(sweep, target=0.5).scores}
     # val/loss = .3 + (1 + seed / 10) exp(-step k / 1000), every 30 steps, k = 10 for full
     step = next(s for s in range(30, 301, 30) if 0.3 + math.exp(-s * 0.01) <= 0.5)
     assert by_label["full"].arrivals[0] == (step, pytest.approx(2.5 * step / 300))
@@ -72,10 +74,10 @@ def test_steps_and_seconds_to_a_target(tmp_path: Path) -> None:
 
 
 def test_half_of_the_settings_reach_the_automatic_target(tmp_path: Path) -> None:
-    standing = stand(write_sweep(tmp_path / "s", strategies()))
-    reached = [all(step is not None for step, _ in s.arrivals) for s in standing.scores]
+    ranking = rank(write_sweep(tmp_path / "s", strategies()))
+    reached = [all(step is not None for step, _ in s.arrivals) for s in ranking.scores]
     assert sum(reached) == 2
-    untrained = stand(
+    untrained = rank(
         write_sweep(tmp_path / "m", strategies(dataset="mackey_glass")), "mackey_glass"
     )
     assert untrained.target == 0.02  # persistence, which none of them reaches
@@ -83,26 +85,31 @@ def test_half_of_the_settings_reach_the_automatic_target(tmp_path: Path) -> None
 
 def test_the_loss_has_its_unit(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", half_finished())
-    assert stand(sweep).label("loss") == "loss (nats)"
-    assert stand(sweep, "mackey_glass").label("loss") == "loss (squared error)"
-    assert stand(sweep, "mackey_glass").label("relative_error") == "relative error"
+    assert rank(sweep).label("loss") == "loss (nats)"
+    assert rank(sweep, "mackey_glass").label("loss") == "loss (squared error)"
+    assert rank(sweep, "mackey_glass").label("relative_error") == "relative error"
 
 
 def test_references_that_differ_between_settings_are_no_common_line(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", [{"lr": 0.1}, {"lr": 0.2}])
-    assert stand(sweep).references("accuracy") == [("chance", 0.1)]
+    assert rank(sweep).references("accuracy") == [("chance", 0.1)]
     summary = next(sweep.glob("001_*/summary.json"))
     summary.write_text(summary.read_text().replace('"accuracy": 0.1', '"accuracy": 0.2'))
-    assert stand(sweep).references("accuracy") == []
+    assert rank(sweep).references("accuracy") == []
 
 
 def test_a_strategy_has_one_colour_in_every_report() -> None:
-    alone = palette.looks(["optimizer.lr"], {(0.1,): "truncated"})
-    among = palette.looks(["gradient"], {("full",): "full", ("truncated",): "truncated"})
-    assert alone[(0.1,)].colour == among[("truncated",)].colour == palette.COLOURS["truncated"]
-    assert palette.colour("unheard_of") == "#AA4499"  # in every process
-    assert len(set(palette.COLOURS.values())) == len(palette.COLOURS)
-    assert not set(palette.MORE) & set(palette.COLOURS.values())
+    alone = line_styles(["optimizer.lr"], {(0.1,): "truncated"})
+    among = line_styles(["gradient"], {("full",): "full", ("truncated",): "truncated"})
+    assert alone[(0.1,)].colour == among[("truncated",)].colour == style.colour("truncated")
+
+
+def test_two_strategies_of_one_colour_differ_in_their_dashes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(style, "colour", lambda name: "#5D7BF1")
+    styles = line_styles(["gradient"], {("full",): "full", ("mine",): "mine"})
+    assert styles[("full",)].dashes != styles[("mine",)].dashes
 
 
 def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
@@ -113,27 +120,43 @@ def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
         with (run / "metrics.jsonl").open("a") as file:
             for step, value in enumerate(values):
                 file.write(json.dumps({"step": step, scores.ALIGNMENT: value}) + "\n")
-    standing = stand(folder)
-    found = {score.group.strategy: score.alignment for score in standing.scores}
+    ranking = rank(folder)
+    found = {score.group.strategy: score.alignment for score in ranking.scores}
     assert found["full"] is None
     assert found["uoro"] == pytest.approx(0.4)
-    looks = palette.looks(
-        ["gradient"], {s.group.setting: s.group.strategy for s in standing.scores}
-    )
-    picture = panels.alignment(standing, looks, tmp_path / "alignment.png")
+    styles = line_styles(["gradient"], {(name,): name for name in found})
+    picture = curve_panels.alignment(ranking, styles, tmp_path / "alignment.png")
     assert picture is not None and picture.path.stat().st_size > 1000
-    table = "".join(tables.settings(standing, looks))
+    page = write_report(folder).read_text()
+    table = page[page.index("<table>") : page.index("</table>")]
     assert "<td>0.4000</td>" in table
     assert f"<td>{1000 * 3 / 300:.2f}</td>" in table  # 2.5 and 3.5 seconds of 300 steps
     assert len({row.count("<td") + row.count("<th") for row in table.split("<tr")[1:]}) == 1
 
 
-def test_lags_are_shades_and_other_keys_are_dashes() -> None:
+def test_lags_are_shades_in_order_and_other_keys_are_dashes() -> None:
     keys = ["gradient", "gradient.k", "optimizer.lr"]
-    settings = {("truncated", k, lr): "truncated" for k in (1, 4, 16) for lr in (0.1, 0.2)}
-    looks = palette.looks(keys, settings)
-    assert looks["truncated", 4, 0.1].colour == palette.COLOURS["truncated"]
-    assert len({look.colour for look in looks.values()}) == 3
+    settings = {("truncated", k, lr): "truncated" for k in (16, 4, 1) for lr in (0.1, 0.2)}
+    styles = line_styles(keys, settings)
+    shades = [styles["truncated", k, 0.1].colour for k in (1, 4, 16)]
+    assert shades == [style.shade(style.colour("truncated"), i, 3) for i in range(3)]
     for k in (1, 4, 16):
-        assert looks["truncated", k, 0.1].colour == looks["truncated", k, 0.2].colour
-        assert looks["truncated", k, 0.1].dashes != looks["truncated", k, 0.2].dashes
+        assert styles["truncated", k, 0.1].colour == styles["truncated", k, 0.2].colour
+        assert styles["truncated", k, 0.1].dashes != styles["truncated", k, 0.2].dashes
+
+
+def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+    for module in (curve_panels, key_panels):
+        monkeypatch.setattr(
+            module, "legend", lambda _, entries, **__: drawn.append([name for name, _ in entries])
+        )
+    finals = {16: 0.9, 2: 0.8, 8: 0.7}  # best first is another order
+    jobs = [{"gradient": "truncated", "k": k, "final": f} for k, f in finals.items()]
+    jobs += [{"gradient": "full", "final": 0.1}]
+    ranking = rank(write_sweep(tmp_path / "s", jobs))
+    keys = ["gradient", "gradient.k"]
+    styles = line_styles(keys, {s.group.values: s.group.strategy for s in ranking.scores})
+    curve_panels.loss(ranking, styles, tmp_path / "a.png")
+    key_panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
+    assert drawn == [["full", *(f"truncated, k={k}" for k in (2, 8, 16))]] * 2

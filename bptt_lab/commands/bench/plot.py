@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,6 @@ from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES
 
-# Okabe and Ito's palette, told apart by colour-blind readers too; markers tell them apart in grey.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-MARKERS = ["o", "s", "^", "D", "v", "P"]
 REMEDY = "pip install matplotlib"
 
 
@@ -33,12 +28,17 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
         machine: a line on what it was measured on.
         path: where to write.
     """
-    # The object interface: no window, no state of pyplot's left behind. By name, so that mypy says
-    # the same with matplotlib and without.
-    Figure = import_module("matplotlib.figure").Figure
+    from bptt_lab.training import style  # matplotlib: only where there is something to draw
+
+    style.styled(_draw)(rows, titles, machine, path)
+
+
+def _draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from bptt_lab.training import style
 
     shapes = list(dict.fromkeys(row.shape for row in rows))
-    names = list(dict.fromkeys(row.contestant for row in rows if row.contestant != BASELINE))
     settings = list(dict.fromkeys((row.precision, row.threads) for row in rows))
     width = max(8.0, 2.0 + len(settings) * (1.2 + 0.72 * len(shapes)))
     figure = Figure(figsize=(width, 8), layout="constrained")
@@ -46,8 +46,8 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
     for line, which in zip(panels, PASSES, strict=True):
         for axes, setting, title in zip(line, settings, titles, strict=True):
             here = [r for r in rows if (r.precision, r.threads) == setting and r.which == which]
-            _panel(axes, here, names)
-            axes.set_title(f"{which.replace('+', ' + ')}, {title}", fontsize=11)
+            _panel(axes, here)
+            axes.set_title(f"{which.replace('+', ' + ')}, {title}")
             axes.set_xticks(range(len(shapes)), list(map(str, shapes)), rotation=35, ha="right")
         line[0].set_ylabel("times as fast as nn.RNN")
     # All panels share one scale, known only now.
@@ -58,16 +58,19 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
         axes.set_xlabel("L,N,I,H: steps, sequences, inputs, hidden units")
     handles, labels = panels[0][0].get_legend_handles_labels()
     columns = min(len(labels), int(width / 1.9))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns)
     lines = ["One recurrent layer against torch.nn.RNN; higher is faster"]
-    figure.suptitle("\n".join([*lines, *textwrap.wrap(machine, int(width * 11))]), fontsize=10)
-    figure.savefig(path, dpi=120)
+    style.heading(figure, "\n".join([*lines, machine]))
+    style.save(figure, path)
 
 
-def _panel(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _panel(axes: Any, rows: Sequence[Row]) -> None:
+    from bptt_lab.training import style
+
     shapes = list(dict.fromkeys(row.shape for row in rows))
+    names = list(dict.fromkeys(row.contestant for row in rows if row.contestant != BASELINE))
     axes.set_yscale("log")
-    axes.axhline(1, color="black", linewidth=1.2, label=BASELINE)
+    axes.axhline(1, color=style.INK, linewidth=1.2, label=BASELINE)
     for i, name in enumerate(names):
         mine = {row.shape: row.times_as_fast_min for row in rows if row.contestant == name}
         # Side by side within a shape's band, or they would hide each other.
@@ -76,8 +79,8 @@ def _panel(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
         axes.plot(
             at,
             [mine[shape] for shape in shapes if shape in mine],
-            MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
+            style.MARKERS[i % len(style.MARKERS)],
+            color=style.colour(name),
             markersize=6,
             label=f"{name} (biased)" if CONTESTANTS[name].biased else name,
         )
@@ -86,14 +89,13 @@ def _panel(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
         [baseline[shape].times_floor for shape in shapes],
         [k - 0.42 for k in range(len(shapes))],
         [k + 0.42 for k in range(len(shapes))],
-        color="0.55",
+        color=style.GREY,
         linestyle="dotted",
         linewidth=1.5,
         label="the products alone (floor)",
     )
     for k in range(len(shapes) + 1):
-        axes.axvline(k - 0.5, color="0.92", linewidth=0.8, zorder=0)
-    axes.grid(axis="y", which="major", color="0.85", linewidth=0.8)
-    axes.set_axisbelow(True)
+        axes.axvline(k - 0.5, color=style.WASH, linewidth=0.8, zorder=0)
+    axes.grid(axis="x", visible=False)
     axes.set_xlim(-0.5, len(shapes) - 0.5)
     axes.minorticks_off()

@@ -12,7 +12,6 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
@@ -20,16 +19,17 @@ from torch import Tensor
 from bptt_lab.commands.explain.account import Term, account, terms
 from bptt_lab.commands.explain.example import Example
 from bptt_lab.commands.explain.verdict import Verdict
+from bptt_lab.training import style
+from bptt_lab.training.style import GREY, INK, WASH
 
 FORMATS = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours, which colour-blind readers tell apart; dashes and the cross say it too.
-KEPT, CUT, INK, FAINT, BAND = "#0072B2", "#D55E00", "#222222", "#8A8A8A", "#F1F1F1"
-STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 10, "svg.hashsalt": "bptt_lab"}
+KEPT, CUT = style.BLUE, style.VERMILION  # dashes and the cross say it too
 # In steps of the network, which are SCALE inches long.
 SCALE, RADIUS, TOP, LANE, FIRST, HEAD = 1.25, 0.21, 0.85, 0.36, -0.95, 0.75
 LABEL = 0.55  # from the last step to the labels of the lanes
 
 
+@style.styled
 def draw(example: Example, at: Sequence[int], name: str, verdict: Verdict, path: Path) -> None:
     """Write the figure; the same numbers give the same bytes.
 
@@ -40,12 +40,8 @@ def draw(example: Example, at: Sequence[int], name: str, verdict: Verdict, path:
         verdict: what it makes of the example.
         path: ends in .png, .svg or .pdf.
     """
-    undated: Any = {".png": {"Software": None}, ".svg": {"Date": None}}
-    with rc_context(STYLE):
-        figure = _figure(example, at, name, verdict)
-        FigureCanvasAgg(figure)
-        metadata = undated.get(path.suffix.lower(), {"CreationDate": None})
-        figure.savefig(path, dpi=160, metadata=metadata)
+    with rc_context({"text.parse_math": True}):
+        style.save(_figure(example, at, name, verdict), path)
 
 
 def _figure(example: Example, at: Sequence[int], name: str, verdict: Verdict) -> Figure:
@@ -60,7 +56,7 @@ def _figure(example: Example, at: Sequence[int], name: str, verdict: Verdict) ->
     whole = sum(float(term.value.norm()) for term in every)
     for number, term in enumerate(every):
         _lane(axes, term, FIRST - LANE * (number + 0.25), verdict.mask, whole, T + LABEL)
-    axes.text(T + LABEL + 3.15, FIRST + 0.2, "share", ha="right", va="center", color="#444444")
+    axes.text(T + LABEL + 3.15, FIRST + 0.2, "share", ha="right", va="center", color=GREY)
     if verdict.mask is not None:
         _mask(axes, verdict.mask, at, T + 2.0, high - 0.02)
     return figure
@@ -77,24 +73,24 @@ def _title(axes: Axes, x: float, y: float, loss: str, name: str, verdict: Verdic
         rf"terms {what} of $d{loss}/dW$; the gradient left has cosine {verdict.cosine:.3f} with "
         f"the full one, relative error {verdict.relative_error:.3f}",
         va="top",
-        color="#444444",
+        color=GREY,
     )
 
 
 def _network(axes: Axes, T: int, at: Sequence[int], low: float) -> None:
     for t in range(T + 1):
-        _node(axes, t, 0, f"$h_{t}$", INK if t else "white", INK if t else FAINT)
+        _node(axes, t, 0, f"$h_{t}$", INK if t else "white", INK if t else GREY)
         if t == 0:
             continue
         band = (t - 0.32, low + 0.08), 0.64, -0.36 - low - 0.08
-        axes.add_patch(Rectangle(*band, color=BAND, linewidth=0, zorder=0))
+        axes.add_patch(Rectangle(*band, color=WASH, linewidth=0, zorder=0))
         _arrow(axes, (t - 1 + RADIUS, 0), (t - RADIUS, 0))
-        axes.text(t - 0.5, 0.07, "$W$", ha="center", color=FAINT)
+        axes.text(t - 0.5, 0.07, "$W$", ha="center", color=GREY)
         label = f"$W$ used\nat $s={t}$"
         axes.text(t, -0.58, label, ha="center", va="center", fontsize=9, color=INK)
         if t in at:
             _arrow(axes, (t, RADIUS), (t, TOP - RADIUS))
-            axes.text(t + 0.06, TOP / 2, "$V$", va="center", color=FAINT)
+            axes.text(t + 0.06, TOP / 2, "$V$", va="center", color=GREY)
             _node(axes, t, TOP, f"$E_{t}$", "white", INK)
 
 
@@ -104,9 +100,9 @@ def _node(axes: Axes, x: float, y: float, text: str, face: str, edge: str) -> No
     axes.text(x, y, text, ha="center", va="center", color=colour, zorder=4, fontsize=12)
 
 
-def _arrow(axes: Axes, begin: tuple[float, float], end: tuple[float, float], **look: Any) -> None:
-    usual = {"arrowstyle": "-|>", "mutation_scale": 11, "color": FAINT, "linewidth": 1.2}
-    axes.add_patch(FancyArrowPatch(begin, end, shrinkA=0, shrinkB=0, **{**usual, **look}))
+def _arrow(axes: Axes, begin: tuple[float, float], end: tuple[float, float], **more: Any) -> None:
+    usual = {"arrowstyle": "-|>", "mutation_scale": 11, "color": GREY, "linewidth": 1.2}
+    axes.add_patch(FancyArrowPatch(begin, end, shrinkA=0, shrinkB=0, **{**usual, **more}))
 
 
 def _lane(
@@ -124,8 +120,8 @@ def _lane(
         axes.text(label_x + x, y, part, va="center", color=colour, **where)
     axes.plot(t, y, "o", color=colour, markersize=5 + width, zorder=3)
     if kept and s < t:
-        look = {"linewidth": width, "mutation_scale": 9 + 2.2 * width}
-        _arrow(axes, (t, y), (s, y), color=colour, zorder=2, **look)
+        more = {"linewidth": width, "mutation_scale": 9 + 2.2 * width}
+        _arrow(axes, (t, y), (s, y), color=colour, zorder=2, **more)
     if kept:
         return
     assert mask is not None
@@ -156,7 +152,7 @@ def _mask(axes: Axes, mask: Tensor, at: Sequence[int], x: float, y: float) -> No
         axes.text(x + (t - 0.5) * cell, y + 0.1, f"${t}$", **small)
         for s in range(1, t + 1):
             kept = bool(mask[t - 1, s - 1])
-            colour = (KEPT if kept else CUT) if t in at else "#D9D9D9"
+            colour = (KEPT if kept else CUT) if t in at else style.FAINT
             corner = x + (s - 1) * cell, y - t * cell
             axes.add_patch(
                 Rectangle(
@@ -164,6 +160,6 @@ def _mask(axes: Axes, mask: Tensor, at: Sequence[int], x: float, y: float) -> No
                 )
             )
             middle = corner[0] + cell / 2, corner[1] + cell / 2
-            ink = ("white" if kept else CUT) if t in at else "#666666"
+            ink = ("white" if kept else CUT) if t in at else GREY
             axes.text(*middle, "1" if kept else "0", color=ink, **small)
     axes.text(x - 0.12, y + 0.1, "$s=$", **{**small, "ha": "right"})

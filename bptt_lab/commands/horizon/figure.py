@@ -15,18 +15,16 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from bptt_lab.commands.horizon.criteria import CRITERIA
 from bptt_lab.commands.horizon.longest import Line
-from bptt_lab.commands.report import canvas, palette
+from bptt_lab.training import style
 
 PANEL, HEIGHT = 5.0, 4.6  # inches
 NONE = 1.3  # how far below the shortest delay "none" stands
-INK = "#222222"
 
 
-@canvas.styled
+@style.styled
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Write the figure, a PNG.
 
@@ -36,13 +34,7 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     """
     tasks = list(dict.fromkeys(line.task for line in lines))
     figure = Figure(figsize=(PANEL * len(tasks) + 0.4, HEIGHT), layout="constrained")
-    figure.suptitle(
-        "How long a delay is still learnt with credit cut at lag k?",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        fontweight="bold",
-    )
+    style.heading(figure, "How long a delay is still learnt with credit cut at lag k?")
     handles: dict[str, Artist] = {}
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         here = [line for line in lines if line.task == task]
@@ -50,7 +42,7 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     figure.legend(
         handles=[*handles.values()], loc="outside lower left", ncols=min(2 * len(tasks), 4)
     )
-    canvas.save(figure, path)
+    style.save(figure, path)
 
 
 def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Artist]) -> None:
@@ -58,21 +50,17 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Arti
     delays = sorted({delay for line in lines for delay in line.delays})
     ks = sorted({k for line in lines for k in line.ks if k is not None}) or [1]
     none, top = delays[0] / NONE, delays[-1] * 1.15
-    axes.set_title(f"{task.replace('_', ' ')}: {criterion.words}", loc="left", fontsize=10)
+    axes.set_title(f"{task.replace('_', ' ')}: {criterion.words}")
     axes.set_xlabel("truncation lag k (steps that a loss's credit travels)")
     axes.set_ylabel(f"longest delay solved (dataset.{criterion.delay})")
-    for set_scale in (axes.set_xscale, axes.set_yscale):
-        set_scale("log", base=2)
-    axes.set_xticks(ks, [str(k) for k in ks])
-    axes.set_yticks([none, *delays], ["none", *map(str, delays)])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
+    style.powers_of_two(axes.xaxis, ks)
+    style.powers_of_two(axes.yaxis, [none, *delays], ["none", *map(str, delays)])
     left, right = ks[0] / 1.25, ks[-1] * 1.25
     axes.set(xlim=(left, right), ylim=(none / 1.12, top))
     reach = [left, right]
-    axes.fill_between(reach, reach, [top, top], color="#F4F4F4", linewidth=0, zorder=0)
+    axes.fill_between(reach, reach, [top, top], color=style.WASH, linewidth=0, zorder=0)
     (handles["delay = k"],) = axes.plot(
-        reach, reach, color=INK, linewidth=1.2, dashes=(5, 3), zorder=1.5, label="delay = k"
+        reach, reach, color=style.INK, linewidth=1.2, dashes=(5, 3), zorder=1.5, label="delay = k"
     )
     for line in lines:
         if line.ks == [None]:
@@ -83,7 +71,7 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Arti
 
 def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
     """A strategy with a k: circles, curve and band."""
-    colour = palette.colour(line.strategy)
+    colour = style.colour(line.strategy)
     ks = [k for k in line.ks if k is not None]
     found = [[line.longest(k, seed) or none for seed in line.seeds(k)] for k in ks]
     band: Any = {"color": colour, "alpha": 0.18, "linewidth": 0, "zorder": 2}
@@ -91,36 +79,30 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
     handles["band"] = axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
     label = f"{line.strategy} {line.mode}".rstrip()
     medians = [line.typical(k) or none for k in ks]
-    look: Any = {"color": colour, "linewidth": 2.4, "label": f"{label}, median seed"}
-    (handles[label],) = axes.plot(ks, medians, zorder=3, **look)
+    drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{label}, median seed"}
+    (handles[label],) = axes.plot(ks, medians, zorder=3, **drawn)
     for k in ks:
         for delay in line.delays:
             share = line.share(k, delay)
             if share is not None:
                 _circle(axes, k, delay, share, colour)
     handles["solved"] = _key(colour, colour, "solved by all seeds")
-    handles["some"] = _key(colour, _tint(colour, 0.5), "by some")
+    handles["some"] = _key(colour, style.mix("#FFFFFF", colour, 0.5), "by some")
     handles["none"] = _key(colour, "white", "by none")
 
 
 def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
     """A strategy without a k, such as full BPTT: a level line, what the net itself can learn."""
-    level, colour = line.typical(None) or none, palette.colour(line.strategy)
-    look: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.strategy}, median seed"}
-    handles[line.strategy] = axes.axhline(level, zorder=2.5, **look)
+    level, colour = line.typical(None) or none, style.colour(line.strategy)
+    drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.strategy}, median seed"}
+    handles[line.strategy] = axes.axhline(level, zorder=2.5, **drawn)
 
 
 def _circle(axes: Axes, k: int, delay: int, share: float, colour: str) -> None:
-    look: Any = {"markerfacecolor": _tint(colour, share), "markeredgecolor": colour}
-    axes.plot(k, delay, "o", markersize=7, markeredgewidth=1.1, zorder=4, **look)
+    drawn: Any = {"markerfacecolor": style.mix("#FFFFFF", colour, share), "markeredgecolor": colour}
+    axes.plot(k, delay, "o", markersize=7, markeredgewidth=1.1, zorder=4, **drawn)
 
 
 def _key(edge: str, face: str, label: str) -> Line2D:
-    look: Any = {"markerfacecolor": face, "markeredgecolor": edge, "linestyle": ""}
-    return Line2D([], [], marker="o", markersize=7, label=label, **look)
-
-
-def _tint(colour: str, share: float) -> str:
-    """A colour mixed into white: white for no share, itself for all."""
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(255 - share * (255 - part)):02X}" for part in parts)
+    drawn: Any = {"markerfacecolor": face, "markeredgecolor": edge, "linestyle": ""}
+    return Line2D([], [], marker="o", markersize=7, label=label, **drawn)

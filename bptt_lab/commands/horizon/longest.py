@@ -1,4 +1,4 @@
-"""From a sweep's papers to the longest delay solved, for each task, strategy, k and seed."""
+"""From a sweep's folder to the longest delay solved, for each task, strategy, k and seed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median_low
 
 from bptt_lab.commands.horizon.criteria import CRITERIA
-from bptt_lab.commands.report import tidy
-from bptt_lab.commands.report.tidy import Value
+from bptt_lab.commands.report import results
+from bptt_lab.commands.report.results import Value
 from bptt_lab.core.validation import ConfigError
 
 
@@ -35,7 +35,7 @@ class Line:
     def seeds(self, k: int | None) -> list[Value]:
         """The seeds of one k, in order."""
         found = {seed for (at, _), seeds in self.solved.items() if at == k for seed in seeds}
-        return sorted(found, key=tidy.order)
+        return sorted(found, key=results.order)
 
     def longest(self, k: int | None, seed: Value) -> int | None:
         """The longest delay that a seed solved; None where it solved none."""
@@ -61,15 +61,15 @@ def read(folder: Path) -> list[Line]:
     Raises:
         ConfigError: where it is no sweep's, or no completed job has a task with a delay.
     """
-    sweep = tidy.read(folder)
+    sweep = results.read(folder)
     found: dict[tuple[str, str, str], Line] = {}
     for job in sweep.jobs:
         criterion = CRITERIA.get(job.dataset)
         if criterion is None:
             continue
         solved = criterion.solved(job.run)
-        delay = tidy.value(job.run, f"dataset.{criterion.delay}")
-        k, mode = (tidy.value(job.run, f"gradient.{name}") for name in ("k", "mode"))
+        delay = results.value(job.run, f"dataset.{criterion.delay}")
+        k, mode = (results.value(job.run, f"gradient.{name}") for name in ("k", "mode"))
         if solved is None or not isinstance(delay, int) or not isinstance(k, int | None):
             continue
         key = job.dataset, job.strategy, str(mode or "")
@@ -89,6 +89,11 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
             tried = max(delay for at, delay in line.solved if at == k)
             for seed in line.seeds(k):
                 longest = line.longest(k, seed)
-                cells = [line.task, line.strategy, line.mode, *map(tidy.show, (k, seed, longest))]
+                cells = [
+                    line.task,
+                    line.strategy,
+                    line.mode,
+                    *map(results.show, (k, seed, longest)),
+                ]
                 table.append([*cells, str(tried)])
     return table

@@ -1,7 +1,7 @@
 """The report of a sweep: results.csv, report.html with its pictures, and TensorBoard's _summary.
 
-It reads only the papers in the sweep's folder, so that it can be written again at any time, by
-anyone who has the folder, and while jobs still run.
+It reads only the sweep's folder, so that it can be written again at any time, by anyone who has the
+folder, and while jobs still run.
 """
 
 from __future__ import annotations

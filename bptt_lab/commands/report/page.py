@@ -1,32 +1,34 @@
 """report.html: one file with everything in it; nothing is loaded, nothing runs.
 
-All that users or their programs wrote, settings and reasons alike, is escaped.
+The template page.html escapes all that it is given: settings and reasons are anybody's text.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from html import escape
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
-from bptt_lab.commands.report import tables
-from bptt_lab.commands.report.canvas import Picture
-from bptt_lab.commands.report.look import CSS
-from bptt_lab.commands.report.palette import Look
-from bptt_lab.commands.report.scores import Standing
-from bptt_lab.commands.report.tables import number, spread
-from bptt_lab.commands.report.tidy import Setting, Sweep
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bptt_lab.commands.report import curves, scores
+from bptt_lab.commands.report.line_styles import Styles
+from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.results import JobResult, SweepResults
+from bptt_lab.commands.report.score_table import number, spread, table
+from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.runs import locate
+from bptt_lab.runs import sweep as sweeps
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+LONGEST = 600  # characters of a reason; the log has the rest
+WORST = ("failed", "diverged", "interrupted", "running")  # comes first
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)")
-Looks = Mapping[Setting, Look]
 
 
 class Section(NamedTuple):
@@ -38,39 +40,42 @@ class Section(NamedTuple):
 
 
 def render(
-    sweep: Sweep, standings: Sequence[Standing], sections: Sequence[Section], looks: Looks
+    sweep: SweepResults, rankings: Sequence[Ranking], sections: Sequence[Section], styles: Styles
 ) -> str:
     """Return the page."""
-    title = _title(sweep)
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">{escape(_what(sweep))}</p>',
-        f"<p>{_counts(sweep)}</p>",
-        '<div class="headline">',
-        *(f"<p>{escape(_headline(standing))}</p>" for standing in standings),
-        "</div>",
-        *_tables(standings, looks),
-        *(part for section in sections if section.pictures for part in _section(section)),
-        *_unfinished(sweep),
-        *_how(sweep, standings),
-    ]
-    head = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return head + "\n".join(body) + "\n</body>\n</html>\n"
+    begun = [job for job in sweep.jobs if job.run.status not in ("completed", "waiting")]
+    unfinished = sorted(begun, key=lambda job: [job.run.status != status for status in WORST])
+    waiting = [job.run.folder.name for job in sweep.jobs if job.run.status == "waiting"]
+    return page.get_template("page.html").render(
+        title=_title(sweep),
+        summary=_summary(sweep),
+        counts=Counter(job.run.status for job in sweep.jobs).most_common(),
+        headlines=[_headline(ranking) for ranking in rankings],
+        tables=[table(ranking, styles) for ranking in rankings],
+        sections=[section for section in sections if section.pictures],
+        unfinished=[(job.run, _reason(job), _logs(job)) for job in unfinished],
+        waiting=[name.partition("_")[0] for name in waiting],
+        commands=[(text, command) for text, command in _commands(sweep, rankings) if command],
+        machine=_machine(sweep),
+    )
 
 
-def _title(sweep: Sweep) -> str:
+def _title(sweep: SweepResults) -> str:
     keys = [key for key in sweep.keys if key != "dataset"]
     what = f"Sweep over {', '.join(keys) or 'seeds'}"
     datasets = [name for name in sweep.datasets if name]
     return f"{what} on {', '.join(datasets)}" if datasets else what
 
 
-def _what(sweep: Sweep) -> str:
+def _summary(sweep: SweepResults) -> str:
     seeds = len({job.seed for job in sweep.jobs if job.seed is not None})
     groups = sum(len(sweep.groups(dataset)) for dataset in sweep.datasets)
     counts = ", ".join(
@@ -80,39 +85,31 @@ def _what(sweep: Sweep) -> str:
     return f"{counts} · started {_when(sweep)} · {sweep.folder.resolve().name}"
 
 
-def _when(sweep: Sweep) -> str:
-    """Return when the sweep began: its folder's name says, or its first paper's date."""
+def _when(sweep: SweepResults) -> str:
+    """Return when the sweep began: its folder's name says, or the date of sweep.json."""
     if stamp := _STAMP.search(sweep.folder.resolve().name):
         day, *clock = stamp.groups()
         return f"{day} {':'.join(clock[:2])}"
     return datetime.fromtimestamp(sweep.began).strftime("%Y-%m-%d %H:%M")
 
 
-def _counts(sweep: Sweep) -> str:
-    counts = Counter(job.run.status for job in sweep.jobs)
-    return " ".join(
-        f'<span class="badge {escape(status)}">{n} {escape(status)}</span>'
-        for status, n in counts.most_common()
-    )
-
-
-def _headline(standing: Standing) -> str:
+def _headline(ranking: Ranking) -> str:
     """Say in a sentence what is best, how sure that is, and beside what."""
-    name = f"{standing.dataset}: " if standing.dataset else ""
-    best = standing.scores[0]
+    name = f"{ranking.dataset}: " if ranking.dataset else ""
+    best = ranking.scores[0]
     if best.metric is None:
         return f"{name}no job has completed yet."
     mean, sd = best.metric
-    metric = standing.metric.replace("_", " ")
+    metric = ranking.metric.replace("_", " ")
     if not math.isfinite(mean):
         return f"{name}no setting has a finite test {metric} yet."
     seeds = f"over {best.completed} seeds" if best.completed > 1 else "with one seed"
-    text = f"{name}best is {best.group.label}, test {metric} {spread(mean, sd)} {seeds}"
+    text = f"{name}best is {best.group.label}, test {metric} {spread(best.metric)} {seeds}"
     for reference, level in best.references[:1]:
         text += f"; {reference} {number(level)}"
     near = [
         score.group.label
-        for score in standing.scores
+        for score in ranking.scores
         if score is not best and score.metric and abs(score.metric[0] - mean) <= (sd or 0)
     ]
     if not near:
@@ -121,76 +118,43 @@ def _headline(standing: Standing) -> str:
     return f"{text}. Within one standard deviation of it: {shown}."
 
 
-def _tables(standings: Sequence[Standing], looks: Looks) -> Iterator[str]:
-    yield "<h2>Settings, best first</h2>"
-    yield (
-        '<p class="soft small">Mean ± standard deviation over the seeds that completed, on the '
-        "test split. In italics what a trivial predictor, or a known floor, reaches. Time is that "
-        "of training.</p>"
-    )
-    for standing in standings:
-        if len(standings) > 1:
-            yield f"<h3>{escape(standing.dataset)}</h3>"
-        yield from tables.settings(standing, looks)
+def _reason(job: JobResult) -> str:
+    reason = job.run.reason
+    reason = reason if len(reason) <= LONGEST else f"{reason[: LONGEST - 1]}…"
+    if job.run.status in ("running", "interrupted"):
+        points = curves.read(job.run.folder, {scores.VAL_LOSS}).get(scores.VAL_LOSS)
+        at = f"last validated at step {max(points)}" if points else "not validated yet"
+        return f"{reason}; {at}" if reason else at
+    return reason
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f"<h2>{escape(section.title)}</h2>"
-    yield f'<p class="soft small">{escape(section.text)}</p>'
-    yield '<div class="panels">'
-    for picture in section.pictures:
-        data = base64.b64encode(picture.path.read_bytes()).decode()
-        yield f'<figure><img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">'
-        if picture.caption:
-            yield f"<figcaption>{escape(picture.caption)}</figcaption>"
-        yield "</figure>"
-    yield "</div>"
+def _logs(job: JobResult) -> list[tuple[str, str]]:
+    """Return a job's logs: address, by its place in the sweep's folder where the page is; name."""
+    folder = job.run.folder
+    logs = sorted([*folder.glob("*.log"), *folder.glob(sweeps.LOG)])
+    return [(quote(f"{folder.name}/{log.name}"), log.name) for log in logs]
 
 
-def _unfinished(sweep: Sweep) -> Iterator[str]:
-    if all(job.run.status == "completed" for job in sweep.jobs):
-        return
-    yield "<h2>What did not complete, and why</h2>"
-    yield from tables.unfinished(sweep.jobs)
-
-
-def _how(sweep: Sweep, standings: Sequence[Standing]) -> Iterator[str]:
-    """Say how to open, repeat, continue and check all this."""
+def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tuple[str, str]]:
+    """Yield how to open, repeat, continue and check all this."""
     folder = shlex.quote(locate.shown(sweep.folder))
-    left = any(job.run.status != "completed" for job in sweep.jobs)
-    yield "<h2>Look closer, and do it again</h2>"
-    for text, command in (
-        ("Every scalar, histogram and mean over seeds in TensorBoard:", f"bptt-board {folder}"),
-        ("The same sweep:", sweep.command),
-        ("Continue what is not complete:", f"bptt-train -m resume={folder}" if left else ""),
-        ("This page again:", f"bptt-report {folder}"),
-        *_best_commands(standings),
-    ):
-        if command:
-            yield f'<p class="small">{escape(text)}</p><pre>{escape(command)}</pre>'
-    yield '<p class="small">A row a job in <a href="results.csv">results.csv</a>, the pictures in '
-    yield "report/.</p>"
-    yield from _machine(sweep)
-
-
-def _best_commands(standings: Sequence[Standing]) -> Iterator[tuple[str, str]]:
-    for standing in standings:
-        done = [job for score in standing.scores for job in score.group.jobs if score.completed]
+    yield "Every scalar, histogram and mean over seeds in TensorBoard:", f"bptt-board {folder}"
+    yield "The same sweep:", sweep.command
+    if any(job.run.status != "completed" for job in sweep.jobs):
+        yield "Continue what is not complete:", f"bptt-train -m resume={folder}"
+    yield "This page again:", f"bptt-report {folder}"
+    for ranking in rankings:
+        done = [job for score in ranking.scores for job in score.group.jobs if score.completed]
         command = next((c for job in done if (c := job.run.manifest.get("command"))), "")
-        name = f" on {standing.dataset}" if len(standings) > 1 else ""
+        name = f" on {ranking.dataset}" if len(rankings) > 1 else ""
         yield f"The first job of the best setting{name} by itself:", str(command)
 
 
-def _machine(sweep: Sweep) -> Iterator[str]:
+def _machine(sweep: SweepResults) -> dict[str, str]:
     manifest = next((job.run.manifest for job in sweep.jobs if job.run.manifest), {})
     facts = {key: manifest.get(key) for key in ("processor", "device", "threads", "kernel")}
     versions = manifest.get("versions")
     if isinstance(versions, Mapping):
         facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     facts["commit"] = manifest.get("git_commit")
-    shown = {key: fact for key, fact in facts.items() if fact is not None}
-    if shown:
-        yield '<dl class="small">'
-        for key, fact in shown.items():
-            yield f"<dt>{escape(key)}</dt><dd>{escape(str(fact))}</dd>"
-        yield "</dl>"
+    return {key: str(fact) for key, fact in facts.items() if fact is not None}

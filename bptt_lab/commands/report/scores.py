@@ -10,7 +10,7 @@ from statistics import fmean, median_high
 
 from bptt_lab.commands.report import curves
 from bptt_lab.commands.report.curves import Points
-from bptt_lab.commands.report.tidy import Group, Job, Sweep
+from bptt_lab.commands.report.results import Group, JobResult, SweepResults
 from bptt_lab.config import signatures
 from bptt_lab.core.validation import ConfigError
 
@@ -44,7 +44,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Ranking:
     """One dataset's settings, best first, and what belongs to all of them."""
 
     dataset: str
@@ -56,13 +56,8 @@ class Standing:
 
     @property
     def metrics(self) -> list[str]:
-        """The loss, and the task's own metric."""
-        return list(dict.fromkeys((LOSS, self.metric)))
-
-    @property
-    def aligned(self) -> bool:
-        """Whether any strategy's alignment with full BPTT was logged."""
-        return any(score.alignment is not None for score in self.scores)
+        """The task's own metric, and the loss."""
+        return list(dict.fromkeys((self.metric, LOSS)))
 
     def label(self, metric: str) -> str:
         """Name a metric with its unit."""
@@ -82,7 +77,7 @@ class Standing:
         ]
 
 
-def stand(sweep: Sweep, dataset: str, target_loss: float | None) -> Standing:
+def rank(sweep: SweepResults, dataset: str, target_loss: float | None) -> Ranking:
     """Read the curves of a dataset's jobs and rank its settings."""
     groups = sweep.groups(dataset)
     jobs = [job for group in groups for job in group.jobs]
@@ -91,9 +86,8 @@ def stand(sweep: Sweep, dataset: str, target_loss: float | None) -> Standing:
     read = {job.run.folder: curves.read(job.run.folder, tags) for job in jobs}
     target = target_loss if target_loss is not None else _target(groups, read)
     scores = [_score(group, metric, target, read) for group in groups]
-    return Standing(
-        dataset, metric, _unit(jobs), target, sorted(scores, key=lambda s: _rank(s, metric)), read
-    )
+    scores.sort(key=lambda score: _sort_key(score, metric))
+    return Ranking(dataset, metric, _unit(jobs), target, scores, read)
 
 
 def higher_is_better(metric: str) -> bool:
@@ -101,7 +95,7 @@ def higher_is_better(metric: str) -> bool:
     return any(word in metric for word in HIGHER_IS_BETTER)
 
 
-def final(job: Job, metric: str) -> float | None:
+def final(job: JobResult, metric: str) -> float | None:
     """Return a completed job's value on the test split."""
     return job.metrics.get(f"test/{metric}") if job.run.status == "completed" else None
 
@@ -116,7 +110,7 @@ def references(group: Group, metric: str) -> list[Reference]:
     return [(name, fmean(levels)) for name, levels in by_name.items()]
 
 
-def _metric(jobs: Sequence[Job]) -> str:
+def _metric(jobs: Sequence[JobResult]) -> str:
     """Return the first metric beside the loss that the task reports of itself."""
     tags = [tag.partition("/") for job in jobs for tag in job.metrics]
     names = [name for stage, _, name in tags if stage == "test"]
@@ -125,12 +119,12 @@ def _metric(jobs: Sequence[Job]) -> str:
     return known[0] if known else LOSS
 
 
-def _unit(jobs: Sequence[Job]) -> str:
+def _unit(jobs: Sequence[JobResult]) -> str:
     losses = {_loss(job) for job in jobs if job.run.config}
     return UNITS.get(losses.pop(), "") if len(losses) == 1 else ""
 
 
-def _loss(job: Job) -> str:
+def _loss(job: JobResult) -> str:
     """Name the job's loss: a setting of some tasks, a fixed literal of the others' classes."""
     dataset = job.run.config.get("dataset", {})
     if "loss" in dataset:
@@ -185,7 +179,7 @@ def _score(
     )
 
 
-def _arrival(job: Job, points: Points, target: float) -> Arrival:
+def _arrival(job: JobResult, points: Points, target: float) -> Arrival:
     """Return steps and seconds to the target; seconds by the run's own mean pace."""
     step = curves.first_step_at(points, target)
     if step is None or not job.run.seconds or not job.run.steps:
@@ -193,7 +187,7 @@ def _arrival(job: Job, points: Points, target: float) -> Arrival:
     return step, job.run.seconds * step / job.run.steps
 
 
-def _rank(score: Score, metric: str) -> tuple[int, float]:
+def _sort_key(score: Score, metric: str) -> tuple[int, float]:
     """Sort numbers, best first, before what is not finite, before what there is none of."""
     if score.metric is None:
         return (2, 0.0)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab.commands.report import curves
-from bptt_lab.commands.report.scores import GRADIENT_NORM, VAL_LOSS, Standing
-from bptt_lab.commands.report.tidy import Sweep
+from bptt_lab.commands.report.results import SweepResults
+from bptt_lab.commands.report.scores import GRADIENT_NORM, VAL_LOSS, Ranking
 from bptt_lab.config import output_paths
 
 FOLDER = "_summary"
 
 
-def write(sweep: Sweep, standings: Sequence[Standing]) -> None:
+def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
     """Write SWEEP/_summary/<setting>/ anew, its earlier files gone.
 
     Tags are mean/<tag> and, at steps that several seeds have, sd/<tag>, mean_minus_sd/<tag> and
@@ -23,10 +23,10 @@ def write(sweep: Sweep, standings: Sequence[Standing]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
-    for standing in standings:
-        tags = [VAL_LOSS, f"val/{standing.metric}", "train/loss", GRADIENT_NORM]
-        for score in standing.scores:
-            read = [standing.curves[job.run.folder] for job in score.group.jobs]
+    for ranking in rankings:
+        tags = [VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM]
+        for score in ranking.scores:
+            read = [ranking.curves[job.run.folder] for job in score.group.jobs]
             bands = {
                 tag: band
                 for tag in dict.fromkeys(tags)
@@ -34,7 +34,7 @@ def write(sweep: Sweep, standings: Sequence[Standing]) -> None:
             }
             if not bands:
                 continue
-            folder = _folder(sweep.folder / FOLDER, f"{standing.dataset}_{score.group.label}")
+            folder = _folder(sweep.folder / FOLDER, f"{ranking.dataset}_{score.group.label}")
             with SummaryWriter(str(folder)) as writer:
                 for tag, band in bands.items():
                     for b in band:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from bptt_lab.commands.report import (
-    keys,
+    curve_panels,
+    key_panels,
     page,
-    palette,
-    panels,
+    results,
     scores,
     summary_events,
-    table,
-    tidy,
+    target_panels,
 )
-from bptt_lab.commands.report.canvas import Picture
-from bptt_lab.commands.report.page import Looks, Section
-from bptt_lab.commands.report.scores import Standing
-from bptt_lab.commands.report.tidy import Sweep
+from bptt_lab.commands.report.line_styles import Styles, line_styles
+from bptt_lab.commands.report.page import Section
+from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.results import SweepResults
+from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
 
 CURVES = (
@@ -40,82 +42,76 @@ TARGET = (
     "Until the validation loss first is at the target, {which}. Every seed is a dot, the bar their "
     "mean; seconds are steps at the run's own mean pace."
 )
+GIVEN = "given on the command line"
+CHOSEN = "one that about half of the settings reach with all their seeds, chance's at most"
+# Columns of results.csv around the swept keys' and the metrics'.
+BEFORE = ("seed", "status", "reason")
+AFTER = ("seconds", "steps", "epochs", "parameters_sha256")
 
 
 def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
     """Do what `bptt_lab.commands.report.write_report` promises."""
-    sweep = tidy.read(sweep_dir)
-    standings = [scores.stand(sweep, dataset, target_loss) for dataset in sweep.datasets]
-    looks = palette.looks(sweep.keys, {job.setting: job.strategy for job in sweep.jobs})
-    table.write(sweep, sweep_dir / "results.csv")
+    sweep = results.read(sweep_dir)
+    rankings = [scores.rank(sweep, dataset, target_loss) for dataset in sweep.datasets]
+    styles = line_styles(sweep.keys, {job.values: job.strategy for job in sweep.jobs})
+    write_csv(sweep, sweep_dir / "results.csv")
     pictures = sweep_dir / "report"
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.png"):
         old.unlink()
-    sections = _sections(sweep, standings, looks, pictures, target_loss is not None)
+    target = TARGET.format(which=CHOSEN if target_loss is None else GIVEN)
+    sections = _sections(sweep, rankings, styles, pictures, target)
     path = sweep_dir / "report.html"
     part = path.with_name(".report.html.part")  # someone may be looking at the page
-    part.write_text(page.render(sweep, standings, sections, looks), encoding="utf-8")
+    part.write_text(page.render(sweep, rankings, sections, styles), encoding="utf-8")
     os.replace(part, path)
-    summary_events.write(sweep, standings)
+    summary_events.write(sweep, rankings)
     return path
 
 
+def write_csv(sweep: SweepResults, path: Path) -> None:
+    """Write a row a job: folder, swept keys, seed, status, metrics and the rest.
+
+    What a job does not have is empty. Metrics keep all their digits.
+    """
+    tags = sorted({tag for job in sweep.jobs for tag in job.metrics})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["folder", *sweep.keys, *BEFORE, *tags, *AFTER])
+        for job in sweep.jobs:
+            run, metrics = job.run, job.metrics
+            row = [run.folder.name, *map(results.exact, (*job.values, job.seed))]
+            row += [run.status, run.reason]
+            row += [repr(metrics[tag]) if tag in metrics else "" for tag in tags]
+            last = (getattr(run, name) for name in AFTER)
+            rows.writerow([*row, *("" if value is None else value for value in last)])
+
+
 def _sections(
-    sweep: Sweep, standings: Sequence[Standing], looks: Looks, folder: Path, given: bool
+    sweep: SweepResults, rankings: Sequence[Ranking], styles: Styles, folder: Path, target: str
 ) -> list[Section]:
-    def each(name: str, draw: Callable[[Standing, Path], Picture | None]) -> list[Picture]:
+    def each(name: str, draw: Callable[[Ranking, Styles, Path], Picture | None]) -> list[Picture]:
+        """Draw the pictures of one kind, a dataset each, where there is something to draw."""
         drawn = []
-        for number, standing in enumerate(standings):
-            file = output_paths.name(name, *([number, standing.dataset] if standings[1:] else []))
-            drawn.append(draw(standing, folder / f"{file}.png"))
+        for number, ranking in enumerate(rankings):
+            file = output_paths.name(name, *([number, ranking.dataset] if rankings[1:] else []))
+            drawn.append(draw(ranking, styles, folder / f"{file}.png"))
         return [picture for picture in drawn if picture is not None]
 
-    curves = [
-        *each("val_loss", lambda s, path: panels.learning_curve(s, scores.LOSS, looks, path)),
-        *each(
-            "val_metric",
-            lambda s, path: (
-                panels.learning_curve(s, s.metric, looks, path) if s.metric != scores.LOSS else None
-            ),
-        ),
-    ]
+    curves = [*each("val_loss", curve_panels.loss), *each("val_metric", curve_panels.metric)]
     against = [
-        picture
+        each(f"test_against_{key}", partial(key_panels.against, sweep.keys, key))
         for key in sweep.keys
         if key != "dataset"
-        for picture in each(f"test_against_{key}", partial(_against, sweep.keys, key, looks))
     ]
-    which = (
-        "given on the command line"
-        if given
-        else "one that about half of the settings reach with all their seeds, chance's at most"
-    )
+    norms = each("gradient_norm", curve_panels.gradient_norm)
+    cosines = each("alignment", curve_panels.alignment)
+    steps = each("steps_to_target", target_panels.steps)
+    seconds = each("seconds_to_target", target_panels.seconds)
     return [
         Section("Learning curves", CURVES, curves),
-        Section("Test metric against each swept key", KEYS, against),
-        Section(
-            "Gradient norm over training",
-            NORMS,
-            each("gradient_norm", lambda s, path: panels.gradient_norms(s, looks, path)),
-        ),
-        Section(
-            "Alignment with full BPTT over training",
-            ALIGNED,
-            each("alignment", lambda s, path: panels.alignment(s, looks, path)),
-        ),
-        Section(
-            "Time to a target loss",
-            TARGET.format(which=which),
-            [
-                *each("steps_to_target", lambda s, path: panels.arrivals(s, 0, looks, path)),
-                *each("seconds_to_target", lambda s, path: panels.arrivals(s, 1, looks, path)),
-            ],
-        ),
+        Section("Test metric against each swept key", KEYS, [*chain(*against)]),
+        Section("Gradient norm over training", NORMS, norms),
+        Section("Alignment with full BPTT over training", ALIGNED, cosines),
+        Section("Time to a target loss", target, [*steps, *seconds]),
     ]
-
-
-def _against(
-    swept: Sequence[str], key: str, looks: Looks, standing: Standing, path: Path
-) -> Picture | None:
-    return keys.against(standing, swept, key, looks, path)

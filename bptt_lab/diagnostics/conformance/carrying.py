@@ -1,4 +1,4 @@
-"""What a strategy promises of whole chunks, and of what it carries from one to the next."""
+"""What a strategy carries from one chunk to the next: the states, and its influence."""
 
 # mypy: disallow-untyped-calls=False
 
@@ -10,53 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.conformance.compare import (
-    VISIBLE,
-    assert_same,
-    difference,
-    draws,
-    suited,
-)
-from bptt_lab.diagnostics.conformance.nets import Gradients, Net, collect
-from bptt_lab.gradients.autograd import Autograd
+from bptt_lab.diagnostics.conformance.compare import assert_same, draws, suited
+from bptt_lab.diagnostics.conformance.nets import Net, influence_of, start
+from bptt_lab.diagnostics.conformance.outcomes import Failed, Skipped, require
 from bptt_lab.gradients.base import GradientStrategy
-
-
-def check_exact_within_chunk(strategy: GradientStrategy) -> None:
-    """Equal to full BPTT's gradient if it says so, visibly different on a long sequence if not."""
-    strategy.draw = 0
-    actual, expected = (remembering_gradients(s, [200]) for s in (strategy, Autograd()))
-    if strategy.exact_within_chunk:
-        assert_same(actual, expected, "claims to be exact within a chunk")
-        assert strategy.unbiased, "exact within a chunk, but not unbiased"
-    else:
-        off = difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
-        assert off > VISIBLE, f"claims to be inexact within a chunk, but is off by {off:.1e}"
-
-
-def check_exact_across_chunks(strategy: GradientStrategy) -> None:
-    """Summed over chunks: full BPTT's gradient of the whole if it says so, visibly off if not."""
-    expected = remembering_gradients(Autograd(), [30])
-    for lengths in ([6, 6, 6, 6, 5, 1], [1] * 30, [3] * 10, [4] * 7 + [2], [5] * 6):
-        strategy.draw = 0
-        actual = remembering_gradients(strategy, lengths)
-        if strategy.exact_across_chunks:
-            assert_same(actual, expected, "claims to be exact across chunks")
-        else:
-            off = difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
-            assert off > VISIBLE, f"claims to be inexact across chunks, but is off by {off:.1e}"
-
-
-def remembering_gradients(strategy: GradientStrategy, chunk_lengths: list[int]) -> Gradients:
-    """Parameters' gradient of a net that forgets nothing, summed over chunks."""
-    net = Net(5, sum(chunk_lengths), nonlinearity="identity")
-    rnn, (input, _) = net.rnn(strategy), net.data()
-    torch.nn.init.orthogonal_(rnn.all_weights[0][1], generator=torch.Generator().manual_seed(3))
-    carry = strategy.init_carry(rnn, net.batch_size)
-    for chunk in input.detach().split(chunk_lengths):
-        output, carry = strategy.unroll(rnn, chunk, carry)
-        net.loss_of(output).backward()
-    return collect(rnn)
 
 
 def check_carry(strategy: GradientStrategy) -> None:
@@ -64,47 +21,53 @@ def check_carry(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 9, num_layers=2, leak=0.5))._replace(leaves=False)
     rnn, (input, _) = net.rnn(strategy), net.data()
     carry = strategy.init_carry(rnn, net.batch_size)
-    assert carry.hx.shape == net.state_shape and not carry.hx.any(), "carry: not zeros at first"
+    zeros = carry.hx.shape == net.state_shape and not carry.hx.any()
+    require(zeros, "carry: the states are not zeros at first")
     whole, _ = rnn(input)
     outputs = []
     for chunk in input.split([4, 1, 4]):
         output, carry = strategy.unroll(rnn, chunk, carry)
         outputs.append(output)
         for tensor in tensors_in(carry):
-            assert not tensor.requires_grad, "carry: attached to a graph"
+            require(not tensor.requires_grad, "carry: attached to a graph")
     assert_same({"h": torch.cat(outputs)}, {"h": whole}, "carry: states not continued", 1e-12)
 
 
-def check_memory(strategy: GradientStrategy) -> None:
-    """What is carried besides the state: plain, detached, one row for each sequence and its own."""
+def check_influence(strategy: GradientStrategy) -> None:
+    """The influence is detached, has a row for each sequence, and is not changed in place."""
+    net = suited(strategy, Net(4, 8, 3, leak=0.5))._replace(leaves=False)
+    for tensor in tensors_in(influence_after(strategy, net, net.data()[0])):
+        require(not tensor.requires_grad, "influence: attached to a graph")
+        rows = tensor.dim() and len(tensor) == net.batch_size
+        require(rows, "influence: must have one row a sequence")
+
+
+def check_sequences_apart(strategy: GradientStrategy) -> None:
+    """Each sequence's influence is the one that it has when it runs alone."""
+    if draws(strategy):
+        raise Skipped(f"{strategy} draws other random numbers for a sequence that runs alone")
     net = suited(strategy, Net(4, 8, 3, leak=0.5))._replace(leaves=False)
     input = net.data()[0]
-    memory = list(tensors_in(memory_after(strategy, net, input)))
-    for tensor in memory:
-        assert not tensor.requires_grad, "memory: attached to a graph"
-        assert tensor.dim() and len(tensor) == net.batch_size, "memory: not one row a sequence"
-    if draws(strategy):  # or else the draws would differ
-        return
+    together = list(tensors_in(influence_after(strategy, net, input)))
     for n in range(net.batch_size):
-        alone = list(tensors_in(memory_after(strategy, net, input[:, n : n + 1])))
-        assert len(alone) == len(memory), "memory: another form for one sequence"
-        for own, tensor in zip(alone, memory, strict=True):
-            assert_same({"": tensor[n : n + 1]}, {"": own}, "memory: sequences mixed")
+        alone = list(tensors_in(influence_after(strategy, net, input[:, n : n + 1])))
+        require(len(alone) == len(together), "influence: another form for one sequence")
+        for own, tensor in zip(alone, together, strict=True):
+            assert_same({"": tensor[n : n + 1]}, {"": own}, "influence: sequences mixed")
 
 
-def memory_after(strategy: GradientStrategy, net: Net, input: Tensor) -> Any:
-    """The memory after two chunks that were learnt from."""
-    strategy.draw = 0
+def influence_after(strategy: GradientStrategy, net: Net, input: Tensor) -> Any:
+    """The influence after two chunks that were learnt from."""
     rnn = net.rnn(strategy)
-    carry = strategy.init_carry(rnn, input.shape[1])
+    carry = start(rnn, net.data()[1][:, : input.shape[1]].zero_())
     for chunk in input.split([5, 3]):
-        before = list(tensors_in(carry.memory))
-        unspoilt = [tensor.clone() for tensor in before]
+        before = list(tensors_in(influence_of(carry)))
+        copies = [tensor.clone() for tensor in before]
         output, carry = strategy.unroll(rnn, chunk, carry)
         net.loss_of(output).backward()
-        for tensor, copy in zip(before, unspoilt, strict=True):
-            assert torch.equal(tensor, copy), "memory: changed in place"
-    return carry.memory
+        for tensor, copy in zip(before, copies, strict=True):
+            require(torch.equal(tensor, copy), "influence: changed in place")
+    return influence_of(carry)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -116,14 +79,12 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(part)
     elif isinstance(value, dict):
         yield from tensors_in(list(value.values()))
-    else:
-        plain = value is None or isinstance(value, bool | int | float | str)
-        assert plain, f"carry: holds a {type(value).__name__}, which is no plain container"
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise Failed(f"carry: holds a {type(value).__name__}, which is no plain container")
 
 
 CARRYING: list[Callable[[GradientStrategy], None]] = [
-    check_exact_within_chunk,
-    check_exact_across_chunks,
     check_carry,
-    check_memory,
+    check_influence,
+    check_sequences_apart,
 ]

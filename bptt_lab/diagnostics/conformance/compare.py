@@ -1,16 +1,15 @@
-"""What the checks share: how gradients are compared, and what a strategy is asked for."""
+"""What the checks share: how gradients are compared, and what is expected of a strategy."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
-import pytest
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.conformance import nets
-from bptt_lab.diagnostics.conformance.nets import Gradients, Net, full_mask, masked_by_hand
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
+from bptt_lab.diagnostics.conformance.nets import Gradients, Net, gradients, run
+from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
 from bptt_lab.gradients.base import GradientStrategy
 
 VISIBLE = 1e-2  # relative difference that no rounding explains
@@ -19,14 +18,15 @@ VISIBLE = 1e-2  # relative difference that no rounding explains
 def assert_same(
     actual: Gradients, expected: Gradients, what: str, tolerance: float = 1e-10
 ) -> None:
-    """Each tensor equal to `tolerance`, relative to its largest entry."""
-    assert actual.keys() == expected.keys(), f"{what}: {sorted(actual)}, not {sorted(expected)}"
+    """Raise Failed unless each tensor is equal to `tolerance`, relative to its largest entry."""
+    require(actual.keys() == expected.keys(), f"{what}: {sorted(actual)}, not {sorted(expected)}")
     largest = max(largest_entry(g) for g in expected.values())
     for name, wanted in expected.items():
-        assert actual[name].shape == wanted.shape, f"{what}: {name} is {tuple(actual[name].shape)}"
+        shape = tuple(actual[name].shape)
+        require(shape == wanted.shape, f"{what}: {name} is {shape}, not {tuple(wanted.shape)}")
         allowed = tolerance * largest_entry(wanted) + 1e-14 * largest
         error = largest_entry(actual[name] - wanted)
-        assert error <= allowed, f"{what}: {name} is off by {error:.1e}, allowed {allowed:.1e}"
+        require(error <= allowed, f"{what}: {name} is off by {error:.1e}, allowed {allowed:.1e}")
 
 
 def largest_entry(tensor: Tensor) -> float:
@@ -35,20 +35,36 @@ def largest_entry(tensor: Tensor) -> float:
 
 
 def assert_identical(actual: Gradients, expected: Gradients, what: str) -> None:
-    """Each tensor equal to the last bit."""
-    assert actual.keys() == expected.keys(), f"{what}: {sorted(actual)}, not {sorted(expected)}"
+    """Raise Failed unless each tensor is equal to the last bit."""
+    require(actual.keys() == expected.keys(), f"{what}: {sorted(actual)}, not {sorted(expected)}")
     for name, wanted in expected.items():
-        assert torch.equal(actual[name], wanted), f"{what}: {name} differs"
+        require(torch.equal(actual[name], wanted), f"{what}: {name} differs")
+
+
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """Relative difference."""
+    return float((actual - expected).norm() / expected.norm())
+
+
+def full_mask(num_steps: int) -> Tensor:
+    """M[t, s] = 1 iff s <= t."""
+    return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
+
+
+def stated_mask(strategy: GradientStrategy, num_steps: int) -> Tensor | None:
+    """The mask that the strategy states; None where it states none."""
+    try:
+        return strategy.mask(num_steps)
+    except NotImplementedError:
+        return None
 
 
 def mask_of(strategy: GradientStrategy, num_steps: int) -> Tensor:
     """The mask whose gradient the strategy promises."""
-    if strategy.exact_within_chunk:
-        return full_mask(num_steps)
-    try:
-        return strategy.mask(num_steps)
-    except NotImplementedError:
-        pytest.skip(f"{strategy} has no fixed mask: a test of its own takes the expectation")
+    mask = full_mask(num_steps) if strategy.exact_within_chunk else stated_mask(strategy, num_steps)
+    if mask is None:
+        raise Skipped(f"{strategy} is neither exact nor has a fixed mask: test it against its own")
+    return mask
 
 
 def suited(strategy: GradientStrategy, net: Net) -> Net:
@@ -60,37 +76,26 @@ def suited(strategy: GradientStrategy, net: Net) -> Net:
 
 def refusal(strategy: GradientStrategy, net: Net) -> str | None:
     """What the strategy says against a net; None where it takes it."""
+    rnn, (input, hx) = net.rnn(copy.deepcopy(strategy)), net.data()
     try:
-        net.rnn(copy.deepcopy(strategy))(*net.data())
+        run(rnn, input, hx)
     except ValueError as error:
         return str(error) or type(error).__name__
     return None
 
 
-def draws(strategy: GradientStrategy) -> bool:
-    """Whether the strategy's gradient depends on the draw."""
-    net = suited(strategy, Net(3, 20, 2))
+def draws(strategy: GradientStrategy, net: Net | None = None, count: int = 6) -> bool:
+    """Whether some of `count` draws on a net give different gradients."""
+    net = suited(strategy, Net(3, 20, 2) if net is None else net)
     first = gradients(strategy, net)["weight_hh_l0"]
     return any(
         not torch.equal(gradients(strategy, net, draw=draw)["weight_hh_l0"], first)
-        for draw in range(1, 5)
+        for draw in range(1, count)
     )
 
 
-def gradients(
-    strategy: GradientStrategy,
-    net: Net,
-    dtype: torch.dtype = torch.float64,
-    loss: Callable[[Tensor], Tensor] | None = None,
-    draw: int = 0,
-) -> Gradients:
-    """What `.backward()` leaves in `.grad`, at a draw."""
-    strategy.draw = draw
-    return nets.gradients(strategy, net, dtype, loss)
-
-
 def without_leaves(expected: Gradients, net: Net) -> Gradients:
-    """What the strategy is asked for: all, or the parameters' gradients only."""
+    """All gradients, or the parameters' only where the strategy has no others."""
     return {name: g for name, g in expected.items() if net.leaves or name not in ("input", "hx")}
 
 
@@ -107,19 +112,3 @@ def by_hand(
 def random_tensor(*shape: int) -> Tensor:
     """The same normal numbers at every call, float64."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-
-
-def difference(actual: Tensor, expected: Tensor) -> float:
-    """Relative difference."""
-    return float((actual - expected).norm() / expected.norm())
-
-
-def has_mask(strategy: GradientStrategy) -> bool:
-    """Whether the strategy says what its mask is."""
-    return type(strategy).mask is not GradientStrategy.mask
-
-
-def is_linear(strategy: GradientStrategy) -> bool:
-    """Whether the gradient of a sum of losses is the sum of their gradients."""
-    linear: bool = getattr(type(strategy), "linear", True)
-    return linear

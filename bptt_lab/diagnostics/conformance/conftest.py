@@ -1,4 +1,4 @@
-"""The strategy that `--strategy module:attribute` names; option.py takes the option."""
+"""The strategy that `--bptt-strategy module:attribute` names; option.py takes the option."""
 
 from __future__ import annotations
 
@@ -21,29 +21,33 @@ def load(name: str) -> GradientStrategy:
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise pytest.UsageError(f"--strategy={name}: must be MODULE:NAME, such as mypkg.my:Mine")
+        raise pytest.UsageError(
+            f"--bptt-strategy={name}: must be MODULE:NAME, such as mypkg.my:Mine"
+        )
     sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise pytest.UsageError(f"--strategy={name}: cannot be found: {error}") from error
+        raise pytest.UsageError(f"--bptt-strategy={name}: cannot be found: {error}") from error
     if isinstance(found, type):
         try:
             found = found()
         except TypeError as error:
             raise pytest.UsageError(
-                f"--strategy={name}: cannot be made without settings ({error}); name an object"
+                f"--bptt-strategy={name}: cannot be made without settings ({error}); name an object"
             ) from error
     if not isinstance(found, GradientStrategy):
-        raise pytest.UsageError(f"--strategy={name}: must be a GradientStrategy, not {found!r}")
+        raise pytest.UsageError(
+            f"--bptt-strategy={name}: must be a GradientStrategy, not {found!r}"
+        )
     return found
 
 
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
     """Find the strategy before any test runs, so that a wrong name is one complaint."""
-    name = config.getoption("--strategy")
+    name = config.getoption("--bptt-strategy")
     if name is None:
-        raise pytest.UsageError("--strategy: must be given, as MODULE:NAME")
+        raise pytest.UsageError("--bptt-strategy: must be given, as MODULE:NAME")
     config.stash[STRATEGY] = load(name)
 
 

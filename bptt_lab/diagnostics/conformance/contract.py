@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from bptt_lab.diagnostics.conformance import carrying, checks, drawing
+from bptt_lab.diagnostics.conformance import carrying, claims, drawing, passes, values
 from bptt_lab.diagnostics.conformance.nets import Net
+from bptt_lab.diagnostics.conformance.outcomes import Outcome, outcome
+from bptt_lab.gradients.base import GradientStrategy
 
-CHECKS = [*checks.BASIC, *carrying.CARRYING, *drawing.DRAWING]
-ON_NETS = checks.ON_NETS
+CHECKS = [
+    *claims.CLAIMS,
+    *values.VALUES,
+    *passes.PASSES,
+    *carrying.CARRYING,
+    *drawing.DRAWING,
+]
+ON_NETS = values.ON_NETS
 NETS = [
     Net(5, 7),
     Net(16, 30, 1, nonlinearity="relu", loss="last"),
@@ -21,3 +29,19 @@ NETS = [
     Net(16, 2, 1, num_layers=3, leak=0.5, loss="mean"),
     Net(16, 7, num_layers=2, bias=False),
 ]
+
+
+def verify(strategy: GradientStrategy) -> list[Outcome]:
+    """Hold a strategy to the whole contract, in a second or a few.
+
+    Example:
+        >>> from bptt_lab.gradients.truncated import Truncated
+        >>> outcomes = verify(Truncated(k=4))
+        >>> [str(outcome) for outcome in outcomes if outcome.status == "failed"]
+        []
+
+    Returns:
+        One outcome for every check, and for every net where a check is made on many.
+    """
+    alone = [outcome(check, strategy) for check in CHECKS]
+    return alone + [outcome(check, strategy, net) for net in NETS for check in ON_NETS]

@@ -1,4 +1,4 @@
-"""pytest's option `--strategy`: a plugin, since a conftest.py behind --pyargs is read too late.
+"""pytest's option `--bptt-strategy`: a plugin, since a conftest behind --pyargs is read too late.
 
 It is loaded in every run of pytest where this package is installed, and imports nothing else.
 """
@@ -9,9 +9,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take --strategy."""
+    """Take --bptt-strategy."""
     parser.addoption(
-        "--strategy",
+        "--bptt-strategy",
         metavar="MODULE:NAME",
         help="gradient strategy to check with --pyargs bptt_lab.conformance",
     )

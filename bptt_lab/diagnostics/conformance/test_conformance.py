@@ -1,4 +1,4 @@
-"""Every check of the contract, as tests of the strategy that `--strategy` names."""
+"""Every check of the contract, as tests of the strategy that `--bptt-strategy` names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _name(check: Callable[..., None]) -> str:
 
 @pytest.mark.parametrize("check", CHECKS, ids=_name)
 def test_keeps(strategy: GradientStrategy, check: Callable[[GradientStrategy], None]) -> None:
-    """What concerns the strategy as a whole."""
+    """The checks of the strategy by itself."""
     check(strategy)
 
 
@@ -26,5 +26,5 @@ def test_keeps(strategy: GradientStrategy, check: Callable[[GradientStrategy], N
 def test_keeps_on(
     strategy: GradientStrategy, net: Net, check: Callable[[GradientStrategy, Net], None]
 ) -> None:
-    """What is checked on nets of many kinds."""
+    """The checks that are made on nets of many kinds."""
     check(strategy, net)

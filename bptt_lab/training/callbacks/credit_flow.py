@@ -59,7 +59,7 @@ class CreditFlow(Instrument):
         if len(with_loss) == 1:  # a map of one row is a curve
             t = int(with_loss[0])
             line = {"credit": (torch.arange(t + 1), self._map[t, : t + 1])}
-            name = f"Which states does the loss at step {t} feel? log10 |dE_t/dh_s|"
+            name = f"Which states does step {t}'s loss feel? log10 |dE_t/dh_s|"
             moment = curves(name, "step s", "log10", line)
         else:
             moment = decades(

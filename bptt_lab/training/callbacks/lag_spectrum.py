@@ -46,6 +46,6 @@ class LagSpectrum(Instrument):
         """Draw both curves against k."""
         k = torch.arange(1, len(next(iter(self._curves.values()))) + 1)
         lines = {name: (k, values) for name, values in self._curves.items()}
-        title = "What does truncation cost? The gradient of lag k against the full one"
+        title = "The gradient of lag k against the full one"
         figure = curves(title, "truncation lag k (steps)", "", lines)
         return {"truncation/curve": figure}

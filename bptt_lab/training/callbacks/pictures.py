@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito's
+from bptt_lab.training import style
+
 FLOOR = -12.0  # decades below which a map shows no difference
 
 
@@ -27,28 +28,23 @@ def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, 3.8), dpi=90)
     # By hand: an automatic layout takes longer than all the rest of the drawing.
     axes = figure.subplots(gridspec_kw={"left": 0.14, "right": 0.96, "top": 0.9, "bottom": 0.14})
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.set(title=title, xlabel=x, ylabel=y)
     return figure, axes
 
 
+@style.styled
 def curves(title: str, x: str, y: str, lines: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     """Draw lines (x, y) by name."""
     figure, axes = blank(title, x, y)
-    for (name, (xs, ys)), colour in zip(lines.items(), (BLUE, VERMILION, GREEN), strict=False):
-        axes.plot(xs.cpu().numpy(), ys.cpu().numpy(), color=colour, label=name, lw=1.8)
-    axes.grid(alpha=0.25)
+    for name, (xs, ys) in lines.items():
+        axes.plot(xs.cpu().numpy(), ys.cpu().numpy(), label=name)
     if len(lines) > 1:
-        axes.legend(frameon=False)
+        axes.legend()
     return figure
 
 
-def decades(
-    title: str, x: str, y: str, log10: Tensor, rows: Sequence[float], what: str = "log10"
-) -> Figure:
+@style.styled
+def decades(title: str, x: str, y: str, log10: Tensor, rows: Sequence[float]) -> Figure:
     """Draw a map of log10 values, (rows, columns), columns 0, 1, ...; nothing where nan or -inf.
 
     Args:
@@ -57,7 +53,6 @@ def decades(
         y: what the rows are.
         log10: the values.
         rows: the row's labels on the y axis, rising.
-        what: of the colour scale.
     """
     figure, axes = blank(title, x, y)
     values = np.ma.masked_invalid(log10.double().cpu().numpy())
@@ -66,21 +61,23 @@ def decades(
     columns = np.arange(values.shape[1] + 1) - 0.5
     edges = _edges(np.asarray(rows, dtype=float))
     mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=low, vmax=top)
-    axes.set_facecolor("#eeeeee")
-    figure.colorbar(mesh, ax=axes, label=what)
+    axes.set_facecolor(style.WASH)
+    axes.grid(visible=False)
+    figure.colorbar(mesh, ax=axes, label="log10")
     return figure
 
 
+@style.styled
 def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
     """Draw eigenvalues by layer beside the unit circle."""
     figure, axes = blank(title, "real part", "imaginary part")
     angle = np.linspace(0, 2 * np.pi, 200)
-    axes.plot(np.cos(angle), np.sin(angle), color=GREY, lw=1, ls="--", label="modulus 1")
-    for (name, values), colour in zip(eigenvalues.items(), (BLUE, VERMILION, GREEN), strict=False):
+    axes.plot(np.cos(angle), np.sin(angle), color=style.GREY, lw=1, ls="--", label="modulus 1")
+    for name, values in eigenvalues.items():
         points = values.cpu().numpy()
-        axes.plot(points.real, points.imag, ".", color=colour, ms=5, label=name, alpha=0.8)
+        axes.plot(points.real, points.imag, ".", ms=5, label=name, alpha=0.8)
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(frameon=False, loc="upper right", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
     return figure
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.commands.report import table, tidy
+from bptt_lab.commands.report import results, write
 from bptt_lab.core.validation import ConfigError
 
-from .papers import CRASH, SHA, half_finished, strategies, write_sweep
+from .sweep_folders import CRASH, SHA, half_finished, strategies, write_sweep
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    table.write(tidy.read(folder), folder / "results.csv")
+    write.write_csv(results.read(folder), folder / "results.csv")
     with (folder / "results.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -22,7 +22,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_one_row_a_job(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", half_finished())
     got = rows(sweep)
-    assert [row["folder"] for row in got] == [job.run.folder.name for job in tidy.read(sweep).jobs]
+    assert [row["folder"] for row in got] == [
+        job.run.folder.name for job in results.read(sweep).jobs
+    ]
     assert len(got) == 18
     assert list(got[0]) == [
         *("folder", "gradient", "dataset", "gradient.k", "seed", "status", "reason"),
@@ -55,7 +57,7 @@ def test_a_default_shows_where_another_job_overrides_it(tmp_path: Path) -> None:
 
 
 def test_seeds_are_one_setting_and_what_all_share_is_no_key(tmp_path: Path) -> None:
-    sweep = tidy.read(write_sweep(tmp_path / "s", strategies(lr=0.1)))
+    sweep = results.read(write_sweep(tmp_path / "s", strategies(lr=0.1)))
     assert list(sweep.keys) == ["gradient", "gradient.k"]
     groups = sweep.groups("digits")
     assert [(g.label, len(g.jobs)) for g in groups] == [
@@ -69,21 +71,21 @@ def test_seeds_are_one_setting_and_what_all_share_is_no_key(tmp_path: Path) -> N
 def test_a_data_seed_that_follows_the_seed_is_no_key_of_its_own(tmp_path: Path) -> None:
     for name, seeds in (("follows", (0, 1)), ("apart", (7, 8))):
         sweep = write_sweep(tmp_path / name, [{"seed": 0}, {"seed": 1}])
-        papers = json.loads((sweep / "sweep.json").read_text())
-        for job, seed in zip(papers["jobs"], seeds, strict=True):
+        listed = json.loads((sweep / "sweep.json").read_text())
+        for job, seed in zip(listed["jobs"], seeds, strict=True):
             job["overrides"].append(f"dataset.seed={seed}")
             manifest = sweep / job["folder"] / "manifest.json"
             content = json.loads(manifest.read_text())
             content["config"]["dataset"]["seed"] = seed
             manifest.write_text(json.dumps(content))
-        (sweep / "sweep.json").write_text(json.dumps(papers))
-        keys = list(tidy.read(sweep).keys)
+        (sweep / "sweep.json").write_text(json.dumps(listed))
+        keys = list(results.read(sweep).keys)
         assert keys == ([] if name == "follows" else ["dataset.seed"])
 
 
 def test_a_key_is_named_in_full_where_two_end_alike() -> None:
     keys = ["optimizer.lr", "a.k", "b.k"]
-    assert tidy.short_names(keys) == {"optimizer.lr": "lr", "a.k": "a.k", "b.k": "b.k"}
+    assert results.short_names(keys) == {"optimizer.lr": "lr", "a.k": "a.k", "b.k": "b.k"}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +94,10 @@ def test_a_key_is_named_in_full_where_two_end_alike() -> None:
 def test_a_broken_sweep_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(ConfigError, match=r"sweep\.json"):
-        tidy.read(tmp_path)
+        results.read(tmp_path)
 
 
 def test_a_sweep_without_jobs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text('{"command": "", "jobs": []}')
     with pytest.raises(ConfigError, match="no job of this sweep has begun"):
-        tidy.read(tmp_path)
+        results.read(tmp_path)

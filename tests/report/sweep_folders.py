@@ -1,4 +1,4 @@
-"""Sweep folders without training: the papers that jobs would have written."""
+"""Sweep folders without training: the files that jobs would have written."""
 
 from __future__ import annotations
 

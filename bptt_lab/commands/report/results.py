@@ -1,4 +1,4 @@
-"""From a sweep's papers to tidy data: a row a job, a group a setting.
+"""The results of a sweep, read from its folder: a row a job, a group a setting.
 
 A setting is what the sweep varied, seed left out. Values come from the resolved config of the job,
 so that a default shows where another job overrides it; a job that never started has its overrides.
@@ -20,18 +20,18 @@ from bptt_lab.runs.folder import Run
 
 SEED = "seed"
 Value = bool | int | float | str | None
-Setting = tuple[Value, ...]  # values of Sweep.keys, in their order
+SweptValues = tuple[Value, ...]  # a setting: the values of SweepResults.keys, in their order
 
 
 @dataclass(frozen=True)
-class Job:
+class JobResult:
     """A run within its sweep."""
 
     run: Run
     dataset: str
     strategy: str  # option chosen in the group `gradient`
     seed: Value
-    setting: Setting
+    values: SweptValues
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -43,22 +43,22 @@ class Job:
 class Group:
     """The jobs of one setting, which differ in their seeds."""
 
-    setting: Setting
+    values: SweptValues
     dataset: str
     strategy: str
     label: str  # within its dataset, as "truncated, k=8"
-    jobs: Sequence[Job]
+    jobs: Sequence[JobResult]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepResults:
     """All jobs of a sweep."""
 
     folder: Path
     command: str
-    began: float  # seconds since 1970: when its first paper was written
+    began: float  # seconds since 1970: when sweep.json was written
     keys: Sequence[str]  # what was varied, seed left out
-    jobs: Sequence[Job]
+    jobs: Sequence[JobResult]
 
     @property
     def datasets(self) -> list[str]:
@@ -67,21 +67,21 @@ class Sweep:
 
     def groups(self, dataset: str) -> list[Group]:
         """The settings of one dataset, in the order of the jobs."""
-        jobs: dict[Setting, list[Job]] = {}
+        jobs: dict[SweptValues, list[JobResult]] = {}
         for job in self.jobs:
             if job.dataset == dataset:
-                jobs.setdefault(job.setting, []).append(job)
+                jobs.setdefault(job.values, []).append(job)
         names = short_names(self.keys)
         keys = [key for key in self.keys if key != "dataset"]
         groups = []
-        for setting, members in jobs.items():
-            values = dict(zip(self.keys, setting, strict=True))
-            label = describe({key: values[key] for key in keys}, names) or members[0].strategy
-            groups.append(Group(setting, dataset, members[0].strategy, label, members))
+        for values, members in jobs.items():
+            by_key = dict(zip(self.keys, values, strict=True))
+            label = describe({key: by_key[key] for key in keys}, names) or members[0].strategy
+            groups.append(Group(values, dataset, members[0].strategy, label, members))
         return groups
 
 
-def read(folder: Path) -> Sweep:
+def read(folder: Path) -> SweepResults:
     """Read a sweep's folder.
 
     Raises:
@@ -91,22 +91,22 @@ def read(folder: Path) -> Sweep:
         raise ConfigError(
             f"{folder}: there is no such folder; give a sweep's, as outputs/..._sweep"
         )
-    paper = folder / runs.SWEEP
-    if not paper.exists():
+    listed = folder / runs.SWEEP
+    if not listed.exists():
         alone = (folder / runs.MANIFEST).exists() or (folder / runs.STATUS).exists()
         kind = "a single run's folder" if alone else "no sweep's folder"
         raise ConfigError(f"{folder}: this is {kind}; give one that `bptt-train -m` made")
     try:
-        command = json.loads(paper.read_text())["command"]
+        command = json.loads(listed.read_text())["command"]
         # A sweeper that chooses as it goes may list no jobs.
         found = runs.read_sweep(folder) or _run_folders(folder)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{paper}: cannot be read, {error!r}; is it a sweep's?") from error
+        raise ConfigError(f"{listed}: cannot be read, {error!r}; is it a sweep's?") from error
     if not found:
         raise ConfigError(f"{folder}: no job of this sweep has begun; wait for the first")
     keys = _swept(found)
     jobs = [_job(run, keys, found) for run in found]
-    return Sweep(folder, str(command), paper.stat().st_mtime, keys, jobs)
+    return SweepResults(folder, str(command), listed.stat().st_mtime, keys, jobs)
 
 
 def value(run: Run, key: str) -> Value:
@@ -190,13 +190,13 @@ def _swept(jobs: Sequence[Run]) -> list[str]:
     return sorted(swept, key=lambda key: (not _is_group(key), not key.startswith("gradient")))
 
 
-def _job(run: Run, keys: Sequence[str], jobs: Sequence[Run]) -> Job:
+def _job(run: Run, keys: Sequence[str], jobs: Sequence[Run]) -> JobResult:
     def choice(group: str) -> str:
         # One that has not started and does not name it has the default, as all others then have.
         known = (value(each, group) for each in (run, *jobs))
         return next((str(option) for option in known if option is not None), "")
 
-    setting = tuple(value(run, key) for key in keys)
+    values = tuple(value(run, key) for key in keys)
     seed = value(run, SEED)
     seed = run.manifest.get(SEED) if seed is None else seed
-    return Job(run, choice("dataset"), choice("gradient"), seed, setting)
+    return JobResult(run, choice("dataset"), choice("gradient"), seed, values)

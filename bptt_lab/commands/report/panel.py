@@ -1,0 +1,83 @@
+"""What all panels of the report share: size, title, lines that name a level."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bptt_lab.commands.report.scores import Reference
+from bptt_lab.training import style
+
+INCHES = (5.2, 3.3)  # at 10 points: as legible on a phone's width as on half a desktop's
+GAP = 0.055  # between two names of levels, as a part of the panel's height
+
+
+class Picture(NamedTuple):
+    """A written PNG, and in words what it shows."""
+
+    path: Path
+    alt: str
+    caption: str = ""
+
+    @property
+    def url(self) -> str:
+        """The picture itself as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+
+
+def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tuple[Figure, Axes]:
+    """Return a figure of one panel, outside pyplot's list of figures."""
+    figure = Figure(figsize=(INCHES[0], height), layout="constrained")
+    axes = figure.subplots()
+    style.heading(figure, title)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def draw_references(axes: Axes, levels: Sequence[Reference]) -> None:
+    """Draw a dashed line a level, named at the right; where far from the data, an arrow says so."""
+
+    def place(level: float) -> float:  # from 0, the bottom, to 1, the top
+        (low, high), at = axes.get_ylim(), level
+        if axes.get_yscale() == "log":
+            if level <= 0:
+                return -math.inf
+            low, high, at = math.log(low), math.log(high), math.log(level)
+        return (at - low) / (high - low)
+
+    # The axis may grow by two thirds for them; beyond that the curves would be flat.
+    near = [level for _, level in levels if -0.33 < place(level) < 1.33]
+    for level in near:
+        axes.axhline(level, color="#555555", linewidth=1, dashes=(4, 3), zorder=1.5)
+    texts = []
+    for name, level in levels:
+        at = place(level)
+        arrow = "" if level in near else " ↑" if at > 1 else " ↓"
+        texts.append((min(max(at, 0.0), 1.0), f"{name} {level:.3g}{arrow}"))
+    for at, shown in _apart(sorted(texts)):
+        note(axes, at, shown)
+
+
+def note(axes: Axes, at: float, text: str, *, data: bool = False) -> None:
+    """Write at the right of a panel, at a part of its height or at a value of the y axis."""
+    transform = axes.get_yaxis_transform() if data else axes.transAxes
+    axes.text(1.01, at, text, transform=transform, fontsize=8, color=style.GREY, va="center")
+
+
+def _apart(texts: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Move labels up until none covers another, then down again so that the last one fits."""
+    placed: list[tuple[float, str]] = []
+    for at, text in texts:
+        placed.append((max(at, placed[-1][0] + GAP) if placed else at, text))
+    top = 1.0
+    for i in range(len(placed) - 1, -1, -1):
+        at, text = placed[i]
+        placed[i] = (min(at, top), text)
+        top = placed[i][0] - GAP
+    return placed

@@ -1,0 +1,64 @@
+"""How long each setting took to a target loss: a row a setting, every seed a dot."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bptt_lab.commands.report import panel
+from bptt_lab.commands.report.line_styles import Styles
+from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.training import style
+
+MOST = 20  # rows
+AXES = (("steps", "optimizer steps"), ("seconds", "seconds of training"))
+
+
+def steps(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the optimizer steps to the target loss; None where no one got there."""
+    return _arrivals(ranking, 0, styles, path)
+
+
+def seconds(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the seconds of training to the target loss; None where no one got there."""
+    return _arrivals(ranking, 1, styles, path)
+
+
+@style.styled
+def _arrivals(ranking: Ranking, unit: int, styles: Styles, path: Path) -> Picture | None:
+    begun = [score.group for score in ranking.scores if score.arrivals]
+    jobs = {score.group.values: score.arrivals for score in ranking.scores}
+    reached = {
+        group.values: [a for pair in jobs[group.values] if (a := pair[unit]) is not None]
+        for group in begun
+    }
+    means = {setting: fmean(values) for setting, values in reached.items() if values}
+    if not means:
+        return None
+    rows = sorted(begun, key=lambda group: means.get(group.values, math.inf))[:MOST]
+    name, xlabel = AXES[unit]
+    title = f"{ranking.dataset}: {name} to a validation loss of {ranking.target:.4g}"
+    figure, axes = panel.new(title, xlabel, "", height=1.3 + 0.27 * len(rows))
+    axes.set_yticks(range(len(rows)), [group.label for group in rows])
+    axes.grid(axis="y", visible=False)
+    everything = [value for values in reached.values() for value in values]
+    if style.spans_decades(everything):
+        style.logarithmic(axes.xaxis, min(everything), max(everything))
+    else:
+        axes.set_xlim(0, max(everything) * 1.05 or 1)
+    for y, group in enumerate(rows):
+        line, values = styles[group.values], reached[group.values]
+        axes.plot(values, [y] * len(values), line.marker, **line.dots())
+        if values:
+            bar: Any = {"markersize": 13, "markeredgewidth": 2.4, "zorder": 4}
+            axes.plot(means[group.values], y, "|", color=line.colour, **bar)
+        if not values:
+            panel.note(axes, y, "not reached", data=True)
+        elif len(values) < len(jobs[group.values]):
+            panel.note(axes, y, f"{len(values)} of {len(jobs[group.values])} seeds", data=True)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    style.save(figure, path)
+    return Picture(path, title)

@@ -1,0 +1,164 @@
+"""Backward passes: how they add up, repeat, and go with mixed precision and ragged batches."""
+
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import torch
+from torch.nn.utils.rnn import pack_sequence
+
+from bptt_lab.diagnostics.conformance.compare import (
+    assert_identical,
+    assert_same,
+    draws,
+    random_tensor,
+    suited,
+)
+from bptt_lab.diagnostics.conformance.nets import LOSSES, Net, collect, gradients, run
+from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
+from bptt_lab.gradients.base import GradientStrategy
+
+
+def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
+    """`.grad` is a sum over sequences and steps; a mean's factor is kept and nothing else.
+
+    Sequences alone are not compared where they would draw other random numbers, nor losses of
+    single steps where the strategy is not linear.
+    """
+    net = suited(strategy, Net(4, 7, num_layers=2))
+    total = gradients(strategy, net)
+    if strategy.linear:
+        mean = gradients(strategy, net, loss=LOSSES["mean"])
+        count = net.num_steps * net.batch_size * net.hidden_size
+        scaled = {name: g * count for name, g in mean.items()}
+        assert_same(scaled, total, "mean and sum losses: the factor is lost", 1e-12)
+
+    if not draws(strategy):
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        for n in range(net.batch_size):
+            net.loss_of(run(rnn, input[:, n : n + 1], hx[:, n : n + 1]).output).backward()
+        assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over the batch", 1e-12)
+    if not strategy.linear:
+        return
+
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    for t in range(net.num_steps):
+        net.loss_of(run(rnn, input, hx).output[t]).backward()
+    assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over time", 1e-12)
+
+
+def check_accumulates(strategy: GradientStrategy) -> None:
+    """Two backward passes add up, through one graph kept or through two."""
+    net = suited(strategy, Net(4, 7, num_layers=2, leak=0.5))
+    twice = {name: 2 * g for name, g in gradients(strategy, net).items()}
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    for _ in range(2):
+        net.loss_of(run(rnn, input, hx).output).backward()
+    assert_identical(collect(rnn, input=input, hx=hx), twice, "does not accumulate")
+
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    loss = net.loss_of(run(rnn, input, hx).output)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert_identical(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient")
+
+
+def check_repeatable(strategy: GradientStrategy) -> None:
+    """Two calls give the same gradient to the last bit; copies of the strategy do too."""
+    net = suited(strategy, Net(4, 20, num_layers=2, leak=0.5))
+    first = gradients(strategy, net)
+    assert_identical(gradients(strategy, net), first, "two calls give two gradients")
+    assert_identical(gradients(copy.deepcopy(strategy), net), first, "a deep copy differs")
+    pickled = pickle.loads(pickle.dumps(strategy))
+    assert_identical(gradients(pickled, net), first, "a pickled copy differs")
+
+
+def check_autocast(strategy: GradientStrategy) -> None:
+    """Under bfloat16 autocast the gradients keep the parameters' dtype and direction."""
+    for net in (Net(16, 9, num_layers=2), Net(16, 9, nonlinearity="relu", leak=0.5)):
+        net = suited(strategy, net)
+        expected = gradients(strategy, net, torch.float32)
+        rnn, (input, hx) = net.rnn(strategy, torch.float32), net.data(torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = run(rnn, input, hx).output
+        require(output.dtype == torch.bfloat16, f"autocast: output in {output.dtype}")
+        net.loss_of(output.float()).backward()
+        actual = collect(rnn, input=input, hx=hx)
+        require(actual.keys() == expected.keys(), "autocast: gradients missing")
+        for name, g in actual.items():
+            require(g.dtype == torch.float32, f"autocast: {name}'s gradient in {g.dtype}")
+            require(g.isfinite().all(), f"autocast: {name}'s gradient is not finite")
+            cosine = torch.cosine_similarity(g.flatten(), expected[name].flatten(), dim=0)
+            aligned = cosine > 0.9 or not expected[name].any()
+            require(aligned, f"autocast: {name}'s gradient has cosine {cosine:.2f} with float32's")
+
+
+def check_frozen(strategy: GradientStrategy) -> None:
+    """Parameters that ask for no gradient get none and leave the others' unchanged."""
+    net = suited(strategy, Net(4, 7, num_layers=2))
+    everything = gradients(strategy, net)
+    parameters = [name for name in everything if name not in ("input", "hx")]
+    stacked = ["weight_ih_l1", "bias_hh_l0"] if net.num_layers > 1 else ["weight_ih_l0"]
+    choices = [["weight_hh_l0"], stacked, parameters, ["input", "hx"]]
+    for frozen in choices if net.leaves else choices[:2]:
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        named = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
+        for name in frozen:
+            named[name].requires_grad_(False)
+        net.loss_of(run(rnn, input, hx).output).backward()
+        expected = {name: g for name, g in everything.items() if name not in frozen}
+        assert_same(collect(rnn, input=input, hx=hx), expected, f"with {frozen} frozen", 1e-12)
+
+
+def check_packed(strategy: GradientStrategy) -> None:
+    """A ragged batch gives the sum over its sequences run one by one, h_n's loss included."""
+    if draws(strategy):
+        raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
+    for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
+        check_packed_lengths(strategy, lengths)
+
+
+def check_packed_lengths(strategy: GradientStrategy, lengths: list[int]) -> None:
+    """As `check_packed`, for sequences of these lengths.
+
+    They begin with states of their own where the strategy has a gradient for them, else with zeros.
+    """
+    net = suited(strategy, Net(4, max(lengths), len(lengths), num_layers=2, leak=0.5))
+    data, hx = net.data()
+    if not net.leaves:
+        hx = torch.zeros_like(hx)
+    q_h_n = random_tensor(*net.state_shape)
+    parts = [data[:length, n].detach() for n, length in enumerate(lengths)]
+
+    packed_rnn, packed_hx = net.rnn(strategy), hx.detach().clone().requires_grad_(net.leaves)
+    leaves = [part.clone().requires_grad_(net.leaves) for part in parts]
+    packed = pack_sequence(leaves, enforce_sorted=False)
+    output, h_n = packed_rnn(packed, packed_hx if net.leaves else None)
+    (net.loss_of(output.data) + (h_n * q_h_n).sum()).backward()
+    actual = collect(packed_rnn, hx=packed_hx)
+    if net.leaves:
+        actual["input"] = torch.cat([leaf.grad for leaf in leaves if leaf.grad is not None])
+
+    rnn = net.rnn(strategy)
+    singles = [part.clone().requires_grad_(net.leaves) for part in parts]
+    for n, single in enumerate(singles):
+        output, h_n, *_ = run(rnn, single[:, None], hx[:, n : n + 1])
+        (net.loss_of(output) + (h_n * q_h_n[:, n : n + 1]).sum()).backward()
+    expected = collect(rnn, hx=hx)
+    if net.leaves:
+        expected["input"] = torch.cat([leaf.grad for leaf in singles if leaf.grad is not None])
+    assert_same(actual, expected, f"packed sequences, {strategy}")
+
+
+PASSES: list[Callable[[GradientStrategy], None]] = [
+    check_sum_over_batch_and_time,
+    check_accumulates,
+    check_repeatable,
+    check_autocast,
+    check_frozen,
+    check_packed,
+]

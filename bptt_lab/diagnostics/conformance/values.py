@@ -1,0 +1,119 @@
+"""States, gradients and credit, against torch.nn.RNN and a slow oracle under the mask."""
+
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand
+from bptt_lab.diagnostics.conformance.compare import (
+    assert_same,
+    by_hand,
+    mask_of,
+    random_tensor,
+    suited,
+    without_leaves,
+)
+from bptt_lab.diagnostics.conformance.nets import (
+    INPUT_SIZE,
+    Net,
+    collect,
+    gradients,
+    oracle_terms,
+    run,
+)
+from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
+from bptt_lab.gradients import oracle
+from bptt_lab.gradients.base import GradientStrategy, dropout_masks
+
+
+def check_forward(strategy: GradientStrategy, net: Net) -> None:
+    """States are torch.nn.RNN's, or those by hand; the same without a graph, and as a drop-in."""
+    net = suited(strategy, net)
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    output, h_n, *_ = run(rnn, input, hx)
+    if net.nonlinearity in ("tanh", "relu") and net.leak == 1:
+        reference = torch.nn.RNN(
+            INPUT_SIZE, net.hidden_size, net.num_layers, net.nonlinearity, net.bias, dtype=hx.dtype
+        )
+        reference.load_state_dict(rnn.state_dict())
+        expected_output, expected_h_n = reference(input, hx)
+    else:
+        layers = unroll_by_hand(rnn, input, hx)
+        expected_output = torch.stack(layers[-1].h[1:])
+        expected_h_n = torch.stack([layer.h[-1] for layer in layers])
+    assert_same({"output": output}, {"output": expected_output}, "forward values", 1e-12)
+    assert_same({"h_n": h_n}, {"h_n": expected_h_n}, "forward values", 1e-12)
+    with torch.no_grad():
+        ungraphed = run(rnn, input, hx).output
+    require(torch.equal(ungraphed, output), "forward values: others under no_grad")
+    require(not ungraphed.requires_grad, "forward values: a graph under no_grad")
+    dropped_in, from_zeros = rnn(input)[0], run(rnn, input, torch.zeros_like(hx)).output
+    require(torch.equal(dropped_in, from_zeros), "forward values: others as rnn(input)")
+
+
+def check_gradient(strategy: GradientStrategy, net: Net) -> None:
+    """Parameters, input and hx get the masked oracle's gradient."""
+    net = suited(strategy, net)
+    expected = oracle.masked_gradient(oracle_terms(net), mask_of(strategy, net.num_steps))
+    expected = without_leaves(expected, net)
+    assert_same(gradients(strategy, net), expected, f"not the masked oracle's gradient, {strategy}")
+
+
+def check_credit(strategy: GradientStrategy, net: Net) -> None:
+    """`credit` is dE/dh_t under the mask, in every layer, unless the rule forms none."""
+    net = suited(strategy, net)
+    q = random_tensor(net.num_steps, net.batch_size, net.hidden_size)
+    _, expected = by_hand(strategy, net, q)
+    input, hx = net.data()
+    try:
+        actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)
+    except NotImplementedError:
+        raise Skipped(f"{strategy} forms no credit") from None
+    assert_same({"credit": actual}, {"credit": expected}, f"credit under the mask, {strategy}")
+
+
+def check_h_n(strategy: GradientStrategy) -> None:
+    """A loss of every layer's last state counts, at the last step."""
+    net = suited(strategy, Net(4, 7, num_layers=3))
+    q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    output, h_n, *_ = run(rnn, input, hx)
+    ((output * q).sum() + (h_n * q_h_n).sum()).backward()
+    expected, _ = by_hand(strategy, net, q, q_h_n)
+    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient")
+
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    (run(rnn, input, hx).h_n * q_h_n).sum().backward()
+    expected, _ = by_hand(strategy, net, torch.zeros_like(q), q_h_n)
+    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient alone")
+
+
+def check_dropout(strategy: GradientStrategy) -> None:
+    """With the same states dropped between layers, the masked gradient by hand."""
+    net = suited(strategy, Net(6, 9, num_layers=3, leak=0.5))
+    if net.num_layers == 1:
+        raise Skipped(f"{strategy} takes one layer; nothing is dropped between layers")
+    rnn, (input, hx) = net.rnn(strategy, dropout=0.4), net.data()
+    q = random_tensor(9, 3, 6)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        dropped = dropout_masks(rnn, input)
+        torch.manual_seed(5)
+        output = run(rnn, input, hx).output
+    (output * q).sum().backward()
+    mask = mask_of(strategy, net.num_steps)
+    expected, _ = masked_by_hand(net.rnn(dropout=0.4), *net.data(), mask, q, dropout=dropped)
+    expected = without_leaves(expected, net)
+    assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
+
+
+ON_NETS: list[Callable[[GradientStrategy, Net], None]] = [
+    check_forward,
+    check_gradient,
+    check_credit,
+]
+VALUES: list[Callable[[GradientStrategy], None]] = [check_h_n, check_dropout]
