@@ -1,5 +1,9 @@
 """What every test takes for granted: one thread a worker, repeatable draws, no GPU."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
+
 import hypothesis
 import pytest
 import torch

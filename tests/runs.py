@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
 from bptt_lab.training.train import perform
 
+# Small and without instruments; settings named later win.
 QUICK = (
     "num_threads=1",
+    "callbacks=none",
     "trainer.enable_progress_bar=false",
     "trainer.max_epochs=1",
     "model.hidden_size=8",
 )
+WATCHED = "callbacks=default"
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -38,7 +42,12 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def config(*overrides: str) -> Experiment:
-    """The experiment that a command line asks for."""
+    """The experiment that a command line asks for; of two values of a key the later one counts."""
+    return _parsed(tuple({o.partition("=")[0]: o for o in overrides}.values()))
+
+
+@lru_cache
+def _parsed(overrides: tuple[str, ...]) -> Experiment:
     return parse(composed(*overrides))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import events, quick_run
+from runs import WATCHED, events, quick_run
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 README = Path(__file__).parents[1] / "README.md"
@@ -18,7 +18,7 @@ README = Path(__file__).parents[1] / "README.md"
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     overrides = ("dataset=digits", "gradient=full", "trainer.max_epochs=2")
-    overrides = (*overrides, "callbacks.shadow=[autograd]")
+    overrides = (*overrides, WATCHED, "callbacks.shadow=[autograd]")
     summary = quick_run(folder, *overrides, "trainer.log_every_n_steps=10")
     return events(folder), summary
 
@@ -136,7 +136,7 @@ def test_truncation_shows_as_steps_without_credit(tmp_path):
 
 
 def test_instruments_leave_training_alone(tmp_path, monkeypatch):
-    stack = ("model.num_layers=2", "model.dropout=0.3")
+    stack = (WATCHED, "model.num_layers=2", "model.dropout=0.3")
     watched = quick_run(tmp_path / "a", *stack, "trainer.log_every_n_steps=1")
     rare = quick_run(tmp_path / "b", *stack, "trainer.log_every_n_steps=1000")
     assert watched["parameters_sha256"] == rare["parameters_sha256"]

@@ -1,12 +1,10 @@
 """Each example as a reader runs it: as a process, its figure written, its claims true."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import Forked
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?"
@@ -17,17 +15,14 @@ def run(tmp_path):
     """Run an example and return what it printed."""
 
     def run(name: str, figure: str) -> str:
-        command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(tmp_path / "figures")]
-        environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        arguments = (str(EXAMPLES / f"{name}.py"), str(tmp_path / "figures"))
+        example = Forked("commands:script", arguments, tmp_path)
+        out, err = example.communicate()
+        assert (example.returncode, err) == (0, "")
         picture = tmp_path / "figures" / figure
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
         assert [*tmp_path.iterdir()] == [picture.parent]  # no litter where the reader stands
-        return done.stdout
+        return out
 
     return run
 

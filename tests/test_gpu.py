@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from runs import quick_run
+from runs import WATCHED, quick_run
 from torch.nn.utils.rnn import pack_sequence
 
 from bptt_lab import VanillaRNN
@@ -78,7 +78,7 @@ def test_a_segmented_loss_is_the_cpus():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_run_trains_there(strategy, precision, tmp_path):
-    options = ("device=gpu", f"gradient={strategy}", f"trainer.precision={precision}")
+    options = (WATCHED, "device=gpu", f"gradient={strategy}", f"trainer.precision={precision}")
     first = quick_run(tmp_path / "first", *options, "dataset.layout=rows")
     again = quick_run(tmp_path / "again", *options, "dataset.layout=rows")
     assert first["parameters_sha256"] == again["parameters_sha256"]

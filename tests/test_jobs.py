@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 
+import commands
 import pytest
 import torch
+from commands import wait_for
 from runs import QUICK, config, job, resumed
 
 from bptt_lab import runs
+from bptt_lab.config.schema import Experiment
 from bptt_lab.gradients import full
+from bptt_lab.training import fork_server, metrics_log
 from bptt_lab.training import job as jobs
-from bptt_lab.training import metrics_log
 
 ROWS = ("dataset.layout=rows", "trainer.log_every_n_steps=10")
 LINEAR = (
@@ -94,25 +95,23 @@ def test_divergence_may_be_recorded_instead(tmp_path, capsys):
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()  # nothing finite to keep
 
 
-LONG = ("trainer.max_epochs=100000",)
+LONG = ("trainer.max_epochs=100000", "checkpoint_seconds=0")
 
 
-def work(settings: dict, folder: Path) -> None:
+def work(settings: Experiment, folder: Path) -> None:
+    commands.serve()  # for the processes of a run that has several
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(folder.parent / "stderr", os.O_WRONLY | os.O_CREAT), 2)
-    for number in (signal.SIGINT, signal.SIGHUP):  # a background shell may have us ignore them
-        signal.signal(number, signal.SIG_DFL)
+    commands.default_signals()
+    fork_server.unblock()
     raise SystemExit(jobs.attempt(settings, folder, job()))
 
 
-def begin(settings: dict, folder: Path, until: str = "metrics.jsonl"):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bptt_lab.training.launchers.preload"])
-    process = context.Process(target=work, args=(settings, folder))
+def begin(settings: Experiment, folder: Path, until: str):
+    fork_server.ensure()
+    process = fork_server.process(work, (settings, folder))
     process.start()
-    deadline = time.monotonic() + 100
-    while not (folder / until).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for((folder / until).exists)
     return process
 
 
@@ -126,10 +125,11 @@ def begin(settings: dict, folder: Path, until: str = "metrics.jsonl"):
 )
 def test_a_signal_saves_and_stops(name, device, tmp_path):
     folder = tmp_path / "run"
-    process = begin(config(*QUICK, *ROWS, *LONG, f"device={device}"), folder)
-    time.sleep(0.3)
+    settings = config(*QUICK, *ROWS, *LONG, f"device={device}")
+    process = begin(settings, folder, until="checkpoints/last.ckpt")
+    wait_for((folder / "metrics.jsonl").exists)
     os.kill(process.pid, signal.Signals[name])
-    process.join(60)
+    process.join()
     assert process.exitcode == 128 + signal.Signals[name]
     assert state(folder)["status"] == "interrupted"
     if device == "cpu":
@@ -145,7 +145,7 @@ def test_a_signal_before_torch_is_there(tmp_path):
     folder = tmp_path / "run"
     process = begin(config(*QUICK, *ROWS, *LONG), folder, until="status.json")
     os.kill(process.pid, signal.SIGTERM)
-    process.join(60)
+    process.join()
     assert process.exitcode == 143 and state(folder)["status"] == "interrupted"
 
 

@@ -183,8 +183,11 @@ def test_immediate_credit_in_any_memory_layout(kernel, form):
         torch.testing.assert_close(getattr(swept, name), wanted)
 
 
+@pytest.mark.parametrize("length", [1, L])
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_cut_holds_back_what_is_not_finite(kernel, leak):
+def test_a_cut_holds_back_what_is_not_finite(kernel, leak, length, monkeypatch):
+    """Within a segment of the reference, and where one segment hands over to another."""
+    monkeypatch.setattr(reference, "ELEMENTS", length * N * H)
     weights, input, cell = make_weights(), draw(L, N, I), Cell("tanh", leak)
     states = kernel.unroll(input, draw(N, H), weights, cell)
     q, keep = draw(L, N, H), [0.0 if t == 4 else 1.0 for t in range(L)]
@@ -228,3 +231,13 @@ def test_the_core_is_chosen_where_it_can_work():
     states = recurrence.unroll(input, hx, weights, Cell())
     chosen = core if core.available() else reference
     assert torch.equal(states, chosen.unroll(input, hx, weights, Cell()))
+
+
+def test_weights_of_another_type_are_refused():
+    weights, other = make_weights(), make_weights(dtype=torch.float32)
+    input, hx = draw(L, N, I), draw(N, H)
+    states = recurrence.unroll(input, hx, weights, Cell())
+    with pytest.raises(RuntimeError, match="dtype"):
+        recurrence.unroll(input, hx, other, Cell())
+    with pytest.raises(RuntimeError, match="dtype"):
+        recurrence.sweep(draw(L, N, H), input, states, other, Cell(), {"delta"})

@@ -7,9 +7,10 @@ import signal
 
 import pytest
 import torch
-from runs import QUICK, config, events, job, resumed
+from runs import QUICK, WATCHED, config, events, job, resumed
 
 from bptt_lab import runs
+from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
@@ -20,6 +21,7 @@ TEXT = "It was the best of times, it was the worst of times; 1859 (of all years)
 DROPOUT = ("model.num_layers=2", "model.dropout=0.5")
 RUNS = {
     "digits": ("dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
+    "watched": (WATCHED, "dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
     "chunks": ("dataset.layout=rows", "trainer.max_epochs=2", "dataset.chunk_length=3"),
     "stream": ("dataset=echo", "trainer.max_epochs=2", "dataset.stream_length=300", *DROPOUT),
     "text": ("dataset=text", "trainer.max_epochs=4", "dataset.batch_size=4",
@@ -29,6 +31,12 @@ RUNS = {
 }  # fmt: skip
 STRATEGIES = ("full", "truncated", "autograd")
 ADAPTIVE = "bptt_lab.gradients.adaptive.Adaptive"
+# Each kind of run and each strategy; with -m slow each with each.
+PAIRS = [
+    pytest.param(name, strategy, marks=() if i % 3 == j else pytest.mark.slow)
+    for i, name in enumerate(RUNS)
+    for j, strategy in enumerate(STRATEGIES)
+]
 
 
 class StopAfter(Stop):
@@ -51,19 +59,18 @@ class StopAfter(Stop):
         assert value is None
 
 
-def settings(name: str, strategy: str, tmp_path, *more: str, resume=None) -> dict:
+def settings(name: str, strategy: str, tmp_path, *more: str, resume=None) -> Experiment:
     overrides = [
         *QUICK,
         f"gradient={strategy}",
         "trainer.log_every_n_steps=7",
-        "callbacks.every_n_steps=11",
+        "callbacks.every_n_steps=29",
         *RUNS[name],
         *more,
     ]
     if name == "text":
         (tmp_path / "book.txt").write_text(TEXT)
         overrides.append(f"dataset.path={tmp_path}/book.txt")
-    overrides = list({o.partition("=")[0]: o for o in overrides}.values())
     return resumed(config(*overrides), resume) if resume else config(*overrides)
 
 
@@ -87,7 +94,7 @@ def undisturbed(tmp_path_factory):
     return get
 
 
-def stop_and_go_on(folder, config_: dict, *looks: int) -> None:
+def stop_and_go_on(folder, config_: Experiment, *looks: int) -> None:
     """Stop after so many batches, several times, then let it end."""
     for times, number in enumerate(looks):
         with pytest.raises(Interrupted):
@@ -96,8 +103,7 @@ def stop_and_go_on(folder, config_: dict, *looks: int) -> None:
     perform(resumed(config_, folder), folder, job())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("name", "strategy"), PAIRS)
 def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, undisturbed):
     expected = undisturbed(name, strategy)
     # 0: before the first step; then within an epoch, at its end, and within another.

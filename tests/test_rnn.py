@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from sampling import pairwise
 from torch import Tensor
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
@@ -60,12 +61,10 @@ LAYOUTS = [
 ]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("with_hx", [False, True])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("num_layers", "layout", "nonlinearity", "bias", "with_hx", "dropout"),
+    pairwise([1, 2, 3], LAYOUTS, ["tanh", "relu"], [True, False], [False, True], [0.0, 0.5]),
+)
 def test_outputs_and_gradients_are_those_of_torch(
     num_layers, layout, nonlinearity, bias, with_hx, dropout
 ):

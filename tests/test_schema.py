@@ -1,6 +1,7 @@
 """Every limit is held, and every message says key, value, limit and way out on one line."""
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
@@ -232,16 +233,24 @@ def test_gpus_are_counted_as_torch_counts_them(monkeypatch):
     assert gpus.count() == torch.cuda.device_count()
 
 
-@pytest.mark.parametrize(
-    "option",
-    sorted(CONF.glob("*/*.yaml")),
-    ids=lambda path: f"{path.parent.name}={path.stem}",
-)
-def test_every_option_composes_and_passes(option):
+def choices() -> list[tuple[str, ...]]:
+    """Command lines that choose every option: one of each group at a time, presets alone."""
+    groups = [
+        [f"{folder.name}={path.stem}" for path in sorted(folder.glob("*.yaml"))]
+        for folder in sorted(CONF.iterdir())
+        if folder.is_dir() and folder.name not in ("experiment", "hydra")
+    ]
+    mixed = [tuple(filter(None, line)) for line in itertools.zip_longest(*groups)]
+    presets = sorted((CONF / "experiment").glob("*.yaml"))
+    return mixed + [(f"experiment={path.stem}",) for path in presets]
+
+
+@pytest.mark.parametrize("line", choices(), ids=",".join)
+def test_every_option_composes_and_passes(line):
     output_paths.register()
-    choice = f"{option.parent.name}={option.stem}"
-    must_be_given = [f"dataset.path={__file__}"] if option.stem in ("music", "series") else []
-    precheck.check(arguments.parse_arguments(["--cfg", "job", choice, *must_be_given]))
+    needs_file = any(choice.endswith(("=music", "=series")) for choice in line)
+    must_be_given = [f"dataset.path={__file__}"] if needs_file else []
+    precheck.check(arguments.parse_arguments(["--cfg", "job", *line, *must_be_given]))
 
 
 def test_torch_ranges_name_real_settings():

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 
 import pytest
+import ranks
 import torch
-from runs import QUICK, config, job, quick_run, state_dict
+from runs import QUICK, WATCHED, config, job, quick_run, state_dict
 from tasks.samples import SAMPLES
 
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs.job import Job
 from bptt_lab.training import processes
-from bptt_lab.training import train as training
 from bptt_lab.training.build import build
 from bptt_lab.training.train import train
 from bptt_lab.training.trainer import flat_settings
@@ -90,39 +87,52 @@ def test_exact_strategies_train_alike(tmp_path):
         torch.testing.assert_close(full[name], reference[name], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_trains(task, tmp_path):
+# Every task and every strategy once; with -m slow each with each.
+PAIRS = [
+    pytest.param(task, strategy, marks=() if (j - i) % len(TASKS) == 0 else pytest.mark.slow)
+    for i, task in enumerate(TASKS)
+    for j, strategy in enumerate(STRATEGIES)
+]
+
+
+@pytest.mark.parametrize(("task", "strategy"), PAIRS)
+def test_every_task_trains_under_every_strategy(task, strategy, tmp_path):
     if task == "mnist1d":
         pytest.importorskip("mnist1d")
     path = [f"dataset.path={SAMPLES[task](tmp_path)}"] if task in SAMPLES else []
-    summary = quick_run(tmp_path / "run", f"dataset={task}", *path)
+    summary = quick_run(tmp_path / "run", WATCHED, f"dataset={task}", f"gradient={strategy}", *path)
     assert all(torch.isfinite(torch.tensor(v)) for v in summary["metrics"].values())
+    assert "recurrence/omega" in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+LIGHTNING = {
+    "clip-norm": ("trainer.gradient_clip_val=0.01",),
+    "clip-value": ("trainer.gradient_clip_val=0.001", "trainer.gradient_clip_algorithm=value"),
+    "accumulate": ("trainer.accumulate_grad_batches=3",),
+    "bf16": ("trainer.precision=bf16-mixed", "model.num_layers=2", "model.dropout=0.2"),
+    "stack": ("model.num_layers=2", "model.leak=0.5", "model.dropout=0.2"),
+}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("trainer.gradient_clip_val=0.01",),
-        ("trainer.gradient_clip_val=0.001", "trainer.gradient_clip_algorithm=value"),
-        ("trainer.accumulate_grad_batches=3",),
-        ("trainer.precision=bf16-mixed", "model.num_layers=2", "model.dropout=0.2"),
-        ("model.num_layers=2", "model.leak=0.5", "model.dropout=0.2"),
-    ],
-    ids=["clip-norm", "clip-value", "accumulate", "bf16", "stack"],
-)
-def test_lightning_features_work_for_every_strategy(strategy, options, tmp_path):
-    rows = ("dataset.layout=rows", "optimizer=sgd", f"gradient={strategy}")
-    if strategy in ONE_LAYER and "model.num_layers=2" in options:
-        with pytest.raises(ConfigError, match=r"num_layers=2: must be 1, .*use gradient=full"):
-            quick_run(tmp_path, *rows, *options)
-        options = tuple(o for o in options if o.startswith(("trainer.", "model.leak")))
+def test_lightning_features_work_for_every_strategy(strategy, tmp_path):
+    rows = (
+        "dataset.layout=rows",
+        "optimizer=sgd",
+        "dataset.batch_size=130",
+        f"gradient={strategy}",
+    )
     plain = quick_run(tmp_path / "plain", *rows)
-    summary = quick_run(tmp_path / "with", *rows, *options)
-    assert summary["parameters_sha256"] != plain["parameters_sha256"]
-    assert torch.isfinite(torch.tensor(summary["metrics"]["test/loss"]))
-    for tensor in state_dict(tmp_path / "with").values():
-        assert tensor.dtype == torch.float32
+    for name, options in LIGHTNING.items():
+        if strategy in ONE_LAYER and "model.num_layers=2" in options:
+            with pytest.raises(ConfigError, match=r"num_layers=2: must be 1, .*use gradient=full"):
+                quick_run(tmp_path / name, *rows, *options)
+            options = tuple(o for o in options if o.startswith(("trainer.", "model.leak")))
+        summary = quick_run(tmp_path / name, *rows, *options)
+        assert summary["parameters_sha256"] != plain["parameters_sha256"], name
+        assert torch.isfinite(torch.tensor(summary["metrics"]["test/loss"])), name
+        for tensor in state_dict(tmp_path / name).values():
+            assert tensor.dtype == torch.float32, name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -143,13 +153,13 @@ def test_clipping_bounds_the_step(tmp_path):
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s not in OWN_WAYS])
 def test_two_processes_train_as_one(strategy, tmp_path):
-    """Shares of 16 and 15, then 10 and 9 images: means must weigh by count to agree."""
-    options = (f"gradient={strategy}", "trainer.precision=64-true", "dataset.batch_size=31")
+    """Shares of 156 and 155, then 27 and 26 images: means must weigh by count to agree."""
+    options = (f"gradient={strategy}", "trainer.precision=64-true", "dataset.batch_size=311")
     options += ("dataset.layout=rows", "dataset.chunk_length=3")
     quick_run(tmp_path / "one", *options)
     (tmp_path / "two").mkdir()
     two = config(*QUICK, *options, "device=ddp_cpu")
-    processes.launch(train_and_keep, (two, tmp_path / "two", job(*options)), 2)
+    processes.launch(ranks.train_and_keep, (two, tmp_path / "two", job(*options)), 2)
     joined, shared = state_dict(tmp_path / "one"), state_dict(tmp_path / "two")
     for name in joined:
         torch.testing.assert_close(joined[name], shared[name], rtol=0, atol=1e-12)
@@ -159,25 +169,10 @@ def test_two_processes_train_as_one(strategy, tmp_path):
     assert summaries[0]["metrics"] == pytest.approx(summaries[1]["metrics"], abs=1e-6)
 
 
-def train_and_keep(config_: dict, folder: Path, job_: Job) -> None:
-    """Train, and keep this process's own parameters."""
-    kept = []
-    build_ = training.build
-    training.build = lambda config_: kept.append(build_(config_)) or kept[0]
-    training.train(config_, folder, job_)
-    torch.save(kept[0].module.state_dict(), folder / f"rank{os.environ['LOCAL_RANK']}.pt")
-
-
-def test_a_process_that_fails_ends_the_run(capfd):
+def test_a_process_that_fails_ends_the_run(tmp_path):
     with pytest.raises(RuntimeError, match="process 1 of 2 ended with exit code 1"):
-        processes.launch(fail_on_one, (), 2)
-    assert "one is broken" in capfd.readouterr().err
-
-
-def fail_on_one() -> None:
-    if os.environ["LOCAL_RANK"] == "1":
-        raise ValueError("one is broken")
-    time.sleep(60)
+        processes.launch(ranks.fail_on_one, (tmp_path / "stderr",), 2)
+    assert "one is broken" in (tmp_path / "stderr").read_text()
 
 
 def test_flat_settings_are_plain_and_named_by_choice():

@@ -6,7 +6,6 @@ job. Here the processes of a run are its children and are told everything.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training import orphans
+from bptt_lab.training import fork_server, orphans
 
 GRACE = 30.0  # seconds for a rank to save once the process that started it is gone
 
@@ -47,9 +46,15 @@ def launch(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    # What Lightning and torch.distributed read; LOCAL_RANK says that nobody else need be started.
+    environment = dict(os.environ) | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(num_ranks),
+    }
     processes = [
-        context.Process(target=_rank, args=(rank, num_ranks, port, target, args))
+        fork_server.process(_rank, ({**environment, "LOCAL_RANK": str(rank)}, target, args))
         for rank in range(num_ranks)
     ]
 
@@ -59,6 +64,7 @@ def launch(
                 process.terminate()
 
     try:
+        fork_server.ensure()
         for process in processes:
             process.start()
         if stop is not None:
@@ -85,16 +91,8 @@ def launch(
                 process.join(10)
 
 
-def _rank(
-    rank: int, num_ranks: int, port: int, target: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
-    # What Lightning and torch.distributed read; LOCAL_RANK says that nobody else need be started.
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "NODE_RANK": "0",
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(num_ranks),
-    }
+def _rank(environment: dict[str, str], target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    os.environ.update(environment)  # the server has that of the moment when it started
     orphans.watch(GRACE)
+    fork_server.unblock()
     target(*args)

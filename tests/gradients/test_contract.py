@@ -51,9 +51,21 @@ def test_contract(strategy, check):
     check(strategy)
 
 
+# Each option on every net, each variant on every fourth; with -m slow on the others too.
+ON_NETS = [
+    pytest.param(
+        strategy,
+        net,
+        marks=pytest.mark.slow if strategy in VARIANTS and (i + j) % 4 else (),
+        id=f"{name}-{net}",
+    )
+    for i, (name, strategy) in enumerate(STRATEGIES.items())
+    for j, net in enumerate(contract.NETS)
+]
+
+
 @pytest.mark.parametrize("check", contract.ON_NETS, ids=named)
-@pytest.mark.parametrize("net", contract.NETS, ids=str)
-@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+@pytest.mark.parametrize(("strategy", "net"), ON_NETS)
 def test_contract_on_nets(strategy, net, check):
     check(strategy, net)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from sampling import pairwise
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Swept, Weights
@@ -141,10 +142,9 @@ def error(actual: Tensor, expected: Tensor) -> float:
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-13}
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("leak", [1.0, 0.5])
-@pytest.mark.parametrize("phi", PHI)
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("size", "phi", "leak", "dtype"), pairwise(SIZES, PHI, [1.0, 0.5], TOLERANCE), ids=str
+)
 def test_agrees_with_a_float64_loop(
     size: tuple[int, int, int, int], phi: str, leak: float, dtype: torch.dtype
 ) -> None:
@@ -349,9 +349,9 @@ def test_in_a_forked_child() -> None:
     child = context.Process(target=_in_a_child, args=(queue, p, expected))
     child.start()
     try:
-        assert queue.get(timeout=60)
+        assert queue.get(timeout=600)
     finally:
-        child.join(timeout=60)
+        child.join(timeout=600)
         if child.is_alive():
             child.kill()
     assert torch.equal(p.unroll(), expected)

@@ -4,48 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
+from commands import Forked, Fresh, wait_for
 
-from bptt_lab.commands.train import cli
 from bptt_lab.config import gpus
 from bptt_lab.training.launchers import process
 from launchers import sweeps
-from launchers.sweeps import TINY, UNRULY
+from launchers.sweeps import SMALL, TINY, UNRULY
 
-LONG = ("trainer.max_epochs=1000", "optimizer.how=slow", "checkpoint_seconds=1")
-
-
-def wait_for(what, seconds=60.0):
-    """Wait until something is true, and return it."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-    return found
-
-
-def training(tmp_path: Path, number: int) -> bool:
-    """Whether so many jobs of the sweep are past their first checkpoint."""
-    return len([*tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")]) >= number
+# A run that does not end by itself within a test.
+LONG = (*SMALL, "trainer.max_epochs=100000", "checkpoint_seconds=0")
+SLOW = "optimizer.how=slow"
+PATIENT = "hydra.launcher.grace=600"
 
 
 def statuses(tmp_path: Path) -> list[str]:
     return [job.status for job in sweeps.jobs(tmp_path)]
 
 
-def test_no_job_harms_another_and_each_failure_has_its_reason(tmp_path):
-    ways = "well,raise,exit_zero,exit_seven,kill,sleep,spin,stubborn,diverge"
-    done = sweeps.run(
-        tmp_path, "-m", *UNRULY, *TINY, f"optimizer.how={ways}", "hydra.launcher.n_jobs=3",
-        "hydra.launcher.time_limit=5", "hydra.launcher.grace=1",
+def test_no_job_harms_another_and_each_failure_has_its_reason(tmp_path, run_here, hours_pass_once):
+    hanging, ending = ("sleep", "spin", "stubborn"), ("kill", "exit_zero", "well", "exit_seven")
+    ways = [*hanging, *ending, "raise", "diverge"]
+    hours_pass_once(
+        lambda: len(sweeps.said(tmp_path, "hangs")) == 3 and len(sweeps.ended(tmp_path)) == 6
+    )
+    code, out, err = run_here(
+        "-m", *UNRULY, *TINY, f"optimizer.how={','.join(ways)}", "hydra.launcher.n_jobs=4",
+        "hydra.launcher.time_limit=50000", "hydra.launcher.grace=1",
     )  # fmt: skip
-    assert done.returncode == 1, done.stderr
+    assert code == 1, err
     found = {job.overrides[-1].partition("=")[2]: job for job in sweeps.jobs(tmp_path)}
     reasons = {how: (job.status, job.reason) for how, job in found.items()}
-    over = ("failed", "over its time limit of 5 s, and would not stop")
+    over = ("failed", "over its time limit of 50000 s, and would not stop")
     assert reasons == {
         "well": ("completed", ""),
         "raise": ("failed", "ValueError: meant to fail"),
@@ -58,60 +50,67 @@ def test_no_job_harms_another_and_each_failure_has_its_reason(tmp_path):
         "diverge": ("diverged", "the loss is nan at step 4"),
     }
     assert found["raise"].raised and not found["kill"].raised
-    assert done.stderr == ""  # nothing leaked, nothing printed by dying jobs
+    assert err == ""  # nothing leaked, nothing printed by dying jobs
     for how, job in found.items():
         log = (job.folder / "log.txt").read_text()
         assert ("meant to fail" in log) == (how == "raise")
-        assert ("see outputs/" in done.stdout) and (how == "well" or job.folder.name in done.stdout)
-    assert "1 of 9 jobs completed" in done.stdout
+        assert ("see outputs/" in out) and (how == "well" or job.folder.name in out)
+    assert "1 of 9 jobs completed" in out
 
 
 @pytest.mark.parametrize(
     "number",
     [
         signal.SIGINT,
-        signal.SIGTERM,
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_to_the_driver_stops_the_jobs_and_they_save(tmp_path, number):
-    driver = sweeps.start(
-        tmp_path, "-m", *UNRULY, *TINY[:3], "num_threads=1", *LONG, "hydra.launcher.n_jobs=2",
-        "seed=0,1,2",
-    )  # fmt: skip
-    wait_for(lambda: training(tmp_path, 2))
-    os.killpg(driver.process.pid, number)  # as a terminal does; the fork server hears it too
-    out, _ = driver.process.communicate(timeout=120)
-    assert driver.process.returncode == 128 + number
+    stops_and_saves(tmp_path, number, Forked)
+
+
+def test_a_sweep_with_a_server_of_its_own(tmp_path):
+    (tmp_path / "random.py").write_text("raise SystemExit('this hides a module')")
+    stops_and_saves(tmp_path, signal.SIGTERM, Fresh)
+
+
+def stops_and_saves(tmp_path: Path, number: signal.Signals, how: type) -> None:
+    options = ("-m", *UNRULY, *LONG, SLOW, "hydra.launcher.n_jobs=2", PATIENT, "seed=0,1,2")
+    driver = sweeps.start(tmp_path, *options, how=how)
+    wait_for(lambda: len(sweeps.checkpoints(tmp_path)) == 2)
+    os.killpg(driver.pid, number)  # as a terminal does; the fork server hears it too
+    out, _ = driver.communicate()
+    assert driver.returncode == 128 + number
     assert statuses(tmp_path) == ["interrupted", "interrupted", "waiting"]
     assert {job.reason for job in sweeps.jobs(tmp_path)} == {f"interrupted by {number.name}", ""}
     assert "0 of 3 jobs completed" in out
-    wait_for(lambda: not driver.processes(), 10)
+    wait_for(lambda: not driver.processes())
 
 
 def test_a_second_signal_kills_what_will_not_stop(tmp_path):
-    driver = sweeps.start(tmp_path, "-m", *UNRULY, *TINY, "optimizer.how=stubborn", "seed=0,1")
-    wait_for(lambda: [*tmp_path.glob("outputs/*/*/status.json")])
-    time.sleep(2)
-    driver.process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert driver.process.poll() is None
-    driver.process.send_signal(signal.SIGINT)
-    driver.process.communicate(timeout=10)
-    assert driver.process.returncode == 130
-    assert statuses(tmp_path)[0] == "interrupted"
-    wait_for(lambda: not driver.processes(), 5)
+    driver = sweeps.start(
+        tmp_path, "-m", *UNRULY, *TINY, "optimizer.how=stubborn", "seed=0,1", PATIENT,
+        "hydra.launcher.n_jobs=1",
+    )  # fmt: skip
+    wait_for(lambda: sweeps.said(tmp_path, "hangs"))
+    driver.send_signal(signal.SIGINT)
+    wait_for(lambda: sweeps.said(tmp_path, "was asked to stop"))
+    assert driver.poll() is None
+    driver.send_signal(signal.SIGINT)
+    driver.communicate()
+    assert driver.returncode == 130
+    assert statuses(tmp_path) == ["interrupted", "waiting"]
+    wait_for(lambda: not driver.processes())
 
 
 def test_the_jobs_of_a_killed_driver_save_and_stop(tmp_path):
     driver = sweeps.start(
-        tmp_path, "-m", *UNRULY, *TINY[:3], "num_threads=1", *LONG, "hydra.launcher.n_jobs=2",
-        "seed=0,1,2",
-    )  # fmt: skip
-    wait_for(lambda: training(tmp_path, 2))
+        tmp_path, "-m", *UNRULY, *LONG, SLOW, "hydra.launcher.n_jobs=2", PATIENT, "seed=0,1,2"
+    )
+    wait_for(lambda: len(sweeps.checkpoints(tmp_path)) == 2)
     driver.kill()
-    wait_for(lambda: not driver.processes(), 10)
+    wait_for(lambda: not driver.processes())
     assert statuses(tmp_path) == ["interrupted", "interrupted", "waiting"]
 
 
@@ -120,10 +119,9 @@ def test_a_hanging_job_of_a_killed_driver_is_killed(tmp_path):
         tmp_path, "-m", *UNRULY, *TINY, "optimizer.how=stubborn", "hydra.launcher.grace=1",
         "seed=0,1",
     )  # fmt: skip
-    wait_for(lambda: [*tmp_path.glob("outputs/*/*/status.json")])
-    time.sleep(1.5)
+    wait_for(lambda: sweeps.said(tmp_path, "hangs"))
     driver.kill()
-    wait_for(lambda: not driver.processes(), 10)
+    wait_for(lambda: not driver.processes())
 
 
 @pytest.mark.slow
@@ -137,29 +135,26 @@ def test_a_job_may_have_several_processes(tmp_path):
 
 @pytest.mark.slow
 def test_ranks_of_a_killed_driver_stop(tmp_path):
-    driver = sweeps.start(
-        tmp_path, "-m", *UNRULY, *TINY[:3], *LONG, "device=ddp_cpu", "seed=0",
-        "hydra.launcher.grace=5",
-    )  # fmt: skip
-    wait_for(lambda: training(tmp_path, 1))
+    driver = sweeps.start(tmp_path, "-m", *UNRULY, *LONG, SLOW, "device=ddp_cpu", "seed=0", PATIENT)
+    wait_for(lambda: sweeps.checkpoints(tmp_path))
     driver.kill()
-    wait_for(lambda: not driver.processes(), 20)
+    wait_for(lambda: not driver.processes())
 
 
 @pytest.mark.slow
 def test_ranks_of_a_killed_run_stop(tmp_path):
-    driver = sweeps.start(tmp_path, *UNRULY, *TINY[:3], *LONG, "device=ddp_cpu")
+    driver = sweeps.start(tmp_path, *UNRULY, *LONG, SLOW, "device=ddp_cpu")
     wait_for(lambda: [*tmp_path.glob("outputs/*/checkpoints/last.ckpt")])
     assert len(driver.processes()) > 2
     driver.kill()
-    wait_for(lambda: not driver.processes(), 20)
+    wait_for(lambda: not driver.processes())
 
 
 @pytest.mark.slow
 def test_two_threads_work_after_the_fork(tmp_path):
     done = sweeps.run(
-        tmp_path, "-m", *TINY[1:4], "model.hidden_size=256", "num_threads=2",
-        "gradient=full,autograd", "hydra.launcher.time_limit=60", "hydra.launcher.grace=1",
+        tmp_path, "-m", "dataset=digits", "dataset.layout=rows", "trainer.max_epochs=1",
+        "model.hidden_size=256", "num_threads=2", "gradient=full,autograd",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert [job.manifest["threads"] for job in sweeps.jobs(tmp_path)] == [2, 2]
@@ -167,22 +162,25 @@ def test_two_threads_work_after_the_fork(tmp_path):
 
 def test_fail_fast_stops_the_others(tmp_path):
     done = sweeps.run(
-        tmp_path, "-m", *UNRULY, *TINY[:3], "num_threads=1", "trainer.max_epochs=1000",
-        "optimizer.how=slow,raise,well", "hydra.launcher.n_jobs=2", "fail_fast=true",
+        tmp_path, "-m", *UNRULY, *LONG, f"{SLOW},raise,well", "hydra.launcher.n_jobs=2",
+        PATIENT, "fail_fast=true",
     )  # fmt: skip
     assert done.returncode == 1
     assert statuses(tmp_path) == ["interrupted", "failed", "waiting"]
     assert sweeps.jobs(tmp_path)[0].reason == "job 1 failed, and fail_fast=true"
 
 
-def test_a_job_past_its_time_that_stops_when_asked_is_interrupted(tmp_path):
-    done = sweeps.run(
-        tmp_path, "-m", *UNRULY, *TINY[:3], *LONG, "num_threads=1", "seed=0",
-        "hydra.launcher.time_limit=2",
+def test_a_job_past_its_time_that_stops_when_asked_is_interrupted(
+    tmp_path, run_here, hours_pass_once
+):
+    hours_pass_once(lambda: bool(sweeps.checkpoints(tmp_path)))
+    code, *_ = run_here(
+        "-m", *UNRULY, *LONG, SLOW, "seed=0", "hydra.launcher.time_limit=50000",
+        "hydra.launcher.grace=90000",
     )  # fmt: skip
-    assert done.returncode == 1
+    assert code == 1
     (job,) = sweeps.jobs(tmp_path)
-    assert (job.status, job.reason) == ("interrupted", "over its time limit of 2 s")
+    assert (job.status, job.reason) == ("interrupted", "over its time limit of 50000 s")
 
 
 def test_jobs_start_where_the_list_says(tmp_path):
@@ -197,17 +195,14 @@ def test_jobs_start_where_the_list_says(tmp_path):
     assert sorted(path.parent.name for path in folder.glob("*/status.json")) == listed
 
 
-def test_jobs_take_the_gpus_in_turn(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(sweeps.HERE))
+def test_jobs_take_the_gpus_in_turn(tmp_path, monkeypatch, run_here):
     monkeypatch.setattr(gpus, "count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5")
-    arguments = [
+    code, _, err = run_here(
         "-m", *UNRULY, *TINY, "device=auto", "seed=0,1,2", "optimizer.how=show_gpu",
         "hydra.launcher.n_jobs=2",
-    ]  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["bptt-train", *arguments])
-    assert cli.main() == 0, capsys.readouterr()
+    )  # fmt: skip
+    assert code == 0, err
     logs = [(job.folder / "log.txt").read_text() for job in sweeps.jobs(tmp_path)]
     seen = [log.partition("sees ")[2].partition("\n")[0] for log in logs]
     assert seen[:2] == ["4", "GPU-5"] and seen[2] in seen[:2]
@@ -239,28 +234,21 @@ def test_options_outside_their_limits_are_refused_before_anything_starts(tmp_pat
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_file_in_the_folder_hides_no_module(tmp_path):
-    (tmp_path / "random.py").write_text("raise SystemExit('this is not random')")
-    done = sweeps.run(tmp_path, "-m", *TINY, "seed=0,1")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_a_sweep_survives_the_server_that_its_jobs_come_from(tmp_path):
     driver = sweeps.start(
-        tmp_path, "-m", *UNRULY, *TINY, "hydra.launcher.n_jobs=1", "optimizer.how=slow,well"
+        tmp_path, "-m", *UNRULY, *TINY, "hydra.launcher.n_jobs=1", "optimizer.how=sleep,well"
     )
-    wait_for(lambda: training(tmp_path, 1) or [*tmp_path.glob("outputs/*/*/status.json")])
+    wait_for(lambda: sweeps.said(tmp_path, "hangs"))
     (server,) = [
         number
         for number in driver.processes()
-        if Path(f"/proc/{number}/stat").read_text().split()[3] == str(driver.process.pid)
-        and b"forkserver" in Path(f"/proc/{number}/cmdline").read_bytes()
+        if Path(f"/proc/{number}/stat").read_text().split()[3] == str(driver.pid)
     ]
     os.kill(server, signal.SIGKILL)
-    driver.process.communicate(timeout=120)
-    assert driver.process.returncode == 1
+    driver.communicate()
+    assert driver.returncode == 1
     assert statuses(tmp_path) == ["failed", "completed"]
-    wait_for(lambda: not driver.processes(), 5)
+    wait_for(lambda: not driver.processes())
 
 
 def test_cores_are_those_that_may_be_used():

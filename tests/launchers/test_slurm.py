@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from commands import wait_for
 
 from launchers import sweeps
-from launchers.sweeps import TINY, UNRULY
+from launchers.sweeps import SMALL, TINY, UNRULY
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("submitit")
@@ -32,18 +31,12 @@ def test_a_job_that_dies_takes_no_other_along(tmp_path):
 
 def test_a_signal_to_the_driver_stops_the_jobs_and_they_save(tmp_path):
     driver = sweeps.start(
-        tmp_path, "-m", *UNRULY, *TINY[:3], "num_threads=1", "trainer.max_epochs=1000",
+        tmp_path, "-m", *UNRULY, *SMALL, "trainer.max_epochs=1000",
         "optimizer.how=slow", *LOCAL, "checkpoint_seconds=1", "seed=0,1",
     )  # fmt: skip
-    end = time.monotonic() + 120
-    while len([*tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")]) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    driver.process.terminate()
-    out, _ = driver.process.communicate(timeout=120)
-    assert driver.process.returncode == 143, out
+    wait_for(lambda: len(sweeps.checkpoints(tmp_path)) >= 2)
+    driver.terminate()
+    out, _ = driver.communicate()
+    assert driver.returncode == 143, out
     assert [job.status for job in sweeps.jobs(tmp_path)] == ["interrupted"] * 2
-    end = time.monotonic() + 20
-    while driver.processes():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_for(lambda: not driver.processes())

@@ -17,13 +17,16 @@ def _raise() -> None:
 
 
 def _spin() -> None:
+    print("hangs")
     while True:
         pass
 
 
 def _stubborn() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(10_000)
+    signal.signal(signal.SIGTERM, lambda *_: print("was asked to stop"))
+    print("hangs")
+    while True:
+        time.sleep(10_000)
 
 
 def _exit_zero() -> None:
@@ -39,6 +42,7 @@ def _kill() -> None:
 
 
 def _sleep() -> None:
+    print("hangs")
     time.sleep(10_000)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +29,8 @@ def little_memory() -> Iterator[None]:
 
 def refused(load: Callable[[], object], file: Path, complaint: str) -> None:
     """Assert that loading is refused as it should be."""
-    began = time.monotonic()
     with little_memory(), pytest.raises(ConfigError) as refusal:
         load()
-    assert time.monotonic() - began < 5
     message = str(refusal.value)
     assert message.startswith(f"path={file}")
     assert complaint in message

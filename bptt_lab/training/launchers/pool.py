@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -11,19 +10,15 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from bptt_lab.runs import outcome, signals
-from bptt_lab.training import orphans
+from bptt_lab.training import fork_server, orphans
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.base import POLL, SweepLauncher
 from bptt_lab.training.launchers.worker import SweepJob
-
-PRELOAD = "bptt_lab.training.launchers.preload"
-SAFE_PATH = "PYTHONSAFEPATH"
 
 
 @dataclass
@@ -130,32 +125,10 @@ class Pool:
 
 def _fork(arguments: tuple[Any, ...]) -> ForkServerProcess:
     """Start a process of a job."""
-    process = multiprocessing.get_context("forkserver").Process(target=_work, args=arguments)
-    start_server()
+    process = fork_server.process(_work, arguments)
+    fork_server.ensure()
     process.start()
     return process
-
-
-def start_server() -> None:
-    """Start the server that jobs are forked from, unless it runs.
-
-    Signals to all processes of the terminal are the driver's to answer, so the server has them
-    blocked. Nor does it look for modules in the folder where the user happens to be.
-    """
-    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    try:
-        resource_tracker.ensure_running()  # where it has to start, it unblocks some of them
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if before is None:
-            del os.environ[SAFE_PATH]
-        else:
-            os.environ[SAFE_PATH] = before
 
 
 def _kill(process: ForkServerProcess) -> None:
@@ -169,7 +142,7 @@ def _work(shared: bytes, job: SweepJob, pin: str | None, grace: float) -> None:
     """Run a job, in its own process."""
     os.setsid()
     orphans.watch(grace)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
+    fork_server.unblock()
     if pin is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = pin
     worker.work(pickle.loads(shared), job)
