@@ -10,7 +10,7 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from bptt_lab.config import signatures, targets
+from bptt_lab.config import classes, signatures, targets
 from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.signatures import UNKNOWN, Setting
 from bptt_lab.core.validation import ConfigError, Ge, Le
@@ -122,7 +122,7 @@ def test_a_claim_counts_as_an_implementation(package):
         " def exact(self): ...\n @abstractmethod\n def run(self): ...\n",
     )
     name = package("leaf.py", "from .base import Base\nclass Leaf(Base):\n exact = True\n")
-    assert signatures.unimplemented(f"{name}.leaf.Leaf") == ["run"]
+    assert classes.unimplemented(f"{name}.leaf.Leaf") == ["run"]
 
 
 def test_old_names_of_classes_are_read_and_made():
@@ -136,7 +136,7 @@ def test_old_names_of_classes_are_read_and_made():
 
 
 def test_a_target_may_be_a_packages_public_name():
-    assert signatures.home("bptt_lab.gradients.Truncated") == "bptt_lab.gradients.truncated"
+    assert classes.home("bptt_lab.gradients.Truncated") == "bptt_lab.gradients.truncated"
     assert instantiate({"_target_": "bptt_lab.gradients.Truncated", "k": 3}).k == 3
 
 
@@ -236,26 +236,24 @@ class Made(type("X", (), {})): ...
     )
     name = package("front.py", "from .deep import *\nfrom .deep import Twig as Bough\n")
     assert (
-        signatures.home(f"{name}.front.Twig")
-        == signatures.home(f"{name}.front.Bough")
-        == f"{name}.deep"
+        classes.home(f"{name}.front.Twig") == classes.home(f"{name}.front.Bough") == f"{name}.deep"
     )
-    assert signatures.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
-    assert signatures.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
-    assert signatures.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
-    assert signatures.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
-    assert signatures.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
-    assert signatures.unimplemented(f"{name}.deep.Twig") == ["a"]
+    assert classes.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
+    assert classes.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
+    assert classes.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
+    assert classes.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
+    assert classes.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
+    assert classes.unimplemented(f"{name}.deep.Twig") == ["a"]
 
 
 @pytest.mark.parametrize("target", ["torch.optim.SGD", "torch.nn.LSTM", "bptt_lab.tasks.text.Text"])
 def test_what_is_read_of_a_lineage_is_what_python_says(target):
     kind = get_class(target)
-    assert signatures.home(target) == kind.__module__
+    assert classes.home(target) == kind.__module__
     for ancestor in kind.__mro__[:-1]:
         dotted = f"{ancestor.__module__}.{ancestor.__qualname__}"
         if ancestor.__module__.partition(".")[0] not in sys.stdlib_module_names:
-            assert signatures.descends(target, dotted) is True, dotted
+            assert classes.descends(target, dotted) is True, dotted
 
 
 def test_imports_in_a_circle_end(package):
