@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from constructors import parameters
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
@@ -45,16 +46,14 @@ def package(tmp_path, monkeypatch):
 def test_reading_agrees_with_importing(option):
     target = OmegaConf.load(option)["_target_"]
     plugin, kind = signatures.read(target), get_class(target)
-    parameters = inspect.signature(kind.__init__).parameters if plugin.settings else {}
-    hints = inspect.get_annotations(inspect.unwrap(kind.__init__), eval_str=True)
     expected = {
         name: Setting(Any, UNKNOWN, required=True)  # what a modifier wraps; its class is not read
         if parameter.default is parameter.empty
-        else Setting(hints[name], parameter.default)
-        for name, parameter in parameters.items()
-        if name != "self"
+        else Setting(parameter.annotation, parameter.default)
+        for name, parameter in parameters(kind).items()
     }
     assert plugin.settings == expected
+    assert not plugin.takes_any
     for claim, value in plugin.claims.items():
         assert isinstance(value, FromSetting) or getattr(kind, claim) == value
     assert plugin.summary == inspect.getdoc(kind).splitlines()[0]
@@ -189,6 +188,47 @@ def test_settings_are_inherited_and_names_imported(package):
     assert signatures.read(f"{name}.sub.Renamed").settings == {"k": Setting(int, 1)}
     assert signatures.read(f"{name}.leaf.Bare").settings == {}
     assert signatures.read(f"{name}.shut.Shut").settings == {}
+
+
+FAMILY = """
+from abc import ABC
+from nowhere_to_be_found import Unknown
+SIZE = 4
+class Root(ABC):
+    def __init__(self, *, seed: int = 0, size: int = SIZE, loss: str = "a"): ...
+class Left(Root):
+    def __init__(self, *, left: int = 1, **rest):
+        super().__init__(loss="b", **rest)
+class Right(Root):
+    def __init__(self, *, right: int = 2, **rest):
+        super().__init__(**rest)
+class Both(Left, Right):
+    def __init__(self, *, own: int = 3, size: int = 5, **rest):
+        super().__init__(size=size, **rest)
+class Swallows(Root):
+    def __init__(self, **rest):
+        super().__init__()
+class Beyond(Unknown, Root):
+    def __init__(self, *, own: int = 3, **rest):
+        super().__init__(**rest)
+"""
+
+
+def test_settings_handed_on_are_those_of_the_next_constructor(package):
+    name = package("family.py", FAMILY)
+    both = signatures.read(f"{name}.family.Both")
+    assert both.settings == {
+        "own": Setting(int, 3),
+        "size": Setting(int, 5),
+        "left": Setting(int, 1),
+        "right": Setting(int, 2),
+        "seed": Setting(int, 0),
+    }
+    assert list(both.settings) == ["own", "size", "left", "right", "seed"]
+    assert not both.takes_any
+    for shut, settings in {"Swallows": {}, "Beyond": {"own": Setting(int, 3)}}.items():
+        plugin = signatures.read(f"{name}.family.{shut}")
+        assert (plugin.settings, plugin.takes_any) == (settings, True)
 
 
 def test_an_annotation_is_evaluated_only_where_it_is_one(package, tmp_path):
