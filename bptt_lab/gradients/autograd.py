@@ -17,7 +17,6 @@ from bptt_lab.gradients.base import (
     compute_dtype,
     dropout_masks,
 )
-from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.stack import last_state
 
 
@@ -55,23 +54,13 @@ class Autograd(GradientStrategy):
 
     @torch.enable_grad()
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, asked of torch state by state; see GradientStrategy."""
         layers = _loop(rnn, input, hx.detach().requires_grad_(), [None] * rnn.num_layers)
         states = [h for layer in layers for h in layer]
         loss = (torch.stack(layers[-1]) * q).sum()
         return torch.stack(torch.autograd.grad(loss, states)).view(rnn.num_layers, *q.shape)
-
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return Full().mask(num_steps)
 
 
 def _loop(

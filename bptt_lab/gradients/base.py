@@ -7,6 +7,7 @@ which strategy runs.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -58,8 +59,8 @@ class GradientStrategy(ABC):
     literals of its class, or properties that follow from its settings; `bptt-train --help` reads
     them from the source, and the contract test verifies them.
 
-    A method is abstract, final, or refuses until a class can do it, as `mask` does. To change what
-    a strategy does, wrap it.
+    A method is abstract, final, or refuses until a class can do it, as `credit` does. To change
+    what a strategy does, wrap it.
     """
 
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
@@ -83,7 +84,9 @@ class GradientStrategy(ABC):
         """Whether its expectation is full BPTT's gradient within a chunk."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        names = [name for name in inspect.signature(type(self)).parameters if name in vars(self)]
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({settings})"
 
     def init_carry(self, rnn: RecurrentNet, batch_size: int, after: Carry | None = None) -> Carry:
         """Return the carry before a sequence's first chunk: a state of zeros, no influence.
@@ -131,15 +134,8 @@ class GradientStrategy(ABC):
             lengths: steps of each sequence where they differ; later steps are padding.
         """
 
-    @abstractmethod
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return the credit dE/dh_t that the strategy assigns, (num_layers, L, N, H).
 
@@ -153,13 +149,18 @@ class GradientStrategy(ABC):
         Raises:
             NotImplementedError: where the strategy forms no such credit.
         """
+        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
 
     def mask(self, num_steps: int) -> Tensor:
         """Return M[t, s], (T, T) booleans: whether the loss at t reaches the parameters' use at s.
 
+        Exact strategies have the full one, 1 iff s <= t.
+
         Raises:
             NotImplementedError: where no fixed mask describes the strategy.
         """
+        if self.exact_within_chunk:
+            return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
         raise NotImplementedError(f"{type(self).__name__} is not described by a fixed mask")
 
 
