@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from bptt_lab.config.claims import UNKNOWN as UNKNOWN
 from bptt_lab.config.claims import FromSetting, literal, literals, properties
-from bptt_lab.config.classes import Found, find, lineage, parse, source
+from bptt_lab.config.classes import Found, find, lineage
+from bptt_lab.config.source_text import parse, source
 from bptt_lab.core import validation
 
 # What an annotation may name, beside its module's own constants; anything else makes it Any, and
