@@ -17,6 +17,7 @@ from bptt_lab.gradients.base import (
     compute_dtype,
     dropout_masks,
 )
+from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.stack import last_state
 
 
@@ -61,6 +62,10 @@ class Autograd(GradientStrategy):
         states = [h for layer in layers for h in layer]
         loss = (torch.stack(layers[-1]) * q).sum()
         return torch.stack(torch.autograd.grad(loss, states)).view(rnn.num_layers, *q.shape)
+
+    def mask(self, num_steps: int) -> Tensor:
+        """M[t, s] = 1 iff s <= t."""
+        return Full().mask(num_steps)
 
 
 def _loop(

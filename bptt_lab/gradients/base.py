@@ -59,8 +59,8 @@ class GradientStrategy(ABC):
     literals of its class, or properties that follow from its settings; `bptt-train --help` reads
     them from the source, and the contract test verifies them.
 
-    A method is abstract, final, or refuses until a class can do it, as `credit` does. To change
-    what a strategy does, wrap it.
+    A method is abstract, final, or refuses until a class can do it, as `mask` does. To change what
+    a strategy does, wrap it.
     """
 
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
@@ -134,6 +134,7 @@ class GradientStrategy(ABC):
             lengths: steps of each sequence where they differ; later steps are padding.
         """
 
+    @abstractmethod
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
@@ -149,18 +150,13 @@ class GradientStrategy(ABC):
         Raises:
             NotImplementedError: where the strategy forms no such credit.
         """
-        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
 
     def mask(self, num_steps: int) -> Tensor:
         """Return M[t, s], (T, T) booleans: whether the loss at t reaches the parameters' use at s.
 
-        Exact strategies have the full one, 1 iff s <= t.
-
         Raises:
             NotImplementedError: where no fixed mask describes the strategy.
         """
-        if self.exact_within_chunk:
-            return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
         raise NotImplementedError(f"{type(self).__name__} is not described by a fixed mask")
 
 

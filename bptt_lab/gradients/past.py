@@ -120,6 +120,16 @@ class PastFacing(GradientStrategy):
         parameters = [p.detach() for p in rnn.all_weights[0]]
         return _observe(input, states, parameters, cell, 0 if after is None else after.draw)
 
+    def credit(
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
+    ) -> Tensor:
+        """Refuse, unless a rule can do it: most that face the past form no dE/dh_t.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
+
 
 class _Unroll(torch.autograd.Function):
     """Attaches states that are there already, and asks the rule for their gradient."""
