@@ -24,19 +24,9 @@ take turns in one process; reported are minimum and median, the ratio to nn.RNN,
 time of the matrix products alone, and the error against float64."""
 
 
+@command.named("bptt-bench")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Validate the arguments, then measure.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-bench", lambda: _bench(argv))
-
-
-def _bench(argv: Sequence[str] | None) -> int:
+    """Validate the arguments, then measure."""
     options = parse(argv)
     from bptt_lab.commands.bench.report import run  # with torch
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -41,19 +40,10 @@ class Row(NamedTuple):
 HEAD = Row("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
 
 
+@command.named("bptt-reproduce")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, test the claims, print the table.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-reproduce", lambda: _reproduce(_parser().parse_args(argv)))
-
-
-def _reproduce(args: argparse.Namespace) -> int:
+    """Read the arguments, test the claims, print the table."""
+    args = _parser().parse_args(argv)
     import torch  # not before the arguments are known to be good
 
     from bptt_lab.commands.reproduce.topics import named
