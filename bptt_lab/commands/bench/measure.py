@@ -143,7 +143,7 @@ def _measure(
     precision, on_gpu = PRECISIONS[conditions.precision], conditions.device == "cuda"
     problem = draw(shape, precision, conditions.device, conditions.threads)
     right = solve(problem)
-    synchronise = torch.cuda.synchronize if on_gpu else _nothing
+    synchronise = torch.cuda.synchronize if on_gpu else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
     calls: dict[Key, _Call] = {}
@@ -203,7 +203,3 @@ def _product(problem: Problem) -> Callable[[], Any]:
     a = torch.randn(side, side, generator=generator).to(problem.device, problem.dtype)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, a, out=out)
-
-
-def _nothing() -> None:
-    """A CPU has finished when it returns."""
