@@ -60,13 +60,6 @@ def run(name: str, work: Callable[[], int]) -> int:
 
     An error that no user can mend is raised, for its traceback. Where nobody reads the output any
     more, as after `| head -1`, the command ends without a word.
-
-    Args:
-        name: of the command, as its user types it.
-        work: what the command does; returns the exit code.
-
-    Returns:
-        The exit code.
     """
     outcome.program = name
     code = COMPLETED

@@ -116,14 +116,8 @@ def measure(
 ) -> list[Row]:
     """Time all implementations on all shapes, side by side, and compare their answers.
 
-    The floors of all shapes come from the best product seen on any of them.
-
-    Args:
-        shapes: the layers' sizes.
-        conditions: device, precision and thread count.
-        implementations: what to time; where one cannot do a shape, a note says why.
-        rounds: see `alternate`.
-        note: is told what goes on.
+    The floors of all shapes come from the best product seen on any of them. Where an implementation
+    cannot do a shape, `note` is told why. The number of rounds is that of `alternate`.
     """
     with applied(conditions):
         timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]

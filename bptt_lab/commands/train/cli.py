@@ -43,16 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def start(name: str, introduction: str, argv: Sequence[str]) -> int:
-    """Train for a command of any name.
-
-    Args:
-        name: of the command, as its user types it.
-        introduction: what it does, with examples; the help begins with it.
-        argv: flags and overrides, in any order.
-
-    Returns:
-        The exit code.
-    """
+    """Train for a command of any name, whose help begins with an introduction."""
     return command.run(name, lambda: _train(name, introduction, list(argv)))
 
 

@@ -43,9 +43,6 @@ class Plan(NamedTuple):
 def make_plan(args: argparse.Namespace) -> Plan:
     """Compose and validate every job of a command line.
 
-    Args:
-        args: as `flags.parse_arguments` returns them.
-
     Raises:
         ConfigError: naming key, value, limit and way out, on one line.
     """
