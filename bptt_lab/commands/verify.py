@@ -7,7 +7,6 @@ there the losses must agree within a tolerance.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import math
@@ -54,19 +53,10 @@ class Difference(NamedTuple):
         return abs(self.before - self.now) / largest if largest else 0.0
 
 
+@command.named("bptt-verify")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify the run that the command line names.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-verify", lambda: _verify(_parser().parse_args(argv)))
-
-
-def _verify(args: argparse.Namespace) -> int:
+    """Verify the run that the command line names."""
+    args = _parser().parse_args(argv)
     command.find_plugins_here()
     return verify(args.run_folder, args.allow, args.tolerance)
 

@@ -17,6 +17,7 @@ from bptt_lab.runs import folder as folders
 from bptt_lab.runs.folder import Run, Status
 
 COMPLETED, FAILED, REFUSED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+program = "bptt-train"  # begins each line on stderr; every command sets its own name
 TIME_LIMIT = "over its time limit"  # how the reason of a job that took too long begins
 
 
@@ -61,7 +62,7 @@ def conclude(folder: Path, error: BaseException) -> int:
 def report(error: BaseException) -> None:
     """Print an error: one line where the message says it all, otherwise the traceback."""
     if isinstance(error, _ONE_LINE):
-        print("bptt-train:", *str(error).split(), file=sys.stderr, flush=True)
+        print(f"{program}:", *str(error).split(), file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error)
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from bptt_lab.runs import outcome
 from bptt_lab.runs.folder import write_json
 from bptt_lab.runs.outcome import CheckpointError
 
@@ -117,7 +118,7 @@ def to_continue(folder: Path) -> Path | None:
             if not set(_PARTS) <= set(read(path)):
                 raise CheckpointError(f"{path}: is no checkpoint of a run of ours")
         except CheckpointError as error:
-            print(f"bptt-train: {error}; going on from the one before", file=sys.stderr)
+            print(f"{outcome.program}: {error}; going on from the one before", file=sys.stderr)
             os.replace(path, path.with_name(f"{name}.broken"))
         else:
             return path

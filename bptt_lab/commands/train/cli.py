@@ -13,7 +13,7 @@ import hydra
 
 from bptt_lab.commands import command
 from bptt_lab.commands.search import best
-from bptt_lab.commands.train import precheck
+from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, compose, output_paths
 from bptt_lab.config.options import CONFIG_NAME
 from bptt_lab.core.validation import ConfigError
@@ -38,28 +38,12 @@ Each run writes a folder of its own in outputs/, a sweep one folder for each job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify the command line, then train.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
+    """Verify the command line, then train."""
     return start("bptt-train", INTRODUCTION, sys.argv[1:] if argv is None else argv)
 
 
 def start(name: str, introduction: str, argv: Sequence[str]) -> int:
-    """Train for a command of any name.
-
-    Args:
-        name: of the command, as its user types it.
-        introduction: what it does, with examples; the help begins with it.
-        argv: flags and overrides, in any order.
-
-    Returns:
-        The exit code.
-    """
+    """Train for a command of any name, whose help begins with an introduction."""
     return command.run(name, lambda: _train(name, introduction, list(argv)))
 
 
@@ -77,7 +61,7 @@ def _train(name: str, introduction: str, argv: list[str]) -> int:
     words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
     if args.hydra_help or args.info or args.shell_completion:
         return _run_hydra(name, words)
-    plan = precheck.check(args)
+    plan = make_plan(args)
     if plan.experiments[0].control.dry_run:
         from bptt_lab.commands.train import dry_run
 

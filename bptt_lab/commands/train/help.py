@@ -35,12 +35,7 @@ _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 
 def print_help(name: str, introduction: str, args: argparse.Namespace) -> None:
-    """Print the help.
-
-    Args:
-        name: of the command.
-        introduction: what it does, with examples.
-        args: the parsed flags, of which --config-dir adds options.
+    """Print the help of a command, which begins with an introduction; --config-dir adds options.
 
     Raises:
         ConfigError: where the folders named do not hold a configuration.

@@ -1,7 +1,6 @@
-"""Everything that can be refused before the first job starts, in well under a second.
+"""From a command line to the jobs that it asks for, each of them validated before the first starts.
 
-Neither torch nor lightning is imported here: a typing mistake should not cost a coffee, and the
-hundredth job of a sweep should not be the first to say that its settings make no sense.
+Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
 from __future__ import annotations
@@ -41,11 +40,8 @@ class Plan(NamedTuple):
     folders: tuple[str, ...] = ()  # of a sweep's jobs, in its own; none where it chooses as it goes
 
 
-def check(args: argparse.Namespace) -> Plan:
-    """Compose and check every job of a command line.
-
-    Args:
-        args: as `flags.parse_arguments` returns them.
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Compose and validate every job of a command line.
 
     Raises:
         ConfigError: naming key, value, limit and way out, on one line.
@@ -58,16 +54,16 @@ def check(args: argparse.Namespace) -> Plan:
         _refuse_repeats(command.parse(command.lines))
         typed = trust.typed(command)
         if args.cfg or command.mode() == RunMode.RUN:
-            return _check_run(command, typed)
-        return _check_sweep(command, typed)
+            return _plan_of_run(command, typed)
+        return _plan_of_sweep(command, typed)
 
 
-def _check_run(command: CommandLine, typed: Typed) -> Plan:
+def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
     config = command.compose(command.lines)
-    _check_hydra(config)
+    _validate_hydra(config)
     trust.check_hydra(config, command.lines, typed)
     # What --cfg shows may run elsewhere.
-    experiment = _check_job(
+    experiment = _experiment(
         command, command.lines, config, config, typed, here=not command.args.cfg
     )
     _folder(config, "hydra.run.dir", typed)
@@ -78,14 +74,14 @@ def _check_run(command: CommandLine, typed: Typed) -> Plan:
     return Plan([command.lines], [experiment])
 
 
-def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
+def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     reworded = command.free_constants()
     lines = [reworded.get(line, line) for line in command.lines]
     sweep = command.compose(lines, RunMode.MULTIRUN)
-    _check_hydra(sweep)
+    _validate_hydra(sweep)
     trust.check_hydra(sweep, lines, typed)
     for part in ("launcher", "sweeper"):
-        _check_plugin(part, sweep.hydra[part])
+        _validate_plugin(part, sweep.hydra[part])
     for override in command.parse(lines):
         if override.is_discrete_sweep() and not [*override.sweep_string_iterator()]:
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
@@ -113,7 +109,7 @@ def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
         try:
             with on_one_line(command, job):
                 config = command.compose_job(sweep, job)
-                experiments.append(_check_job(command, job, config, sweep, typed, here))
+                experiments.append(_experiment(command, job, config, sweep, typed, here))
                 folders.append(command.subdir(sweep, number, job, config))
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
@@ -123,7 +119,7 @@ def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
     return Plan(jobs, experiments, sweep_dir, reworded, known)
 
 
-def _check_job(
+def _experiment(
     command: CommandLine,
     lines: list[str],
     config: DictConfig,
@@ -131,7 +127,7 @@ def _check_job(
     typed: Typed,
     here: bool,
 ) -> Experiment:
-    """Check one configuration; where a limit is broken, name a value that works."""
+    """Validate one configuration; where a limit is broken, name a value that works."""
     plain = resolved(without_hydra(config), hydra)
     trust.check_allow(plain, typed)
     try:
@@ -161,7 +157,7 @@ def _refuse_repeats(overrides: list[Override]) -> None:
         seen[key] = override.input_line
 
 
-def _check_hydra(config: DictConfig) -> None:
+def _validate_hydra(config: DictConfig) -> None:
     """Refuse what Hydra would only trip over once it runs."""
     for part in ("launcher", "sweeper"):
         section = config.hydra[part]
@@ -175,7 +171,7 @@ def _check_hydra(config: DictConfig) -> None:
         schema.refuse("hydra.verbose", verbose, "must be true, false or a list of loggers")
 
 
-def _check_plugin(part: str, section: DictConfig) -> None:
+def _validate_plugin(part: str, section: DictConfig) -> None:
     """Refuse settings of a launcher or sweeper of ours outside their limits, or not installed."""
     target = str(section._target_)
     if not target.startswith("bptt_lab."):
