@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bptt_lab import runs
-from bptt_lab.config import schema, shadow
+from bptt_lab.config import schema
 from bptt_lab.config.components import renamed
 from bptt_lab.config.schema import Experiment
-from bptt_lab.config.strategies import packaged
+from bptt_lab.config.strategies import packaged, shadow_sections
 from bptt_lab.core.validation import ConfigError
 
 # Settings that leave no trace in a result, so that a continued run may have others.
@@ -131,7 +131,7 @@ def _written_out(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         return manifest
     callbacks = config.get("callbacks")
     if isinstance(callbacks, dict) and callbacks.get("shadow"):
-        found = shadow.sections(callbacks["shadow"], config.get("seed", 0), packaged())
+        found = shadow_sections(callbacks["shadow"], config.get("seed", 0), packaged())
         listed = [{"name": name, **section} for name, section in found.items()]
         config["callbacks"] = {**callbacks, "shadow": listed}
     return {**manifest, "config": config}

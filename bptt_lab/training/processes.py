@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training import fork_server, orphans
+from bptt_lab.training import fork_server
 
 GRACE = 30.0  # seconds for a rank to save once the process that started it is gone
 
@@ -93,6 +93,5 @@ def launch(
 
 def _rank(environment: dict[str, str], target: Callable[..., Any], args: tuple[Any, ...]) -> None:
     os.environ.update(environment)  # the server has that of the moment when it started
-    orphans.watch(GRACE)
-    fork_server.unblock()
+    fork_server.begin(GRACE)
     target(*args)

@@ -21,7 +21,6 @@ from bptt_lab.training.build import make
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.credit import CreditHistogram
-from bptt_lab.training.callbacks.divergence import Divergence
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.callbacks.progress import Progress
 from bptt_lab.training.callbacks.run_card import RunCard
@@ -38,7 +37,7 @@ def make_trainer(
     job: Job,
     task: SequenceDataModule,
     stop: Stop,
-    divergence: Divergence,
+    norms: GradientNorms,
     saved: Mapping[str, Any] | None,
 ) -> Trainer:
     """Set up the trainer.
@@ -49,7 +48,7 @@ def make_trainer(
         job: who asked for the run.
         task: what it learns.
         stop: whether a signal asked it to stop.
-        divergence: what to make of a loss or gradient that is not finite.
+        norms: watches the gradient's.
         saved: the checkpoint that the run goes on from, None for a new run.
     """
     settings, device = experiment.trainer, experiment.device
@@ -57,7 +56,7 @@ def make_trainer(
     if device.devices > 1:
         backend = "gloo" if device.accelerator == "cpu" else "nccl"
         strategy = DDPStrategy(process_group_backend=backend)
-    watching = Bundle(list(_instruments(experiment, job, task, divergence)))
+    watching = Bundle(list(_instruments(experiment, job, task, norms)))
     callbacks: list[Callback] = [
         watching,
         *task.callbacks(),
@@ -103,7 +102,7 @@ def make_trainer(
 
 
 def _instruments(
-    experiment: Experiment, job: Job, task: SequenceDataModule, divergence: Divergence
+    experiment: Experiment, job: Job, task: SequenceDataModule, norms: GradientNorms
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
     references, plain = task.references(), experiment.plain()
@@ -118,7 +117,7 @@ def _instruments(
         command=job.command,
     )
     yield TrainingLoss(every_n_steps=every)
-    yield GradientNorms(every_n_steps=every, divergence=divergence)
+    yield norms
     if experiment.segment_length is not None:  # the rest needs the states of all steps
         return
     yield CreditHistogram(every_n_steps=every)

@@ -14,8 +14,8 @@ import hydra
 from bptt_lab.commands import command
 from bptt_lab.commands.search import best
 from bptt_lab.commands.train import precheck
-from bptt_lab.config import arguments, compose, output_paths
-from bptt_lab.config.options import CONFIG_NAME
+from bptt_lab.config import arguments, output_paths
+from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import locate, resume, sweep
 from bptt_lab.training.job import task
@@ -111,8 +111,8 @@ def _report_sweep(name: str, sweep_dir: Path) -> None:
 def _run_hydra(name: str, words: list[str]) -> int:
     """Hand the command line to Hydra; an error here lies outside of the jobs."""
     run = hydra.main(
-        version_base=compose.VERSION_BASE,
-        config_path=compose.CONFIG_PATH,
+        version_base=VERSION_BASE,
+        config_path=CONFIG_PATH,
         config_name=CONFIG_NAME,
     )(task)
 

@@ -67,13 +67,9 @@ class Bundle(Callback):
             if type(callback).__name__ in states:
                 callback.load_state_dict(states[type(callback).__name__])
 
-    on_train_start = _forward("on_train_start")
-    on_train_batch_start = _forward("on_train_batch_start")
-    on_before_optimizer_step = _forward("on_before_optimizer_step")
-    on_train_batch_end = _forward("on_train_batch_end")
-    on_train_epoch_end = _forward("on_train_epoch_end")
-    on_validation_end = _forward("on_validation_end")
-    on_train_end = _forward("on_train_end")
+
+for hook in Bundle.HOOKS:
+    setattr(Bundle, hook, _forward(hook))
 
 
 def _has(callback: Callback, hook: str) -> bool:

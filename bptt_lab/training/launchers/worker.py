@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config import output_paths
-from bptt_lab.config.compose import VERSION_BASE
+from bptt_lab.config.strategies import VERSION_BASE
 from bptt_lab.runs.sweep import LOG
 from bptt_lab.training.job import task
 
