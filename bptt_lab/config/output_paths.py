@@ -26,11 +26,6 @@ _LONGEST_PATH, _LONGEST_PART = 1024, 255  # characters; the parts' is the file s
 _LONGEST = 100  # characters; file systems allow 255, and people read them
 
 
-def new_stamp() -> str:
-    """The second, local time, and 8 random digits: two runs started together keep apart."""
-    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(4).hex()}"
-
-
 def name(*words: Any) -> str:
     """Join words of the user's into a part of a path.
 
@@ -53,7 +48,8 @@ def register() -> None:
     The stamp belongs to the process, so that all jobs of a sweep share it; the cache, which Hydra
     copies from a sweep's configuration to its jobs', carries it to jobs in other processes.
     """
-    stamp = new_stamp()
+    # Local time, and 8 random digits: two runs started together keep apart.
+    stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(4).hex()}"
     OmegaConf.register_new_resolver("bptt_stamp", lambda: stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("bptt_name", name, replace=True)
     OmegaConf.register_new_resolver("bptt_job", job_name, replace=True)

@@ -118,7 +118,7 @@ def differences(
     """
     keys = [key for key in _COMPARED if key in before]
     manifests = [{key: manifest.get(key) for key in keys} for manifest in (before, now)]
-    old, new = (dict(_flat(_written_out(manifest))) for manifest in manifests)
+    old, new = (dict(flat(_written_out(manifest))) for manifest in manifests)
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) != new.get(key) and key not in _FREE:
             yield key, (old.get(key), new.get(key))
@@ -137,10 +137,11 @@ def _written_out(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**manifest, "config": config}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as dotted keys and values."""
     for key, item in value.items():
         if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
+            yield from flat(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(item) if isinstance(item, tuple) else item
 

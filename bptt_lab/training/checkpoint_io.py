@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from bptt_lab.runs.folder import write_json
+from bptt_lab.runs import write_json
 from bptt_lab.runs.outcome import CheckpointError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"

@@ -37,7 +37,7 @@ def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, An
         "device": str(device),
         "processes": experiment.device.devices,
         "threads": experiment.threads,
-        "processor": _processor(device),
+        "processor": torch.cuda.get_device_name(device) if gpu else machine.processor(),
         "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "git_commit": machine.git_commit(),
@@ -62,7 +62,3 @@ def parameter_hash(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _processor(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()

@@ -20,7 +20,7 @@ from bptt_lab import runs
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.random import generator
-from bptt_lab.runs import locate, resume, signals
+from bptt_lab.runs import resume, signals
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import Interrupted, conclude
 from bptt_lab.runs.signals import Stop
@@ -172,4 +172,4 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
             yield f"  {tag:<24}{value:>10.4f}{known}"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
-    yield locate.folder_and_board("run folder", folder)
+    yield runs.folder_and_board("run folder", folder)

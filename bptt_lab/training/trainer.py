@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
+from bptt_lab.runs import resume
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceDataModule
@@ -136,12 +137,6 @@ def flat_settings(
 ) -> Iterator[tuple[str, bool | int | float | str]]:
     """Yield settings as dotted keys and plain values, each group's choice under its name."""
     yield from choices.items()
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            for name, inner in flat_settings(value, {}):
-                yield f"{key}.{name}", inner
-        elif isinstance(value, bool | int | float | str):
-            if key != "_target_":
-                yield key, value
-        elif value is not None:
-            yield key, str(value)
+    for key, value in resume.flat(settings):
+        if value is not None and key.rpartition(".")[2] != "_target_":
+            yield key, value if isinstance(value, bool | int | float | str) else str(value)

@@ -26,17 +26,25 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _PROGRAMS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env")
 
 
-def check(hydra: Mapping[str, Any], typed: frozenset[str], allow: tuple[str, ...]) -> None:
+def refuse(
+    hydra: Mapping[str, Any], lines: list[str], typed: frozenset[str], allow: tuple[str, ...]
+) -> None:
     """Refuse settings of Hydra's that could run code or write outside of a run's folder.
 
     Args:
         hydra: the `hydra` section as plain containers, interpolations as written.
+        lines: the overrides on the command line; a file in hydra.overrides may add none.
         typed: the dotted keys that the command line sets.
         allow: the packages it allows.
 
     Raises:
         ConfigError: naming key, value and the way out, on one line.
     """
+    for part in ("hydra", "task"):
+        for line in hydra["overrides"][part]:
+            if line not in lines:
+                problem = "is for Hydra to fill in; write the override on the command line"
+                raise ConfigError(f"hydra.overrides.{part}=[{line}]: {problem}")
     _check_plugins(hydra, allow)
     for part in ("job_logging", "hydra_logging"):
         _check_logging(f"hydra.{part}", hydra[part])
@@ -52,21 +60,7 @@ def check(hydra: Mapping[str, Any], typed: frozenset[str], allow: tuple[str, ...
         output_paths.check_pattern(f"hydra.sweep.{key}", hydra["sweep"][key])
 
 
-def check_overrides(hydra: Mapping[str, Any], lines: list[str]) -> None:
-    """Refuse overrides of jobs that no command line gave, but a file in hydra.overrides.
-
-    Args:
-        hydra: as for `check`.
-        lines: the overrides on the command line.
-    """
-    for part in ("hydra", "task"):
-        for line in hydra["overrides"][part]:
-            if line not in lines:
-                problem = "is for Hydra to fill in; write the override on the command line"
-                raise ConfigError(f"hydra.overrides.{part}=[{line}]: {problem}")
-
-
-def check_searchpath(searchpath: list[Any], key: str = "hydra.searchpath") -> None:
+def refuse_imports(searchpath: list[object], key: str) -> None:
     """Refuse a place to look for options that Hydra would have to import."""
     for place in searchpath:
         if str(place).startswith("pkg://") and not targets.covers(["bptt_lab"], str(place)[6:]):

@@ -32,7 +32,7 @@ class SweepLauncher(Launcher):
     """A launcher whose jobs have processes of their own, and status.json the last word."""
 
     sweep: Sweep
-    marks: dict[int, outcome.Mark]  # of each job's status.json, before the job may write it
+    marks: dict[int, tuple[int, int]]  # of each job's status.json, before the job may write it
     stopped = ""  # why no further job may start
     _common: Set[str] = frozenset()  # overrides of all jobs, which tell none apart
 

@@ -19,6 +19,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Annotated
 
 from bptt_lab.config import gpus
+from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.runs import outcome, signals
 from bptt_lab.training import fork_server
@@ -145,11 +146,6 @@ class ProcessLauncher(SweepLauncher):
                         os.kill(running.process.pid, signal.SIGTERM)
             elif now > running.killed_at:
                 _kill(running.process)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def visible_gpus() -> list[str]:

@@ -53,7 +53,10 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
     sys.path.extend(entry for entry in sweep.path if entry not in sys.path)
     job.folder.mkdir(parents=True, exist_ok=True)
     _log_alone(job.folder / LOG)
-    prepare()
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    output_paths.register()
+    Plugins.instance()
     JobRuntime.instance().set("name", sweep.name)
     config = compose(sweep, job)
     if resume and config.resume is None:
@@ -70,14 +73,6 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-
-
-def prepare() -> None:
-    """Have Hydra ready to compose."""
-    version.setbase(VERSION_BASE)
-    setup_globals()
-    output_paths.register()
-    Plugins.instance()
 
 
 def compose(sweep: Sweep, job: SweepJob) -> DictConfig:
