@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
@@ -68,7 +68,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     return experiment
 
 
-def _only(values: Composed, names: Any) -> dict[str, Any]:
+def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 

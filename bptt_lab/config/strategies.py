@@ -110,9 +110,9 @@ def shadows(
 
 def shadow_sections(
     listed: Sequence[object], seed: int, options: Options
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     """Return each shadow strategy's section by its label, not yet validated."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     for entry in listed:
         given = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
         name = given.pop("name", None)
@@ -128,24 +128,24 @@ def shadow_sections(
     return found
 
 
-def resolved(section: Mapping[str, object], seed: int) -> dict[str, Any]:
+def resolved(section: Mapping[str, object], seed: int) -> dict[str, object]:
     """Resolve an option's interpolations: what it may take from around it is the seed."""
     around = OmegaConf.create({"seed": seed, "gradient": dict(section)})
     plain: Any = OmegaConf.to_container(around, resolve=True)
-    found: dict[str, Any] = plain["gradient"]
+    found: dict[str, object] = plain["gradient"]
     return found
 
 
 def _section(
     key: str, name: object, given: Mapping[str, object], options: Options, seed: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     names = options.names()
     if name not in names:
         refuse(key, name, f"must be one of {', '.join(names)}")
     return resolved({**options.section(str(name)), **given}, seed)
 
 
-def _validated(key: str, section: Mapping[str, Any], allow: str | Sequence[str]) -> Component:
+def _validated(key: str, section: Mapping[str, object], allow: str | Sequence[str]) -> Component:
     trusted = targets.packages(allow)
     for inner, target in targets.targets(section, key):
         kinds = targets.KINDS["gradient"] if inner == f"{key}._target_" else targets.PARTS

@@ -100,7 +100,7 @@ def clear(folder: Path) -> None:
         events.unlink()
 
 
-def write_status(folder: Path, status: Status, reason: str = "", **more: Any) -> None:
+def write_status(folder: Path, status: Status, reason: str = "", **more: object) -> None:
     """Say how a run stands; on a full disk, in the place of what stood there before."""
     content = {"status": status, "reason": reason, **more}
     try:
@@ -111,7 +111,7 @@ def write_status(folder: Path, status: Status, reason: str = "", **more: Any) ->
             file.truncate()
 
 
-def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
+def write_json(path: Path, content: Mapping[str, object], *, durable: bool = False) -> None:
     """Write a JSON file whole or not at all.
 
     Args:

@@ -85,7 +85,7 @@ def experiment_lines(lines: Sequence[str]) -> list[str]:
 
 def compared(
     before: Mapping[str, Any], now: Mapping[str, Any], *, force: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the manifest to go on with.
 
     Args:
@@ -110,8 +110,8 @@ def compared(
 
 
 def differences(
-    before: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    before: Mapping[str, object], now: Mapping[str, object]
+) -> Iterator[tuple[str, tuple[object, object]]]:
     """Yield each dotted key in which two manifests disagree, with both values.
 
     A run that was killed in its first seconds has a manifest without its machine.
@@ -124,7 +124,7 @@ def differences(
             yield key, (old.get(key), new.get(key))
 
 
-def _written_out(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def _written_out(manifest: Mapping[str, object]) -> Mapping[str, object]:
     """Write out what earlier versions put in other words: classes since moved, shadows by name."""
     config = renamed(manifest.get("config"))
     if not isinstance(config, dict):
@@ -137,7 +137,7 @@ def _written_out(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**manifest, "config": config}
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield nested settings as dotted keys and values."""
     for key, item in value.items():
         if isinstance(item, Mapping):

@@ -6,7 +6,6 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from bptt_lab.tasks.base import SPLITS, SequenceDataModule
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
-def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, Any]:
+def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, object]:
     """Return what someone needs to know to get the same numbers again.
 
     Args:

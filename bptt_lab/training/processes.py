@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
-from typing import Any
 
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training import fork_server
@@ -30,7 +29,7 @@ class RankEnded(RuntimeError):
 
 
 def launch(
-    target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int, stop: Stop | None = None
+    target: Callable[..., None], args: tuple[object, ...], num_ranks: int, stop: Stop | None = None
 ) -> None:
     """Run target(*args) in `num_ranks` processes that find one another.
 
@@ -91,7 +90,9 @@ def launch(
                 process.join(10)
 
 
-def _rank(environment: dict[str, str], target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _rank(
+    environment: dict[str, str], target: Callable[..., None], args: tuple[object, ...]
+) -> None:
     os.environ.update(environment)  # the server has that of the moment when it started
     fork_server.begin(GRACE)
     target(*args)

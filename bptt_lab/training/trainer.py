@@ -44,11 +44,8 @@ def make_trainer(
     """Set up the trainer.
 
     Args:
-        experiment: what is run.
-        folder: where everything of the run goes.
-        job: who asked for the run.
-        task: what it learns.
-        stop: whether a signal asked it to stop.
+        experiment, folder, job, stop: as for `bptt_lab.training.train.perform`.
+        task: what the run learns.
         norms: watches the gradient's.
         saved: the checkpoint that the run goes on from, None for a new run.
     """
@@ -133,7 +130,7 @@ def _instruments(
 
 
 def flat_settings(
-    settings: Mapping[str, Any], choices: Mapping[str, str]
+    settings: Mapping[str, object], choices: Mapping[str, str]
 ) -> Iterator[tuple[str, bool | int | float | str]]:
     """Yield settings as dotted keys and plain values, each group's choice under its name."""
     yield from choices.items()

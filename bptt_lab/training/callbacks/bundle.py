@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 
 
 def _forward(hook: str) -> Callable[..., None]:
-    def call(self: Bundle, *args: Any) -> None:
+    def call(self: Bundle, *args: object) -> None:
         for method in self.methods[hook]:
             method(*args)
 

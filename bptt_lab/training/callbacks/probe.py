@@ -78,7 +78,7 @@ class Instrument(Periodic):
         return {}
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement."""
         if not (self.is_due(trainer) and trainer.is_global_zero):
@@ -103,7 +103,7 @@ class Instrument(Periodic):
         self._readings = state_dict["readings"]
         self.restore(state_dict["history"])
 
-    def history(self) -> Any:
+    def history(self) -> object:
         """Return what earlier readings left for later pictures, as plain containers."""
         return None
 

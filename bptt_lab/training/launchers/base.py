@@ -92,10 +92,6 @@ class SweepLauncher(Launcher):
             return f"interrupted by {stop.asked.name}"
         return self.stopped
 
-    def say_start(self, job: SweepJob) -> None:
-        """Tell the terminal that a job starts."""
-        self._say(job, "starts")
-
     def wrote(self, job: SweepJob) -> bool:
         """Whether a job has written its status.json."""
         return outcome.mark(job.folder) != self.marks[job.number]
@@ -112,12 +108,13 @@ class SweepLauncher(Launcher):
         run = outcome.conclude_process(job.folder, self.marks[job.number], ended, asked)
         took = "" if seconds is None else f"{seconds:.1f} s"
         why = "" if run.status == "completed" else run.reason
-        self._say(job, run.status, took, why)
+        self.say(job, run.status, took, why)
         if self.sweep.config.fail_fast and run.status != "completed" and not self.stopped:
             self.stopped = f"job {job.number} {_DID[run.status]}, and fail_fast=true"
             print(f"{self.stopped}: no other job starts", flush=True)
 
-    def _say(self, job: SweepJob, what: str, *more: str) -> None:
+    def say(self, job: SweepJob, what: str, *more: str) -> None:
+        """Tell the terminal that a job starts, or how it ended."""
         own = [line for line in job.overrides if line not in self._common]
         words = [f"job {job.number:>3}", f"{what:<11}", *filter(None, more), shlex.join(own)]
         print("  ".join(words).rstrip(), flush=True)
@@ -143,15 +140,7 @@ class SweepLauncher(Launcher):
 
 
 def require(library: str, launcher: str) -> None:
-    """Refuse a launcher whose library is not installed.
-
-    Args:
-        library: its name to Python.
-        launcher: option of hydra/launcher and name of the extra.
-
-    Raises:
-        ConfigError: naming what to install.
-    """
+    """Refuse a launcher whose library is not installed; its option is also the extra's name."""
     if importlib.util.find_spec(library) is None:
         raise ConfigError(
             f"hydra/launcher={launcher}: needs {library}; pip install 'bptt_lab[{launcher}]'"

@@ -112,7 +112,7 @@ class ProcessLauncher(SweepLauncher):
         except (OSError, EOFError):  # the server has just died; there will be another
             time.sleep(POLL)
             process = self._fork(job, pin)
-        self.say_start(job)
+        self.say(job, "starts")
         self.running.append(Running(job, process, slot, time.monotonic()))
 
     def _fork(self, job: SweepJob, pin: str | None) -> ForkServerProcess:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.runs import signals
@@ -51,7 +51,7 @@ class SlurmLauncher(SweepLauncher):
         gpus: Annotated[int, Ge(0)] = 0,
         partition: str | None = None,
         array_parallelism: Annotated[int, Ge(1)] = 256,
-        additional_parameters: dict[str, Any] | None = None,
+        additional_parameters: dict[str, object] | None = None,
     ) -> None:
         require("submitit", "slurm")
         self.folder = folder
