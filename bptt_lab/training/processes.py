@@ -7,6 +7,7 @@ job. Here the processes of a run are its children and are told everything.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -57,7 +58,7 @@ def launch(
         for rank in range(num_ranks)
     ]
 
-    def pass_on(number: int) -> None:
+    def end_all(number: int = signal.SIGTERM) -> None:
         for process in processes:
             if process.is_alive():
                 process.terminate()
@@ -67,9 +68,9 @@ def launch(
         for process in processes:
             process.start()
         if stop is not None:
-            stop.pass_on, stop.patient = pass_on, True
+            stop.pass_on, stop.patient = end_all, True
             if stop.asked is not None:  # while they started
-                pass_on(stop.asked)
+                end_all()
         running = dict(enumerate(processes))
         while running:
             wait([process.sentinel for process in running.values()])
@@ -82,9 +83,7 @@ def launch(
     finally:
         if stop is not None:
             stop.pass_on, stop.patient = None, False
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
+        end_all()
         for process in processes:
             if process.pid is not None:
                 process.join(10)

@@ -94,7 +94,10 @@ def train(
     """Train and test in this process, and write the run folder.
 
     Args:
-        experiment, folder, job, stop: as for `perform`.
+        experiment: what to train.
+        folder: where everything of the run goes.
+        job: who asked for it.
+        stop: whether a signal asked the run to stop.
         start: the checkpoint to go on from; None starts anew.
         built: what `build(experiment)` returned, if somebody has called it already.
 

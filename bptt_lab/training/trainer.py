@@ -44,8 +44,11 @@ def make_trainer(
     """Set up the trainer.
 
     Args:
-        experiment, folder, job, stop: as for `bptt_lab.training.train.perform`.
-        task: what the run learns.
+        experiment: what is run.
+        folder: where everything of the run goes.
+        job: who asked for the run.
+        task: what it learns.
+        stop: whether a signal asked it to stop.
         norms: watches the gradient's.
         saved: the checkpoint that the run goes on from, None for a new run.
     """

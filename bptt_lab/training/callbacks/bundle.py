@@ -8,9 +8,10 @@ tiny model notices. A bundle calls a hook only where it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from lightning.pytorch import Callback
+
+from bptt_lab.training.callbacks.writers import State
 
 
 def _forward(hook: str) -> Callable[..., None]:
@@ -54,14 +55,14 @@ class Bundle(Callback):
                     name = type(callback).__name__
                     raise ValueError(f"{name}.{hook}: not forwarded; use {name} by itself")
 
-    def states(self) -> dict[str, Any]:
+    def states(self) -> State:
         """Return every callback's state_dict by the name of its class.
 
         Not called state_dict: Lightning saves that of one process, these belong to each.
         """
         return {type(callback).__name__: callback.state_dict() for callback in self.callbacks}
 
-    def restore(self, states: dict[str, Any]) -> None:
+    def restore(self, states: State) -> None:
         """Hand every callback what `states` took from it."""
         for callback in self.callbacks:
             if type(callback).__name__ in states:

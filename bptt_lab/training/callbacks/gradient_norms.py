@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bptt_lab.runs.outcome import Diverged
-from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+from bptt_lab.training.callbacks.writers import State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import log_histograms, write_histogram
 from bptt_lab.training.module import SequenceModule
 
@@ -64,13 +64,13 @@ class GradientNorms(Callback):
         if stop:
             raise Diverged(self.diverged)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return the window's norms so far, (steps, parameters)."""
         if not self._norms:
             return {}
         return {"norms": torch.stack([torch.stack(norms) for norms in self._norms])}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Go on with a window."""
         self._norms = [norms.unbind() for norms in state_dict.get("norms", ())]
 

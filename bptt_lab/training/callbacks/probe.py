@@ -21,7 +21,7 @@ from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
 from bptt_lab.training.callbacks.pictures import pixels
-from bptt_lab.training.callbacks.writers import Periodic, tensorboard_writer, write_scalars
+from bptt_lab.training.callbacks.writers import Periodic, State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import LogHistogram, write_histogram
 from bptt_lab.training.module import SequenceModule
 
@@ -93,11 +93,11 @@ class Instrument(Periodic):
         if trainer.is_global_zero:
             self._measure(trainer, pl_module, draw=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return when the next measurement is due, and what pictures are made of."""
         return super().state_dict() | {"readings": self._readings, "history": self.history()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Keep to the rhythm of the run so far."""
         super().load_state_dict(state_dict)
         self._readings = state_dict["readings"]

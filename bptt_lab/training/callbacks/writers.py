@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+State = dict[str, Any]  # plain containers and tensors, as checkpoints hold
+
 
 class Periodic(Callback):
     """A callback that measures now and then, in step with itself over a resumed run.
@@ -29,11 +31,11 @@ class Periodic(Callback):
         """Be due again in `every_n_steps`."""
         self._next = trainer.global_step + self.every_n_steps
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return when the next measurement is due."""
         return {"next": self._next}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Keep to the rhythm of the run so far."""
         self._next = state_dict["next"]
 
