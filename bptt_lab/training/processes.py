@@ -7,7 +7,6 @@ job. Here the processes of a run are its children and are told everything.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -58,7 +57,7 @@ def launch(
         for rank in range(num_ranks)
     ]
 
-    def end_all(number: int = signal.SIGTERM) -> None:
+    def end_all(_: int = 0) -> None:
         for process in processes:
             if process.is_alive():
                 process.terminate()
