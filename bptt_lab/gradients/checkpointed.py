@@ -66,9 +66,6 @@ class Checkpointed(GradientStrategy):
     def __init__(self, *, every: Annotated[int | None, Ge(1)] = None) -> None:
         self.every = every
 
-    def __repr__(self) -> str:
-        return f"Checkpointed(every={self.every})"
-
     def states(
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
