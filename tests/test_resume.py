@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 
+import numpy as np
 import pytest
 import torch
 from runs import QUICK, WATCHED, config, events, job, resumed
@@ -142,6 +144,16 @@ def test_without_the_random_state_the_bits_differ(tmp_path, undisturbed, monkeyp
     monkeypatch.setattr(rng_state, "restore", lambda saved: None)
     stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), 30)
     assert outcome(tmp_path)[0] != undisturbed("digits", "full")[0]
+
+
+def test_every_global_generator_goes_on_from_a_file(tmp_path):
+    def drawn():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+
+    torch.save(rng_state.state(), tmp_path / "state")
+    expected = drawn()
+    rng_state.restore(torch.load(tmp_path / "state", weights_only=True))
+    assert drawn() == expected
 
 
 @pytest.mark.parametrize("part", ["carry", "watching"])
