@@ -1,7 +1,7 @@
 """bptt_lab: many ways to send credit through time, behind one drop-in for torch.nn.RNN.
 
     from bptt_lab import VanillaRNN
-    from bptt_lab.gradients.truncated import Truncated
+    from bptt_lab.gradients import Truncated
 
     rnn = VanillaRNN(10, 20, gradient=Truncated(k=8))
     output, h_n = rnn(input)
@@ -11,21 +11,15 @@ torch is imported with the first name that needs it, so that the command line an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bptt_lab.core import renamed
+from bptt_lab.core import lazy, renamed
 
 if TYPE_CHECKING:
+    from bptt_lab.nn.initialisation import initialise as initialise
     from bptt_lab.nn.rnn import VanillaRNN as VanillaRNN
+    from bptt_lab.nn.segmented import segmented_loss as segmented_loss
 
-__all__ = ["VanillaRNN", "__version__"]
 __version__ = "0.1.0"
+__all__, __getattr__, __dir__ = lazy.exports(__name__, __file__, "__version__")
 renamed.install()
-
-
-def __getattr__(name: str) -> Any:
-    if name == "VanillaRNN":
-        from bptt_lab.nn.rnn import VanillaRNN
-
-        return VanillaRNN
-    raise AttributeError(f"module 'bptt_lab' has no attribute '{name}'")

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bptt_lab import VanillaRNN
+from bptt_lab.gradients import Truncated
 from bptt_lab.gradients.oracle import masked_gradient, terms
-from bptt_lab.gradients.truncated import Truncated
 
 torch.set_num_threads(1)
 torch.manual_seed(1)

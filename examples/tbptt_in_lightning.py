@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from bptt_lab import VanillaRNN
-from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.gradients import Carry, Truncated
 from bptt_lab.tasks.echo import echo
 
 torch.set_num_threads(1)
@@ -32,7 +32,7 @@ CHUNK, CHUNKS = 20, 600
 
 
 # %% [markdown]
-# The essential part. A batch is a chunk of parallel streams. `self.hx` hands the state to the next
+# The essential part. A batch is a chunk of parallel streams. The carry hands the state to the next
 # chunk, detached: the *state* goes on, the *credit* ends. Inside a chunk the strategy decides.
 
 
@@ -44,14 +44,13 @@ class Echoer(LightningModule):
         super().__init__()
         self.rnn = VanillaRNN(1, 4, gradient=Truncated(k=k, mode="lag"))
         self.readout = nn.Linear(4, 2)
-        self.hx: Tensor | None = None
+        self.carry: Carry | None = None
         self.losses: list[float] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """Learn from one chunk."""
         x, y = batch
-        output, h_n = self.rnn(x, self.hx)
-        self.hx = h_n.detach()
+        output, self.carry = self.rnn.unroll(x, self.carry)
         loss = cross_entropy(self.readout(output).flatten(0, 1), y.flatten())
         self.losses.append(float(loss.detach()))
         return loss

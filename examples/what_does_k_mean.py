@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bptt_lab import VanillaRNN
 from bptt_lab.diagnostics import alignment, lag_spectrum
-from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.gradients import Truncated
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

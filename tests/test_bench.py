@@ -6,14 +6,15 @@ import csv
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from bptt_lab.commands.bench import cli, contestant, memory, plot, timing
-from bptt_lab.commands.bench.contestant import UnavailableError
-from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
-from bptt_lab.commands.bench.machine import cores
+from bptt_lab.commands import peak_memory, timing
+from bptt_lab.commands.bench import cli, implementations, plot
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find
+from bptt_lab.commands.bench.measure import Conditions, applied, one_pass
 from bptt_lab.commands.bench.problem import draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import COLUMNS
 from bptt_lab.commands.bench.workload import (
@@ -24,28 +25,37 @@ from bptt_lab.commands.bench.workload import (
     geometric_mean,
     parse_shape,
 )
+from bptt_lab.config.strategies import packaged
 from bptt_lab.core.kernels import core
+from bptt_lab.core.machine import cores
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import speed_table
 
 TINY = Shape(9, 3, 2, 5)
 LONG = Shape(40, 3, 2, 5)  # longer than truncated's lag
-HERE = [name for name, each in CONTESTANTS.items() if each.missing() is None]
-# JAX takes seconds to start and compile.
-QUICK = [name for name in HERE if name != "jax"]
+NAMES = [*(name for name in OTHERS if OTHERS[name].missing() is None), *packaged().names()]
+QUICK = [BASELINE, "full", "full-reference", "truncated:k=3", "rtrl", "rtrl-products"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("--shapes 1,2,3", "--shapes: 1,2,3: must be four whole numbers above zero"),
-        ("--shapes 64,32,28,64 0,1,1,1", "--shapes: 0,1,1,1: must be four"),
-        ("--shapes 64,-1,2,3", "--shapes: 64,-1,2,3: must be four"),
-        ("--shapes 1,2,3,x", "--shapes: 1,2,3,x: must be four"),
-        ("--only full,nope", "--only: nope: must be one of nn.RNN, full"),
-        ("--threads 0", "--threads: 0: must be a whole number above zero"),
+        ("--shapes 1,2,3", "--shapes=1,2,3: must be four whole numbers above zero"),
+        ("--shapes 64,32,28,64 0,1,1,1", "--shapes=0,1,1,1: must be four"),
+        ("--shapes 64,-1,2,3", "--shapes=64,-1,2,3: must be four"),
+        ("--shapes 1,2,3,x", "--shapes=1,2,3,x: must be four"),
+        ("--only full,nope", "nope: must be one of nn.RNN, full-reference"),
+        ("--only rtrl:blok=2", "blok=2: there is no such setting"),
+        ("--only rtrl:block=0", "block=0: must be at least 1"),
+        ("--only rtrl:block", "must give settings as rtrl:key=value"),
+        ("--only full --past-facing", "--past-facing"),
+        ("--isa mmx", "--isa=mmx: must be one of avx512"),
+        ("--threads 0", "--threads=0: must be a whole number, at least 1"),
         (f"--threads {cores() + 1}", f"must be at most {cores()}, the cores here"),
-        ("--rounds x", "--rounds: x: must be a whole number above zero"),
-        ("--device tpu", "--device: invalid choice"),
-        ("--dtype tf32", "--dtype tf32: only a GPU"),
+        ("--rounds x", "--rounds=x: must be a whole number, at least 1"),
+        ("--device tpu", "--device=tpu: must be one of cpu, cuda"),
+        ("--dtype tf32", "--dtype=tf32: only a GPU"),
         ("--frobnicate", "unrecognized arguments: --frobnicate"),
     ],
 )
@@ -70,21 +80,19 @@ def test_a_device_that_torch_cannot_use_is_refused(capsys, monkeypatch):
     assert "install a build with CUDA" in capsys.readouterr().err
 
 
-def test_a_contestant_that_is_not_installed_is_refused_by_name_and_else_left_out(
-    monkeypatch, capsys
-):
-    monkeypatch.setattr(contestant, "find_spec", lambda name: None if name == "jax" else name)
+def test_what_is_not_installed_is_refused_by_name_and_else_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(implementations, "find_spec", lambda name: None if name == "jax" else name)
     assert cli.main(["--only", "jax"]) == 2
     assert "pip install 'bptt_lab[jax]'" in capsys.readouterr().err
     options = cli.parse([])
-    assert options.contestants == [name for name in CONTESTANTS if name != "jax"]
+    assert named(options) == [name for name in USUAL if name != "jax"]
     assert len(options.left_out) == 1 and "bptt_lab[jax]" in options.left_out[0]
 
 
 def test_arguments_are_checked_before_torch_is_imported():
     script = (
         "import sys; from bptt_lab.commands.bench import cli\n"
-        "assert cli.main(['--threads', '0']) == 2; cli.parse(['--only', 'nn.RNN,full'])\n"
+        "assert cli.main(['--threads', '0']) == 2; cli.parse(['--only', 'nn.RNN,full,rtrl'])\n"
         "assert not {'torch', 'jax', 'matplotlib', 'numpy'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -95,7 +103,13 @@ def test_defaults():
     assert options.shapes == list(SHAPES) and len(SHAPES) == 8
     assert options.threads == list(range(1, min(2, cores()) + 1))
     assert options.precisions == ["float32"] and options.rounds is None
-    assert cli.parse(["--only", "full,nn.RNN,full"]).contestants == ["nn.RNN", "full"]
+    assert named(cli.parse(["--only", "full,nn.RNN,full"])) == ["full", "nn.RNN"]
+
+
+def test_past_facing_strategies_are_found_by_their_class():
+    found = named(cli.parse(["--past-facing"]))
+    assert {"full", "rtrl", "snap1", "uoro", "rtrl-products"} <= set(found)
+    assert not {"truncated", "autograd", "checkpointed"} & set(found)
 
 
 def test_floor_counts_every_product_once():
@@ -118,7 +132,7 @@ def test_parse_shape_reads_what_it_prints():
     assert all(parse_shape(str(shape)) == shape for shape in SHAPES)
 
 
-def test_contestants_alternate_and_short_calls_are_warm():
+def test_calls_alternate_and_short_calls_are_warm():
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "ABC"}
     seconds = timing.alternate(calls, rounds=2)
@@ -154,21 +168,22 @@ def test_errors_are_relative_to_the_largest_value():
     assert gradient_error({"a": right, "b": right * 1.5}, {"a": right, "b": right}) == 0.5
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_every_contestant_gives_the_right_answer(name, precision):
+def test_every_implementation_gives_the_answer_that_it_claims(name, precision):
     problem = draw(LONG, PRECISIONS[precision], "cpu", 1)
-    right, prepared = solve(problem), CONTESTANTS[name].prepare(problem)
+    right, prepared = solve(problem), find(name).prepare(problem)
     tolerance = 1e-5 if precision == "float32" else 1e-13
+    if not prepared.claims:
+        assert prepared.both() is None and prepared.forward is None
+        return
     for _ in range(2):  # the second call starts from nothing, too
         output, gradients = prepared.both()
         assert gradients.keys() == problem.weights.keys()
         gradients = {key: prepared.to_torch(value) for key, value in gradients.items()}
         assert error(prepared.to_torch(output), right.output) < tolerance
-        if CONTESTANTS[name].biased:
-            assert gradient_error(gradients, right.gradients) > 0.01
-        else:
-            assert gradient_error(gradients, right.gradients) < tolerance
+        off = gradient_error(gradients, right.gradients)
+        assert (off < tolerance) == (prepared.claims == "exact")
     assert error(prepared.to_torch(prepared.forward()), right.output) < tolerance
 
 
@@ -184,10 +199,45 @@ def test_full_runs_on_the_core_and_full_reference_without(monkeypatch):
         monkeypatch.setattr(core, function.__name__, spy)
     supports = core.supports
     problem = draw(TINY, PRECISIONS["float32"], "cpu", 1)
-    CONTESTANTS["full-reference"].prepare(problem).both()
+    find("full-reference").prepare(problem).both()
     assert used == [] and core.supports is supports
-    CONTESTANTS["full"].prepare(problem).both()
+    find("full").prepare(problem).both()
     assert used == ["unroll", "sweep"]
+
+
+@pytest.mark.skipif(not core.available(), reason="the C core was not built")
+def test_an_instruction_set_is_chosen_for_the_run_alone(tmp_path, monkeypatch):
+    before = core.instruction_set()
+    _, rows = bench(tmp_path, monkeypatch, "--only", "full", "--isa", "generic")
+    assert {row["instruction_set"] for row in rows} == {"generic"}
+    assert core.instruction_set() == before
+
+
+@pytest.mark.skipif(not core.available(), reason="the C core was not built")
+def test_an_instruction_set_that_the_processor_lacks_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "ISAS", (*cli.ISAS, "avx10000"))
+    assert cli.main(["--only", "full", "--isa", "avx10000"]) == 2
+    assert "avx10000: the C core cannot use it here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_gpu_the_core_is_left_as_it_is():
+    before = core.instruction_set()
+    with applied(Conditions("cuda", "tf32", 1, "none")):
+        assert core.instruction_set() == before
+
+
+def test_where_nothing_can_be_measured_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shape = "2,9,600,600"  # an influence above the limit that the option sets
+    assert cli.main(["--only", "rtrl", "--shapes", shape, "--threads", "1"]) == 2
+    err = capsys.readouterr().err
+    assert "rtrl: left out: " in err and "nothing could be measured" in err
+
+
+def named(options):
+    return [each.name for each in options.implementations]
 
 
 def bench(folder, monkeypatch, *arguments):
@@ -203,8 +253,9 @@ def bench(folder, monkeypatch, *arguments):
 def test_a_run_prints_a_table_and_writes_its_rows(tmp_path, monkeypatch, capsys):
     run, rows = bench(tmp_path, monkeypatch, "--only", ",".join(QUICK))
     assert list(rows[0]) == COLUMNS
-    assert [(row["contestant"], row["pass"]) for row in rows] == [
-        (name, which) for name in QUICK for which in ("forward+backward", "forward")
+    assert [(row["implementation"], row["pass"]) for row in rows] == [
+        *((name, which) for name in QUICK[:-1] for which in ("forward+backward", "forward")),
+        (QUICK[-1], "forward+backward"),
     ]
     for row in rows:
         assert [row[letter] for letter in "LNIH"] == ["9", "3", "2", "5"]
@@ -215,16 +266,17 @@ def test_a_run_prints_a_table_and_writes_its_rows(tmp_path, monkeypatch, capsys)
         rate = float(row["product_gflops"]) * 1e9
         floor_ms = flops(TINY, row["pass"]) / rate * 1e3
         assert float(row["floor_ms"]) == pytest.approx(floor_ms, rel=1e-4)
-        assert float(row["error_output"]) < 1e-5
-        exact = not CONTESTANTS[row["contestant"]].biased
-        if row["pass"] == "forward":
+        if row["claims"]:
+            assert float(row["error_output"]) < 1e-5
+        if row["pass"] == "forward" or not row["claims"]:
             assert row["error_gradient"] == ""
-        elif exact:
-            assert float(row["error_gradient"]) < 1e-5
+        else:
+            assert (float(row["error_gradient"]) < 1e-5) == (row["claims"] == "exact")
         assert row["peak_mb"] == ""
-        if row["contestant"] == BASELINE:
+        if row["implementation"] == BASELINE:
             assert row["times_as_fast_min"] == row["times_as_fast_median"] == "1"
-        assert f"torch {torch.__version__}" in row["machine"]
+        assert f"torch {torch.__version__}" in row["versions"]
+        assert row["instruction_set"] == (core.instruction_set() or "none")
     out, err = capsys.readouterr()
     assert rows[0]["machine"] in out and "kernel: " in out
     assert "geometric means" in out and all(f"\n  {name} " in out for name in QUICK)
@@ -263,11 +315,42 @@ def test_runs_of_one_second_keep_apart(tmp_path, monkeypatch):
 def test_peak_memory_is_that_of_the_states_and_more_for_nn_rnn():
     shape = Shape(400, 32, 4, 128)  # 6.6 MB of states
     states = shape.L * shape.N * shape.H * 4
-    peaks = {name: memory.peak(shape, name, "float32", "cpu", 1) for name in ("nn.RNN", "full")}
+    here = Conditions("cpu", "float32", 1, core.instruction_set() or "none")
+    peaks = {
+        name: peak_memory.peak(one_pass, shape, here, find(name)) for name in ("nn.RNN", "full")
+    }
     assert 0.9 * states < peaks["full"] < 3 * states
     assert 3 * states < peaks["nn.RNN"] < 8 * states
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(UnavailableError, match="no peak memory at 9,3,2,5: KeyError: 'nope'"):
-        memory.peak(TINY, "nope", "float32", "cpu", 1)
+    with pytest.raises(peak_memory.NotMeasuredError, match=r"ValueError: .*'nope'"):
+        peak_memory.peak(int, "nope")
+
+
+def test_the_speeds_in_readme_are_those_of_the_file_that_it_names():
+    readme = speed_table.README.read_text()
+    assert speed_table.marked(speed_table.source(readme)) in readme
+
+
+def test_the_table_of_speeds(tmp_path, monkeypatch):
+    run, rows = bench(tmp_path, monkeypatch, "--only", "nn.RNN,full,truncated")
+    lines = speed_table.marked(str(run / "results.csv")).splitlines()
+    (line,) = [line for line in lines if line.startswith("| 9, 3, 2, 5 |")]
+    ratios = {
+        row["implementation"]: float(row["times_as_fast_min"])
+        for row in rows
+        if row["pass"] == "forward+backward"
+    }
+    _, full, truncated = (cell.strip() for cell in line.strip("|").split("|"))
+    assert float(full) == pytest.approx(ratios["full"], abs=0.05 + 0.05 * ratios["full"])
+    assert float(truncated) == pytest.approx(ratios["truncated"], rel=0.1, abs=0.06)
+    assert f"| geometric mean | {full} | {truncated} |" in lines
+    assert not any(line.startswith("Peak memory") for line in lines)  # it was not measured
+    with (run / "peaks.csv").open("w") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({**row, "peak_states": "2.04"} for row in rows)
+    text = speed_table.marked(str(run / "peaks.csv"))
+    assert "Peak memory at 9, 3, 2, 5" in text
+    assert "nn.RNN 2.0, full 2.0, truncated 2.0." in text

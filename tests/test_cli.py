@@ -1,5 +1,6 @@
 """The command line: what cannot work is one line and exit code 2; what can work, works."""
 
+import json
 import logging
 import os
 import re
@@ -45,13 +46,7 @@ def started(monkeypatch):
 
 def bptt_train(*arguments):
     """Run the command in this process and return its exit code."""
-    before, sys.argv = sys.argv, ["bptt-train", *arguments]
-    try:
-        return cli.main()
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = before
+    return cli.main(arguments)
 
 
 def refusal(error):
@@ -212,60 +207,31 @@ def test_a_bad_command_line_is_refused(line, message, started, capfd, folder, mo
     assert [path.name for path in folder.iterdir()] == ["empty.txt"]
 
 
-# Without torch, which takes seconds; lightning would bring it in.
-SUBPROCESS = """
-import sys
+# In one process of their own: another test may have imported torch into this one.
+REFUSE = """
+import json, sys
 from bptt_lab.commands.train.cli import main
-code = main()
-heavy = {"torch", "lightning", "numpy", "sklearn", "tensorboard"} & set(sys.modules)
-sys.exit(code if not heavy else f"imported {heavy}")
+for line in json.load(sys.stdin):
+    assert main(line.split()) == 2, line
+    heavy = {"torch", "lightning", "numpy", "sklearn", "tensorboard"} & set(sys.modules)
+    assert not heavy, (line, heavy)
 """
 
 
-def in_a_process(*arguments, code=SUBPROCESS):
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
-    )
-    print(f"{time.perf_counter() - start:.2f} s: bptt-train {' '.join(arguments)}")
-    return done
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["gradient=nope", "model.dropout=2", "device=gpu", "--nope", f"-m {TRUNCATED} gradient.k=1,0"],
-)
-def test_a_refusal_does_not_wait_for_torch(line, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = in_a_process(*line.split())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert refusal(done.stderr)
-
-
-@pytest.mark.slow
-def test_every_refusal_takes_less_than_a_second(folder, monkeypatch):
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_refusal_waits_for_torch(step, folder, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (folder / "empty.txt").touch()
-    assert len(BAD) >= 100
-    late = {}
-    for line, message in BAD:
-        start = time.perf_counter()
-        done = in_a_process(*line.split())
-        seconds = time.perf_counter() - start
-        assert done.returncode == 2, line
-        assert refusal(done.stderr).startswith(message)
-        if seconds >= 1:  # by itself, or because the machine is busy elsewhere?
-            start = time.perf_counter()
-            in_a_process(*line.split())
-            late[line] = min(seconds, time.perf_counter() - start)
-    assert not [line for line, seconds in late.items() if seconds >= 1]
+    lines = [line for line, _ in BAD[::step]]
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.count("\n") == len(lines)
     assert [path.name for path in folder.iterdir()] == ["empty.txt"]
-
-
-def test_neither_does_the_help():
-    done = in_a_process("--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "bptt-train -m gradient=full,truncated seed=0,1,2" in done.stdout
 
 
 def test_the_installed_command_and_the_script_are_the_same(folder):
@@ -291,7 +257,7 @@ def test_help_lists_options_claims_and_limits(capfd):
         r"    gradient\.k1=null +integer or null, at least 1, at most k, only with mode=window",
         r"    gradient\.mode=chunk +chunk \| lag \| window \| tail",
         r"  model\.hidden_size=128 +integer, at least 1",
-        r"    optimizer\.betas=\[0\.9,0\.999\] +list of \(number, at least 0, below 1\), length 2",
+        r"    optimizer\.betas=\[0\.9,0\.999\] +list of \(number, at least 0, less than 1\), len",
         r"  tensorboard --logdir outputs",
     ):
         assert re.search(f"^{line}", out, re.MULTILINE), line
@@ -300,6 +266,10 @@ def test_help_lists_options_claims_and_limits(capfd):
 def test_hydras_flags_still_work(capfd, monkeypatch):
     # Handlers of earlier tests write to a stream that pytest has closed.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    # hydra_logging=disabled in an earlier test has disabled these for good.
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.startswith("hydra"):
+            monkeypatch.setattr(logger, "disabled", False)
     for words, part in (
         (("--cfg", "job", TRUNCATED), "_target_: bptt_lab.gradients.truncated.Truncated"),
         (("--cfg", "job", "--resolve", "seed=3", "-p", "dataset"), "seed: 3"),
@@ -427,7 +397,9 @@ def test_a_strategy_of_the_users(how, folder, started, capfd):
     out = capfd.readouterr().out
     assert re.search(r"^    mine +Mine, all mine\.", out, re.MULTILINE)
     assert re.search(r"^  mine +\? +\? +\? +O\(mine\)", out, re.MULTILINE)
-    assert re.search(r"^    gradient\.pace=0\.7 +number, at least 0\.5, below 1", out, re.MULTILINE)
+    assert re.search(
+        r"^    gradient\.pace=0\.7 +number, at least 0\.5, less than 1", out, re.MULTILINE
+    )
     assert module not in sys.modules
 
 
@@ -447,10 +419,7 @@ def test_job_names_are_safe(number, overrides, name):
     assert len(name) <= 100 and os.sep not in name
 
 
-def test_a_hundred_jobs_are_checked_one_by_one():
+def test_a_hundred_jobs_are_verified_one_by_one():
     output_paths.register()
-    start = time.perf_counter()
     args = arguments.parse_arguments(["-m", TRUNCATED, "seed=range(0,50)", "gradient.k=4,8"])
-    plan = precheck.check(args)
-    print(f"{time.perf_counter() - start:.2f} s for {len(plan.jobs)} jobs")
-    assert len(plan.jobs) == 100
+    assert len(precheck.check(args).jobs) == 100

@@ -1,173 +1,165 @@
-"""The command as its user runs it: in a process and a folder of its own."""
+"""The frame of the commands, on a command made for the purpose."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-import zipfile
-from pathlib import Path
+from contextlib import contextmanager, redirect_stdout
 
 import pytest
 
-from bptt_lab import runs
-
-ROOT = Path(__file__).parents[1]
-QUICK = [
-    "num_threads=1",
-    "trainer.enable_progress_bar=false",
-    "trainer.max_epochs=1",
-    "model.hidden_size=8",
-    "dataset.layout=rows",
-]
+from bptt_lab.commands import command
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.outcome import CheckpointError, Interrupted
 
 
-def start(folder: Path, *arguments: str, **kwargs) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.commands.train.cli", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
-    )  # fmt: skip
+def raiser(error):
+    def work():
+        raise error
 
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=200)
-    return process.returncode, out, err
-
-
-def found(folder: Path) -> list[runs.Run]:
-    return [runs.read_run(path.parent) for path in sorted(folder.glob("*/status.json"))]
-
-
-def test_a_run_ends_with_its_metrics_beside_chance_and_says_where_it_is(tmp_path):
-    code, out, err = finish(start(tmp_path, *QUICK))
-    assert (code, err) == (0, "")
-    (run,) = (tmp_path / "outputs").iterdir()
-    assert "test/accuracy" in out and "chance 0.1000" in out
-    assert f"run folder   outputs/{run.name}" in out
-    assert f"--logdir outputs/{run.name}" in out
-    assert (run / ".hydra" / "config.yaml").exists()
-
-
-def test_two_processes_by_one_command(tmp_path):
-    code, out, _ = finish(start(tmp_path, *QUICK, "device=ddp_cpu"))
-    assert code == 0
-    (run,) = found(tmp_path / "outputs")
-    assert run.status == "completed" and run.choices["device"] == "ddp_cpu"
-    assert out.count("test/accuracy") == 1
-
-
-def test_sweeps_started_in_one_second_keep_apart_and_end_in_a_table(tmp_path):
-    sweep = ["-m", "gradient=full,truncated", "gradient.k=1,4", "seed=0,1", *QUICK]
-    started = [start(tmp_path, *sweep) for _ in range(2)]
-    for process in started:
-        code, out, _ = finish(process)
-        assert code == 0
-        assert "6 of 6 jobs completed" in out  # full takes no k
-        header = next(line for line in out.splitlines() if line.endswith("  status"))
-        assert header.split()[:4] == ["job", "gradient", "seed", "gradient.k"]
-        assert header.split()[-2:] == ["seconds", "status"]
-    folders = sorted((tmp_path / "outputs").iterdir())
-    assert len(folders) == 2
-    hashes = [[job.parameters_sha256 for job in found(folder)] for folder in folders]
-    assert hashes[0] == hashes[1]
-    assert len(set(hashes[0])) == 6
-
-
-def test_a_job_of_a_sweep_is_the_run_of_its_own_command(tmp_path):
-    code, _, _ = finish(start(tmp_path, "-m", "gradient=truncated,full", "seed=1", *QUICK))
-    assert code == 0
-    (sweep,) = (tmp_path / "outputs").iterdir()
-    second = sorted(path for path in sweep.iterdir() if path.is_dir())[1]
-    manifest = json.loads((second / "manifest.json").read_text())
-    command = manifest["command"].split()
-    assert command[0] == "bptt-train"
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    assert finish(start(alone, *command[1:]))[0] == 0
-    (run,) = found(alone / "outputs")
-    assert run.parameters_sha256 == found(sweep)[1].parameters_sha256
-
-
-BROKEN = """
-from bptt_lab.gradients.full import Full
-
-class Broken(Full):
-    def assign(self, stack, *args, **kwargs):
-        raise FloatingPointError("broken on purpose")
-"""
-
-
-def test_a_job_that_fails_is_told_at_the_end_and_stops_no_other(tmp_path):
-    (tmp_path / "conf" / "gradient").mkdir(parents=True)
-    (tmp_path / "conf" / "gradient" / "broken.yaml").write_text("_target_: mine.Broken\n")
-    (tmp_path / "mine.py").write_text(BROKEN)
-    arguments = ["--config-dir", "conf", "-m", "gradient=broken,full", "allow=[mine]", *QUICK]
-    code, out, _ = finish(start(tmp_path, *arguments))
-    assert code == 1
-    assert "1 of 2 jobs completed" in out
-    assert "FloatingPointError: broken on purpose" in out.rpartition("completed")[0]
-    (sweep,) = (tmp_path / "outputs").iterdir()
-    assert [job.status for job in found(sweep)] == ["failed", "completed"]
-    assert "Traceback" in (found(sweep)[0].folder / "log.txt").read_text()
-
-
-def test_the_wheel_finds_its_configs_from_another_folder(tmp_path):
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    copy = tmp_path / "source"
-    copy.mkdir()
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\0")
-    for name in filter(None, tracked):
-        source = ROOT / name
-        if not name.startswith("tests") and source.exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes(source.read_bytes())
-    subprocess.run([*pip, "-w", str(tmp_path), str(copy)], check=True, timeout=200)
-    (wheel,) = tmp_path.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    path = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    code, out, _ = finish(start(elsewhere, "--cfg", "job", "gradient=truncated", env=path))
-    assert code == 0 and "_target_: bptt_lab.gradients.truncated.Truncated" in out
-    where = "import bptt_lab; print(bptt_lab.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where], env=path, cwd=elsewhere, capture_output=True, text=True
-    )
-    assert found.stdout.startswith(str(tmp_path / "installed"))
-
-
-@pytest.mark.parametrize("arguments", [["gradient.k=0", "gradient=truncated"], ["dataset=nope"]])
-def test_a_bad_command_leaves_nothing_behind(arguments, tmp_path):
-    code, out, err = finish(start(tmp_path, *arguments))
-    assert (code, out) == (2, "") and err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
-def hears_ctrl_c() -> None:
-    """A shell's background jobs, this test's perhaps among them, are started deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return work
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("error", "code", "line"),
+    [
+        (ConfigError("k=0: must be at least 1"), 2, "k=0: must be at least 1"),
+        (CheckpointError("last.ckpt: is no checkpoint"), 1, "last.ckpt: is no checkpoint"),
+        (Interrupted(signal.SIGTERM), 143, "interrupted by SIGTERM"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device", "a.png"), 1,
+         "a.png: cannot be used (No space left on device); correct that, or give another"),
+        (OSError("no such device"), 1, "no such device"),
+        (ConfigError("a=\x1b[31m\n\tb: is \x07red"), 2, r"a=\x1b[31m b: is \x07red"),
+        (FileNotFoundError(2, "No", "\x1b[2J\n"), 1,
+         r"\x1b[2J : cannot be used (No); correct that, or give another"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_and_an_exit_code(error, code, line, capsys):
+    assert command.run("bptt-x", raiser(error)) == code
+    assert capsys.readouterr() == ("", f"bptt-x: {line}\n")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        command.run("bptt-x", lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(("raised", "code"), [(None, 0), (0, 0), (3, 3), ("a text", 1)])
+def test_an_exit_is_an_exit_code(raised, code):
+    assert command.run("bptt-x", raiser(SystemExit(raised))) == code
+
+
+@contextmanager
+def unread():
+    """Replace stdout by a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, redirect_stdout(stream):
+        yield
+        stream.flush()  # as the interpreter does at its end, and may now
+
+
+@pytest.mark.parametrize(
+    ("flush", "code"),
+    [(False, 1), (True, 0)],  # where work is cut short, what it would have returned is unknown
 )
-@pytest.mark.parametrize("sweep", [False, True])
-def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
-    many = ["-m", "seed=0,1"] if sweep else []
-    long = [o.replace("max_epochs=1", "max_epochs=100000") for o in QUICK]
-    process = start(tmp_path, *many, *long, preexec_fn=hears_ctrl_c)
-    deadline = time.monotonic() + 100
-    while not list(tmp_path.glob("outputs/**/checkpoints/last.ckpt")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(number)
-    returned, out, _ = finish(process)
-    assert returned == code
-    statuses = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/**/status.json")]
-    assert {status["status"] for status in statuses} == {"interrupted"}
-    assert ("0 of 2 jobs completed" in out) == sweep
+def test_nobody_reads_on(flush, code, capsys):
+    def work():
+        print("a table", flush=flush)
+        return 1
+
+    with unread():
+        assert command.run("bptt-x", work) == code
+    assert capsys.readouterr() == ("", "")
+
+
+def test_another_broken_pipe_is_a_mistake_of_the_program():
+    with pytest.raises(BrokenPipeError):
+        command.run("bptt-x", raiser(BrokenPipeError()))
+
+
+SCRIPT = """
+import sys
+from bptt_lab.commands import command
+def work():
+    print("line\\n" * {lines}, flush={flush})
+    command.say("bptt-x", "one word", 0)
+    return {returned}
+sys.exit(command.run("bptt-x", work))
+"""
+
+
+FULL = "bptt-x: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("redirect", "lines", "flush", "returned", "code", "out", "err"),
+    [
+        ("| head -1", 1_000_000, True, 3, 0, "line\n", ""),
+        ("2>&1 | true", 1, False, 3, 3, "", ""),
+        (">&-", 1, False, 3, 3, "", "bptt-x: one word\n"),
+        (">&- 2>&-", 1, False, 3, 3, "", ""),
+        ("> /dev/full", 1, True, 0, 1, "", FULL),
+        ("> /dev/full", 1, False, 0, 1, "", f"bptt-x: one word\n{FULL}"),
+        ("> /dev/full", 1, False, 3, 3, "", "bptt-x: one word\n"),
+        ("> /dev/full 2>&1", 1, False, 3, 3, "", ""),
+    ],
+)  # fmt: skip
+def test_streams_of_a_real_process(redirect, lines, flush, returned, code, out, err):
+    script = SCRIPT.format(lines=lines, flush=flush, returned=returned)
+    if "true" in redirect:  # wait until the reader has gone
+        script = f"import time; time.sleep(0.5)\n{script}"
+    done = subprocess.run(
+        ["bash", "-c", f'"$1" -c "$2" {redirect}; exit "${{PIPESTATUS[0]}}"', "", sys.executable,
+         script],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+def parsed(*argv):
+    """What a parser makes of some arguments, or the line it refuses them with."""
+    parser = command.Parser("bptt-x", "Do nothing.")
+    parser.add_argument("--threads", type=command.whole_number(1))
+    parser.add_argument("--port", type=command.whole_number(1, 65535))
+    parser.add_argument("--loss", type=command.finite_number)
+    parser.add_argument("--device", type=command.one_of(["cpu", "cuda"]))
+    parser.add_argument("--figure", type=command.picture)
+    try:
+        return next(value for value in vars(parser.parse_args(argv)).values() if value is not None)
+    except ConfigError as error:
+        return str(error).removesuffix("; bptt-x --help lists what there is")
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        ("--threads 12", 12),
+        ("--threads 0", "--threads=0: must be a whole number, at least 1"),
+        ("--threads x", "--threads=x: must be a whole number, at least 1"),
+        ("--threads ²", "--threads=²: must be a whole number, at least 1"),
+        ("--port 65535", 65535),
+        ("--port 65536", "--port=65536: must be a whole number from 1 to 65535"),
+        ("--port -1", "--port=-1: must be a whole number from 1 to 65535"),
+        ("--loss 0.5", 0.5),
+        ("--loss nan", "--loss=nan: must be a finite number, as 0.5"),
+        ("--loss x", "--loss=x: must be a finite number, as 0.5"),
+        ("--device cuda", "cuda"),
+        ("--device tpu", "--device=tpu: must be one of cpu, cuda"),
+        ("--figure x.gif", "--figure=x.gif: must end in .png, .svg, .pdf"),
+        ("--figure no/x.png", "--figure=no/x.png: must be in a folder, but there is no folder no; "
+         "make it first"),
+        ("--threads", "--threads: expected one argument"),
+        ("--thread 1", "unrecognized arguments: --thread 1"),
+        ("more", "unrecognized arguments: more"),
+    ],
+)  # fmt: skip
+def test_arguments(argv, value):
+    assert parsed(*argv.split()) == value
+
+
+def test_a_value_may_hold_anything():
+    assert parsed("--device", "\x1b[31m\n x") == "--device=\x1b[31m\n x: must be one of cpu, cuda"

@@ -2,17 +2,16 @@
 
 import math
 import re
-import subprocess
 import sys
 
 import pytest
 import torch
 
 from bptt_lab.commands.explain import example as examples
-from bptt_lab.commands.explain import options
-from bptt_lab.commands.explain.account import account, adjoint, terms, total
 from bptt_lab.commands.explain.cli import main
-from bptt_lab.commands.explain.verdict import autograd, finite_differences, judge
+from bptt_lab.commands.explain.comparison import autograd, compare, finite_differences
+from bptt_lab.commands.explain.derivation import adjoint, derive, terms, total
+from bptt_lab.config.strategies import packaged
 from bptt_lab.gradients.oracle import masked_gradient
 from bptt_lab.gradients.oracle import terms as oracle_terms
 from bptt_lab.gradients.truncated import Truncated
@@ -103,7 +102,7 @@ def test_the_printed_numbers_agree_with_one_another(argv, capsys):
 def test_four_answers(example, everywhere):
     T = example.num_steps
     at = list(range(1, T + 1)) if everywhere else [T]
-    worked = account(example)
+    worked = derive(example)
     full = autograd(example, at)
     torch.testing.assert_close(total(terms(worked, at)), full, atol=1e-12, rtol=0)
     torch.testing.assert_close(adjoint(worked, at).gradient, full, atol=1e-12, rtol=0)
@@ -119,13 +118,13 @@ def test_every_term_is_the_oracles(example):
         example.h_0[None, None],
     )
     at = range(1, example.num_steps + 1)
-    for term in terms(account(example), at):
+    for term in terms(derive(example), at):
         expected = G["weight_hh_l0"][term.t - 1, term.s - 1]
         torch.testing.assert_close(term.value, expected, atol=1e-12, rtol=0)
     for mode in ("chunk", "lag", "window", "tail"):
-        verdict = judge(example, Truncated(k=2, mode=mode), at)
-        masked = masked_gradient(G, verdict.mask)["weight_hh_l0"]
-        torch.testing.assert_close(verdict.gradient, masked, atol=1e-12, rtol=0)
+        found = compare(example, Truncated(k=2, mode=mode), at)
+        masked = masked_gradient(G, found.mask)["weight_hh_l0"]
+        torch.testing.assert_close(found.gradient, masked, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -142,28 +141,59 @@ def test_every_term_is_the_oracles(example):
 )
 def test_what_a_strategy_keeps(argv, kept, capsys):
     text = output(capsys, *argv, "--digits", "9")
-    verdict = section(text, 8)
+    kept_part = section(text, 8)
     lags = {
-        int(lag): state for state, lag in re.findall(r"^  (kept|cut ) +lag (\d)", verdict, re.M)
+        int(lag): state for state, lag in re.findall(r"^  (kept|cut ) +lag (\d)", kept_part, re.M)
     }
     assert [lag for lag, state in lags.items() if state == "kept"] == kept
     names = ["q_3 Mbar_3", "q_3 J_3 Mbar_2", "q_3 J_3 J_2 Mbar_1"]
     parts = [value(section(text, 5), name) for name in names]
     left = [sum(parts[lag][i] for lag in kept) for i in range(4)]
     full = [sum(part[i] for part in parts) for i in range(4)]
-    assert value(verdict, "dE_3/dW that it leaves") == pytest.approx(left, abs=1e-8)
-    assert value(verdict, f"the sum of the {len(kept)} kept") == pytest.approx(left, abs=1e-8)
+    assert value(kept_part, "dE_3/dW that it leaves") == pytest.approx(left, abs=1e-8)
+    assert value(kept_part, f"the sum of the {len(kept)} kept") == pytest.approx(left, abs=1e-8)
     cosine = sum(a * b for a, b in zip(left, full, strict=True))
     cosine /= math.hypot(*left) * math.hypot(*full)
     error = math.dist(left, full) / math.hypot(*full)
-    assert value(verdict, "cosine of the two") == pytest.approx([cosine], abs=1e-7)
-    assert value(verdict, "|difference| / |full|") == pytest.approx([error], abs=1e-7)
+    assert value(kept_part, "cosine of the two") == pytest.approx([cosine], abs=1e-7)
+    assert value(kept_part, "|difference| / |full|") == pytest.approx([error], abs=1e-7)
 
 
-@pytest.mark.parametrize("name", options.names())
+@pytest.mark.parametrize("name", packaged().names())
 def test_every_option_can_be_explained(name, capsys):
     text = output(capsys, "--gradient", name)
     assert value(section(text, 8), "dE_3/dW, full") == value(section(text, 7), "torch's autograd")
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A strategy of a user's that truncates, its option in a folder of his."""
+    (tmp_path / "mine.py").write_text(
+        "from bptt_lab.gradients.truncated import Truncated\n\n\n"
+        "class Mine(Truncated):\n"
+        "    def __init__(self, *, k: int = 16) -> None:\n"
+        "        super().__init__(k=k, mode='tail')\n"
+    )
+    folder = tmp_path / "options" / "gradient"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: mine.Mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "--gradient", "mine", "--config-dir", "options"
+    sys.modules.pop("mine", None)
+
+
+def test_a_strategy_of_a_folder_is_explained_like_ours(plugin, capsys):
+    ours = section(output(capsys, "--mode", "tail"), 8)
+    assert section(output(capsys, *plugin, "--allow", "mine"), 8) == ours
+    deeper = section(output(capsys, *plugin, "--allow", "mine", "--k", "3"), 8)
+    assert deeper == section(output(capsys, "--mode", "tail", "--k", "3"), 8)
+
+
+def test_a_foreign_class_is_not_imported_unless_it_is_allowed(plugin, capsys):
+    assert main(plugin) == 2
+    assert "mine.Mine: is not in bptt_lab" in capsys.readouterr().err
+    assert "mine" not in sys.modules
 
 
 def test_the_seed_decides_the_numbers(capsys):
@@ -196,13 +226,14 @@ def test_the_figure(suffix, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--k", "0"], "--k 0: must be at least 1"),
-        (["--k", "two"], "invalid int value"),
-        (["--mode", "nix"], "--mode nix: must be one of chunk, lag, window, tail"),
-        (["--gradient", "full", "--k", "2"], "--gradient full has no k"),
+        (["--k", "0"], "k=0: must be a whole number, at least 1"),
+        (["--k", "two"], "k=two: must be a whole number"),
+        (["--mode", "nix"], "mode=nix: must be one of chunk, lag, window, tail"),
+        (["--gradient", "full", "--k", "2"], "k=2: there is no such setting"),
         (["--gradient", "nix"], "must be one of adaptive, artbp, autograd"),
         (["--gradient", "../dataset/text"], "must be one of adaptive, artbp, autograd"),
-        (["--steps", "5"], "choose from 3, 4"),
+        (["--config-dir", "nowhere"], "nowhere: is not a folder"),
+        (["--steps", "5"], "from 3 to 4"),
         (["--digits", "99"], "--digits"),
         (["--figure", "paths.txt"], "must end in .png"),
         (["--figure", "nowhere/paths.png"], "there is no folder nowhere"),
@@ -213,9 +244,3 @@ def test_what_cannot_work_takes_one_line(argv, says, capsys):
     assert main(argv) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and says in err, err
-
-
-def test_a_reader_who_leaves_early():
-    command = f"{sys.executable} -m bptt_lab.commands.explain.cli | head -1"
-    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert run.stderr == "" and run.stdout.count("\n") == 1

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from bptt_lab.config import signatures
+from bptt_lab.config import signatures, targets
+from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.signatures import UNKNOWN, Setting
 from bptt_lab.core.validation import ConfigError, Ge, Le
 
@@ -55,7 +56,7 @@ def test_reading_agrees_with_importing(option):
     }
     assert plugin.settings == expected
     for claim, value in plugin.claims.items():
-        assert getattr(kind, claim) == value
+        assert isinstance(value, FromSetting) or getattr(kind, claim) == value
     assert plugin.summary == inspect.getdoc(kind).splitlines()[0]
 
 
@@ -68,9 +69,75 @@ def test_a_file_gives_every_setting_of_its_plugin(option):
 @pytest.mark.parametrize("option", sorted(CONF.glob("gradient/*.yaml")), ids=name_of)
 def test_a_strategy_makes_every_claim(option):
     claims = signatures.read(OmegaConf.load(option)["_target_"]).claims
-    assert {"exact_within_chunk", "exact_across_chunks", "unbiased", "cost", "memory"} <= set(
-        claims
+    assert {"exact_within_chunk", "exact_across_chunks", "unbiased", "cost", "space"} <= set(claims)
+
+
+def test_a_claim_may_be_a_property_that_follows_a_setting(package):
+    name = package(
+        "rule.py",
+        """
+class Rule:
+    def __init__(self, *, carry: bool = True, k: int = 3) -> None: ...
+    @property
+    def unbiased(self) -> bool:
+        'Always.'
+        return True
+    @property
+    def exact_across_chunks(self) -> bool:
+        return self.carry
+    @property
+    def computed(self) -> bool:
+        return self.k > 2
+    @property
+    def other(self) -> bool:
+        return self.something
+    def method(self) -> bool:
+        return True
+""",
     )
+    plugin = signatures.read(f"{name}.rule.Rule")
+    assert plugin.claims == {"unbiased": True, "exact_across_chunks": FromSetting("carry")}
+    assert plugin.claim("exact_across_chunks", {}) is True
+    assert plugin.claim("exact_across_chunks", {"carry": False}) is False
+    assert plugin.claim("unbiased", {"carry": False}) is True
+    assert plugin.claim("linear", {}) is None
+
+
+@pytest.mark.parametrize("option", sorted(CONF.glob("gradient/*.yaml")), ids=name_of)
+def test_what_is_read_of_a_strategy_is_true_of_the_instance(option):
+    config = OmegaConf.create({"seed": 0, "gradient": OmegaConf.load(option)})
+    section = OmegaConf.to_container(config, resolve=True)["gradient"]
+    plugin = signatures.read(section["_target_"])
+    given = {"carry_influence": False} if "carry_influence" in plugin.settings else {}
+    for settings in ({}, given):
+        strategy = instantiate({**section, **settings})
+        for claim in ("exact_within_chunk", "exact_across_chunks", "unbiased"):
+            assert plugin.claim(claim, settings) is getattr(strategy, claim)
+
+
+def test_a_claim_counts_as_an_implementation(package):
+    package(
+        "base.py",
+        "from abc import *\nclass Base(ABC):\n @property\n @abstractmethod\n"
+        " def exact(self): ...\n @abstractmethod\n def run(self): ...\n",
+    )
+    name = package("leaf.py", "from .base import Base\nclass Leaf(Base):\n exact = True\n")
+    assert signatures.unimplemented(f"{name}.leaf.Leaf") == ["run"]
+
+
+def test_old_names_of_classes_are_read_and_made():
+    for old, new in {"rtrl.Rtrl": "RTRL", "snap1.Snap1": "SnAp1", "rflo.Rflo": "RFLO"}.items():
+        target = f"bptt_lab.gradients.{old}"
+        plugin = signatures.read(target)
+        current = signatures.read(f"{target.rpartition('.')[0]}.{new}")
+        assert (plugin.settings, plugin.claims) == (current.settings, current.claims)
+        targets.check_target("gradient._target_", target, targets.KINDS["gradient"], ())
+        assert type(instantiate({"_target_": target})).__name__ == new
+
+
+def test_a_target_may_be_a_packages_public_name():
+    assert signatures.home("bptt_lab.gradients.Truncated") == "bptt_lab.gradients.truncated"
+    assert instantiate({"_target_": "bptt_lab.gradients.Truncated", "k": 3}).k == 3
 
 
 def test_a_plugin_of_the_users(package):

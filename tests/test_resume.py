@@ -32,6 +32,7 @@ RUNS = {
                    "trainer.accumulate_grad_batches=3"),
 }  # fmt: skip
 STRATEGIES = ("full", "truncated", "autograd")
+ADAPTIVE = "bptt_lab.gradients.adaptive.Adaptive"
 # Each kind of run and each strategy; with -m slow each with each.
 PAIRS = [
     pytest.param(name, strategy, marks=() if i % 3 == j else pytest.mark.slow)
@@ -131,6 +132,38 @@ def test_what_a_strategy_draws_and_keeps_goes_on(strategy, more, tmp_path):
     perform(config_, tmp_path / "whole", job())
     stop_and_go_on(tmp_path / "run", config_, 3, 14, 25)
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [
+        ("uoro", ()),
+        ("adaptive", ("gradient.every=30",)),
+        ("feedback_alignment", (f"++gradient.of={{_target_:{ADAPTIVE},every:30}}",)),
+    ],
+)
+def test_a_checkpoint_of_the_old_form_goes_on(strategy, more, tmp_path, monkeypatch):
+    """There the carry was (hx, influence), and the strategy kept its estimate."""
+    read, seen = checkpoint_io.read, []
+
+    def as_of_old(path, map_location=None):
+        checkpoint = read(path, map_location)
+        for process in checkpoint["processes"]:
+            hx, influence, _, estimate = process["carry"]
+            state = {name.lstrip("_"): value for name, value in (estimate or {}).items()}
+            seen.append(state)
+            process["carry"] = [hx, influence]
+            process["gradient"] = {"of": state} if "feedback" in strategy else state
+        return checkpoint
+
+    config_ = settings("stream", strategy, tmp_path, "model.num_layers=1", "model.dropout=0", *more)
+    perform(config_, tmp_path / "whole", job())
+    monkeypatch.setattr(checkpoint_io, "read", as_of_old)
+    stop_and_go_on(tmp_path / "run", config_, 17)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    assert all(bool(state) == (strategy != "uoro") for state in seen)
+    if strategy != "uoro":
+        assert all(state.keys() == {"k", "relative_bias", "period"} for state in seen)
 
 
 @pytest.mark.parametrize("looks", [38, 39, 40, 41, 42, 80, 81, 82, 83, 122, 123])

@@ -1,13 +1,10 @@
 """VanillaRNN is a drop-in for torch.nn.RNN, and stands on its own feet."""
 
-import ast
 import copy
 import pickle
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +14,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
 import bptt_lab
+import bptt_lab.gradients
 from bptt_lab import VanillaRNN
 from bptt_lab.core.kernels import core
 from bptt_lab.gradients.autograd import Autograd
@@ -25,7 +23,6 @@ from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
 
 L, N, I, H = 6, 3, 3, 4
-PACKAGE = Path(bptt_lab.__file__).parent
 
 
 def twins(*args, **kwargs) -> tuple[torch.nn.RNN, VanillaRNN]:
@@ -437,11 +434,35 @@ HEAVY = ["lightning", "pytorch_lightning", "hydra", "omegaconf"]
 
 @pytest.mark.parametrize(
     "statement, unwanted",
-    [("import bptt_lab", [*HEAVY, "torch"]), ("from bptt_lab import VanillaRNN", HEAVY)],
+    [
+        ("import bptt_lab, bptt_lab.gradients", [*HEAVY, "torch"]),
+        ("from bptt_lab.gradients import *", HEAVY),
+        ("from bptt_lab import *", HEAVY),
+    ],
 )
 def test_importing_is_light(statement, unwanted):
     loaded = f"[name for name in {unwanted} if name in sys.modules]"
     assert run_python(f"import sys\n{statement}\nprint({loaded})") == "[]"
+
+
+@pytest.mark.parametrize(
+    "package, names",
+    [
+        (bptt_lab, "VanillaRNN segmented_loss initialise"),
+        (
+            bptt_lab.gradients,
+            "Full Truncated RTRL SnAp1 UORO KFRTRL RFLO ARTBP Adaptive Checkpointed Autograd "
+            "FeedbackAlignment CreditClip GradientStrategy Carry Unrolled FutureFacing PerUnroll "
+            "PastFacing Modifier Stack Chunk",
+        ),
+    ],
+)
+def test_the_packages_names(package, names):
+    """One spelling each, listed before they are imported."""
+    assert set(names.split()) == set(package.__all__) - {"__version__"}
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert getattr(package, name) is not None
 
 
 def test_the_package_has_no_other_names():
@@ -449,48 +470,24 @@ def test_the_package_has_no_other_names():
         bptt_lab.LSTM  # noqa: B018
 
 
-def imports(node: ast.AST) -> Iterator[str]:
-    """What a file imports when it runs, at whatever place in it."""
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        return
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        assert node.level == 0, "relative import"
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    for child in ast.iter_child_nodes(node):
-        yield from imports(child)
-
-
-ARROWS = {
-    "limits.py": [],
-    "cell.py": [],
-    "kernels": ["bptt_lab.core.cell"],
-    "recurrence.py": ["bptt_lab.core.cell", "bptt_lab.core.kernels"],
-    "gradients": [
-        "bptt_lab.core.cell",
-        "bptt_lab.core.recurrence",
-        "bptt_lab.gradients",
-        "bptt_lab.core.validation",
-        "bptt_lab.core.random",
+@pytest.mark.parametrize(
+    "gradient, way_out",
+    [
+        (
+            "truncated",
+            r"use gradient=Truncated\(\.\.\.\), from bptt_lab.gradients import Truncated$",
+        ),
+        ("kf_rtrl", r"use gradient=KFRTRL\(\.\.\.\), from bptt_lab.gradients import KFRTRL$"),
+        ("nonsense", "from bptt_lab.gradients import "),
+        (Truncated, r"^gradient=Truncated: must be an object.*; use Truncated\(\.\.\.\)$"),
+        (16, "must be a strategy object"),
     ],
-    "rnn.py": ["bptt_lab.core.cell", "bptt_lab.gradients"],
-}
-CORE = sorted(
-    (path, allowed)
-    for name, allowed in ARROWS.items()
-    for path in ((PACKAGE / name).rglob("*.py") if "." not in name else [PACKAGE / name])
+    ids=str,
 )
-
-
-@pytest.mark.parametrize("path, allowed", CORE, ids=lambda value: getattr(value, "stem", ""))
-def test_import_arrows(path, allowed):
-    for name in imports(ast.parse(path.read_text())):
-        root = name.partition(".")[0]
-        assert root not in HEAVY, name
-        assert path.name != "limits.py" or root != "torch", name
-        if root == "bptt_lab":
-            assert name.startswith(tuple(allowed)), name
+def test_a_gradient_that_is_no_object_is_refused_at_once(gradient, way_out):
+    with pytest.raises(TypeError, match=way_out) as refusal:
+        VanillaRNN(I, H, gradient=gradient)
+    assert "\n" not in str(refusal.value)
 
 
 def test_bidirectional_by_position_is_refused():

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.commands.search import best, check, cli
+from bptt_lab.commands.search import best, cli, plan
 from bptt_lab.commands.search.space import Choice, Numbers, Space
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.folder import Run
@@ -38,6 +38,12 @@ SPACE = (
     "optimizer.lr=tag(log,interval(1e-4,1))",
 )
 HERE = ("hydra/launcher=basic", "trainer.enable_progress_bar=false")
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    """Forget what a command puts on the path."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def compose(lines):
@@ -210,13 +216,6 @@ def test_killed_is_what_was_ended_from_outside(run, killed):
     assert was_killed(Run(Path(), **run)) is killed
 
 
-def bptt_search(monkeypatch, *arguments):
-    """Run the command in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["bptt-search", *arguments])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return cli.main()
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -237,7 +236,7 @@ def bptt_search(monkeypatch, *arguments):
 def test_what_cannot_work_is_one_line(tmp_path, monkeypatch, capsys, line, said):
     monkeypatch.chdir(tmp_path)
     searched = [] if line.startswith("optimizer") else ["optimizer.lr=0.1,0.2"]
-    assert bptt_search(monkeypatch, *searched, line) == 2
+    assert cli.main([*searched, line]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -250,15 +249,15 @@ def test_without_optuna_the_way_out_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "optuna" else find(name, *a)
     )
-    assert bptt_search(monkeypatch, "optimizer.lr=0.1,0.2") == 2
+    assert cli.main(["optimizer.lr=0.1,0.2"]) == 2
     said = "hydra/sweeper=search: needs optuna; pip install 'bptt_lab[search]'"
-    assert capsys.readouterr().err == f"bptt-train: {said}\n"
+    assert capsys.readouterr().err == f"bptt-search: {said}\n"
 
 
 def test_nothing_is_imported_for_a_refusal():
     script = (
         "import sys; from bptt_lab.commands.search import cli; "
-        "sys.argv[1:] = ['optimizer.lr=interval(2,1)']; assert cli.main() == 2; "
+        "assert cli.main(['optimizer.lr=interval(2,1)']) == 2; "
         "assert not {'torch', 'optuna'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
@@ -273,7 +272,7 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = [*TINY, *HERE, *SPACE, "hydra.sweeper.batch=2", "hydra.sweeper.metric=val/accuracy",
                "hydra.sweeper.direction=maximize"]  # fmt: skip
-    assert bptt_search(monkeypatch, *command, "hydra.sweeper.n_trials=3") == 0
+    assert cli.main([*command, "hydra.sweeper.n_trials=3"]) == 0
     out = capsys.readouterr().out
     folder = sweep_dir(tmp_path)
     trials = runs.read_sweep(folder)
@@ -294,7 +293,7 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
     # Continued for more trials, those that are there stay as they are.
     before = {run.folder: (run.folder / "status.json").stat().st_mtime_ns for run in trials}
     more = [*command, f"resume={folder.relative_to(tmp_path)}", "hydra.sweeper.n_trials=5"]
-    assert bptt_search(monkeypatch, *more) == 0
+    assert cli.main([*more]) == 0
     later = runs.read_sweep(folder)
     assert [run.status for run in later] == ["completed"] * 5
     assert later[:3] == trials
@@ -310,7 +309,7 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
         "optimizer.lr=interval(0.1,1)",
         f"resume={folder.relative_to(tmp_path)}",
     ]
-    assert bptt_search(monkeypatch, *other, *command[-2:]) == 2
+    assert cli.main([*other, *command[-2:]]) == 2
     error = capsys.readouterr().err
     assert "optimizer.lr is 0.1 to 1.0, and the search began with 0.0001 to 1.0 (log)" in error
     assert error.count("\n") == 1
@@ -329,26 +328,26 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
 def test_a_search_is_continued_as_it_began(tmp_path, changed, said):
     same = {"metric": "val/loss", "direction": "minimize", "settings": {"a": "1,2", "seed": "3"}}
     runs.write_json(tmp_path / runs.SWEEP, {"command": "", "jobs": [], best.SEARCH: same})
-    check.refuse_changed(tmp_path, same)
+    plan.refuse_changed(tmp_path, same)
     with pytest.raises(ConfigError, match=said):
-        check.refuse_changed(tmp_path, {**same, **changed})
+        plan.refuse_changed(tmp_path, {**same, **changed})
 
 
 def test_a_sweep_that_is_no_search_is_not_continued_as_one(tmp_path):
     search = {"metric": "val/loss", "direction": "minimize", "settings": {}}
     runs.write_json(tmp_path / runs.SWEEP, {"jobs": []})
-    check.refuse_changed(tmp_path, search)  # killed before it had begun
+    plan.refuse_changed(tmp_path, search)  # killed before it had begun
     runs.write_json(tmp_path / runs.SWEEP, {"jobs": [{"folder": "000", "overrides": []}]})
     with pytest.raises(ConfigError, match="no search"):
-        check.refuse_changed(tmp_path, search)
+        plan.refuse_changed(tmp_path, search)
 
 
 def test_a_metric_that_no_run_reports_is_refused_after_the_first(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = [*TINY, *HERE, "optimizer.lr=0.1,0.2", "hydra.sweeper.metric=val/perplexity"]
-    assert bptt_search(monkeypatch, *command, "hydra.sweeper.batch=1") == 2
+    assert cli.main([*command, "hydra.sweeper.batch=1"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("bptt-train: hydra.sweeper.metric=val/perplexity: no run reports that")
+    assert error.startswith("bptt-search: hydra.sweeper.metric=val/perplexity: no run reports that")
     assert error.endswith("test/accuracy, test/loss, val/accuracy, val/loss")
     assert len(runs.read_sweep(sweep_dir(tmp_path))) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from runs import QUICK, config, job
 
 from bptt_lab import runs
 from bptt_lab.commands.verify import Difference, main
+from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training import job as jobs
+from bptt_lab.training import train
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,16 @@ def test_a_missing_number_is_a_difference(run, capsys):
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(lines[:-1]))
     assert main([str(run)]) == 1
+
+
+def test_ctrl_c_is_no_difference(run, capsys, monkeypatch):
+    def interrupted(*args):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(train, "perform", interrupted)
+    assert main([str(run)]) == 130
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "interrupted by SIGINT" in err
 
 
 @pytest.mark.parametrize(("factor", "code"), [(1.005, 0), (1.05, 1)])

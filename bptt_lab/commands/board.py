@@ -1,38 +1,29 @@
-"""The command `bptt-board`: TensorBoard on a folder of runs, for this machine only.
-
-Exit codes: TensorBoard's own; 2 the command line cannot work, and one line on stderr says why.
-"""
+"""The command `bptt-board`: TensorBoard on a folder of runs, for this machine only."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from bptt_lab.commands import command
 from bptt_lab.core.validation import ConfigError
 
-REFUSED = 2
 LOCALHOST = "127.0.0.1"
+DESCRIPTION = "Open TensorBoard on a sweep's folder, or a run's, for this machine only."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Become TensorBoard, so that Ctrl-C and other signals reach it and nothing is left behind.
+    """Become TensorBoard, so that Ctrl-C and other signals reach it and no process is left behind.
 
     Args:
         argv: the arguments; the process's own by default.
 
     Returns:
-        The exit code, where there is nothing to show.
+        The exit code, where TensorBoard cannot be started.
     """
-    try:
-        command = board_command(argv)
-    except ConfigError as error:
-        print("bptt-board:", *str(error).split(), file=sys.stderr)
-        return REFUSED
-    os.execv(command[0], command)
+    return command.run("bptt-board", lambda: _become(board_command(argv)))
 
 
 def board_command(argv: Sequence[str] | None = None) -> list[str]:
@@ -49,30 +40,20 @@ def board_command(argv: Sequence[str] | None = None) -> list[str]:
     return [sys.executable, "-m", "tensorboard.main", *what]
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-board --help)")
+def _become(other: list[str]) -> int:
+    os.execv(other[0], other)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="bptt-board",
-        description="Open TensorBoard on a sweep's folder, or a run's, for this machine only.",
-        allow_abbrev=False,
-    )
+def _parser() -> command.Parser:
+    parser = command.Parser("bptt-board", DESCRIPTION)
     parser.add_argument("folder", type=Path, metavar="SWEEP_FOLDER", help="as outputs/..._sweep")
     parser.add_argument(
-        "--port", type=_port, metavar="N", help="default: the first free one from 6006"
+        "--port",
+        type=command.whole_number(1, 65535),
+        metavar="N",
+        help="default: the first free one from 6006",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The command `bptt-verify`: run a run again from its manifest, and compare.
+"""The command `bptt-verify`: train a run again from its manifest, and compare the numbers.
 
 On the same type of machine, with the same versions, every logged number and the final parameters
-must come out bit for bit; elsewhere the last bits differ, training amplifies them, and what can be
-said is how far the numbers are apart.
+must come out bit for bit. On another machine the last bits differ and training amplifies them;
+there the losses must agree within a tolerance.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bptt_lab import runs
+from bptt_lab.commands import command
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
@@ -27,8 +28,11 @@ from bptt_lab.runs.folder import Run
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 
-SAME, DIFFERENT, REFUSED = 0, 1, 2
+SAME, DIFFERENT = 0, 1
 TOLERANCE = 0.01  # relative; what another instruction set does to a loss in short runs
+DESCRIPTION = """\
+Train a run again from its manifest, and compare every logged number and the final parameters: bit
+for bit on the same type of machine with the same versions, within a tolerance elsewhere."""
 
 
 class Difference(NamedTuple):
@@ -53,35 +57,48 @@ class Difference(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the run that the command line names.
 
+    Args:
+        argv: the arguments; the process's own by default.
+
     Returns:
-        The exit code: 0 the same, 1 not, 2 nothing to compare.
+        The exit code.
     """
-    parser = argparse.ArgumentParser(prog="bptt-verify", description=__doc__)
-    parser.add_argument("run_folder", type=Path, help="a run's folder, or a job's of a sweep")
+    return command.run("bptt-verify", lambda: _verify(_parser().parse_args(argv)))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    command.find_plugins_here()
+    return verify(args.run_folder, args.allow, args.tolerance)
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser("bptt-verify", DESCRIPTION)
+    parser.add_argument(
+        "run_folder", type=Path, metavar="RUN_FOLDER", help="a run's folder, or a job's of a sweep"
+    )
     parser.add_argument(
         "--allow", nargs="*", default=[], metavar="PACKAGE", help="as allow=[...] of bptt-train"
     )
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=command.finite_number,
         default=TOLERANCE,
-        help="relative difference of losses to accept from another machine (%(default)s)",
+        metavar="R",
+        help="relative difference of losses to accept from another machine; default: %(default)s",
     )
-    args = parser.parse_args(argv)
-    try:
-        return verify(args.run_folder, args.allow, args.tolerance)
-    except ConfigError as error:
-        print("bptt-verify:", *str(error).split(), file=sys.stderr)
-        return REFUSED
+    return parser
 
 
 def verify(folder: Path, allow: Sequence[str] = (), tolerance: float = TOLERANCE) -> int:
-    """Run again and print what came out.
+    """Train again and print what differs.
 
     Args:
         folder: the run folder.
         allow: packages whose classes the run may name, beside ours and torch's.
         tolerance: relative difference of losses accepted where the machine is another one.
+
+    Returns:
+        The exit code: 0 the same, 1 different, 128 + n where signal n stopped the training.
 
     Raises:
         ConfigError: for a folder whose run did not end, or that no run of ours could have left.
@@ -92,12 +109,14 @@ def verify(folder: Path, allow: Sequence[str] = (), tolerance: float = TOLERANCE
         again = Path(place) / "again"
         job = Job(before.choices, before.overrides, before.manifest["command"])
         with contextlib.redirect_stdout(io.StringIO()):
-            jobs.attempt(experiment, again, job)
+            code = jobs.attempt(experiment, again, job)
         now = runs.read_run(again)
+        if now.status == "interrupted":
+            return code
         if now.status != before.status:
             print(f"different: {before.status} then, {now.status} now: {now.reason}")
             return DIFFERENT
-        return _judge(before, now, tolerance)
+        return _compare(before, now, tolerance)
 
 
 def differences(before: Path, now: Path) -> Iterator[Difference]:
@@ -134,7 +153,7 @@ def _refuse_unfit(folder: Path, run: Run, allow: Sequence[str]) -> Experiment:
     return parse({**run.config, "allow": list(targets.packages(allow))}).quiet()
 
 
-def _judge(before: Run, now: Run, tolerance: float) -> int:
+def _compare(before: Run, now: Run, tolerance: float) -> int:
     elsewhere = _machine(before.manifest, now.manifest)
     found = sorted(differences(before.folder, now.folder), key=lambda d: -d.relative)
     same_parameters = before.parameters_sha256 == now.parameters_sha256
@@ -162,10 +181,10 @@ def _judge(before: Run, now: Run, tolerance: float) -> int:
 
 
 def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """In what the two runs' circumstances differ; the data must not."""
+    """Return what differs in machine, versions and threads; data that differ are printed."""
     changed = dict(resume.differences(before, now))
     if "data_sha256" in changed:
-        print("data: not what the run learnt; another file stands in the path")
+        print("data: not the data that the run learnt; the file has changed")
         del changed["data_sha256"]
     if before.get("processor") != now.get("processor"):
         changed["processor"] = before.get("processor"), now.get("processor")

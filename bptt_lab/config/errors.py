@@ -18,11 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bptt_lab.config.compose import CommandLine, without_hydra
 from bptt_lab.config.schema import suggest
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 
 HELP = "bptt-train --help lists what there is"
 QUOTING = """write key=value, and a text with special characters as 'key="a text"'"""
-_LONGEST = 1000  # characters of a complaint
 
 
 @contextmanager
@@ -39,14 +39,6 @@ def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]
         raise ConfigError(printable(str(error))) from error
     except Exception as error:
         raise ConfigError(printable(explain(error, command, lines))) from error
-
-
-def printable(message: str) -> str:
-    """Cut a message to what people read, and write out what a terminal would act upon."""
-    message = " ".join(message.split())
-    if len(message) > _LONGEST:
-        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> str:

@@ -126,7 +126,11 @@ def _refuse_segments(experiment: Experiment) -> None:
     length, model = experiment.segment_length, experiment.model
     if length is None:
         return
-    if not signatures.read(experiment.gradient.target).claims.get("exact_within_chunk"):
+    plugin, settings = signatures.read(experiment.gradient.target), experiment.gradient.settings
+    if plugin.claim("exact_across_chunks", settings):
+        problem = "carries no influence, as this strategy does; use gradient=checkpointed"
+        refuse("segment_length", length, problem)
+    if not plugin.claim("exact_within_chunk", settings):
         refuse("segment_length", length, "needs an exact strategy; use gradient=checkpointed")
     if model.dropout > 0 and model.num_layers > 1:
         refuse("segment_length", length, "cannot drop units; use model.dropout=0")

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bptt_lab.config.claims import UNKNOWN as UNKNOWN
+from bptt_lab.config.claims import FromSetting, literal, literals, properties
 from bptt_lab.core import validation
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
@@ -42,7 +44,6 @@ _GRAMMAR = (
     *(ast.Expression, ast.Name, ast.expr_context, ast.Constant, ast.Subscript, ast.Tuple),
     *(ast.List, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub, ast.Call, ast.keyword),
 )
-UNKNOWN: Any = object()
 
 
 class Setting(NamedTuple):
@@ -60,8 +61,15 @@ class Plugin:
     target: str
     summary: str = ""  # first line of the docstring
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    claims: Mapping[str, Any] = field(default_factory=dict)  # literals in the class's body
+    claims: Mapping[str, Any] = field(default_factory=dict)  # literals and FromSetting
     takes_any: bool = False  # the constructor has **kwargs
+
+    def claim(self, name: str, settings: Mapping[str, Any]) -> Any:
+        """Return what an object made with these settings claims; None where the class is silent."""
+        value = self.claims.get(name)
+        if not isinstance(value, FromSetting):
+            return value
+        return settings.get(value.setting, self.settings[value.setting].default)
 
 
 class _Class(NamedTuple):
@@ -84,7 +92,8 @@ def read(target: str) -> Plugin:
     found = _class(target)
     doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
-    return Plugin(target, doc, settings, _literals(found.node), takes_any)
+    claims = {**literals(found.node), **properties(found.node, settings)}
+    return Plugin(target, doc, settings, claims, takes_any)
 
 
 def home(target: str) -> str:
@@ -120,7 +129,10 @@ def unimplemented(target: str) -> list[str]:
     seen: set[str] = set()
     missing = []
     for ancestor in _lineage(_class(target)):
-        for node in ancestor.node.body if ancestor else []:
+        if ancestor is None:
+            continue
+        seen |= literals(ancestor.node).keys()
+        for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name not in seen:
                 seen.add(node.name)
                 if any("abstractmethod" in ast.unparse(mark) for mark in node.decorator_list):
@@ -130,7 +142,7 @@ def unimplemented(target: str) -> list[str]:
 
 def _class(target: str) -> _Class:
     """Find the class that a `_target_` names."""
-    module, _, name = target.rpartition(".")
+    module, _, name = current(target).rpartition(".")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")
     if source(module) is None:
@@ -175,6 +187,13 @@ def _parse(file: Path) -> ast.Module:
         raise ConfigError(f"{file}, line {line} is not Python: {error}; correct it") from None
 
 
+def _statements(file: Path) -> Iterator[ast.stmt]:
+    """A module's statements, those under `if TYPE_CHECKING` as well: names that it imports late."""
+    for node in _parse(file).body:
+        late = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        yield from node.body if isinstance(node, ast.If) and late else [node]
+
+
 def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> _Class | None:
     """Find a class in a module, following `from ... import` to where it is defined."""
     module = current(module)
@@ -183,7 +202,7 @@ def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()
         return None
     seen |= {(module, name)}
     places: list[tuple[str, str]] = []
-    for node in _parse(file).body:
+    for node in _statements(file):
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _Class(module, node)
         if isinstance(node, ast.ImportFrom):
@@ -259,7 +278,7 @@ def _constructor(found: _Class) -> tuple[dict[str, Setting], bool]:
         for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 file = source(ancestor.module)
-                constants = _literals(_parse(file)) if file else {}
+                constants = literals(_parse(file)) if file else {}
                 return _settings(node.args, constants), node.args.kwarg is not None
     return {}, False
 
@@ -272,7 +291,7 @@ def _settings(arguments: ast.arguments, constants: Mapping[str, Any]) -> dict[st
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return {
         argument.arg: Setting(
-            _hint(argument.annotation, constants), _literal(default), default is None
+            _hint(argument.annotation, constants), literal(default), default is None
         )
         for argument, default in pairs
     }
@@ -290,28 +309,3 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
         return eval(compile(expression, "annotation", "eval"), {**constants, **_NAMESPACE})
     except Exception:
         return Any
-
-
-def _literal(node: ast.expr | None) -> Any:
-    if node is None:
-        return UNKNOWN
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return UNKNOWN
-
-
-def _literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
-    """Names set to a literal in the body of a class or module, annotated or not."""
-    claims: dict[str, Any] = {}
-    for statement in node.body:
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets = [statement.target]
-        else:
-            continue
-        value = _literal(statement.value)
-        if value is not UNKNOWN:
-            claims.update({target.id: value for target in targets if isinstance(target, ast.Name)})
-    return claims

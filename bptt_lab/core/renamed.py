@@ -1,4 +1,4 @@
-"""Modules that have moved: their old names still import, and mean the new ones.
+"""Modules and classes under new names: the old ones still import, and mean the same.
 
 Plug-ins, scripts and `_target_`s of old run folders go on working:
 
@@ -41,11 +41,20 @@ _MOVED = {
 }
 
 
+# Classes, which also keep the old name as an alias in their module.
+_RENAMED = {
+    "bptt_lab.gradients.rflo.Rflo": "bptt_lab.gradients.rflo.RFLO",
+    "bptt_lab.gradients.rtrl.Rtrl": "bptt_lab.gradients.rtrl.RTRL",
+    "bptt_lab.gradients.snap1.Snap1": "bptt_lab.gradients.snap1.SnAp1",
+}
+
+
 def current(name: str) -> str:
     """Return the present name of a module, or of something in it, that had `name` once."""
     package, _, rest = name.partition(".")
     old, dot, below = rest.partition(".")
-    return f"{package}.{_MOVED[old]}{dot}{below}" if _is_moved(package, old) else name
+    name = f"{package}.{_MOVED[old]}{dot}{below}" if _is_moved(package, old) else name
+    return _RENAMED.get(name, name)
 
 
 def _is_moved(package: str, old: str) -> bool:

@@ -15,18 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.validation import ConfigError, Ge, check
 from bptt_lab.diagnostics.linearise import Loss
+from bptt_lab.gradients.base import Carry, GradientStrategy
 from bptt_lab.gradients.full import Full
 from bptt_lab.nn.rnn import VanillaRNN
-
-if TYPE_CHECKING:
-    from bptt_lab.gradients.base import GradientStrategy
 
 
 class Estimate(NamedTuple):
@@ -85,15 +83,15 @@ def alignment(
     hx: Tensor | None = None,
     *,
     draws: int = 1,
+    after: Mapping[str, Carry] | None = None,
 ) -> Alignment:
     """Compare strategies' gradients of all parameters with full BPTT's, at the same parameters.
 
     Each strategy is used as training uses it: it unrolls the chunk from a carry of its own and
-    torch differentiates the loss. A strategy is called `draws` times in a row, each with a new
-    memory from `init_carry`; one that draws random numbers does so from its own generator, which
-    goes on from call to call, and so every call is a fresh draw.
+    torch differentiates the loss. A strategy is called `draws` times in a row, each time with no
+    influence and the next draw of random numbers.
 
-    Cost: S * draws gradients; memory `draws` gradients.
+    Cost: S * draws gradients; space for `draws` gradients.
 
     Args:
         rnn: the network; left as it is, its own strategy plays no part, nothing is dropped, and
@@ -103,6 +101,8 @@ def alignment(
         strategies: by name, at least one.
         hx: state before the first step, (num_layers, N, H); zeros by default.
         draws: gradients a strategy is asked for; more than one only pays for those that draw.
+        after: for a strategy's name a carry whose draw and estimate it goes on from; others begin
+            at draw 0.
 
     Raises:
         ConfigError: where `draws` is not 1 or more, or there is no strategy.
@@ -110,7 +110,7 @@ def alignment(
     Example:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
-        >>> from bptt_lab.gradients.truncated import Truncated
+        >>> from bptt_lab.gradients import Truncated
         >>> rnn, input = VanillaRNN(2, 3), torch.randn(9, 4, 2)
         >>> result = alignment(rnn, input, torch.sum, {"chunk 3": Truncated(k=3)})
         >>> bool(result["chunk 3"].relative_error.value > 0)
@@ -120,10 +120,15 @@ def alignment(
     if not strategies:
         raise ConfigError("strategies={}: must hold at least one gradient strategy; name one")
     twin = _twin(rnn)
-    full = _gradient(twin, input, loss, Full(), hx).double()
+    if hx is None:
+        hx = input.new_zeros(rnn.num_layers, input.shape[1], rnn.hidden_size)
+    hx = hx.detach()
+    full = _gradient(twin, input, loss, Full(), Carry(hx)).double()
     aligned, means = {}, []
     for name, strategy in strategies.items():
-        g = torch.stack([_gradient(twin, input, loss, strategy, hx) for _ in range(draws)]).double()
+        carry = strategy.init_carry(twin, input.shape[1], (after or {}).get(name))._replace(hx=hx)
+        carries = [carry._replace(draw=carry.draw + number) for number in range(draws)]
+        g = torch.stack([_gradient(twin, input, loss, strategy, c) for c in carries]).double()
         # From the first draw on, so that equal draws have exactly their own mean.
         mean = g[0] + (g - g[0]).mean(0)
         aligned[name] = _compare(g, mean, full)
@@ -149,13 +154,10 @@ def _twin(rnn: VanillaRNN) -> VanillaRNN:
 
 
 def _gradient(
-    rnn: VanillaRNN, input: Tensor, loss: Loss, strategy: GradientStrategy, hx: Tensor | None
+    rnn: VanillaRNN, input: Tensor, loss: Loss, strategy: GradientStrategy, carry: Carry
 ) -> Tensor:
     """A strategy's gradient of all parameters as one vector, (P,)."""
     parameters = list(rnn.parameters())
-    carry = strategy.init_carry(rnn, input.shape[1])
-    if hx is not None:
-        carry = carry._replace(hx=hx.detach())
     with torch.enable_grad():
         output, _ = strategy.unroll(rnn, input.detach(), carry)
         gradients = torch.autograd.grad(loss(output), parameters, materialize_grads=True)

@@ -11,7 +11,7 @@ with gradient descent is difficult".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,9 +24,7 @@ from bptt_lab.diagnostics.linearise import (
     loss_steps,
     uses,
 )
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet
 
 
 class CreditFlow(NamedTuple):
@@ -54,11 +52,13 @@ class _Vectors(NamedTuple):
         return _Vectors(self.unit[first:], self.log10[first:])
 
 
-def credit_flow(rnn: VanillaRNN, input: Tensor, loss: Loss, hx: Tensor | None = None) -> CreditFlow:
+def credit_flow(
+    rnn: RecurrentNet, input: Tensor, loss: Loss, hx: Tensor | None = None
+) -> CreditFlow:
     """Measure |dE_t/dh_s| for every pair of steps and every layer.
 
     Cost: T lags of 2 L N H^2 flops where every step has a loss, L being 1 where only the last
-    has; memory L N H and T^2 numbers a layer.
+    has; space L N H and T^2 numbers a layer.
 
     Args:
         rnn: the network, any number of layers.

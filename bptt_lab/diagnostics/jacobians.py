@@ -10,16 +10,14 @@ networks".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.validation import Ge, Le, Lt, check
 from bptt_lab.diagnostics.linearise import linearise
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet
 
 
 class JacobianSpectrum(NamedTuple):
@@ -45,14 +43,14 @@ class JacobianSpectrum(NamedTuple):
 
 @torch.no_grad()
 def jacobian_spectrum(
-    rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None, *, lag: int = 1, layer: int = 0
+    rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None, *, lag: int = 1, layer: int = 0
 ) -> JacobianSpectrum:
     """Find the singular values of every Jacobian, or product of `lag` of them, along a run.
 
     Not for whole batches of a large net: it forms T N Jacobians and decomposes each. Give it a
     few sequences.
 
-    Cost: O(T N H^3 (1 + log lag)); memory T N H^2, float64 whatever the net's type.
+    Cost: O(T N H^3 (1 + log lag)); space T N H^2, float64 whatever the net's type.
 
     Args:
         rnn: the network.
@@ -87,7 +85,7 @@ def jacobian_spectrum(
     )
 
 
-def check_layer(rnn: VanillaRNN, layer: int) -> None:
+def check_layer(rnn: RecurrentNet, layer: int) -> None:
     """Raise a ConfigError where the net has no such layer."""
     check("layer", layer, Annotated[int, Ge(0), Lt(rnn.num_layers)], {})
 

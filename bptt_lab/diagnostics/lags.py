@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,10 +30,8 @@ from bptt_lab.diagnostics.linearise import (
     loss_steps,
     uses,
 )
-from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Stack
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet, parameter_names
+from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack
 
 TOTAL = "total"
 
@@ -126,7 +124,7 @@ class LagSpectrum:
 
 
 def lag_spectrum(
-    rnn: VanillaRNN,
+    rnn: RecurrentNet,
     input: Tensor,
     loss: Loss,
     hx: Tensor | None = None,
@@ -136,7 +134,7 @@ def lag_spectrum(
     """Split the gradient of every parameter by lag.
 
     Cost: D lags of 4 L N H (H + I) flops where every step has a loss, L being 1 where only the
-    last has; memory D times the parameters.
+    last has; space D times the parameters.
 
     Args:
         rnn: the network, any number of layers; frozen parameters count too.
@@ -168,11 +166,11 @@ def lag_spectrum(
     stack = Stack(run.layers, run.cell, None, set(WEIGHT_GRADIENTS), q_LNH)
     full = {
         name: getattr(swept, gradient)
-        for names, swept in zip(rnn._all_weights, stack.sweep(), strict=True)
+        for names, swept in zip(parameter_names(rnn), stack.sweep(), strict=True)
         for name, gradient in zip(names, WEIGHT_GRADIENTS, strict=False)
     }
     parts = {name: g.new_zeros(num_lags, *g.shape) for name, g in full.items()}
-    by_layer = [[parts[name] for name in names] for names in rnn._all_weights]
+    by_layer = [[parts[name] for name in names] for names in parameter_names(rnn)]
     _fill(by_layer, run, q_LNH, num_lags)
     return LagSpectrum(parts, full)
 

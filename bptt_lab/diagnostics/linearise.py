@@ -7,17 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bptt_lab.core import recurrence
 from bptt_lab.core.cell import Cell, Weights, slopes
-from bptt_lab.gradients.future import Layer
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet
+from bptt_lab.gradients.stack import Layer, unroll_layers
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -39,7 +36,7 @@ class Linearised(NamedTuple):
 
 
 @torch.no_grad()
-def linearise(rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None) -> Linearised:
+def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Linearised:
     """Run the net and keep what its derivatives need.
 
     Args:
@@ -60,17 +57,16 @@ def linearise(rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None) -> Linea
     hx = input.new_zeros(shape) if hx is None else hx
     if hx.shape != shape:
         raise ValueError(f"hx of shape {tuple(hx.shape)}: must be (num_layers, N, H) = {shape}")
-    cell, x_LNI = Cell(rnn.nonlinearity, rnn.leak), input.detach()
+    cell = Cell(rnn.nonlinearity, rnn.leak)
+    weights = [Weights(*(p.detach() for p in parameters)) for parameters in rnn.all_weights]
     layers: list[Layer] = []
-    for parameters, h_NH in zip(rnn.all_weights, hx, strict=True):
-        weights = Weights(*(parameter.detach() for parameter in parameters))
-        states = recurrence.unroll(x_LNI, h_NH, weights, cell)
-        if not all(bool(t.isfinite().all()) for t in (*weights, states) if t is not None):
+    for layer in unroll_layers(input.detach(), hx, weights, cell):
+        tensors = (*layer.weights, layer.states)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor is not None):
             raise FloatingPointError(
                 f"layer {len(layers)}: weights or states are inf or NaN; nothing can be measured"
             )
-        layers.append(Layer(x_LNI, states, weights, None))
-        x_LNI = states[1:]
+        layers.append(layer)
     return Linearised(layers, [slopes(layer.states, cell) for layer in layers], cell)
 
 

@@ -11,7 +11,7 @@ networks".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -19,14 +19,12 @@ from torch import Tensor
 from bptt_lab.core.validation import Ge, Lt, check
 from bptt_lab.diagnostics.jacobians import check_layer
 from bptt_lab.diagnostics.linearise import linearise
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet
 
 
 @torch.no_grad()
 def lyapunov_spectrum(
-    rnn: VanillaRNN, input: Tensor, hx: Tensor | None = None, *, layer: int = 0, burn_in: int = 0
+    rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None, *, layer: int = 0, burn_in: int = 0
 ) -> Tensor:
     """Measure the Lyapunov exponents of one layer's recurrence along each sequence.
 

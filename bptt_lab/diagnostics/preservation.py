@@ -9,21 +9,17 @@ recurrent neural networks", section 3.3, who add it to the loss.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from bptt_lab.diagnostics.jacobians import check_layer
 from bptt_lab.diagnostics.linearise import Loss, immediate_credit, linearise
-from bptt_lab.gradients.future import Layer, Stack
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet
+from bptt_lab.gradients.stack import Layer, Stack
 
 
 def omega(
-    rnn: VanillaRNN, input: Tensor, loss: Loss, hx: Tensor | None = None, *, layer: int = 0
+    rnn: RecurrentNet, input: Tensor, loss: Loss, hx: Tensor | None = None, *, layer: int = 0
 ) -> Tensor:
     """Measure Pascanu's regulariser, Eq. (1), for s = 0 to T - 1, averaged over the batch.
 

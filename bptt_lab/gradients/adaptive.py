@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
 from bptt_lab.core.validation import Ge, Gt, Lt, checked
-from bptt_lab.gradients.future import WEIGHT_GRADIENTS, FutureFacing, Stack
-from bptt_lab.gradients.per_unroll import PerUnroll
+from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
+from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack
 from bptt_lab.gradients.truncated import Truncated, from_above, from_outside
 
 
@@ -37,33 +37,31 @@ class Adaptive(PerUnroll):
             vector, g the gradient of the whole chunk; k_max where there is none
 
     A batch without any loss tells nothing and is passed over. In several processes each has the
-    k of its own batches; a resumed run gives all of them the first one's until the next estimate.
+    k of its own batches. The carry's estimate holds `k`, the lag now, and `relative_bias`, as last
+    estimated at that lag: nan before, above `target` if k_max is.
 
     Args:
         target: the relative bias to stay below, between 0 and 1.
         k_max: the longest lag, which is also the first.
         every: draws from one estimate to the next: training steps times processes.
 
-    Attributes:
-        k: the lag now.
-        relative_bias: as last estimated at that lag; nan before. Above `target` if k_max is.
-
     Raises:
         ConfigError: where a setting lies outside these limits.
 
     Example:
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import Adaptive
         >>> rnn = VanillaRNN(3, 5, gradient=Adaptive(target=0.1, k_max=32))
 
     Reference: Aicher, Foti & Fox (2019), "Adaptively truncating backpropagation through time to
     control gradient bias".
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = False
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k, and k weight products each estimate"
-    memory: ClassVar[str] = "O(L N H)"
+    space: ClassVar[str] = "O(L N H)"
 
     @checked
     def __init__(
@@ -76,57 +74,52 @@ class Adaptive(PerUnroll):
         self.target = target
         self.k_max = k_max
         self.every = every
-        self.k = k_max
-        self.relative_bias = math.nan
-        self._period = -1  # draw // every at the latest estimate
 
     def __repr__(self) -> str:
         return f"Adaptive(target={self.target}, k_max={self.k_max}, every={self.every})"
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return k, its relative bias, and when it was found."""
-        return {"k": self.k, "relative_bias": self.relative_bias, "period": self._period}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.k = min(state_dict["k"], self.k_max)
-        self.relative_bias, self._period = state_dict["relative_bias"], state_dict["period"]
-
-    def readings(self) -> dict[str, float]:
-        """Return the k in force and the relative bias it was chosen for."""
-        return {"k": self.k, "relative_bias": self.relative_bias}
-
-    def begin(self, num_steps: int) -> FutureFacing:
+    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Let the unroll's first backward pass estimate anew if it is time."""
-        period = self.draw // self.every
-        self.draw += 1
-        return _Lag(self, period)
+        estimate.setdefault("k", self.k_max)
+        estimate.setdefault("relative_bias", math.nan)
+        return _Lag(self, draw // self.every, estimate)
 
-    def estimate(self, stack: Stack, period: int) -> None:
-        """Eq. (2), on the batch that a backward pass has before it."""
+    def update(self, estimate: Estimate, stack: Stack, period: int) -> None:
+        """Eq. (2), on the batch that a backward pass has before it.
+
+        Args:
+            estimate: what to fill in.
+            stack: with the credit of all losses; all weight gradients are wanted.
+            period: number of the draw's period of `every` draws.
+        """
         exact = _vector(stack.sweep(), stack)
         size = float(exact.norm())
         if not (0 < size < math.inf):
             return
         missing = exact
-        self._period = period
+        estimate["_period"] = period
         for k, part in enumerate(lag_parts(stack, self.k_max), 1):
             missing = missing - _vector(part, stack)  # Eq. (1)
-            self.k, self.relative_bias = k, float(missing.norm()) / size
-            if self.relative_bias <= self.target:
+            estimate["k"], estimate["relative_bias"] = k, float(missing.norm()) / size
+            if estimate["relative_bias"] <= self.target:
                 return
 
 
-class _Lag(FutureFacing):
-    """Truncation at the adaptive lag, once it is known."""
+class _Lag:
+    """The rule of one unroll: truncation at a lag that its first backward pass settles."""
 
-    def __init__(self, adaptive: Adaptive, period: int) -> None:
-        self.adaptive, self.period = adaptive, period
+    def __init__(self, adaptive: Adaptive, period: int, estimate: Estimate) -> None:
+        self.adaptive, self.period, self.estimate = adaptive, period, estimate
+        self.k: int | None = None
 
-    def assign(self, stack: Stack) -> list[Swept]:
-        if stack.want & set(WEIGHT_GRADIENTS) and self.period > self.adaptive._period:
-            self.adaptive.estimate(stack._replace(want=set(WEIGHT_GRADIENTS)), self.period)
-        return Truncated(k=self.adaptive.k, mode="lag").assign(stack)
+    def __call__(self, stack: Stack) -> list[Swept]:
+        if self.k is None:
+            due = self.period > self.estimate.get("_period", -1)
+            if due and "credit" not in stack.want:  # a backward pass, of whichever leaves
+                whole = stack._replace(want=set(WEIGHT_GRADIENTS))
+                self.adaptive.update(self.estimate, whole, self.period)
+            self.k = min(int(self.estimate["k"]), self.adaptive.k_max)
+        return Truncated(k=self.k, mode="lag").assign(stack)
 
 
 def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:

@@ -11,11 +11,9 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from bptt_lab.core.cell import Swept
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Gt, checked
-from bptt_lab.gradients.future import FutureFacing, Stack
-from bptt_lab.gradients.per_unroll import PerUnroll
+from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 
 
 class ARTBP(PerUnroll):
@@ -39,23 +37,24 @@ class ARTBP(PerUnroll):
     Args:
         mean_length: L0, above 1.
         alpha: exponent of the tail, above 2; null for a constant probability.
-        seed: of the cuts, with `draw`.
+        seed: of the cuts, with the carry's draw.
 
     Raises:
         ConfigError: where a setting lies outside these limits.
 
     Example:
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import ARTBP
         >>> rnn = VanillaRNN(3, 5, gradient=ARTBP(mean_length=16))
 
     Reference: Tallec & Ollivier (2017), "Unbiasing truncated backpropagation through time".
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = True
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
-    memory: ClassVar[str] = "O(L N H)"
+    space: ClassVar[str] = "O(L N H)"
 
     @checked
     def __init__(
@@ -94,18 +93,7 @@ class ARTBP(PerUnroll):
             steps = 1 if cut else steps + 1
         return keep
 
-    def begin(self, num_steps: int) -> FutureFacing:
+    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Draw the cuts of one unroll."""
-        random = generator(self.seed, "artbp", self.draw)
-        self.draw += 1
-        return _Reweighted(self.keep(self.cuts(num_steps, random)))
-
-
-class _Reweighted(FutureFacing):
-    """Full BPTT's sweep, with given factors."""
-
-    def __init__(self, keep: Sequence[float]) -> None:
-        self.factors = keep
-
-    def assign(self, stack: Stack) -> list[Swept]:
-        return stack.sweep(self.factors)
+        keep = self.keep(self.cuts(num_steps, generator(self.seed, "artbp", draw)))
+        return lambda stack: stack.sweep(keep)

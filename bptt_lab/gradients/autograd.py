@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Weights, project, step
-from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import (
+    Carry,
+    GradientStrategy,
+    RecurrentNet,
+    Unrolled,
+    compute_dtype,
+    dropout_masks,
+)
+from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.stack import last_state
 
 
 class Autograd(GradientStrategy):
@@ -25,33 +31,38 @@ class Autograd(GradientStrategy):
 
     Example:
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import Autograd
         >>> rnn = VanillaRNN(3, 5, gradient=Autograd())
     """
 
-    exact_within_chunk: ClassVar[bool] = True
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = True
+    exact_within_chunk = True
+    exact_across_chunks = False
+    unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I)), slow constant"
-    memory: ClassVar[str] = "O(L N H), several copies"
+    space: ClassVar[str] = "O(L N H), several copies"
 
     def states(
-        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+        self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
         dtype = compute_dtype(input)
         masks = dropout_masks(rnn, input)
         layers = _loop(rnn, input.to(dtype), carry.hx.to(dtype), masks)
         stacked = [torch.stack(states) for states in layers]
-        if lengths is None:
-            h_n = torch.stack([states[-1] for states in stacked])
-        else:
-            last = torch.tensor(lengths, device=input.device) - 1
-            batch = torch.arange(len(lengths), device=input.device)
-            h_n = torch.stack([states[last, batch] for states in stacked])
+        ends = None if lengths is None else [length - 1 for length in lengths]
+        h_n = torch.stack([last_state(states, ends) for states in stacked])
         return Unrolled(stacked[-1], h_n)
 
     @torch.enable_grad()
-    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+    def credit(
+        self,
+        rnn: RecurrentNet,
+        input: Tensor,
+        hx: Tensor,
+        q: Tensor,
+        *,
+        after: Carry | None = None,
+    ) -> Tensor:
         """Return dE/dh_t, asked of torch state by state; see GradientStrategy."""
         layers = _loop(rnn, input, hx.detach().requires_grad_(), [None] * rnn.num_layers)
         states = [h for layer in layers for h in layer]
@@ -60,11 +71,11 @@ class Autograd(GradientStrategy):
 
     def mask(self, num_steps: int) -> Tensor:
         """M[t, s] = 1 iff s <= t."""
-        return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
+        return Full().mask(num_steps)
 
 
 def _loop(
-    rnn: VanillaRNN, input: Tensor, hx: Tensor, masks: list[Tensor | None]
+    rnn: RecurrentNet, input: Tensor, hx: Tensor, masks: list[Tensor | None]
 ) -> list[list[Tensor]]:
     """Every state of every layer, each its own tensor (N, H) in the graph."""
     cell = Cell(rnn.nonlinearity, rnn.leak)

@@ -9,20 +9,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+
+class RecurrentNet(Protocol):
+    """What a strategy knows of the network that it unrolls; VanillaRNN is one."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    nonlinearity: str
+    bias: bool
+    dropout: float
+    leak: float
+    training: bool
+
+    @property
+    def all_weights(self) -> list[list[Parameter]]:
+        """Each layer's parameters, in torch.nn.RNN's order."""
 
 
 class Carry(NamedTuple):
     """What crosses a chunk boundary; never attached to a graph."""
 
     hx: Tensor  # (num_layers, N, H)
-    memory: Any = None  # private to the strategy
+    influence: Any = None  # what a past-facing rule carries, in plain containers of tensors
+    draw: int = 0  # index of the next unroll's random numbers
+    estimate: Any = None  # what a strategy has measured and goes on with, a plain dict of numbers
 
 
 class Unrolled(NamedTuple):
@@ -30,48 +47,56 @@ class Unrolled(NamedTuple):
 
     output: Tensor  # the last layer's states, (L, N, H)
     h_n: Tensor  # every layer's last state, (num_layers, N, H)
-    memory: Any = None
+    influence: Any = None
+    estimate: Any = None  # a backward pass may fill it
 
 
 class GradientStrategy(ABC):
     """Interface of every gradient strategy.
 
-    A leaf class states its claims as literals in its body, where `bptt-train --help` reads them
-    and the contract test holds them to account.
+    A strategy holds settings only: what changes from call to call is in the carry. Its claims are
+    literals of its class, or properties that follow from its settings; `bptt-train --help` reads
+    them from the source, and the contract test verifies them.
+
+    A method is abstract, final, or refuses until a class can do it, as `mask` does. To change what
+    a strategy does, wrap it.
     """
 
-    exact_within_chunk: ClassVar[bool]  # .grad equals full BPTT's on one whole sequence
-    exact_across_chunks: ClassVar[bool]  # ... and summed over its chunks, parameters fixed
-    unbiased: ClassVar[bool]  # its expectation is full BPTT's gradient within a chunk
-    linear: ClassVar[bool] = True  # gradients scale and add up as losses do
+    linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
+    carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
-    memory: ClassVar[str]  # memory beyond input and output, big O, one layer
+    space: ClassVar[str]  # what is stored beyond input and output, big O, one layer
 
-    # Which draw a strategy that draws random numbers makes next, from a generator keyed by (seed,
-    # purpose, draw). Every unroll makes one; whoever trains sets it to the training step, so that
-    # a resumed run, or one of several processes, draws what it would have drawn.
-    draw: int = 0
+    @property
+    @abstractmethod
+    def exact_within_chunk(self) -> bool:
+        """Whether .grad equals full BPTT's on one whole sequence."""
+
+    @property
+    @abstractmethod
+    def exact_across_chunks(self) -> bool:
+        """Whether it does so summed over the sequence's chunks, parameters fixed."""
+
+    @property
+    @abstractmethod
+    def unbiased(self) -> bool:
+        """Whether its expectation is full BPTT's gradient within a chunk."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what outlives a chunk and is not in the carry, as plain containers."""
-        return {}
+    def init_carry(self, rnn: RecurrentNet, batch_size: int, after: Carry | None = None) -> Carry:
+        """Return the carry before a sequence's first chunk: a state of zeros, no influence.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: B027  # most have none
-        """Take back what `state_dict` gave."""
+        Args:
+            rnn: the network.
+            batch_size: N.
+            after: the carry of earlier sequences, whose draws and estimate go on.
+        """
+        hx = rnn.all_weights[0][1].new_zeros(rnn.num_layers, batch_size, rnn.hidden_size)
+        return Carry(hx) if after is None else Carry(hx, None, after.draw, after.estimate)
 
-    def readings(self) -> dict[str, float]:
-        """Return what a dashboard should show of the strategy at this moment, by name."""
-        return {}
-
-    def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
-        """Return the carry before the first chunk: a state of zeros, an empty memory."""
-        weight = rnn.all_weights[0][1]
-        return Carry(weight.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size))
-
-    def unroll(self, rnn: VanillaRNN, input: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+    def unroll(self, rnn: RecurrentNet, input: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """Run one chunk.
 
         Args:
@@ -80,33 +105,53 @@ class GradientStrategy(ABC):
             carry: what the chunk before left, or `init_carry`.
 
         Returns:
-            The last layer's states (L, N, H) and the carry for the next chunk, detached.
+            The last layer's states (L, N, H) and the carry for the next chunk, detached. A
+            backward pass may still fill in its estimate.
         """
-        output, h_n, memory = self.states(rnn, input, carry)
-        return output, Carry(h_n.detach(), memory)
+        output, h_n, influence, estimate = self.states(rnn, input, carry)
+        return output, Carry(h_n.detach(), influence, carry.draw + 1, estimate)
+
+    def readings(self, carry: Carry) -> dict[str, float]:
+        """Return what a dashboard shows of the strategy, by name.
+
+        These are the carry's estimates but for those whose name begins with an underscore.
+        """
+        return {name: x for name, x in (carry.estimate or {}).items() if not name.startswith("_")}
 
     @abstractmethod
     def states(
-        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+        self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk and keep every layer's last state attached.
 
         Args:
             rnn: the network.
             input: (L, N, I), time first.
-            carry: state and memory before the chunk.
+            carry: what there is before the chunk.
             lengths: steps of each sequence where they differ; later steps are padding.
         """
 
     @abstractmethod
-    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+    def credit(
+        self,
+        rnn: RecurrentNet,
+        input: Tensor,
+        hx: Tensor,
+        q: Tensor,
+        *,
+        after: Carry | None = None,
+    ) -> Tensor:
         """Return the credit dE/dh_t that the strategy assigns, (num_layers, L, N, H).
 
         Args:
-            rnn: the network.
+            rnn: the network. Nothing is dropped.
             input: (L, N, I), time first.
             hx: (num_layers, N, H).
             q: immediate credit dE_t/dh_t of the last layer, (L, N, H).
+            after: the carry whose draw and estimate count.
+
+        Raises:
+            NotImplementedError: where the strategy forms no such credit.
         """
 
     def mask(self, num_steps: int) -> Tensor:
@@ -118,7 +163,16 @@ class GradientStrategy(ABC):
         raise NotImplementedError(f"{type(self).__name__} is not described by a fixed mask")
 
 
-def dropout_masks(rnn: VanillaRNN, input: Tensor) -> list[Tensor | None]:
+def parameter_names(rnn: RecurrentNet) -> list[list[str]]:
+    """Name each layer's parameters, in the order of `all_weights`."""
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return [
+        [f"{kind}_l{index}" for kind, _ in zip(kinds, layer, strict=False)]
+        for index, layer in enumerate(rnn.all_weights)
+    ]
+
+
+def dropout_masks(rnn: RecurrentNet, input: Tensor) -> list[Tensor | None]:
     """Draw what multiplies each layer's input: None for the first, and where nothing is dropped.
 
     One place for all strategies, so that one seed gives one forward pass whichever runs.

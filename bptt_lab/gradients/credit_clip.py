@@ -15,8 +15,9 @@ from torch import Tensor
 from bptt_lab.core.cell import Swept, slopes
 from bptt_lab.core.validation import ConfigError, Gt, checked
 from bptt_lab.gradients.adaptive import Adaptive
-from bptt_lab.gradients.future import FutureFacing, Stack
-from bptt_lab.gradients.per_unroll import Modifier
+from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
+from bptt_lab.gradients.modifier import Modifier
+from bptt_lab.gradients.stack import Stack
 from bptt_lab.gradients.truncated import Truncated
 
 
@@ -31,72 +32,58 @@ class CreditClip(Modifier):
 
         (1) c_t = s (q_t + keep_{t+1} J_{t+1}^T c_{t+1}),  s = min(1, clip / |.|)
 
-    for each sequence and layer; J^T is the recurrent Jacobian's, keep what it wraps says.
+    for each sequence and layer; J^T is the recurrent Jacobian's, keep what it wraps says. The
+    carry's estimate holds `clipped_fraction`, the share of the latest pass's credits that were.
 
     Args:
         of: the future-facing strategy to wrap.
         clip: largest Euclidean norm of dE/dh_t of one sequence, above 0. The loss of a training
             step is a mean, so its credit has a factor of 1 over the number of elements.
 
-    Attributes:
-        clipped: number of credits clipped in the latest backward pass.
-        total: number of credits in it, over layers, steps and sequences.
-
     Raises:
         ConfigError: where `of` assigns credit otherwise than by a sweep, or `clip` is not above 0.
 
     Example:
         >>> from bptt_lab import VanillaRNN
-        >>> from bptt_lab.gradients.full import Full
+        >>> from bptt_lab.gradients import CreditClip, Full
         >>> rnn = VanillaRNN(3, 5, gradient=CreditClip(of=Full(), clip=0.1))
 
     Reference: Graves (2013), "Generating sequences with recurrent neural networks", section 2.1,
     for clipping inside the backward pass.
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = False
-    linear: ClassVar[bool] = False  # a loss twice as large is clipped more often
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = False
     cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full, slow constant"
-    memory: ClassVar[str] = "as what it wraps, O(L N H) for full"
+    space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
     @checked
-    def __init__(self, *, of: FutureFacing, clip: Annotated[float, Gt(0)] = 0.01) -> None:
+    def __init__(self, *, of: PerUnroll, clip: Annotated[float, Gt(0)] = 0.01) -> None:
         super().__init__(of)
         _refuse_other_than_sweep(of)
         self.clip = clip
-        self.clipped = 0
-        self.total = 0
+        self.linear = False  # a loss twice as large is clipped more often
 
     def __repr__(self) -> str:
         return f"CreditClip(of={self.of!r}, clip={self.clip})"
 
-    def readings(self) -> dict[str, float]:
-        """Return which share of the latest pass's credits was clipped, and what `of` reads."""
-        return {"clipped_fraction": self.clipped / max(self.total, 1), **super().readings()}
-
-    def assign_by(self, rule: FutureFacing, stack: Stack) -> list[Swept]:
+    def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
         """Let the wrapped rule sweep, with clipping, and count what is clipped."""
-        clip, events = self.clip, list[Tensor]()
+        events: list[Tensor] = []
 
-        class Clipping(Stack):
-            """The stack, and whatever is made from it, with another sweep."""
+        def clipping(
+            stack: Stack, index: int, q_LNH: Tensor | None, keep: Sequence[float] | None
+        ) -> Swept:
+            delta, credit, clipped_LN = _sweep(stack, index, q_LNH, keep, self.clip)
+            events.append(clipped_LN)
+            return stack.from_delta(index, delta, credit)
 
-            def sweep(self, keep: Sequence[float] | None = None) -> list[Swept]:
-                swept: list[Swept] = []
-                for index in reversed(range(len(self.layers))):
-                    q_LNH = self.immediate(index, swept[0] if swept else None)
-                    delta, credit, clipped_LN = _sweep(self, index, q_LNH, keep, clip)
-                    events.append(clipped_LN)
-                    swept.insert(0, self.from_delta(index, delta, credit))
-                return swept
-
-        swept = rule.assign(Clipping._make(stack))
+        swept = rule(stack._replace(sweep_layer=clipping))
         if not events:
             raise _not_a_sweep(self.of)
-        self.clipped = int(sum(clipped_LN.sum() for clipped_LN in events))
-        self.total = sum(clipped_LN.numel() for clipped_LN in events)
+        clipped = int(sum(clipped_LN.sum() for clipped_LN in events))
+        estimate["clipped_fraction"] = clipped / max(sum(e.numel() for e in events), 1)
         return swept
 
 
@@ -125,7 +112,7 @@ def _sweep(
     return delta_LNH, credit_LNH, norm_LN > clip
 
 
-def _refuse_other_than_sweep(of: FutureFacing) -> None:
+def _refuse_other_than_sweep(of: PerUnroll) -> None:
     """Raise a ConfigError for what is known to assign credit in another way, however deep."""
     if isinstance(of, Modifier):
         _refuse_other_than_sweep(of.of)
@@ -133,7 +120,7 @@ def _refuse_other_than_sweep(of: FutureFacing) -> None:
         raise _not_a_sweep(of)
 
 
-def _not_a_sweep(of: FutureFacing) -> ConfigError:
+def _not_a_sweep(of: PerUnroll) -> ConfigError:
     return ConfigError(
         f"of={of!r}: must be one adjoint sweep, since CreditClip clips inside it; wrap Full, "
         "Truncated with mode=chunk or tail, or ARTBP"

@@ -12,13 +12,51 @@ instead of a matrix a step, so that only the influence at the chunk's boundaries
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from bptt_lab.gradients.past import Chunk
+from bptt_lab.gradients.base import Carry, RecurrentNet
+from bptt_lab.gradients.past import Chunk, PastFacing
 
 CHECK_EVERY = 16  # steps
 FLUSH_EVERY = 4
+
+
+class Diagonal(PastFacing):
+    """A strategy with a diagonal in place of the recurrent Jacobian."""
+
+    @abstractmethod
+    def decay(self, chunk: Chunk) -> Tensor:
+        """Return d, (L, N, H)."""
+
+    @abstractmethod
+    def fed_back(self, q_LNH: Tensor) -> Tensor:
+        """Return what takes the place of q_t, (L, N, H)."""
+
+    def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
+        """Eq. (1) over the chunk."""
+        kept = self.decay(chunk), chunk.extended
+        return carry_on(chunk, *kept, influence), kept
+
+    def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+        """Eq. (4)."""
+        decay_LNH, extended_LNJ = kept
+        return gradient(chunk, decay_LNH, extended_LNJ, influence, self.fed_back(q_LNH))
+
+    def credit(
+        self,
+        rnn: RecurrentNet,
+        input: Tensor,
+        hx: Tensor,
+        q: Tensor,
+        *,
+        after: Carry | None = None,
+    ) -> Tensor:
+        """Return the credit of Eq. (3); see GradientStrategy."""
+        return scan(self.decay(self.observe(rnn, input, hx, after)), self.fed_back(q))[None]
 
 
 def carry_on(

@@ -15,8 +15,9 @@ from torch import Tensor
 from bptt_lab.core.cell import Swept
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import checked
-from bptt_lab.gradients.future import FutureFacing, Stack
-from bptt_lab.gradients.per_unroll import Modifier
+from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
+from bptt_lab.gradients.modifier import Modifier
+from bptt_lab.gradients.stack import Stack
 
 
 class FeedbackAlignment(Modifier):
@@ -41,21 +42,21 @@ class FeedbackAlignment(Modifier):
 
     Example:
         >>> from bptt_lab import VanillaRNN
-        >>> from bptt_lab.gradients.full import Full
+        >>> from bptt_lab.gradients import FeedbackAlignment, Full
         >>> rnn = VanillaRNN(3, 5, gradient=FeedbackAlignment(of=Full()))
 
     Reference: Lillicrap, Cownden, Tweed & Akerman (2016), "Random synaptic feedback weights
     support error backpropagation for deep learning".
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = False
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = False
     cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full"
-    memory: ClassVar[str] = "as what it wraps, O(L N H) for full"
+    space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
     @checked
-    def __init__(self, *, of: FutureFacing, seed: int = 0) -> None:
+    def __init__(self, *, of: PerUnroll, seed: int = 0) -> None:
         super().__init__(of)
         self.seed = seed
 
@@ -67,14 +68,14 @@ class FeedbackAlignment(Modifier):
         direction = _direction(self.seed, index, len(weight_hh)).to(weight_hh)
         return direction.mul(weight_hh.norm())
 
-    def assign_by(self, rule: FutureFacing, stack: Stack) -> list[Swept]:
+    def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
         """Eq. (1): hand the wrapped rule a stack with other recurrent weights."""
         layers = [
             layer._replace(weights=w._replace(hh=self.feedback(index, w.hh)))
             for index, layer in enumerate(stack.layers)
             for w in (layer.weights,)
         ]
-        return rule.assign(stack._replace(layers=layers))
+        return rule(stack._replace(layers=layers))
 
 
 @functools.lru_cache(maxsize=32)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept
-from bptt_lab.gradients.future import FutureFacing, Stack
+from bptt_lab.gradients.future import FutureFacing
+from bptt_lab.gradients.stack import Stack
 
 
 class Full(FutureFacing):
@@ -16,13 +17,14 @@ class Full(FutureFacing):
 
     The default. Do not use it where L steps of state do not fit in memory.
 
-    Cost: 6 L N H (H + I) flops forward and backward; memory L N H.
+    Cost: 6 L N H (H + I) flops forward and backward; space L N H.
 
         c_t = q_t + J_{t+1}^T c_{t+1},  J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
 
     Example:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import Full
         >>> rnn = VanillaRNN(3, 5, gradient=Full())
         >>> output, h_n = rnn(torch.zeros(7, 2, 3))
         >>> output.sum().backward()
@@ -30,11 +32,11 @@ class Full(FutureFacing):
     Reference: Werbos (1990), "Backpropagation through time: what it does and how to do it".
     """
 
-    exact_within_chunk: ClassVar[bool] = True
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = True
+    exact_within_chunk = True
+    exact_across_chunks = False
+    unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
-    memory: ClassVar[str] = "O(L N H)"
+    space: ClassVar[str] = "O(L N H)"
 
     def assign(self, stack: Stack) -> list[Swept]:
         """One sweep from the last step to the first."""

@@ -1,124 +1,99 @@
 """Future-facing strategies: credit flows back from the losses to come.
 
 They share the forward pass and the weight gradients, and differ only in how they turn immediate
-credit q_t into credit c_t and delta_t. A rule implements `assign`; this file does the rest, as one
-torch.autograd.Function for the whole stack of layers, so that automatic optimisation, clipping,
+credit q_t into credit c_t and delta_t. A rule does that for one unroll; this file does the rest, as
+one torch.autograd.Function for the whole stack of layers, so that automatic optimisation, clipping,
 accumulation, mixed precision and DDP see an ordinary gradient.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence, Set
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bptt_lab.core import recurrence
-from bptt_lab.core.cell import Cell, Swept, Weights, from_delta
-from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled, compute_dtype, dropout_masks
+from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.gradients.base import (
+    Carry,
+    GradientStrategy,
+    RecurrentNet,
+    Unrolled,
+    dropout_masks,
+)
+from bptt_lab.gradients.stack import (
+    WEIGHT_GRADIENTS,
+    Layer,
+    Stack,
+    by_layer,
+    cast,
+    last_state,
+    unroll_layers,
+)
 
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
-
-WEIGHT_GRADIENTS = ("grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_bias")
+Rule = Callable[[Stack], list[Swept]]  # from the credit that enters a stack to its gradients
+Estimate = dict[str, float]
 
 
-class Layer(NamedTuple):
-    """What the backward pass knows of one layer."""
+class PerUnroll(GradientStrategy):
+    """A strategy that settles at every unroll how credit flows back: by a draw, by an estimate.
 
-    input: Tensor  # as the layer saw it, (L, N, I)
-    states: Tensor  # (L + 1, N, H)
-    weights: Weights
-    dropout: Tensor | None  # what multiplied the layer's input, (L, N, I)
+    Backward passes through one graph must agree, however often and in whatever order they come.
+    What is drawn is therefore drawn when the graph is built, and belongs to that unroll's rule.
+    """
 
-
-class Stack(NamedTuple):
-    """All layers, first to last, the credit that enters them from outside, and what is wanted."""
-
-    layers: list[Layer]
-    cell: Cell
-    lengths: Sequence[int] | None  # None: every sequence has L steps
-    want: Set[str]  # fields of Swept, for every layer
-    grad_output: Tensor | None = None  # of the last layer's every state, (L, N, H)
-    grad_last: Tensor | None = None  # of all layers' states at step L, (num_layers, N, H)
-    grad_ends: Tensor | None = None  # ... at each sequence's own last step, by `lengths`
-
-    def immediate(self, index: int, above: Swept | None) -> Tensor | None:
-        """Immediate credit of a layer's every step, (L, N, H): from outside, from the layer above.
-
-        The step from one layer to the next takes no time, so it never counts as lag.
+    @abstractmethod
+    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
+        """Make the rule of one unroll.
 
         Args:
-            index: the layer, 0 for the first.
-            above: what the layer above was assigned; None for the last layer, or to leave it out.
+            num_steps: L.
+            draw: index of the unroll's random numbers.
+            estimate: of the carry before the unroll, and the one that it leaves: a copy, which
+                the rule may fill in.
         """
-        q_LNH = self.grad_output if index + 1 == len(self.layers) else None
-        if above is not None:
-            q_LNH, dropout = above.grad_input, self.layers[index + 1].dropout
-            if q_LNH is not None and dropout is not None:
-                q_LNH = q_LNH * dropout
-        if self.grad_ends is None or self.lengths is None:
-            return q_LNH
-        states = self.layers[index].states
-        q_LNH = torch.zeros_like(states[1:]) if q_LNH is None else q_LNH.clone()
-        last = torch.tensor(self.lengths, device=q_LNH.device) - 1
-        own = ((last >= 0) & (last < len(q_LNH))).nonzero().squeeze(1)
-        q_LNH[last[own], own] += self.grad_ends[index, own]
-        return q_LNH
 
-    def immediate_at_end(self, index: int) -> Tensor | None:
-        """What enters a layer's state at step L besides, (N, H)."""
-        return None if self.grad_last is None else self.grad_last[index]
+    def states(
+        self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+    ) -> Unrolled:
+        """Run one chunk; see GradientStrategy."""
+        estimate: Estimate = dict(carry.estimate or {})
+        rule = self.begin(len(input), carry.draw, estimate)
+        kind = rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)
+        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
+            rule, kind, lengths, dropout_masks(rnn, input), *cast(rnn, input, carry.hx)
+        )
+        return Unrolled(output, h_n, None, estimate)
 
-    def since(self, begin: int) -> Stack:
-        """The same stack without its first `begin` steps."""
-        layers = [
-            Layer(
-                layer.input[begin:],
-                layer.states[begin:],
-                layer.weights,
-                None if layer.dropout is None else layer.dropout[begin:],
-            )
-            for layer in self.layers
-        ]
-        grad_output = None if self.grad_output is None else self.grad_output[begin:]
-        lengths = None if self.lengths is None else [length - begin for length in self.lengths]
-        return self._replace(layers=layers, grad_output=grad_output, lengths=lengths)
-
-    def wanted(self, index: int) -> Set[str]:
-        """What a layer must be asked for: the layer below lives on the gradient of its input."""
-        return self.want | {"grad_input"} if index else self.want
-
-    def sweep(self, keep: Sequence[float] | None = None) -> list[Swept]:
-        """Layer by layer from the top: one adjoint sweep each, cut where `keep` says so."""
-        swept: list[Swept] = []
-        for index in reversed(range(len(self.layers))):
-            layer = self.layers[index]
-            below = recurrence.sweep(
-                self.immediate(index, swept[0] if swept else None),
-                layer.input,
-                layer.states,
-                layer.weights,
-                self.cell,
-                self.wanted(index),
-                q_last_NH=self.immediate_at_end(index),
-                keep=keep,
-            )
-            swept.insert(0, below)
-        return swept
-
-    def from_delta(self, index: int, delta: Tensor, credit: Tensor) -> Swept:
-        """A layer's gradients where a rule knows delta and credit, both (L, N, H)."""
-        layer = self.layers[index]
-        want = self.wanted(index)
-        return from_delta(delta, credit, layer.input, layer.states, layer.weights, self.cell, want)
+    @torch.no_grad()
+    def credit(
+        self,
+        rnn: RecurrentNet,
+        input: Tensor,
+        hx: Tensor,
+        q: Tensor,
+        *,
+        after: Carry | None = None,
+    ) -> Tensor:
+        """Return the credit that the rule of such an unroll assigns; see GradientStrategy."""
+        after = after or Carry(hx)
+        rule = self.begin(len(input), after.draw, dict(after.estimate or {}))
+        cell, weights = Cell(rnn.nonlinearity, rnn.leak), [Weights(*w) for w in rnn.all_weights]
+        layers = list(unroll_layers(input, hx, weights, cell))
+        credit = torch.zeros(len(layers), *q.shape, dtype=q.dtype, device=q.device)
+        for layer, swept in zip(
+            credit, rule(Stack(layers, cell, None, {"credit"}, q)), strict=True
+        ):
+            assert swept.credit is not None
+            layer[-len(swept.credit) :] = swept.credit
+        return credit
 
 
-class FutureFacing(GradientStrategy):
-    """A strategy whose credit flows back in time."""
+class FutureFacing(PerUnroll):
+    """A strategy whose every unroll has the same rule, `assign`."""
 
     @abstractmethod
     def assign(self, stack: Stack) -> list[Swept]:
@@ -128,32 +103,9 @@ class FutureFacing(GradientStrategy):
             stack: states, weights and incoming credit; `stack.want` names what to return.
         """
 
-    def states(
-        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
-    ) -> Unrolled:
-        """Run one chunk; see GradientStrategy."""
-        cell = Cell(rnn.nonlinearity, rnn.leak)
-        masks = dropout_masks(rnn, input)
-        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self, (rnn.num_layers, cell), lengths, masks, *cast(rnn, input, carry.hx)
-        )
-        return Unrolled(output, h_n)
-
-    @torch.no_grad()
-    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
-        """Return the credit that the rule assigns; see GradientStrategy. Nothing is dropped."""
-        cell, layers, x_LNI = Cell(rnn.nonlinearity, rnn.leak), [], input
-        for parameters, h_NH in zip(rnn.all_weights, hx, strict=True):
-            weights = Weights(*parameters)
-            states = recurrence.unroll(x_LNI, h_NH, weights, cell)
-            layers.append(Layer(x_LNI, states, weights, None))
-            x_LNI = states[1:]
-        assigned = self.assign(Stack(layers, cell, None, {"credit"}, q))
-        credit = torch.zeros(len(layers), *q.shape, dtype=q.dtype, device=q.device)
-        for layer, swept in zip(credit, assigned, strict=True):
-            assert swept.credit is not None
-            layer[-len(swept.credit) :] = swept.credit
-        return credit
+    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
+        """Return `assign`."""
+        return self.assign
 
 
 class _Unroll(torch.autograd.Function):
@@ -166,7 +118,7 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        rule: FutureFacing,
+        rule: Rule,
         kind: tuple[int, Cell],
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
@@ -175,21 +127,12 @@ class _Unroll(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
-        states: list[Tensor] = []
-        x_LNI = input
-        for w, h_NH, mask in zip(by_layer(parameters, num_layers), hx, masks, strict=True):
-            x_LNI = x_LNI if mask is None else x_LNI * mask
-            states.append(recurrence.unroll(x_LNI, h_NH, w, cell))
-            x_LNI = states[-1][1:]
-        if lengths is None:
-            h_n = torch.stack([s[-1] for s in states])
-        else:
-            batch = torch.arange(len(lengths), device=input.device)
-            h_n = torch.stack([s[torch.tensor(lengths, device=s.device), batch] for s in states])
+        weights = by_layer(parameters, num_layers)
+        states = [layer.states for layer in unroll_layers(input, hx, weights, cell, masks)]
         ctx.rule, ctx.kind, ctx.lengths = rule, kind, lengths
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(input, *states, *masks, *parameters)
-        return x_LNI, h_n
+        return states[-1][1:], torch.stack([last_state(s, lengths) for s in states])
 
     @staticmethod
     @once_differentiable
@@ -209,25 +152,9 @@ class _Unroll(torch.autograd.Function):
         want |= {"grad_hx"} if need_hx else set()
         # Where sequences end together, their last states are the stack's.
         ends = (grad_h_n, None) if ctx.lengths is None else (None, grad_h_n)
-        swept = ctx.rule.assign(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))
+        swept = ctx.rule(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))
         grad_hx = torch.stack([s.grad_hx for s in swept]) if need_hx else None
         names = WEIGHT_GRADIENTS[: len(need_weights) // num_layers]
         grad_weights = [getattr(s, name) for s in swept for name in names]
         grad_input = swept[0].grad_input if need_input else None
         return None, None, None, None, grad_input, grad_hx, *grad_weights
-
-
-def cast(rnn: VanillaRNN, input: Tensor, hx: Tensor) -> list[Tensor]:
-    """Return input, hx and all parameters, in autocast's type where autocast is on.
-
-    Done outside of the Function, so that torch casts their gradients back by itself.
-    """
-    dtype = compute_dtype(input)
-    parameters = [parameter for layer in rnn.all_weights for parameter in layer]
-    return [t if t.dtype == dtype else t.to(dtype) for t in (input, hx, *parameters)]
-
-
-def by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:
-    """Group the parameters of all layers, in nn.RNN's order, by layer."""
-    size = len(flat) // num_layers
-    return [Weights(*flat[i * size : (i + 1) * size]) for i in range(num_layers)]

@@ -12,19 +12,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import checked
-from bptt_lab.gradients.past import Chunk, PastFacing
-from bptt_lab.gradients.uoro import balance, random_signs
+from bptt_lab.gradients.past import Chunk
+from bptt_lab.gradients.random_factors import RandomFactors, balance, random_signs
 
 
-class KFRTRL(PastFacing):
+class KFRTRL(RandomFactors):
     """Unbiased online gradient by Kronecker factors: uoro's promise with less noise.
 
     Use it where sequences never end and credit must not be cut, up to some hundred units. Do not
     use it where a chunk holds what is to be learnt: full has no variance and costs 1/H as much.
 
     Cost: O(H^3) a step and sequence, in a loop over time, twice for all but a chunk's last step;
-    memory N (H^2 + H + I + 1), and L N (H + I + 1) for the chunk.
+    space N (H^2 + H + I + 1), and L N (H + I + 1) for the chunk.
 
         (1) M_t = J_t M_{t-1} + Mbar_t,  Mbar_t = xhat_t (x) diag(slope_t),
             xhat_t = (x_t, h_{t-1}, 1)
@@ -37,39 +36,33 @@ class KFRTRL(PastFacing):
     from chunk to chunk.
 
     Args:
-        seed: of the signs, with `draw`.
+        seed: of the signs, with the carry's draw.
 
     Raises:
         ConfigError: for stacked layers, and for an input or hx that asks for a gradient.
 
     Example:
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import KFRTRL
         >>> rnn = VanillaRNN(3, 5, gradient=KFRTRL(seed=1))
 
     Reference: Mujika, Meier & Steger (2018), "Approximating real-time recurrent learning with
     random Kronecker factors".
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = True
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = True
     cost: ClassVar[str] = "O(L N H^3)"
-    memory: ClassVar[str] = "O(N H^2 + L N (H+I))"
-
-    @checked
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
-
-    def __repr__(self) -> str:
-        return f"KFRTRL(seed={self.seed})"
+    space: ClassVar[str] = "O(N H^2 + L N (H+I))"
 
     def signs(self, chunk: Chunk) -> Tensor:
         """Draw c0 and c1 for every step and sequence of a chunk, (L, N, 2)."""
         shape = torch.Size((*chunk.slope.shape[:2], 2))
         return random_signs(shape, chunk, self.seed, "kf_rtrl")
 
-    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
-        """Run Eq. (2) to (4) over a chunk; memory is (A, B), (N, J) and (N, H, H).
+    def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
+        """Run Eq. (2) to (4) over a chunk; influence is (A, B), (N, J) and (N, H, H).
 
         B lies as (H, N, H), so that W_hh times all sequences' B is one product.
         """
@@ -78,7 +71,7 @@ class KFRTRL(PastFacing):
         p1, inverse1 = balance(chunk.slope.norm(dim=-1), xhat_LNJ.norm(dim=-1))
         added_LNJ = (c1_LN * p1)[..., None] * xhat_LNJ
         diagonal_LNH = (c1_LN * inverse1)[..., None] * chunk.slope
-        A_NJ, B_HNH = _factors(chunk, memory)
+        A_NJ, B_HNH = _factors(chunk, influence)
         rows, scales = [], []
         for t, (added_NJ, c0_N) in enumerate(zip(added_LNJ, c0_LN, strict=True)):
             JB_HNH = _through_time(chunk, t, B_HNH)
@@ -88,13 +81,13 @@ class KFRTRL(PastFacing):
             B_HNH = _add(JB_HNH, scale_N, diagonal_LNH[t])  # Eq. (3)
             rows.append(A_NJ)
             scales.append(scale_N)
-        memory = (A_NJ, B_HNH.transpose(0, 1).contiguous())
-        return memory, (torch.stack(rows), torch.stack(scales), diagonal_LNH, memory[1])
+        B_NHH = B_HNH.transpose(0, 1).contiguous()
+        return (A_NJ, B_NHH), (torch.stack(rows), torch.stack(scales), diagonal_LNH, B_NHH)
 
-    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+    def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (5), B computed again but for the last step's."""
         A_LNJ, scale_LN, diagonal_LNH, last_NHH = kept
-        _, B_HNH = _factors(chunk, memory)
+        _, B_HNH = _factors(chunk, influence)
         rows = []
         for t in range(len(A_LNJ) - 1):
             B_HNH = _add(_through_time(chunk, t, B_HNH), scale_LN[t], diagonal_LNH[t])
@@ -104,10 +97,10 @@ class KFRTRL(PastFacing):
         return total_HJ
 
 
-def _factors(chunk: Chunk, memory: Any) -> tuple[Tensor, Tensor]:
+def _factors(chunk: Chunk, influence: Any) -> tuple[Tensor, Tensor]:
     """A and B before a chunk, (N, J) and (H, N, H)."""
-    if memory is not None:
-        A_NJ, B_NHH = memory
+    if influence is not None:
+        A_NJ, B_NHH = influence
         return A_NJ, B_NHH.transpose(0, 1)
     batch_size, hidden_size = chunk.slope[0].shape
     num_columns = chunk.extended.shape[-1]

@@ -11,21 +11,18 @@ is the gradient. Cost: T backward passes and T^2 copies of the parameters; for s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Weights, project, step
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import RecurrentNet, parameter_names
 
 Loss = Callable[[Tensor], Tensor]
 
 
 def terms(
-    rnn: VanillaRNN, input: Tensor, loss: Loss, hx: Tensor | None = None
+    rnn: RecurrentNet, input: Tensor, loss: Loss, hx: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Every term of Eq. (1).
 
@@ -47,13 +44,14 @@ def terms(
         >>> G.sum((0, 1)).shape
         torch.Size([3, 3])
     """
-    names = [name for layer in rnn._all_weights for name in layer]
+    names = parameter_names(rnn)
     num_steps, batch_size, _ = input.shape
     if hx is None:
         hx = input.new_zeros(rnn.num_layers, batch_size, rnn.hidden_size)
     copies = {
-        name: [getattr(rnn, name).detach().clone().requires_grad_() for _ in range(num_steps)]
-        for name in names
+        name: [parameter.detach().clone().requires_grad_() for _ in range(num_steps)]
+        for layer, parameters in zip(names, rnn.all_weights, strict=True)
+        for name, parameter in zip(layer, parameters, strict=True)
     }
     copies["input"] = [x_t.detach().clone().requires_grad_() for x_t in input]
     copies["hx"] = [hx.detach().clone().requires_grad_()]
@@ -62,7 +60,7 @@ def terms(
     h, output = list(copies["hx"][0]), []
     for s in range(num_steps):
         x = copies["input"][s]
-        for layer, layer_names in enumerate(rnn._all_weights):
+        for layer, layer_names in enumerate(names):
             weights = Weights(*(copies[name][s] for name in layer_names))
             projected = project(x, weights)
             h[layer] = step(projected, h[layer], weights.hh, cell)
@@ -103,7 +101,7 @@ def masked_gradient(terms: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]
     """
     result = {}
     for name, G in terms.items():
-        kept = G * mask.to(G.dtype).view(*mask.shape, *[1] * (G.dim() - 2))
+        kept = G * mask.to(G).view(*mask.shape, *[1] * (G.dim() - 2))
         result[name] = kept.sum(0) if name == "input" else kept.sum((0, 1))
     return result
 

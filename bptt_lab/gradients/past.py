@@ -3,23 +3,24 @@
 A rule derives from `PastFacing` and implements two pure methods of a `Chunk` (one layer's input,
 states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of `extended`):
 
-    advance(chunk, memory) -> (memory after the chunk, kept)   runs with the forward pass
-    gradient(chunk, memory, kept, q) -> (H, J)                 runs in backward, q_t (L, N, H) known
+    advance(chunk, influence) -> (influence after it, kept)   runs with the forward pass
+    gradient(chunk, influence, kept, q) -> (H, J)             runs in backward, q_t (L, N, H) known
 
-`memory` is what `advance` returned for the chunk before, None where a sequence begins: plain
+`influence` is what `advance` returned for the chunk before, None where a sequence begins: plain
 containers of tensors, batch first, one example's never mixed with another's. `kept` is whatever
 the rule wants to find again in `gradient`; None if it computes all anew. Neither may be changed in
 place. The gradient is summed over the batch, its columns those of `extended`: W_ih, W_hh, bias. A
 loss of the last state alone is in q already. A rule that draws random numbers takes them from
-`generator(seed, purpose, chunk.draw)` in either method: both see the same draw, and every unroll
-has the next one. This file does the rest, as one torch.autograd.Function.
+`generator(seed, purpose, chunk.draw)` in either method: both see the same draw. This file does the
+rest, as one torch.autograd.Function.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,11 +29,8 @@ from torch.autograd.function import once_differentiable
 from bptt_lab.core import recurrence
 from bptt_lab.core.cell import Cell, Weights, slopes
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled
-from bptt_lab.gradients.future import cast
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.base import Carry, GradientStrategy, RecurrentNet, Unrolled
+from bptt_lab.gradients.stack import cast, last_state
 
 
 class Chunk(NamedTuple):
@@ -60,44 +58,33 @@ class Chunk(NamedTuple):
 class PastFacing(GradientStrategy):
     """A strategy that carries influence forward in time, through one layer."""
 
+    carries_influence = True
+
     @abstractmethod
-    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
-        """Carry the memory over a chunk.
+    def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
+        """Carry the influence over a chunk.
 
         Args:
             chunk: what happened in it.
-            memory: what the chunk before left; None at the start of a sequence.
+            influence: what the chunk before left; None at the start of a sequence.
 
         Returns:
-            The memory for the next chunk, and what `gradient` wants to find again.
+            The influence for the next chunk, and what `gradient` wants to find again.
         """
 
     @abstractmethod
-    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+    def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Return the gradient of the layer's parameters, (H, J), summed over batch and time.
 
         Args:
             chunk: what happened in it.
-            memory: as `advance` had it.
+            influence: as `advance` had it.
             kept: what `advance` returned to be kept.
             q_LNH: immediate credit dE_t/dh_t, (L, N, H).
         """
 
-    def check(self, rnn: VanillaRNN, num_steps: int, batch_size: int) -> None:
-        """Raise a ConfigError for what the rule cannot do; one layer is all that any can."""
-        if rnn.num_layers > 1:
-            raise ConfigError(
-                f"num_layers={rnn.num_layers}: must be 1, since {type(self).__name__} carries the "
-                "influence of one layer; use gradient=full, checkpointed or truncated"
-            )
-
-    def init_carry(self, rnn: VanillaRNN, batch_size: int) -> Carry:
-        """Return the carry before the first chunk; see GradientStrategy."""
-        self.check(rnn, 1, batch_size)
-        return super().init_carry(rnn, batch_size)
-
     def states(
-        self, rnn: VanillaRNN, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
+        self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy.
 
@@ -107,34 +94,42 @@ class PastFacing(GradientStrategy):
         Raises:
             ConfigError: for more than one layer, and for an input or hx that asks for a gradient.
         """
-        self.check(rnn, *input.shape[:2])
+        refuse_stack(type(self).__name__, rnn)
         refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
         input, hx, *parameters = cast(rnn, input, carry.hx)
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
             states = recurrence.unroll(input, hx[0], weights, cell)
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
-            return Unrolled(states[1:], _ends(states, lengths))
-        draw, self.draw = self.draw, self.draw + 1
+            return Unrolled(states[1:], last_state(states, lengths)[None].clone())
         with torch.no_grad(), _full_precision(input):
             detached = [p.detach() for p in parameters]
-            chunk = _observe(input, states, detached, cell, draw)
-            memory, kept = self.advance(chunk, carry.memory)
+            chunk = _observe(input, states, detached, cell, carry.draw)
+            influence, kept = self.advance(chunk, carry.influence)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self, chunk, lengths, (carry.memory, kept), (input, states), *parameters
+            self, chunk, lengths, (carry.influence, kept), (input, states), *parameters
         )
-        return Unrolled(output, h_n, memory if lengths is None else None)
+        return Unrolled(output, h_n, influence if lengths is None else None)
 
     @torch.no_grad()
-    def observe(self, rnn: VanillaRNN, input: Tensor, hx: Tensor) -> Chunk:
+    def observe(self, rnn: RecurrentNet, input: Tensor, hx: Tensor, after: Carry | None) -> Chunk:
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
-        self.check(rnn, *input.shape[:2])
+        refuse_stack(type(self).__name__, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
         states = recurrence.unroll(input, hx[0], weights, cell)
-        return _observe(input, states, [p.detach() for p in rnn.all_weights[0]], cell, self.draw)
+        parameters = [p.detach() for p in rnn.all_weights[0]]
+        return _observe(input, states, parameters, cell, 0 if after is None else after.draw)
 
-    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
-        """Refuse: a past-facing rule forms no dE/dh_t, unless it overrides this.
+    def credit(
+        self,
+        rnn: RecurrentNet,
+        input: Tensor,
+        hx: Tensor,
+        q: Tensor,
+        *,
+        after: Carry | None = None,
+    ) -> Tensor:
+        """Refuse, unless a rule can do it: most that face the past form no dE/dh_t.
 
         Raises:
             NotImplementedError: always.
@@ -151,16 +146,16 @@ class _Unroll(torch.autograd.Function):
         rule: PastFacing,
         chunk: Chunk,
         lengths: Sequence[int] | None,
-        remembered: tuple[Any, Any],
+        carried: tuple[Any, Any],
         seen: tuple[Tensor, Tensor],
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         input, states = seen
-        ctx.rule, ctx.chunk, ctx.lengths, ctx.remembered = rule, chunk, lengths, remembered
+        ctx.rule, ctx.chunk, ctx.lengths, ctx.carried = rule, chunk, lengths, carried
         ctx.set_materialize_grads(False)
         # They are in the chunk too: kept so that torch refuses what was changed in place since.
         ctx.save_for_backward(input, states, *parameters)
-        return states[1:], _ends(states, lengths)
+        return states[1:], last_state(states, lengths)[None].clone()
 
     @staticmethod
     @once_differentiable
@@ -169,15 +164,25 @@ class _Unroll(torch.autograd.Function):
         q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
         if grad_h_n is not None:
             q_LNH = q_LNH.clone(memory_format=torch.contiguous_format)
-            steps, batch = _last(states, ctx.lengths)
-            q_LNH[steps - 1, batch] += grad_h_n[0]
+            steps = ctx.lengths or [len(q_LNH)] * q_LNH.shape[1]
+            last = torch.tensor(steps, device=q_LNH.device) - 1
+            q_LNH[last, torch.arange(len(steps), device=q_LNH.device)] += grad_h_n[0]
         chunk = ctx.chunk
         with _full_precision(states):
-            total_HJ = ctx.rule.gradient(chunk, *ctx.remembered, q_LNH.to(chunk.states.dtype))
+            total_HJ = ctx.rule.gradient(chunk, *ctx.carried, q_LNH.to(chunk.states.dtype))
         input_size, hidden_size = input.shape[-1], states.shape[-1]
         total_HJ = total_HJ.to(states.dtype)
         ih, hh, bias = total_HJ.tensor_split([input_size, input_size + hidden_size], dim=1)
         return *[None] * 5, ih, hh, *[bias.flatten()] * (len(parameters) - 2)
+
+
+def refuse_stack(rule: str, rnn: RecurrentNet) -> None:
+    """Raise a ConfigError for more than one layer, which is all that a rule can carry."""
+    if rnn.num_layers > 1:
+        raise ConfigError(
+            f"num_layers={rnn.num_layers}: must be 1, since {rule} carries the influence of one "
+            "layer; use gradient=full, checkpointed or truncated"
+        )
 
 
 def refuse_gradients(rule: str, **tensors: Tensor) -> None:
@@ -190,8 +195,10 @@ def refuse_gradients(rule: str, **tensors: Tensor) -> None:
             )
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
     """Keep autocast out of what a rule computes: an influence lives long and gathers errors."""
+    if not torch.amp.is_autocast_available(tensor.device.type):
+        return nullcontext()
     return torch.autocast(tensor.device.type, enabled=False)
 
 
@@ -202,15 +209,3 @@ def _observe(
     weights = Weights(*(p.to(dtype) for p in parameters))
     states = states.to(dtype)
     return Chunk(input.to(dtype), states, weights, cell, slopes(states, cell), draw)
-
-
-def _last(states: Tensor, lengths: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """Row of every sequence's own last state, and its place in the batch, both (N,)."""
-    num_steps, batch_size = len(states) - 1, states.shape[1]
-    steps = torch.tensor(lengths or [num_steps] * batch_size, device=states.device)
-    return steps, torch.arange(batch_size, device=states.device)
-
-
-def _ends(states: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Every sequence's last state, (1, N, H)."""
-    return states[_last(states, lengths)][None]

@@ -5,27 +5,24 @@ Every synapse needs what its own two ends know and one number that comes back to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.gradients import diagonal
-from bptt_lab.gradients.past import Chunk, PastFacing
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.diagonal import Diagonal
+from bptt_lab.gradients.past import Chunk
 
 
-class Rflo(PastFacing):
+class RFLO(Diagonal):
     """RTRL without the recurrent part of the Jacobian: a unit remembers by its leak alone.
 
     For leaky networks, model.leak below 1. Do not use it with leak = 1, where it is lag 1: no
     credit for any past step. `truncated` with k=1 and mode=lag then does the same.
 
-    Cost: L N H (H + I) twice, products as full's; memory N H (H + I + 1) from chunk to chunk.
+    Cost: L N H (H + I) twice, products as full's; space N H (H + I + 1) from chunk to chunk.
 
         (1) e_t = (1 - leak) e_{t-1} + leak phi'(a_t) xhat_t^T,   xhat_t = (x_t, h_{t-1}, 1)
         (2) dE/dtheta = sum_t (B q_t) * e_t
@@ -45,16 +42,17 @@ class Rflo(PastFacing):
 
     Example:
         >>> from bptt_lab import VanillaRNN
-        >>> rnn = VanillaRNN(3, 5, leak=0.1, gradient=Rflo())
+        >>> from bptt_lab.gradients import RFLO
+        >>> rnn = VanillaRNN(3, 5, leak=0.1, gradient=RFLO())
 
     Reference: Murray (2019), "Local online learning in recurrent networks with random feedback".
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = False
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I))"
-    memory: ClassVar[str] = "O(N H (H+I) + L N H)"
+    space: ClassVar[str] = "O(N H (H+I) + L N H)"
 
     @checked
     def __init__(
@@ -68,24 +66,14 @@ class Rflo(PastFacing):
 
     def __repr__(self) -> str:
         seed = f", seed={self.seed}" if self.feedback == "random" else ""
-        return f"Rflo(feedback={self.feedback!r}{seed})"
+        return f"RFLO(feedback={self.feedback!r}{seed})"
 
-    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
-        """Eq. (1) over the chunk."""
-        kept = _decay(chunk), chunk.extended
-        return diagonal.carry_on(chunk, *kept, memory), kept
+    def decay(self, chunk: Chunk) -> Tensor:
+        """What a step leaves of the influence in Eq. (1)."""
+        return torch.full_like(chunk.slope, 1 - chunk.cell.leak)
 
-    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
-        """Eq. (2), as a scan back in time and one product."""
-        decay_LNH, extended_LNJ = kept
-        return diagonal.gradient(chunk, decay_LNH, extended_LNJ, memory, self._fed_back(q_LNH))
-
-    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
-        """Return c_t = B q_t + (1 - leak) c_{t+1}; see GradientStrategy."""
-        return diagonal.scan(_decay(self.observe(rnn, input, hx)), self._fed_back(q))[None]
-
-    def _fed_back(self, q_LNH: Tensor) -> Tensor:
-        """B q_t, (L, N, H)."""
+    def fed_back(self, q_LNH: Tensor) -> Tensor:
+        """B q_t."""
         if self.feedback == "symmetric":
             return q_LNH
         hidden_size = q_LNH.shape[-1]
@@ -95,6 +83,4 @@ class Rflo(PastFacing):
         return fed_back
 
 
-def _decay(chunk: Chunk) -> Tensor:
-    """What a step leaves of the influence, (L, N, H)."""
-    return torch.full_like(chunk.slope, 1 - chunk.cell.leak)
+Rflo = RFLO  # its name in old run folders

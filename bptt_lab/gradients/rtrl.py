@@ -7,24 +7,22 @@ gives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
 from bptt_lab.core.validation import ConfigError, Ge, Gt, checked
+from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.influence import fold, recur
-from bptt_lab.gradients.past import Chunk, PastFacing
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.gradients.past import Chunk, PastFacing, refuse_stack
 
 GIB = 2**30
 
 
-class Rtrl(PastFacing):
+class RTRL(PastFacing):
     """Exact gradient of the whole sequence, chunk by chunk, without its past.
 
     With one step a chunk (`dataset.chunk_length=1`) it is the textbook online algorithm. Do not
@@ -32,7 +30,7 @@ class Rtrl(PastFacing):
     If the optimizer steps between chunks, the influence carried is that of older weights.
 
     Cost: 2 N H^3 (H + I + 1) flops a step, twice with carried influence unless stored; with a block
-    of about H steps some 6 N H^3. Memory N H^2 (H + I + 1), L times that if stored.
+    of about H steps some 6 N H^3. Space N H^2 (H + I + 1), L times that if stored.
 
         (1) M_t = J_t M_{t-1} + Mbar_t,   J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
         (2) dE/dtheta = sum_t q_t M_t
@@ -54,18 +52,18 @@ class Rtrl(PastFacing):
 
     Example:
         >>> from bptt_lab import VanillaRNN
-        >>> rnn = VanillaRNN(3, 5, gradient=Rtrl(block=5))
+        >>> from bptt_lab.gradients import RTRL
+        >>> rnn = VanillaRNN(3, 5, gradient=RTRL(block=5))
 
     References: Robinson & Fallside (1987); Williams & Zipser (1989), "A learning algorithm for
     continually running fully recurrent neural networks"; Schmidhuber (1992), "A fixed size storage
     O(n^3) time complexity learning algorithm for fully recurrent continually running networks".
     """
 
-    exact_within_chunk: ClassVar[bool] = True
-    exact_across_chunks: ClassVar[bool] = True
-    unbiased: ClassVar[bool] = True
+    exact_within_chunk = True
+    unbiased = True
     cost: ClassVar[str] = "O(L N H^3 (H+I)), with a block O(L N H^2 (H+I))"
-    memory: ClassVar[str] = "O(N H^2 (H+I)), L times with store"
+    space: ClassVar[str] = "O(N H^2 (H+I)), L times with store"
 
     @checked
     def __init__(
@@ -85,58 +83,71 @@ class Rtrl(PastFacing):
         self.store = store
         self.block = block
         self.memory_limit_gib = memory_limit_gib
-        if not carry_influence:
-            self.exact_across_chunks = False  # type: ignore[misc]
+        self.carries_influence = carry_influence
+
+    @property
+    def exact_across_chunks(self) -> bool:
+        """Whether influence is carried."""
+        return self.carry_influence
 
     def __repr__(self) -> str:
         carried = "" if self.carry_influence else "carry_influence=False, "
-        return f"Rtrl({carried}store={self.store}, block={self.block})"
+        return f"RTRL({carried}store={self.store}, block={self.block})"
 
-    def check(self, rnn: VanillaRNN, num_steps: int, batch_size: int) -> None:
-        """Refuse also an influence above the memory limit."""
-        super().check(rnn, num_steps, batch_size)
-        H, I = rnn.hidden_size, rnn.input_size
-        count = batch_size * H * H * (H + I + rnn.bias) * (num_steps if self.store else 1)
-        needed = count * max(rnn.all_weights[0][1].element_size(), 4) / GIB
-        if needed > self.memory_limit_gib:
-            times = f" * {num_steps} steps stored" if self.store else ""
-            raise ConfigError(
-                f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
-                f"N={batch_size}, I={I}{times}), above memory_limit_gib={self.memory_limit_gib}; "
-                "raise it, take fewer units or sequences, or gradient=full, snap1 or uoro"
-            )
-
-    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
+    def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
         """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
+        self._refuse_size(chunk)
         if self.store:
             every = _every(chunk)
-            recur(chunk, memory, every=every)
+            recur(chunk, influence, every=every)
             return every[-1].clone() if self.carry_influence else None, every
         if not self.carry_influence:
             return None, None
         if self.block is None:
-            return recur(chunk, memory)[0], None
-        return fold(chunk, memory, self.block), None
+            return recur(chunk, influence)[0], None
+        return fold(chunk, influence, self.block), None
 
-    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+    def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (2), or (3) with a block."""
         if self.block is not None:
-            return _swept(chunk, memory, q_LNH)
+            return _swept(chunk, influence, q_LNH)
         if kept is not None:
             every: Tensor = kept
             return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
-        gradient = recur(chunk, memory, q_LNH)[1]
+        gradient = recur(chunk, influence, q_LNH)[1]
         assert gradient is not None
         return gradient
 
-    def credit(self, rnn: VanillaRNN, input: Tensor, hx: Tensor, q: Tensor) -> Tensor:
+    def credit(
+        self,
+        rnn: RecurrentNet,
+        input: Tensor,
+        hx: Tensor,
+        q: Tensor,
+        *,
+        after: Carry | None = None,
+    ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
-        self.check(rnn, *input.shape[:2])
+        refuse_stack(type(self).__name__, rnn)
         return Full().credit(rnn, input, hx, q)
 
     def mask(self, num_steps: int) -> Tensor:
         """M[t, s] = 1 iff s <= t."""
         return Full().mask(num_steps)
+
+    def _refuse_size(self, chunk: Chunk) -> None:
+        """Raise a ConfigError for an influence above the limit, before it is made."""
+        (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
+        count = N * H * H * J * (L if self.store else 1)
+        needed = count * chunk.slope.element_size() / GIB
+        if needed > self.memory_limit_gib:
+            times = f" * {L} steps stored" if self.store else ""
+            raise ConfigError(
+                f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
+                f"N={N}, I={chunk.input.shape[-1]}{times}), above "
+                f"memory_limit_gib={self.memory_limit_gib}; raise it, take fewer units or "
+                "sequences, or gradient=full, snap1 or uoro"
+            )
 
 
 def _every(chunk: Chunk) -> Tensor:
@@ -146,7 +157,7 @@ def _every(chunk: Chunk) -> Tensor:
     return chunk.slope.new_empty(num_steps, batch_size, hidden_size, columns)
 
 
-def _swept(chunk: Chunk, memory: Tensor | None, q_LNH: Tensor) -> Tensor:
+def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
     """Eq. (3), (H, J): one adjoint sweep over the chunk."""
     want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
     swept = recurrence.sweep(q_LNH, chunk.input, chunk.states, chunk.weights, chunk.cell, want)
@@ -156,6 +167,9 @@ def _swept(chunk: Chunk, memory: Tensor | None, q_LNH: Tensor) -> Tensor:
     if chunk.weights.bias_ih is not None:
         parts.append(swept.grad_bias[:, None])
     inside_HJ = torch.cat(parts, 1)
-    if memory is None:
+    if influence is None:
         return inside_HJ
-    return inside_HJ + (swept.grad_hx.reshape(1, -1) @ memory.flatten(0, 1)).view_as(inside_HJ)
+    return inside_HJ + (swept.grad_hx.reshape(1, -1) @ influence.flatten(0, 1)).view_as(inside_HJ)
+
+
+Rtrl = RTRL  # its name in old run folders

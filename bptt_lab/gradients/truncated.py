@@ -25,7 +25,8 @@ from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
 from bptt_lab.core.validation import Ge, Le, OnlyWith, checked
-from bptt_lab.gradients.future import FutureFacing, Stack
+from bptt_lab.gradients.future import FutureFacing
+from bptt_lab.gradients.stack import Stack
 
 
 class Truncated(FutureFacing):
@@ -46,14 +47,15 @@ class Truncated(FutureFacing):
 
     Example:
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import Truncated
         >>> rnn = VanillaRNN(3, 5, gradient=Truncated(k=4, mode="lag"))
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = False
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k/k1 for window, k for lag"
-    memory: ClassVar[str] = "O(L N H)"
+    space: ClassVar[str] = "O(L N H)"
 
     @checked
     def __init__(

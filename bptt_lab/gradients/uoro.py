@@ -11,19 +11,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.core.random import generator
-from bptt_lab.core.validation import checked
-from bptt_lab.gradients.past import Chunk, PastFacing
+from bptt_lab.gradients.past import Chunk
+from bptt_lab.gradients.random_factors import RandomFactors, balance, random_signs
 
 
-class UORO(PastFacing):
+class UORO(RandomFactors):
     """Unbiased online gradient of rank one: cheap, endless, and noisy.
 
     Use it where sequences never end and credit must not be cut. Do not use it where a chunk holds
     what is to be learnt (full has no variance), nor with large learning rates: the noise grows
     with the hidden size and with how long states remember. kf_rtrl has several times less of it.
 
-    Cost: O(H (H + I)) a step and sequence, in a loop over time; memory N (H + H (H + I + 1)).
+    Cost: O(H (H + I)) a step and sequence, in a loop over time; space N (H + H (H + I + 1)).
 
         (1) M_t = J_t M_{t-1} + Mbar_t,  Mbar_t = slope_t (x) xhat_t,  xhat_t = (x_t, h_{t-1}, 1)
         (2) h~ <- rho0 J_t h~ + rho1 nu,  nu random signs, (H)
@@ -35,37 +34,31 @@ class UORO(PastFacing):
     sequence of the batch has traces and signs of its own; they cross from chunk to chunk.
 
     Args:
-        seed: of the signs, with `draw`.
+        seed: of the signs, with the carry's draw.
 
     Raises:
         ConfigError: for stacked layers, and for an input or hx that asks for a gradient.
 
     Example:
         >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import UORO
         >>> rnn = VanillaRNN(3, 5, gradient=UORO(seed=1))
 
     Reference: Tallec & Ollivier (2018), "Unbiased online recurrent optimization".
     """
 
-    exact_within_chunk: ClassVar[bool] = False
-    exact_across_chunks: ClassVar[bool] = False
-    unbiased: ClassVar[bool] = True
+    exact_within_chunk = False
+    exact_across_chunks = False
+    unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
-    memory: ClassVar[str] = "O(N H (H+I) + L N H)"
-
-    @checked
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
-
-    def __repr__(self) -> str:
-        return f"UORO(seed={self.seed})"
+    space: ClassVar[str] = "O(N H (H+I) + L N H)"
 
     def signs(self, chunk: Chunk) -> Tensor:
         """Draw nu for every step and sequence of a chunk, (L, N, H)."""
         return random_signs(chunk.slope.shape, chunk, self.seed, "uoro")
 
-    def advance(self, chunk: Chunk, memory: Any) -> tuple[Any, Any]:
-        """Run Eq. (2) to (4) over a chunk; memory is (h~, th~), (N, H) and (N, H, J)."""
+    def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
+        """Run Eq. (2) to (4) over a chunk; influence is (h~, th~), (N, H) and (N, H, J)."""
         nu_LNH, xhat_LNJ = self.signs(chunk), chunk.extended
         leak, weight_hh_t = chunk.cell.leak, chunk.weights.hh.t()
         u_LNH = nu_LNH * chunk.slope  # nu^T Mbar_t = u (x) xhat
@@ -73,11 +66,11 @@ class UORO(PastFacing):
             u_LNH.norm(dim=-1) * xhat_LNJ.norm(dim=-1), nu_LNH.norm(dim=-1)
         )
         fresh_LNH, u_LNH = rho1[..., None] * nu_LNH, inverse1[..., None] * u_LNH
-        if memory is None:
+        if influence is None:
             h_NH = torch.zeros_like(chunk.slope[0])
             th_NHJ = h_NH.new_zeros(*h_NH.shape, xhat_LNJ.shape[-1])
         else:
-            h_NH, th_NHJ = memory[0], memory[1].clone()
+            h_NH, th_NHJ = influence[0], influence[1].clone()
         traces, shrinks = [], []
         for slope_NH, fresh_NH, u_NH, xhat_NJ in zip(
             chunk.slope, fresh_LNH, u_LNH, xhat_LNJ, strict=True
@@ -93,7 +86,7 @@ class UORO(PastFacing):
             shrinks.append(inverse0)
         return (h_NH, th_NHJ), (torch.stack(traces), torch.stack(shrinks), u_LNH)
 
-    def gradient(self, chunk: Chunk, memory: Any, kept: Any, q_LNH: Tensor) -> Tensor:
+    def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (5) without th~, which is a sum of what each step s has put in.
 
         (6) g = sum_s l_s u_s (x) xhat_s / rho1_s + l_0 th~_0,  l_s = q_s . h~_s + l_{s+1} / rho0
@@ -104,23 +97,7 @@ class UORO(PastFacing):
             l_LN[t - 1].addcmul_(l_LN[t], inverse0_LN[t])
         xhat = chunk.extended.flatten(0, 1)
         total_HJ: Tensor = (l_LN[..., None] * u_LNH).flatten(0, 1).t() @ xhat
-        if memory is not None:
+        if influence is not None:
             l_N = l_LN[0] * inverse0_LN[0]
-            total_HJ += torch.tensordot(l_N, memory[1], dims=1)
+            total_HJ += torch.tensordot(l_N, influence[1], dims=1)
         return total_HJ
-
-
-def random_signs(shape: torch.Size, chunk: Chunk, seed: int, purpose: str) -> Tensor:
-    """Draw the signs of a chunk for all of its steps and sequences at once: 1 or -1."""
-    random = generator(seed, purpose, chunk.draw)
-    return (torch.randint(2, shape, generator=random) * 2 - 1).to(chunk.slope)
-
-
-def balance(there: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rho = sqrt(there / here) and 1 / rho: they make two factors of a product equal.
-
-    Where a factor is zero so is the product, and both are 0: only its noise is lost.
-    """
-    both = (there > 0) & (here > 0)
-    rho = (there / here).sqrt()
-    return torch.where(both, rho, 0), torch.where(both, rho.reciprocal(), 0)

@@ -28,7 +28,7 @@ def initialise(
         gain: factor on W_hh.
         spectral_radius: if given, W_hh is rescaled so that its eigenvalue of largest modulus has
             this modulus.
-        generator: source of all draws.
+        generator: source of all draws, on any device.
 
     Raises:
         ValueError: for an unknown `init`, or a W_hh that no factor brings to the given radius.
@@ -39,10 +39,11 @@ def initialise(
     bound = 1 / math.sqrt(rnn.hidden_size)
     with torch.no_grad():
         for parameter in rnn.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
+            drawn = torch.empty_like(parameter, device=generator.device)
+            parameter.copy_(drawn.uniform_(-bound, bound, generator=generator))
         for _, weight_hh, *biases in rnn.all_weights:
             # In float64, so that the number of threads does not show in float32's last bit.
-            precise = weight_hh.double()
+            precise = weight_hh.to(generator.device, torch.float64)
             _recurrent(precise, init, gain, generator)
             if spectral_radius is not None:
                 precise.mul_(spectral_radius / _radius(precise))

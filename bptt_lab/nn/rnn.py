@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from bptt_lab import gradients
 from bptt_lab.core.cell import NONLINEARITIES
-from bptt_lab.gradients.base import Carry, compute_dtype
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.gradients.base import Carry, GradientStrategy, compute_dtype
 from bptt_lab.gradients.full import Full
-
-if TYPE_CHECKING:
-    from bptt_lab.gradients.base import GradientStrategy
 
 
 class VanillaRNN(RNNBase):
@@ -29,6 +28,9 @@ class VanillaRNN(RNNBase):
     Parameter names, shapes, default initialisation, `forward` and the errors are nn.RNN's, and
     state dicts load both ways. What `.backward()` means is decided by `gradient`.
 
+    `rnn(input, hx)` runs over whole sequences, as nn.RNN does. A sequence in chunks is for
+    `rnn.unroll(input, carry)`, which hands on all that a strategy carries besides the state.
+
     Args:
         input_size: number of inputs a step, I.
         hidden_size: number of hidden units, H.
@@ -41,22 +43,39 @@ class VanillaRNN(RNNBase):
             nn.RNN's recurrence.
         device: where the parameters live.
         dtype: type of the parameters.
-        gradient: the gradient strategy; full backpropagation through time by default.
+        gradient: the gradient strategy, an object; full backpropagation through time by default.
+
+    Attributes:
+        draw: index of the random numbers with which the next sequence begins. It counts on from
+            call to call and is not in the state dict: keep it, if a run is to go on elsewhere.
+        estimate: what the strategy has measured and the next sequence goes on with, such as k of
+            Adaptive; None at first.
 
     Raises:
-        ValueError, TypeError: as nn.RNN does; for `leak` outside (0, 1] too.
+        ValueError, TypeError: as nn.RNN does; for `leak` outside (0, 1] and a `gradient` that is no
+            strategy object too.
 
     Example:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
-        >>> from bptt_lab.gradients.truncated import Truncated
+        >>> from bptt_lab.gradients import Truncated
         >>> rnn = VanillaRNN(10, 20, num_layers=2, gradient=Truncated(k=3))
         >>> output, h_n = rnn(torch.randn(5, 3, 10))
         >>> output.shape, h_n.shape
         (torch.Size([5, 3, 20]), torch.Size([2, 3, 20]))
 
+        A long sequence in chunks of 25 steps:
+
+        >>> carry = None
+        >>> for chunk in torch.randn(100, 3, 10).split(25):
+        ...     output, carry = rnn.unroll(chunk, carry)
+        ...     output.square().mean().backward()
+
     Reference: Elman (1990), "Finding structure in time".
     """
+
+    draw: int = 0
+    estimate: Any = None
 
     def __init__(
         self,
@@ -98,7 +117,7 @@ class VanillaRNN(RNNBase):
         )
         self.nonlinearity = nonlinearity
         self.leak = float(leak)
-        self.gradient: GradientStrategy = Full() if gradient is None else gradient
+        self.gradient: GradientStrategy = Full() if gradient is None else _strategy(gradient)
 
     @overload
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
@@ -109,16 +128,26 @@ class VanillaRNN(RNNBase):
     def forward(
         self, input: Tensor | PackedSequence, hx: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, Tensor]:
-        """Run over a whole sequence.
+        """Run over whole sequences.
 
         Args:
             input: (L, N, I), (N, L, I) with `batch_first`, (L, I) unbatched, or packed.
             hx: initial state (num_layers, N, H), unbatched (num_layers, H); zeros by default.
+                A strategy that carries influence takes none: see `unroll`.
 
         Returns:
             The last layer's states, shaped as the input with H for I, and every layer's last
             state, shaped as `hx`.
+
+        Raises:
+            ConfigError: for an `hx` where the strategy would carry influence along with it.
         """
+        if hx is not None and self.gradient.carries_influence and torch.is_grad_enabled():
+            raise ConfigError(
+                f"hx: must be left out with gradient={self.gradient!r}, whose influence would be "
+                "lost; use rnn.unroll(input, carry), or rnn.unroll(input, hx=hx) where a sequence "
+                "begins"
+            )
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
@@ -137,7 +166,7 @@ class VanillaRNN(RNNBase):
         hx = self._initial(input, input.size(0 if self.batch_first else 1), hx)
         self._check(input, hx, None)
         input_LNI = input.transpose(0, 1) if self.batch_first else input
-        output, h_n, _ = self.gradient.states(self, _nonempty(input_LNI), Carry(hx))
+        output, h_n = self._states(_nonempty(input_LNI), hx)
         if self.batch_first:
             output = output.transpose(0, 1)
         if not batched:
@@ -153,12 +182,67 @@ class VanillaRNN(RNNBase):
         # The longest first, as packed; the states go back the same way.
         by_length = PackedSequence(input.data, input.batch_sizes)
         padded, lengths = pad_packed_sequence(by_length)
-        output, h_n, _ = self.gradient.states(self, padded, Carry(hx), lengths.tolist())
+        output, h_n = self._states(padded, hx, lengths.tolist())
         packed = pack_padded_sequence(output, lengths)
         result = PackedSequence(
             packed.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices
         )
         return result, self.permute_hidden(h_n, input.unsorted_indices)
+
+    def unroll(
+        self, input: Tensor, carry: Carry | None = None, *, hx: Tensor | None = None
+    ) -> tuple[Tensor, Carry]:
+        """Run over one chunk of longer sequences.
+
+        Every chunk's loss is differentiated by itself. Summed over chunks, at fixed parameters, the
+        gradient is what the strategy claims across chunks: the whole sequence's for RTRL, cut
+        where a chunk begins for those that carry no influence.
+
+        Args:
+            input: (L, N, I), or (N, L, I) with `batch_first`.
+            carry: what the chunk before left; None where sequences begin.
+            hx: the state that sequences begin with, (num_layers, N, H); zeros by default.
+
+        Returns:
+            The last layer's states, shaped as the input with H for I, and the carry for the next
+            chunk, detached.
+
+        Raises:
+            ValueError: for an input that is packed or not batched, and for both `carry` and `hx`.
+
+        Example:
+            >>> import torch
+            >>> from bptt_lab import VanillaRNN
+            >>> from bptt_lab.gradients import RTRL
+            >>> rnn, carry = VanillaRNN(2, 3, gradient=RTRL()), None
+            >>> for chunk in torch.randn(12, 4, 2).split(5):
+            ...     output, carry = rnn.unroll(chunk, carry)
+            ...     output.sum().backward()  # adds up to full BPTT's gradient of all 12 steps
+        """
+        if isinstance(input, PackedSequence) or input.dim() != 3:
+            problem = "is packed" if isinstance(input, PackedSequence) else f"{input.dim()}-D"
+            raise ValueError(
+                f"input {problem}: unroll takes batches of equal length, (L, N, I); pad it, "
+                "unsqueeze the batch, or call the module for whole sequences"
+            )
+        if carry is None:
+            hx = self._initial(input, input.size(0 if self.batch_first else 1), hx)
+            carry = Carry(hx, None, self.draw, self.estimate)
+        elif hx is not None:
+            raise ValueError("carry and hx: only one may be given; the carry has a state already")
+        self._check(input, carry.hx, None)
+        input_LNI = input.transpose(0, 1) if self.batch_first else input
+        output, carry = self.gradient.unroll(self, _nonempty(input_LNI), carry)
+        self.draw, self.estimate = carry.draw, carry.estimate
+        return output.transpose(0, 1) if self.batch_first else output, carry
+
+    def _states(
+        self, input_LNI: Tensor, hx: Tensor, lengths: list[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        carry = Carry(hx, None, self.draw, self.estimate)
+        unrolled = self.gradient.states(self, input_LNI, carry, lengths)
+        self.draw, self.estimate = carry.draw + 1, unrolled.estimate
+        return unrolled.output, unrolled.h_n
 
     def _check(self, input: Tensor, hx: Tensor, batch_sizes: Tensor | None) -> None:
         self.check_forward_args(input, hx, batch_sizes)
@@ -184,3 +268,18 @@ def _nonempty(input_LNI: Tensor) -> Tensor:
     if len(input_LNI) == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
     return input_LNI
+
+
+def _strategy(gradient: object) -> GradientStrategy:
+    """The strategy as it is, or a TypeError for what is no object of one."""
+    if isinstance(gradient, GradientStrategy):
+        return gradient
+    if isinstance(gradient, type) and issubclass(gradient, GradientStrategy):
+        name = gradient.__name__
+        raise TypeError(f"gradient={name}: must be an object, not its class; use {name}(...)")
+    known = {public.lower(): public for public in gradients.__all__}
+    name = known.get(str(gradient).replace("_", "").lower(), "Truncated")
+    raise TypeError(
+        f"gradient={gradient!r}: must be a strategy object; use gradient={name}(...), "
+        f"from bptt_lab.gradients import {name}"
+    )

@@ -8,7 +8,7 @@ is full BPTT's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +16,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from bptt_lab.core.cell import Cell
-from bptt_lab.gradients.checkpointed import (
-    Gradients,
-    last_states,
-    segment_length,
-    segments,
-    unroll_segment,
-)
-from bptt_lab.gradients.future import WEIGHT_GRADIENTS, Stack, by_layer, cast
+from bptt_lab.gradients.segments import Segmented, segment_length, segments
+from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Layer, by_layer, cast, unroll_layers
 from bptt_lab.nn.losses import ElementLoss, masked_sum
-
-if TYPE_CHECKING:
-    from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.nn.rnn import VanillaRNN
 
 
 def segmented_loss(
@@ -42,7 +34,7 @@ def segmented_loss(
 ) -> tuple[Tensor, Tensor]:
     """Sum the losses that count over a sequence of any length.
 
-    Cost: as gradient=checkpointed, and the readout and the loss twice; memory for `every` steps
+    Cost: as gradient=checkpointed, and the readout and the loss twice; space for `every` steps
     and for L / every states.
 
     Args:
@@ -59,12 +51,12 @@ def segmented_loss(
         The differentiable sum, and every layer's last state, detached.
 
     Raises:
-        ValueError: where units would be dropped, the strategy is not exact, `every` is below 1, or
-            the input wants a gradient.
+        ValueError: where units would be dropped, the strategy is not exact or carries influence,
+            `every` is below 1, or the input wants a gradient.
 
     Example:
         >>> import torch
-        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab import VanillaRNN, segmented_loss
         >>> from bptt_lab.nn.losses import mse
         >>> rnn, readout, x = VanillaRNN(1, 8), torch.nn.Linear(8, 1), torch.randn(10_000, 1, 1)
         >>> count = torch.ones(10_000, 1, dtype=torch.bool)
@@ -78,6 +70,11 @@ def segmented_loss(
         )
     if not rnn.gradient.exact_within_chunk:
         raise ValueError(f"{rnn.gradient!r} is not exact, as a loss in segments is; use Full()")
+    if rnn.gradient.carries_influence:
+        raise ValueError(
+            f"{rnn.gradient!r} carries influence across chunks, which a loss in segments does not; "
+            "use Checkpointed()"
+        )
     if every is not None and every < 1:
         raise ValueError(f"every={every}: must be at least 1, or None")
     if input.requires_grad:
@@ -110,7 +107,7 @@ class _SegmentedLoss(torch.autograd.Function):
         counted: tuple[Tensor, Tensor],
         hx: Tensor,
         readout_weight: Tensor,
-        readout_bias: Tensor,
+        readout_bias: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
@@ -119,13 +116,13 @@ class _SegmentedLoss(torch.autograd.Function):
         kept = hx.new_empty(len(parts), *hx.shape)
         for part, keep in zip(parts, kept, strict=True):
             keep.copy_(hx)
-            of_layer = by_layer(weights, num_layers)
-            layers = unroll_segment(input[part].to(hx.dtype), hx, of_layer, cell)
+            x_LNI = input[part].to(hx.dtype)
+            layers = list(unroll_layers(x_LNI, hx, by_layer(weights, num_layers), cell))
             output = layers[-1].states[1:].to(readout_weight.dtype)
             prediction = linear(output, readout_weight, readout_bias)
             target, mask = (tensor[part] for tensor in counted)
             total += masked_sum(loss(prediction, target), mask)
-            hx = last_states(layers)
+            hx = torch.stack([layer.states[-1] for layer in layers])
         ctx.every, ctx.kind, ctx.loss = every, kind, loss
         ctx.mark_non_differentiable(hx)
         ctx.save_for_backward(input, *counted, kept, readout_weight, readout_bias, *weights)
@@ -136,20 +133,20 @@ class _SegmentedLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
         num_layers, cell = ctx.kind
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
-        gradients = Gradients({*WEIGHT_GRADIENTS, "grad_hx"}, num_layers)
-        of_readout = [torch.zeros_like(readout_weight), torch.zeros_like(readout_bias)]
-        parts = list(segments(len(input), ctx.every))
-        for part, hx in zip(reversed(parts), kept.flip(0), strict=True):
-            of_layer = by_layer(weights, num_layers)
-            layers = unroll_segment(input[part].to(hx.dtype), hx, of_layer, cell)
-            leaves = [layers[-1].states[1:].to(readout_weight.dtype), readout_weight, readout_bias]
+        readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]
+        of_readout = [torch.zeros_like(tensor) for tensor in readout]
+
+        def credit(part: slice, layers: list[Layer]) -> Tensor:
+            leaves = [layers[-1].states[1:].to(readout_weight.dtype), *readout]
             with torch.enable_grad():
                 leaves = [leaf.detach().requires_grad_() for leaf in leaves]
                 total = masked_sum(ctx.loss(linear(*leaves), target[part]), mask[part])
                 q_LNH, *more = torch.autograd.grad(total, leaves, grad_total)
             for summed, gradient in zip(of_readout, more, strict=True):
                 summed += gradient
-            stack = Stack(layers, cell, None, gradients.want, q_LNH.to(hx.dtype), gradients.grad_hx)
-            gradients.add(stack.sweep())
-        names = WEIGHT_GRADIENTS[: len(weights) // num_layers]
-        return (*[None] * 5, gradients.grad_hx, *of_readout, *gradients.of_parameters(names))
+            return q_LNH.to(kept.dtype)
+
+        run = Segmented(input, kept, by_layer(weights, num_layers), cell, ctx.every)
+        gradients = run.sweep(set(WEIGHT_GRADIENTS), credit)
+        of_bias = [None] if readout_bias is None else []
+        return *[None] * 5, gradients[1], *of_readout, *of_bias, *gradients[2:]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bptt_lab.config.schema import Experiment
+from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
 from bptt_lab.runs.job import Job
 from bptt_lab.tasks.base import SPLITS, SequenceDataModule
@@ -41,7 +40,7 @@ def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, An
         "processor": _processor(device),
         "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "git_commit": _git_commit(),
+        "git_commit": machine.git_commit(),
         "platform": platform.platform(),
     }
 
@@ -66,29 +65,4 @@ def parameter_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the checkout that the package runs from, marked + if it was changed."""
-    here = Path(__file__).parents[2]
-    if not (here / ".git").exists():
-        return None
-
-    def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit}{'+' if changed else ''}" or None
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bptt_lab.gradients.base import Carry
-from bptt_lab.gradients.checkpointed import segments
+from bptt_lab.gradients.segments import segments
 from bptt_lab.nn.losses import ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.nn.segmented import segmented_loss
@@ -71,7 +71,7 @@ class SequenceModule(LightningModule):
     def carry_before(self, batch: SequenceBatch) -> Carry:
         """Return the carry that a batch begins with."""
         if batch.is_first or self.carry is None:
-            return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1])
+            return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1], after=self.carry)
         return self.carry
 
     def predict(self, output: Tensor) -> Tensor:
@@ -100,10 +100,10 @@ class SequenceModule(LightningModule):
         mean of the processes' gradients is the gradient of the joint mean, however unequal their
         counts.
         """
-        carry = self.carry_before(batch)
         trainer = self.trainer
         step = trainer.fit_loop.epoch_loop.total_batch_idx
-        self.rnn.gradient.draw = step * trainer.world_size + trainer.global_rank
+        draw = step * trainer.world_size + trainer.global_rank
+        carry = self.carry_before(batch)._replace(draw=draw)
         if self.segment_length is None:
             output, self.carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
             total, _ = self.loss_sum(output, batch)
@@ -112,7 +112,7 @@ class SequenceModule(LightningModule):
             total, h_n = segmented_loss(
                 self.rnn, self.readout, self.loss, *chunk, self.segment_length
             )
-            self.carry = Carry(h_n)
+            self.carry = carry._replace(hx=h_n)
         self.latest_sum = total.detach()
         return total / self._share if self._share else total
 

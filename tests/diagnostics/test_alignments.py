@@ -10,7 +10,7 @@ from gradients.nets import Net, gradients
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.diagnostics import alignment
 from bptt_lab.gradients.autograd import Autograd
-from bptt_lab.gradients.base import GradientStrategy, Unrolled
+from bptt_lab.gradients.base import Carry, GradientStrategy, Unrolled
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
 
@@ -35,26 +35,23 @@ class Noisy(GradientStrategy):
     """Full BPTT plus a constant and noise, both of the same size in every entry."""
 
     exact_within_chunk = exact_across_chunks = unbiased = False
-    cost = memory = ""
+    cost = space = ""
 
     def __init__(self, sigma: float, bias: float = 0.0) -> None:
         self.sigma, self.bias = sigma, bias
         self.random = torch.Generator().manual_seed(0)
-        self.memories: list[object] = []
-
-    def init_carry(self, rnn, batch_size):
-        return super().init_carry(rnn, batch_size)._replace(memory=[])
+        self.carries: list[Carry] = []
 
     def states(self, rnn, input, carry, lengths=None):
-        self.memories.append(carry.memory)
-        output, h_n, _ = Full().states(rnn, input, carry, lengths)
+        self.carries.append(carry)
+        output, h_n, *_ = Full().states(rnn, input, carry, lengths)
         shift = [
             self.bias + self.sigma * torch.randn(p.shape, generator=self.random, dtype=p.dtype)
             for p in rnn.parameters()
         ]
         return Unrolled(_Add.apply(output, shift, *rnn.parameters()), h_n)
 
-    def credit(self, rnn, input, hx, q):
+    def credit(self, rnn, input, hx, q, *, after=None):
         raise NotImplementedError
 
 
@@ -203,10 +200,17 @@ class TestStochastic:
         assert math.isnan(figures.variance.standard_error)
         assert math.isfinite(figures.snr.value)
 
-    def test_every_draw_has_a_memory_of_its_own(self):
+    def test_every_draw_has_its_index_and_no_influence(self):
         strategy = Noisy(1.0)
-        aligned({"noisy": strategy}, draws=4)
-        assert len({id(memory) for memory in strategy.memories}) == 4
+        aligned({"noisy": strategy}, draws=3)
+        assert [(c.draw, c.influence) for c in strategy.carries] == [(n, None) for n in range(3)]
+
+    def test_a_strategy_goes_on_after_a_carry(self):
+        strategy, _ = Noisy(1.0), NET.data()
+        after = {"noisy": Carry(torch.ones(()), 1.0, draw=7, estimate={"k": 3})}
+        aligned({"noisy": strategy, "full": Full()}, draws=2, after=after)
+        found = [(c.draw, c.influence, c.estimate) for c in strategy.carries]
+        assert found == [(7, None, {"k": 3}), (8, None, {"k": 3})]
 
 
 def test_frozen_parameters_count():

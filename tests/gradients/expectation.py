@@ -38,11 +38,15 @@ def with_signs(strategy: GradientStrategy, signs: Tensor) -> GradientStrategy:
 
 
 def summed_over_chunks(
-    strategy: GradientStrategy, net: Net, input: Tensor, chunk_lengths: Sequence[int]
+    strategy: GradientStrategy,
+    net: Net,
+    input: Tensor,
+    chunk_lengths: Sequence[int],
+    draw: int = 0,
 ) -> Gradients:
-    """The parameters' gradient, from zero states, summed over chunks."""
+    """The parameters' gradient, from zero states and a draw on, summed over chunks."""
     rnn = net.rnn(strategy)
-    carry = strategy.init_carry(rnn, input.shape[1])
+    carry = strategy.init_carry(rnn, input.shape[1])._replace(draw=draw)
     for chunk in input.split(list(chunk_lengths)):
         output, carry = strategy.unroll(rnn, chunk, carry)
         net.loss_of(output).backward()
@@ -65,7 +69,7 @@ def expected_over_chunks(
 def draws(strategy: GradientStrategy, net: Net, count: int) -> Tensor:
     """Independent draws of one sequence's gradient of W_hh and W_ih, (count, H (H + I))."""
     input, rows = net.data()[0].detach()[:, :1], []
-    for _ in range(count):
-        g = summed_over_chunks(strategy, net, input, [net.num_steps])
+    for draw in range(count):
+        g = summed_over_chunks(strategy, net, input, [net.num_steps], draw)
         rows.append(torch.cat([g["weight_hh_l0"].flatten(), g["weight_ih_l0"].flatten()]))
     return torch.stack(rows)

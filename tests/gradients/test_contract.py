@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.rflo import Rflo
-from bptt_lab.gradients.rtrl import Rtrl
+from bptt_lab.gradients.rflo import RFLO
+from bptt_lab.gradients.rtrl import RTRL
 from bptt_lab.gradients.truncated import Truncated
 
 from . import contract
@@ -31,10 +31,10 @@ VARIANTS = [
     *(Truncated(k=k, mode="lag") for k in (1, 2, 5, 30)),
     *(Truncated(k=k, mode="window", k1=k1) for k, k1 in ((1, 1), (3, 1), (5, 2), (4, 4), (9, 7))),
     *(Truncated(k=k, mode="tail") for k in (1, 4)),
-    Rtrl(store=True),
-    *(Rtrl(block=block) for block in (1, 3, 50)),
-    Rtrl(carry_influence=False),
-    Rflo(feedback="random"),
+    RTRL(store=True),
+    *(RTRL(block=block) for block in (1, 3, 50)),
+    RTRL(carry_influence=False),
+    RFLO(feedback="random"),
 ]
 STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))} | {
     repr(strategy): strategy for strategy in VARIANTS

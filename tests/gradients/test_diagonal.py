@@ -6,9 +6,9 @@ import torch
 from bptt_lab import VanillaRNN
 from bptt_lab.core.random import generator
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.rflo import Rflo
-from bptt_lab.gradients.rtrl import Rtrl
-from bptt_lab.gradients.snap1 import Snap1
+from bptt_lab.gradients.rflo import RFLO
+from bptt_lab.gradients.rtrl import RTRL
+from bptt_lab.gradients.snap1 import SnAp1
 from bptt_lab.gradients.truncated import Truncated
 
 from .contract import assert_same
@@ -48,24 +48,24 @@ def with_jacobian(net, own, feedback=None):
 @pytest.mark.parametrize("net", NETS, ids=str)
 def test_snap1_is_autograd_with_the_jacobians_diagonal(net, lengths):
     expected = with_jacobian(net, lambda W: W.diagonal().diag())
-    assert_same(over_chunks(Snap1(), net, lengths)[0], expected, "snap1")
+    assert_same(over_chunks(SnAp1(), net, lengths)[0], expected, "snap1")
 
 
 @pytest.mark.parametrize("lengths", [12, 1, 5], ids=str)
 @pytest.mark.parametrize("net", NETS, ids=str)
 def test_rflo_is_autograd_without_the_recurrent_part(net, lengths):
     expected = with_jacobian(net, torch.zeros_like)
-    assert_same(over_chunks(Rflo(), net, lengths)[0], expected, "rflo")
+    assert_same(over_chunks(RFLO(), net, lengths)[0], expected, "rflo")
 
 
 @pytest.mark.parametrize("lengths", [12, 5], ids=str)
 def test_rflo_with_random_feedback_is_a_fixed_matrix_times_q(lengths):
     net = Net(5, 12, leak=0.4)
     B = torch.randn(5, 5, generator=generator(3, "rflo feedback", 5), dtype=torch.float64) / 5**0.5
-    strategy = Rflo(feedback="random", seed=3)
+    strategy = RFLO(feedback="random", seed=3)
     expected = with_jacobian(net, torch.zeros_like, B)
     assert_same(over_chunks(strategy, net, lengths)[0], expected, "random feedback")
-    other, _ = over_chunks(Rflo(feedback="random", seed=4), net, lengths)
+    other, _ = over_chunks(RFLO(feedback="random", seed=4), net, lengths)
     assert not torch.allclose(other["weight_hh_l0"], expected["weight_hh_l0"], rtol=0.1)
 
 
@@ -81,24 +81,24 @@ def test_snap1_is_rtrl_where_w_hh_is_diagonal(monkeypatch, leak):
         return rnn
 
     monkeypatch.setattr(Net, "rnn", diagonal)
-    expected, carry = over_chunks(Rtrl(), net, 5)
-    actual, own = over_chunks(Snap1(), net, 5)
+    expected, carry = over_chunks(RTRL(), net, 5)
+    actual, own = over_chunks(SnAp1(), net, 5)
     assert_same(actual, expected, "diagonal W_hh")
-    M = carry.memory.view(3, 5, 5, -1).diagonal(dim1=1, dim2=2).transpose(1, 2)
-    assert_same({"e": own.memory}, {"e": M}, "diagonal W_hh, influence")
+    M = carry.influence.view(3, 5, 5, -1).diagonal(dim1=1, dim2=2).transpose(1, 2)
+    assert_same({"e": own.influence}, {"e": M}, "diagonal W_hh, influence")
 
 
 def test_rflo_at_leak_1_is_lag_1():
     net = Net(5, 12)
     expected, _ = over_chunks(Truncated(k=1, mode="lag"), net, 12)
-    assert_same(over_chunks(Rflo(), net, 5)[0], expected, "leak = 1")
+    assert_same(over_chunks(RFLO(), net, 5)[0], expected, "leak = 1")
     leaky = Net(5, 12, leak=0.5)
     expected, _ = over_chunks(Truncated(k=1, mode="lag"), leaky, 12)
-    actual, _ = over_chunks(Rflo(), leaky, 5)
+    actual, _ = over_chunks(RFLO(), leaky, 5)
     assert not torch.allclose(actual["weight_hh_l0"], expected["weight_hh_l0"], rtol=0.01)
 
 
-@pytest.mark.parametrize("strategy", [Snap1(), Rflo(), Rflo(feedback="random")], ids=repr)
+@pytest.mark.parametrize("strategy", [SnAp1(), RFLO(), RFLO(feedback="random")], ids=repr)
 def test_credit_gives_the_gradient(strategy):
     """slope times the credit, with the inputs: the gradient of a first chunk."""
     net = Net(5, 8, 2, leak=0.5)
@@ -115,8 +115,8 @@ def test_credit_gives_the_gradient(strategy):
 
 
 def test_repr_and_refusals():
-    assert repr(Rflo()) == "Rflo(feedback='symmetric')"
-    assert repr(Rflo(feedback="random", seed=2)) == "Rflo(feedback='random', seed=2)"
-    for strategy in (Snap1(), Rflo()):
+    assert repr(RFLO()) == "RFLO(feedback='symmetric')"
+    assert repr(RFLO(feedback="random", seed=2)) == "RFLO(feedback='random', seed=2)"
+    for strategy in (SnAp1(), RFLO()):
         with pytest.raises(ValueError, match="num_layers=2: must be 1"):
             VanillaRNN(2, 3, 2, gradient=strategy)(torch.zeros(4, 1, 2))

@@ -104,31 +104,29 @@ def test_zero_factors_are_safe():
 def test_same_draw_same_gradient_other_draw_another():
     net = Net(4, 9)
     input = net.data()[0].detach()
-    strategy = KFRTRL(seed=3)
-    first, second = (summed_over_chunks(strategy, net, input, [4, 5]) for _ in range(2))
-    assert strategy.draw == 4
-    resumed = KFRTRL(seed=3)
-    resumed.draw = 2
-    assert_identical(summed_over_chunks(resumed, net, input, [4, 5]), second, "resumed")
+    strategy, lengths = KFRTRL(seed=3), [4, 5]
+    first, again = (summed_over_chunks(strategy, net, input, lengths) for _ in range(2))
+    assert_identical(first, again, "the same draws")
+    second = summed_over_chunks(strategy, net, input, lengths, draw=2)
     assert not torch.equal(first["weight_hh_l0"], second["weight_hh_l0"])
-    other_seed = summed_over_chunks(KFRTRL(seed=4), net, input, [4, 5])
+    other_seed = summed_over_chunks(KFRTRL(seed=4), net, input, lengths)
     assert not torch.equal(other_seed["weight_hh_l0"], first["weight_hh_l0"])
 
 
-def test_memory_is_plain_and_left_alone():
-    """Backward passes, however many, find the memory as it was."""
+def test_influence_is_plain_and_left_alone():
+    """Backward passes, however many, find the influence as it was."""
     strategy = KFRTRL()
     rnn = VanillaRNN(3, 4, gradient=strategy, dtype=torch.float64)
     input = torch.randn(6, 2, 3, dtype=torch.float64)
     _, carry = strategy.unroll(rnn, input, strategy.init_carry(rnn, 2))
-    before = [factor.clone() for factor in carry.memory]
+    before = [factor.clone() for factor in carry.influence]
     output, _ = strategy.unroll(rnn, input, carry)
     output.sum().backward(retain_graph=True)
     once = rnn.weight_hh_l0.grad.clone()
     output.sum().backward()
     assert torch.equal(rnn.weight_hh_l0.grad, 2 * once)
-    assert type(carry.memory) is tuple
-    for factor, expected in zip(carry.memory, before, strict=True):
+    assert type(carry.influence) is tuple
+    for factor, expected in zip(carry.influence, before, strict=True):
         assert torch.equal(factor, expected) and len(factor) == 2 and not factor.requires_grad
 
 

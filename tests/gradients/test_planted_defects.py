@@ -10,9 +10,9 @@ from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import Unrolled
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.future import Stack
-from bptt_lab.gradients.rtrl import Rtrl
-from bptt_lab.gradients.snap1 import Snap1
+from bptt_lab.gradients.rtrl import RTRL
+from bptt_lab.gradients.snap1 import SnAp1
+from bptt_lab.gradients.stack import Stack
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.gradients.uoro import UORO
 
@@ -102,7 +102,7 @@ class ZeroesCarriedState(Full):
 
 class AttachedCarry(Full):
     def unroll(self, rnn, input, carry):
-        output, h_n, _ = self.states(rnn, input, carry)
+        output, h_n, *_ = self.states(rnn, input, carry)
         return output, carry._replace(hx=h_n)
 
 
@@ -157,7 +157,7 @@ class DetachesInTime(Detaching):
     def states(self, rnn, input, carry, lengths=None):
         outputs, hx = [], carry.hx
         for chunk in input.split(3):
-            output, h_n, _ = super().states(rnn, chunk, carry._replace(hx=hx))
+            output, h_n, *_ = super().states(rnn, chunk, carry._replace(hx=hx))
             outputs.append(output)
             hx = h_n.detach()
         return Unrolled(torch.cat(outputs), h_n)
@@ -169,7 +169,7 @@ class DetachesTooLate(Detaching):
     def states(self, rnn, input, carry, lengths=None):
         outputs, ends = [], [carry.hx]
         for chunk in input.split(3):
-            output, h_n, _ = super().states(rnn, chunk, carry._replace(hx=ends[-1]))
+            output, h_n, *_ = super().states(rnn, chunk, carry._replace(hx=ends[-1]))
             outputs.append(output)
             ends.append(h_n)
         for h_n in ends[1:]:
@@ -222,103 +222,100 @@ class ForgetsDropout(Full):
         return stack._replace(layers=layers).sweep()
 
 
-class AveragesInfluence(Rtrl):
+class AveragesInfluence(RTRL):
     """One influence for all sequences."""
 
-    def advance(self, chunk, memory):
-        M, kept = super().advance(chunk, memory)
+    def advance(self, chunk, influence):
+        M, kept = super().advance(chunk, influence)
         return M.mean(0, keepdim=True).expand_as(M).clone(), kept
 
 
-class ForgetsInfluence(Rtrl):
-    def advance(self, chunk, memory):
+class ForgetsInfluence(RTRL):
+    def advance(self, chunk, influence):
         return None, None
 
 
-class ForgetsInfluenceWithin(Rtrl):
+class ForgetsInfluenceWithin(RTRL):
     """Starts every chunk anew in the gradient, though it carries the influence."""
 
-    def gradient(self, chunk, memory, kept, q_LNH):
+    def gradient(self, chunk, influence, kept, q_LNH):
         return super().gradient(chunk, None, kept, q_LNH)
 
 
-class SpoilsInfluence(Rtrl):
-    def gradient(self, chunk, memory, kept, q_LNH):
-        result = super().gradient(chunk, memory, kept, q_LNH)
-        if memory is not None:
-            memory.mul_(0.5)
+class SpoilsInfluence(RTRL):
+    def gradient(self, chunk, influence, kept, q_LNH):
+        result = super().gradient(chunk, influence, kept, q_LNH)
+        if influence is not None:
+            influence.mul_(0.5)
         return result
 
 
-class AttachedInfluence(Rtrl):
+class AttachedInfluence(RTRL):
     def unroll(self, rnn, input, carry):
         output, carry = super().unroll(rnn, input, carry)
-        return output, carry._replace(memory=carry.memory + 0 * output.sum())
+        return output, carry._replace(influence=carry.influence + 0 * output.sum())
 
 
-class HiddenMemory(Rtrl):
+class HiddenMemory(RTRL):
     """Carries what no checkpoint can hold."""
 
-    def advance(self, chunk, memory):
-        M, kept = super().advance(chunk, None if memory is None else memory[0])
+    def advance(self, chunk, influence):
+        M, kept = super().advance(chunk, None if influence is None else influence[0])
         return (M, lambda: M), kept
 
-    def gradient(self, chunk, memory, kept, q_LNH):
-        return super().gradient(chunk, None if memory is None else memory[0], kept, q_LNH)
+    def gradient(self, chunk, influence, kept, q_LNH):
+        return super().gradient(chunk, None if influence is None else influence[0], kept, q_LNH)
 
 
-class WrongJacobianLeak(Rtrl):
-    def advance(self, chunk, memory):
-        return super().advance(chunk._replace(cell=chunk.cell._replace(leak=1.0)), memory)
+class WrongJacobianLeak(RTRL):
+    def advance(self, chunk, influence):
+        return super().advance(chunk._replace(cell=chunk.cell._replace(leak=1.0)), influence)
 
-    def gradient(self, chunk, memory, kept, q_LNH):
+    def gradient(self, chunk, influence, kept, q_LNH):
         chunk = chunk._replace(cell=chunk.cell._replace(leak=1.0))
-        return super().gradient(chunk, memory, kept, q_LNH)
+        return super().gradient(chunk, influence, kept, q_LNH)
 
 
-class TransposedJacobian(Rtrl):
-    def gradient(self, chunk, memory, kept, q_LNH):
+class TransposedJacobian(RTRL):
+    def gradient(self, chunk, influence, kept, q_LNH):
         weights = chunk.weights._replace(hh=chunk.weights.hh.t().contiguous())
-        return super().gradient(chunk._replace(weights=weights), memory, kept, q_LNH)
+        return super().gradient(chunk._replace(weights=weights), influence, kept, q_LNH)
 
 
-class SilentOnStacks(Rtrl):
-    def check(self, rnn, num_steps, batch_size):
+class SilentOnStacks(RTRL):
+    def states(self, rnn, input, carry, lengths=None):
         if rnn.num_layers > 1:
             raise ValueError("one layer only")
+        return super().states(rnn, input, carry, lengths)
 
 
-class ClaimsAllChunks(Snap1):
+class ClaimsAllChunks(SnAp1):
     exact_across_chunks = True
 
 
-class ClaimsExact(Snap1):
+class ClaimsExact(SnAp1):
     exact_within_chunk = True
 
 
 class SameSignsForever(UORO):
     """Never moves on to the next draw."""
 
-    def states(self, rnn, input, carry, lengths=None):
-        unrolled = super().states(rnn, input, carry, lengths)
-        self.draw -= 1
-        return unrolled
+    def unroll(self, rnn, input, carry):
+        output, after = super().unroll(rnn, input, carry)
+        return output, after._replace(draw=carry.draw)
 
 
 class DrawsByHistory(UORO):
     """Signs that depend on how many were drawn before."""
 
     def states(self, rnn, input, carry, lengths=None):
-        draw, self.drawn = self.draw, getattr(self, "drawn", 0) + 1
-        self.draw = self.drawn
-        unrolled = super().states(rnn, input, carry, lengths)
-        self.draw = draw + 1
-        return unrolled
+        self.drawn = getattr(self, "drawn", 0) + 1
+        return super().states(rnn, input, carry._replace(draw=self.drawn), lengths)
 
 
 class Shrinks(UORO):
-    def gradient(self, chunk, memory, kept, q_LNH):
-        return 0.5 * super().gradient(chunk, memory, kept, q_LNH)
+    def gradient(self, chunk, influence, kept, q_LNH):
+        return 0.5 * super().gradient(chunk, influence, kept, q_LNH)
 
 
 class UnweightedCuts(ARTBP):
@@ -378,21 +375,21 @@ PLANTED = [
     (ClaimsNothing, Full, {}, contract.check_claims_are_stated, "not stated"),
     (ReachesTheFuture, Truncated, LAG, contract.check_mask, "future"),
     (ForgetsDropout, Full, {}, contract.check_dropout, "dropout"),
-    (AveragesInfluence, Rtrl, {}, contract.check_sequences_apart, "sequences mixed"),
-    (AveragesInfluence, Rtrl, {}, contract.check_exact_across_chunks, "claims to be exact"),
-    (ForgetsInfluence, Rtrl, {}, contract.check_exact_across_chunks, "claims to be exact"),
-    (ForgetsInfluence, Rtrl, {"block": 3}, contract.check_exact_across_chunks, "to be exact"),
-    (ForgetsInfluenceWithin, Rtrl, {}, contract.check_exact_across_chunks, "claims to be exact"),
-    (SpoilsInfluence, Rtrl, {}, contract.check_influence, "changed in place"),
-    (AttachedInfluence, Rtrl, {}, contract.check_influence, "attached"),
-    (AttachedInfluence, Rtrl, {}, contract.check_carry, "attached"),
-    (HiddenMemory, Rtrl, {}, contract.check_influence, "no plain container"),
-    (WrongJacobianLeak, Rtrl, {}, on(LEAKY, gradient), "masked oracle"),
-    (TransposedJacobian, Rtrl, {}, on(NET, gradient), "masked oracle"),
-    (SilentOnStacks, Rtrl, {}, contract.check_refuses, "names no strategy that can"),
-    (ClaimsAllChunks, Snap1, {}, contract.check_exact_across_chunks, "claims to be exact"),
-    (ClaimsExact, Snap1, {}, contract.check_exact_within_chunk, "claims to be exact"),
-    (ClaimsExact, Snap1, {}, on(NET, gradient), "masked oracle"),
+    (AveragesInfluence, RTRL, {}, contract.check_sequences_apart, "sequences mixed"),
+    (AveragesInfluence, RTRL, {}, contract.check_exact_across_chunks, "claims to be exact"),
+    (ForgetsInfluence, RTRL, {}, contract.check_exact_across_chunks, "claims to be exact"),
+    (ForgetsInfluence, RTRL, {"block": 3}, contract.check_exact_across_chunks, "to be exact"),
+    (ForgetsInfluenceWithin, RTRL, {}, contract.check_exact_across_chunks, "claims to be exact"),
+    (SpoilsInfluence, RTRL, {}, contract.check_influence, "changed in place"),
+    (AttachedInfluence, RTRL, {}, contract.check_influence, "attached"),
+    (AttachedInfluence, RTRL, {}, contract.check_carry, "attached"),
+    (HiddenMemory, RTRL, {}, contract.check_influence, "no plain container"),
+    (WrongJacobianLeak, RTRL, {}, on(LEAKY, gradient), "masked oracle"),
+    (TransposedJacobian, RTRL, {}, on(NET, gradient), "masked oracle"),
+    (SilentOnStacks, RTRL, {}, contract.check_refuses, "names no strategy that can"),
+    (ClaimsAllChunks, SnAp1, {}, contract.check_exact_across_chunks, "claims to be exact"),
+    (ClaimsExact, SnAp1, {}, contract.check_exact_within_chunk, "claims to be exact"),
+    (ClaimsExact, SnAp1, {}, on(NET, gradient), "masked oracle"),
     (SameSignsForever, UORO, {}, contract.check_draws, "after an unroll"),
     (DrawsByHistory, UORO, {}, contract.check_repeatable, "two calls"),
     (Shrinks, UORO, {}, contract.check_unbiased, "claims to be unbiased"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bptt_lab import VanillaRNN
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.rtrl import Rtrl
+from bptt_lab.gradients.rtrl import RTRL
 
 from .contract import assert_same
 from .nets import Net, collect
@@ -40,7 +40,7 @@ def over_chunks(strategy, net, lengths, batch=slice(None)):
     ids=str,
 )
 def test_is_full_bptt_of_the_whole_sequence(net, form, lengths):
-    actual, _ = over_chunks(Rtrl(**form), net, lengths)
+    actual, _ = over_chunks(RTRL(**form), net, lengths)
     expected, _ = over_chunks(Full(), net, 12)
     assert_same(actual, expected, f"{form} in chunks of {lengths}")
 
@@ -56,7 +56,7 @@ def test_is_full_bptt_of_the_whole_sequence(net, form, lengths):
 @settings(max_examples=100)
 def test_drawn_at_random(hidden_size, lengths, block, nonlinearity, leak, bias):
     net = Net(hidden_size, sum(lengths), 2, 1, nonlinearity, leak, bias=bias)
-    actual, _ = over_chunks(Rtrl(block=block), net, lengths)
+    actual, _ = over_chunks(RTRL(block=block), net, lengths)
     assert_same(actual, over_chunks(Full(), net, net.num_steps)[0], "at random")
 
 
@@ -64,22 +64,22 @@ def test_drawn_at_random(hidden_size, lengths, block, nonlinearity, leak, bias):
 def test_the_influence_is_autograds(form):
     """What is carried is d h_L / d parameters, entry by entry."""
     net = Net(3, 6, 2, leak=0.6)
-    _, carry = over_chunks(Rtrl(**form), net, [4, 2])
+    _, carry = over_chunks(RTRL(**form), net, [4, 2])
     rnn, (input, hx) = net.rnn(Full()), net.data()
     output, _ = rnn(input, hx)
     for n in range(2):
         for i in range(3):
             g = torch.autograd.grad(output[-1, n, i], list(rnn.parameters()), retain_graph=True)
             row = torch.cat([g[0], g[1], g[2][:, None]], 1)
-            actual = carry.memory[n, i].view(3, -1)
+            actual = carry.influence[n, i].view(3, -1)
             assert_same({"M": actual}, {"M": row}, "influence")
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_without_carried_influence_it_is_full_in_every_chunk(form):
     net = Net(5, 12, leak=0.5)
-    actual, carry = over_chunks(Rtrl(carry_influence=False, **form), net, [5, 4, 3])
-    assert carry.memory is None
+    actual, carry = over_chunks(RTRL(carry_influence=False, **form), net, [5, 4, 3])
+    assert carry.influence is None
     assert_same(actual, over_chunks(Full(), net, [5, 4, 3])[0], "cut")
 
 
@@ -89,7 +89,7 @@ def test_groups_of_examples_change_nothing(monkeypatch, cache):
         monkeypatch.setattr(f"bptt_lab.gradients.influence.{name}", cache)
     net = Net(5, 12, 7, leak=0.5)
     for form in FORMS:
-        actual, _ = over_chunks(Rtrl(**form), net, 4)
+        actual, _ = over_chunks(RTRL(**form), net, 4)
         assert_same(actual, over_chunks(Full(), net, 12)[0], f"{form}, {cache} bytes")
 
 
@@ -100,38 +100,40 @@ def test_nothing_is_computed_where_nothing_is_learnt(monkeypatch, block):
 
     monkeypatch.setattr("bptt_lab.gradients.rtrl.recur", fail)
     monkeypatch.setattr("bptt_lab.gradients.rtrl.fold", fail)
-    rnn, strategy = VanillaRNN(2, 3), Rtrl(block=block)
+    rnn, strategy = VanillaRNN(2, 3), RTRL(block=block)
     with torch.no_grad():
         _, carry = strategy.unroll(rnn, torch.ones(4, 1, 2), strategy.init_carry(rnn, 1))
-    assert carry.memory is None
+    assert carry.influence is None
     rnn.requires_grad_(False)
     strategy.unroll(rnn, torch.ones(4, 1, 2), strategy.init_carry(rnn, 1))
 
 
 def test_refuses_an_influence_above_the_limit_before_it_is_made():
-    rnn = VanillaRNN(2, 512)
+    def rnn_of(strategy, hidden_size):
+        return VanillaRNN(2, hidden_size, gradient=strategy)
+
     for refused in (
-        lambda: Rtrl().init_carry(rnn, 32),
-        lambda: Rtrl(store=True).unroll(rnn, torch.zeros(900, 1, 2), Full().init_carry(rnn, 1)),
+        lambda: rnn_of(RTRL(), 512)(torch.zeros(1, 32, 2)),
+        lambda: rnn_of(RTRL(store=True), 512)(torch.zeros(900, 1, 2)),
     ):
         with pytest.raises(ConfigError, match=r"hidden_size=512: influence needs .* GiB") as error:
             refused()
         assert "memory_limit_gib=4.0" in str(error.value) and "\n" not in str(error.value)
-    needed = 32 * 512**2 * 515 * 4 / 2**30
-    Rtrl(memory_limit_gib=needed * 1.001).init_carry(rnn, 32)
+    needed = 3 * 16**2 * 19 * 4 / 2**30
+    rnn_of(RTRL(memory_limit_gib=needed * 1.001), 16)(torch.zeros(1, 3, 2))
     with pytest.raises(ConfigError):
-        Rtrl(memory_limit_gib=needed * 0.999).init_carry(rnn, 32)
+        rnn_of(RTRL(memory_limit_gib=needed * 0.999), 16)(torch.zeros(1, 3, 2))
 
 
 def test_refuses_what_it_cannot_do():
     with pytest.raises(ConfigError, match=r"num_layers=2: must be 1.*gradient=full"):
-        VanillaRNN(2, 3, 2, gradient=Rtrl())(torch.zeros(4, 1, 2))
-    rnn = VanillaRNN(2, 3, gradient=Rtrl())
+        VanillaRNN(2, 3, 2, gradient=RTRL())(torch.zeros(4, 1, 2))
+    rnn = VanillaRNN(2, 3, gradient=RTRL())
     with pytest.raises(ConfigError, match=r"input.requires_grad=True: must be False"):
         rnn(torch.zeros(4, 1, 2, requires_grad=True))
     with pytest.raises(ConfigError, match=r"hx.requires_grad=True: must be False"):
-        rnn(torch.zeros(4, 1, 2), torch.zeros(1, 1, 3, requires_grad=True))
+        rnn.unroll(torch.zeros(4, 1, 2), hx=torch.zeros(1, 1, 3, requires_grad=True))
     with pytest.raises(ConfigError, match="store=True: must be false with block=3"):
-        Rtrl(store=True, block=3)
+        RTRL(store=True, block=3)
     with pytest.raises(ConfigError, match="block=0: must be at least 1"):
-        Rtrl(block=0)
+        RTRL(block=0)

@@ -6,7 +6,8 @@ import torch
 from bptt_lab import VanillaRNN
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.uoro import UORO, balance
+from bptt_lab.gradients.random_factors import balance
+from bptt_lab.gradients.uoro import UORO
 
 from .contract import assert_identical, assert_same
 from .expectation import all_signs, draws, expected_over_chunks, summed_over_chunks, with_signs
@@ -113,14 +114,12 @@ def test_balance_makes_factors_equal_or_drops_both():
 def test_same_draw_same_gradient_other_draw_another():
     net = Net(4, 9)
     input = net.data()[0].detach()
-    strategy = UORO(seed=3)
-    first, second = (summed_over_chunks(strategy, net, input, [4, 5]) for _ in range(2))
-    assert strategy.draw == 4
-    resumed = UORO(seed=3)
-    resumed.draw = 2
-    assert_identical(summed_over_chunks(resumed, net, input, [4, 5]), second, "resumed")
+    strategy, lengths = UORO(seed=3), [4, 5]
+    first, again = (summed_over_chunks(strategy, net, input, lengths) for _ in range(2))
+    assert_identical(first, again, "the same draws")
+    second = summed_over_chunks(strategy, net, input, lengths, draw=2)
     assert not torch.equal(first["weight_hh_l0"], second["weight_hh_l0"])
-    other_seed = summed_over_chunks(UORO(seed=4), net, input, [4, 5])
+    other_seed = summed_over_chunks(UORO(seed=4), net, input, lengths)
     assert not torch.equal(other_seed["weight_hh_l0"], first["weight_hh_l0"])
 
 
@@ -138,20 +137,20 @@ def test_chunks_of_a_sequence_have_signs_of_their_own():
     assert set(torch.cat(seen).flatten().tolist()) == {-1.0, 1.0}
 
 
-def test_memory_is_plain_and_left_alone():
-    """Backward passes, however many, find the memory as it was."""
+def test_influence_is_plain_and_left_alone():
+    """Backward passes, however many, find the influence as it was."""
     strategy = UORO()
     rnn = VanillaRNN(3, 4, gradient=strategy, dtype=torch.float64)
     input = torch.randn(6, 2, 3, dtype=torch.float64)
     _, carry = strategy.unroll(rnn, input, strategy.init_carry(rnn, 2))
-    before = [trace.clone() for trace in carry.memory]
+    before = [trace.clone() for trace in carry.influence]
     output, _ = strategy.unroll(rnn, input, carry)
     output.sum().backward(retain_graph=True)
     once = rnn.weight_hh_l0.grad.clone()
     output.sum().backward()
     assert torch.equal(rnn.weight_hh_l0.grad, 2 * once)
-    assert type(carry.memory) is tuple
-    for trace, expected in zip(carry.memory, before, strict=True):
+    assert type(carry.influence) is tuple
+    for trace, expected in zip(carry.influence, before, strict=True):
         assert torch.equal(trace, expected) and len(trace) == 2 and not trace.requires_grad
 
 

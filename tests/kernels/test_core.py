@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.core.kernels import core
+from bptt_lab.core.validation import ConfigError
 
 pytestmark = pytest.mark.skipif(not core.available(), reason="the C core was not built")
 
@@ -52,10 +53,12 @@ EVERYTHING = frozenset(Swept._fields)
 @pytest.fixture(params=ISAS, autouse=True)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = core.instruction_set()
-    if core._library().bptt_use_isa(request.param.encode()):
+    try:
+        core.use_instruction_set(request.param)
+    except ConfigError:
         pytest.skip(f"this machine has no {request.param}")
     yield request.param
-    core._library().bptt_use_isa(before.encode())
+    core.use_instruction_set(before)
 
 
 @pytest.fixture(autouse=True)

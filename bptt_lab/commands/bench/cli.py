@@ -1,45 +1,31 @@
-"""The command `bptt-bench`: check what it was told, before torch is imported; then measure.
-
-Exit codes: 0 all went well; 2 the command line cannot work, and one line on stderr says why;
-130 interrupted.
-"""
+"""The command `bptt-bench`: it refuses what cannot be measured before it imports torch."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import TypeVar
 
-from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
-from bptt_lab.commands.bench.machine import cores
-from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, Shape, parse_shape
+from bptt_lab.commands import command
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find, past_facing
+from bptt_lab.commands.bench.options import Options
+from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, Shape, parse_shape
 from bptt_lab.config import gpus
+from bptt_lab.config.strategies import packaged
+from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError
 
 T = TypeVar("T")
-REFUSED, INTERRUPTED = 2, 130
+ISAS = ("avx512", "avx2", "generic")
 DESCRIPTION = """\
-Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Contestants take
-turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
+Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Implementations
+take turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
 time of the matrix products alone, and the error against float64."""
 
 
-class Options(NamedTuple):
-    """What to measure; everything checked."""
-
-    shapes: list[Shape]
-    contestants: list[str]
-    device: str
-    precisions: list[str]
-    threads: list[int]
-    rounds: int | None
-    memory: bool
-    left_out: list[str]  # a line for each contestant that cannot take part here
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the arguments, then measure.
+    """Validate the arguments, then measure.
 
     Args:
         argv: the arguments; the process's own by default.
@@ -47,64 +33,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    try:
-        options = parse(argv)
-        from bptt_lab.commands.bench.report import run  # with torch
+    return command.run("bptt-bench", lambda: _bench(argv))
 
-        run(options)
-    except ConfigError as error:
-        print("bptt-bench:", *str(error).split(), file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("bptt-bench: interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+def _bench(argv: Sequence[str] | None) -> int:
+    options = parse(argv)
+    from bptt_lab.commands.bench.report import run  # with torch
+
+    run(options)
     return 0
 
 
 def parse(argv: Sequence[str] | None) -> Options:
-    """Read and check the arguments.
+    """Read and validate the arguments.
 
     Raises:
         ConfigError: naming the argument, its value and the way out.
     """
     args = _parser().parse_args(argv)
-    missing = {name: each.missing() for name, each in CONTESTANTS.items()}
-    for name in args.only or []:
-        why = missing[name]
-        if why is not None:
-            raise ConfigError(f"--only {why}")
+    if args.past_facing and args.only:
+        raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
+    names = args.only or (past_facing() if args.past_facing else USUAL)
+    found = [find(name) for name in names]
+    missing = [why for each in found if (why := each.missing()) is not None]
+    if args.only and missing:
+        raise ConfigError(f"--only={missing[0]}")
     if args.device == "cuda" and not gpus.count():
-        raise ConfigError("--device cuda: the driver shows no CUDA device here; use --device cpu")
+        raise ConfigError("--device=cuda: the driver shows no CUDA device here; use --device cpu")
+    if args.device == "cuda" and args.isa:
+        raise ConfigError(f"--isa={args.isa}: the C core runs on a CPU; leave it out")
     default = ["float32"] if args.device == "cpu" else ["float32", "tf32", "bfloat16"]
     precisions = args.dtype or default
     if args.device == "cpu" and "tf32" in precisions:
-        raise ConfigError("--dtype tf32: only a GPU multiplies so; use float32 or --device cuda")
+        raise ConfigError("--dtype=tf32: only a GPU multiplies so; use float32 or --device cuda")
     for threads in args.threads or []:
         if threads > cores():
-            raise ConfigError(f"--threads {threads}: must be at most {cores()}, the cores here")
+            raise ConfigError(f"--threads={threads}: must be at most {cores()}, the cores here")
     # A GPU is fed by one thread.
     default_threads = range(1, min(2, cores()) + 1) if args.device == "cpu" else [1]
     return Options(
-        _once(args.shapes or SHAPES),
-        [name for name in CONTESTANTS if not missing[name] and name in (args.only or CONTESTANTS)],
+        _once(args.shapes or (SMALL_SHAPES if args.past_facing else SHAPES)),
+        [each for each in found if each.missing() is None],
         args.device,
         _once(precisions),
         _once(args.threads or default_threads),
         args.rounds,
         args.memory,
-        [] if args.only else [why for why in missing.values() if why is not None],
+        args.isa,
+        missing,
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-bench --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bptt-bench", description=DESCRIPTION, allow_abbrev=False)
+def _parser() -> command.Parser:
+    parser = command.Parser("bptt-bench", DESCRIPTION)
     parser.add_argument(
         "--shapes",
         nargs="+",
@@ -114,35 +95,56 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only",
-        type=_names,
+        type=lambda text: _once(text.split(",")),
         metavar="NAME,NAME",
-        help=f"some of: {', '.join(CONTESTANTS)} (ratios need {BASELINE}); default: all",
+        help=f"some of: {', '.join(OTHERS)} (ratios need {BASELINE}) and the gradient strategies "
+        f"{', '.join(packaged().names())}, with settings as truncated:k=8:mode=lag; "
+        f"default: {','.join(USUAL)}",
+    )
+    parser.add_argument(
+        "--past-facing",
+        action="store_true",
+        help="the strategies that carry influence forward, beside full and the products that rtrl "
+        "consists of; default shapes: " + " ".join(map(str, SMALL_SHAPES)),
     )
     parser.add_argument(
         "--threads",
         nargs="+",
-        type=_positive,
+        type=command.whole_number(1),
         metavar="T",
         help="thread counts, each with a table of its own; default: 1 2",
     )
     parser.add_argument(
         "--rounds",
-        type=_positive,
+        type=command.whole_number(1),
         metavar="R",
-        help="turns of each contestant; default: as many as take 3 seconds a shape, 3 to 100",
+        help="turns of each; default: as many as take 3 seconds a shape, 3 to 100",
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--device",
+        type=command.one_of(["cpu", "cuda"]),
+        default="cpu",
+        metavar="cpu|cuda",
+        help="default: cpu",
+    )
     parser.add_argument(
         "--dtype",
         nargs="+",
-        choices=list(PRECISIONS),
-        help="number formats, each with a table of its own; default: float32, and on cuda "
-        "float32 (TF32 off), tf32 (float32 multiplied as TF32), bfloat16",
+        type=command.one_of(PRECISIONS),
+        metavar="FORMAT",
+        help=f"of {', '.join(PRECISIONS)}, each with a table of its own; default: float32, and on "
+        "cuda float32 (TF32 off), tf32 (float32 multiplied as TF32), bfloat16",
+    )
+    parser.add_argument(
+        "--isa",
+        type=command.one_of(ISAS),
+        metavar="|".join(ISAS),
+        help="instruction set of the C core; default: the best that the processor has",
     )
     parser.add_argument(
         "--memory",
         action="store_true",
-        help="peak memory too, each in a fresh process: 2 to 4 seconds a contestant and shape; "
+        help="peak memory too, each in a fresh process: seconds for each and every shape; "
         "at the last of the thread counts",
     )
     return parser
@@ -153,20 +155,6 @@ def _shape(text: str) -> Shape:
         return parse_shape(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in CONTESTANTS:
-            raise argparse.ArgumentTypeError(f"{name}: must be one of {', '.join(CONTESTANTS)}")
-    return names
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number above zero")
-    return int(text)
 
 
 def _once(values: Iterable[T]) -> list[T]:

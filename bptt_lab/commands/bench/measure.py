@@ -1,35 +1,38 @@
-"""One device, precision and thread count: every contestant on every shape, side by side."""
+"""One device, precision and thread count: every implementation on every shape, side by side."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
-from bptt_lab.commands.bench.contestant import Prepared, UnavailableError
-from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
+from bptt_lab.commands.bench.implementations import BASELINE, Implementation
+from bptt_lab.commands.bench.layers import Prepared, UnavailableError
 from bptt_lab.commands.bench.problem import Answer, Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.timing import alternate, clock, times_as_fast
 from bptt_lab.commands.bench.workload import PASSES, PRECISIONS, Pass, Shape, flops
+from bptt_lab.commands.timing import alternate, clock, times_as_fast
+from bptt_lab.core.kernels import core
+from bptt_lab.core.validation import ConfigError
 
 # Side of the square product that the machine's rate is taken from: large enough to reach it.
 SIDE = {"cpu": 768, "cuda": 8192}
-# In the place of a contestant, so that it takes its turn in every round.
+# In the place of an implementation, so that it takes its turn in every round.
 PRODUCT = "product"
 # Median over minimum of the product's times; 1.1 or less where nothing else runs.
 UNSTEADY = 1.5
 
 
-class Setting(NamedTuple):
-    """What all shapes of one pass over them share."""
+class Conditions(NamedTuple):
+    """What all shapes of one table share."""
 
     device: str
     precision: str
     threads: int
+    isa: str  # of the C core; "none" where it does not work
 
     def __str__(self) -> str:
         if self.device == "cuda":
@@ -38,142 +41,131 @@ class Setting(NamedTuple):
 
 
 @contextmanager
-def applied(setting: Setting) -> Iterator[None]:
-    """Have torch work as the setting says, and as before afterwards."""
+def applied(conditions: Conditions) -> Iterator[None]:
+    """Have torch and the C core work under the conditions, and as before afterwards."""
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    cudnn = torch.backends.cudnn.allow_tf32
-    tf32 = PRECISIONS[setting.precision].tf32
-    torch.set_num_threads(setting.threads)
+    cudnn, isa = torch.backends.cudnn.allow_tf32, core.instruction_set()
+    tf32 = PRECISIONS[conditions.precision].tf32
+    torch.set_num_threads(conditions.threads)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
+    if conditions.isa != "none":
+        core.use_instruction_set(conditions.isa)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
-
-
-class Measured(NamedTuple):
-    """One call of one contestant on one shape, in seconds, before the machine's rate is known."""
-
-    shape: Shape
-    contestant: str
-    which: Pass
-    first: float
-    seconds: list[float]
-    baseline: list[float] | None  # nn.RNN's, of the same rounds
-    error_output: float
-    error_gradient: float | None
-
-    def row(self, setting: Setting, rate: float) -> Row:
-        """The line of the table; `rate` in floating-point operations a second."""
-        fastest, floor = min(self.seconds), flops(self.shape, self.which) / rate
-        by_minimum, by_median = times_as_fast(self.seconds, self.baseline)
-        return Row(
-            *self.shape,
-            self.contestant,
-            *setting,
-            which=self.which,
-            rounds=len(self.seconds),
-            first_call_ms=self.first * 1e3,
-            min_ms=fastest * 1e3,
-            median_ms=statistics.median(self.seconds) * 1e3,
-            times_as_fast_min=by_minimum,
-            times_as_fast_median=by_median,
-            product_gflops=rate / 1e9,
-            floor_ms=floor * 1e3,
-            times_floor=fastest / floor,
-            error_output=self.error_output,
-            error_gradient=self.error_gradient,
-        )
+        if isa is not None:
+            core.use_instruction_set(isa)
 
 
 class _Call(NamedTuple):
-    """A pass of a contestant, called once: ready for the rounds."""
+    """A pass of an implementation, called once: ready for the rounds."""
 
     call: Callable[[], Any]
     first: float
-    error_output: float
-    error_gradient: float | None
+    claims: str
+    error_output: float | None = None
+    error_gradient: float | None = None
+
+
+Key = tuple[Pass, str]  # and an implementation's name
+
+
+class _Timed(NamedTuple):
+    """All calls of one shape, and their seconds in every round."""
+
+    shape: Shape
+    calls: Mapping[Key, _Call]
+    seconds: Mapping[tuple[str, str], list[float]]
+
+    def rows(self, conditions: Conditions, rate: float) -> Iterator[Row]:
+        """Yield the lines of the table; `rate` in floating-point operations a second."""
+        for (which, name), call in self.calls.items():
+            mine = self.seconds[which, name]
+            fastest, floor = min(mine), flops(self.shape, which) / rate
+            by_minimum, by_median = times_as_fast(mine, self.seconds.get((which, BASELINE)))
+            yield Row(
+                *self.shape,
+                name,
+                call.claims,
+                *conditions,
+                which=which,
+                rounds=len(mine),
+                first_call_ms=call.first * 1e3,
+                min_ms=fastest * 1e3,
+                median_ms=statistics.median(mine) * 1e3,
+                times_as_fast_min=by_minimum,
+                times_as_fast_median=by_median,
+                product_gflops=rate / 1e9,
+                floor_ms=floor * 1e3,
+                times_floor=fastest / floor,
+                error_output=call.error_output,
+                error_gradient=call.error_gradient,
+            )
 
 
 def measure(
     shapes: Sequence[Shape],
-    setting: Setting,
-    contestants: Sequence[str],
+    conditions: Conditions,
+    implementations: Sequence[Implementation],
     rounds: int | None,
     note: Callable[[str], None],
 ) -> list[Row]:
-    """Time all contestants on all shapes, side by side, and check their answers.
+    """Time all implementations on all shapes, side by side, and compare their answers.
 
     The floors of all shapes come from the best product seen on any of them.
 
     Args:
         shapes: the layers' sizes.
-        setting: device, precision and thread count.
-        contestants: names; one that is unavailable is left out, with a note.
+        conditions: device, precision and thread count.
+        implementations: what to time; where one cannot do a shape, a note says why.
         rounds: see `alternate`.
         note: is told what goes on.
     """
-    measured: list[Measured] = []
-    products: list[float] = []
-    with applied(setting):
-        for shape in shapes:
-            note(f"{setting}: {shape}")
-            measured += _measure(shape, setting, contestants, rounds, note, products)
-    rate = 2 * SIDE[setting.device] ** 3 / min(products)
-    return [each.row(setting, rate) for each in measured]
+    with applied(conditions):
+        timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]
+    fastest = min(min(each.seconds[PRODUCT, ""]) for each in timed)
+    rate = 2 * SIDE[conditions.device] ** 3 / fastest
+    return [row for each in timed for row in each.rows(conditions, rate)]
 
 
 def _measure(
     shape: Shape,
-    setting: Setting,
-    contestants: Sequence[str],
+    conditions: Conditions,
+    implementations: Sequence[Implementation],
     rounds: int | None,
     note: Callable[[str], None],
-    products: list[float],
-) -> list[Measured]:
-    """One shape; the product's times are appended to `products`."""
-    problem = draw(shape, PRECISIONS[setting.precision], setting.device, setting.threads)
+) -> _Timed:
+    note(f"{conditions}: {shape}")
+    precision, on_gpu = PRECISIONS[conditions.precision], conditions.device == "cuda"
+    problem = draw(shape, precision, conditions.device, conditions.threads)
     right = solve(problem)
-    synchronise = torch.cuda.synchronize if setting.device == "cuda" else _nothing
+    synchronise = torch.cuda.synchronize if on_gpu else _nothing
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
-    calls: dict[tuple[Pass, str], _Call] = {}
-    for name in contestants:
+    calls: dict[Key, _Call] = {}
+    for each in implementations:
         try:
-            prepared = CONTESTANTS[name].prepare(problem)
-        except UnavailableError as why:
-            note(f"{why}; left out")
-            continue
-        calls |= {(which, name): call for which, call in _first(prepared, right, synchronise)}
+            first = dict(_first(each.prepare(problem), right, synchronise))
+        except (UnavailableError, ConfigError, NotImplementedError) as why:
+            note(f"{each.name}: left out: {why}")
+        else:
+            calls |= {(which, each.name): call for which, call in first.items()}
     turns: dict[tuple[str, str], Callable[[], Any]] = {(PRODUCT, ""): product}
     # A round is the forward pass of A B C, then both passes of A B C.
     for which in PASSES:
         turns |= {key: call.call for key, call in calls.items() if key[0] == which}
     seconds = alternate(turns, rounds, synchronise)
-    times = seconds[PRODUCT, ""]
-    products += times
-    slower = statistics.median(times) / min(times)
+    slower = statistics.median(seconds[PRODUCT, ""]) / min(seconds[PRODUCT, ""])
     if slower > UNSTEADY:
         note(
-            f"{setting}: {shape}: warning: a product usually took {slower:.1f} times its best; "
+            f"{conditions}: {shape}: warning: a product usually took {slower:.1f} times its best; "
             "other processes disturb, repeat on an idle machine"
         )
-    return [
-        Measured(
-            shape,
-            name,
-            which,
-            call.first,
-            seconds[which, name],
-            seconds.get((which, BASELINE)),
-            call.error_output,
-            call.error_gradient,
-        )
-        for (which, name), call in calls.items()
-    ]
+    return _Timed(shape, calls, seconds)
 
 
 def _first(
@@ -182,13 +174,27 @@ def _first(
     """Call each pass once, timed, and compare what it returns with the right answer."""
     kept: list[Any] = []
     seconds = clock(lambda: kept.append(prepared.both()), synchronise)
-    output, gradients = kept.pop()
-    found = {name: prepared.to_torch(gradient) for name, gradient in gradients.items()}
-    errors = error(prepared.to_torch(output), right.output), gradient_error(found, right.gradients)
-    yield "forward+backward", _Call(prepared.both, seconds, *errors)
-    seconds = clock(lambda: kept.append(prepared.forward()), synchronise)
-    output_error = error(prepared.to_torch(kept.pop()), right.output)
-    yield "forward", _Call(prepared.forward, seconds, output_error, None)
+    both, claims = kept.pop(), prepared.claims
+    if both is None:
+        yield "forward+backward", _Call(prepared.both, seconds, claims)
+        return
+    found = {name: prepared.to_torch(gradient) for name, gradient in both[1].items()}
+    errors = error(prepared.to_torch(both[0]), right.output), gradient_error(found, right.gradients)
+    yield "forward+backward", _Call(prepared.both, seconds, claims, *errors)
+    forward = prepared.forward
+    if forward is not None:
+        seconds = clock(lambda: kept.append(forward()), synchronise)
+        output_error = error(prepared.to_torch(kept.pop()), right.output)
+        yield "forward", _Call(forward, seconds, claims, output_error)
+
+
+def one_pass(
+    shape: Shape, conditions: Conditions, implementation: Implementation
+) -> Callable[[], Any]:
+    """Return both passes as a call, for a process of its own."""
+    precision = PRECISIONS[conditions.precision]
+    problem = draw(shape, precision, conditions.device, conditions.threads)
+    return applied(conditions)(implementation.prepare(problem).both)
 
 
 def _product(problem: Problem) -> Callable[[], Any]:

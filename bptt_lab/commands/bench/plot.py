@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bptt_lab.commands.bench.contestants import BASELINE, CONTESTANTS
+from bptt_lab.commands.bench.implementations import BASELINE
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES
 
@@ -23,7 +23,7 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
     """Write a PNG: a row of panels for each pass, a column for each title.
 
     Args:
-        rows: with nn.RNN among the contestants.
+        rows: with nn.RNN among the implementations.
         titles: names of the settings, in the order in which they appear in `rows`.
         machine: a line on what it was measured on.
         path: where to write.
@@ -68,11 +68,13 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
     from bptt_lab.training import style
 
     shapes = list(dict.fromkeys(row.shape for row in rows))
-    names = list(dict.fromkeys(row.contestant for row in rows if row.contestant != BASELINE))
+    # What makes no claim computes no gradient: it is a floor, of one pass alone.
+    labels = {row.implementation: row.label for row in rows if row.claims}
+    names = [name for name in labels if name != BASELINE]
     axes.set_yscale("log")
     axes.axhline(1, color=style.INK, linewidth=1.2, label=BASELINE)
     for i, name in enumerate(names):
-        mine = {row.shape: row.times_as_fast_min for row in rows if row.contestant == name}
+        mine = {row.shape: row.times_as_fast_min for row in rows if row.implementation == name}
         # Side by side within a shape's band, or they would hide each other.
         offset = 0.7 * ((i + 0.5) / len(names) - 0.5)
         at = [k + offset for k, shape in enumerate(shapes) if shape in mine]
@@ -82,9 +84,9 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
             style.MARKERS[i % len(style.MARKERS)],
             color=style.colour(name),
             markersize=6,
-            label=f"{name} (biased)" if CONTESTANTS[name].biased else name,
+            label=labels[name],
         )
-    baseline = {row.shape: row for row in rows if row.contestant == BASELINE}
+    baseline = {row.shape: row for row in rows if row.implementation == BASELINE}
     axes.hlines(
         [baseline[shape].times_floor for shape in shapes],
         [k - 0.42 for k in range(len(shapes))],

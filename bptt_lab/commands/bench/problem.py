@@ -1,4 +1,4 @@
-"""One layer's tensors for a shape, drawn once and given to every contestant, and the right answer.
+"""One layer's tensors for a shape, the same for every implementation, and the right answer.
 
 The answer is torch.nn.RNN's in float64 on the values as rounded to the precision under test, so
 that an error is the arithmetic's alone.
@@ -16,7 +16,7 @@ from bptt_lab.commands.bench.workload import Precision, Shape
 
 
 class Problem(NamedTuple):
-    """What a contestant works on."""
+    """What an implementation works on."""
 
     shape: Shape
     precision: Precision

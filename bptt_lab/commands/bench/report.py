@@ -9,16 +9,18 @@ from pathlib import Path
 
 import torch
 
-from bptt_lab.commands.bench import memory, plot
-from bptt_lab.commands.bench.cli import Options
-from bptt_lab.commands.bench.contestant import UnavailableError
-from bptt_lab.commands.bench.contestants import BASELINE
-from bptt_lab.commands.bench.machine import describe
-from bptt_lab.commands.bench.measure import Setting, measure
-from bptt_lab.commands.bench.results import Row, write_csv
+from bptt_lab.commands import peak_memory
+from bptt_lab.commands.bench import plot
+from bptt_lab.commands.bench.implementations import BASELINE, Implementation
+from bptt_lab.commands.bench.measure import Conditions, applied, measure, one_pass
+from bptt_lab.commands.bench.options import Options
+from bptt_lab.commands.bench.results import Provenance, Row, provenance, write_csv
 from bptt_lab.commands.bench.table import LEGEND, table
 from bptt_lab.commands.bench.workload import PRECISIONS
+from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
+
+BFLOAT16 = " (bfloat16: operations of torch)"
 
 
 def run(options: Options) -> Path:
@@ -28,58 +30,80 @@ def run(options: Options) -> Path:
         The folder outputs/bench_<time> with everything in it.
 
     Raises:
-        ConfigError: where torch cannot use the device.
+        ConfigError: where torch cannot use the device, or the C core the instruction set.
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"--device cuda: torch {torch.__version__} cannot use a GPU; install a build with CUDA"
         )
-    machine = describe(options.device, options.contestants, options.precisions)
-    print(machine)
+    isa = options.isa or (core.instruction_set() if options.device == "cpu" else None) or "none"
+    settings = [
+        Conditions(options.device, precision, threads, isa)
+        for precision in options.precisions
+        for threads in options.threads
+    ]
+    where = _where(options)
+    with applied(settings[0]):  # refuses what is not here before there is a folder
+        print(f"{where}; {_kernel(options, isa)}")
     for line in options.left_out:
         print(f"left out: {line}")
     folder = _new_folder()
     rows: list[Row] = []
-    settings = [
-        Setting(options.device, precision, threads)
-        for precision in options.precisions
-        for threads in options.threads
-    ]
-    for setting in settings:
+    names = {each.name: each for each in options.implementations}
+    for conditions in settings:
         found = measure(
-            options.shapes, setting, options.contestants, options.rounds, note=_progress
+            options.shapes, conditions, options.implementations, options.rounds, _progress
         )
-        if options.memory and setting.threads == options.threads[-1]:
-            found = [_with_memory(row) for row in found]
+        if options.memory and conditions.threads == options.threads[-1]:
+            found = [_with_memory(row, conditions, names[row.implementation]) for row in found]
         rows += found
         # After every table, so that an interrupted run leaves what it has.
-        write_csv(rows, folder / "results.csv", machine)
-        print(f"\n{table(found, str(setting))}\n")
+        write_csv(rows, folder / "results.csv", where)
+        if found:
+            print(f"\n{table(found, str(conditions))}\n")
+    if not rows:
+        raise ConfigError("--only, --shapes: nothing could be measured; give smaller shapes")
     print(f"{LEGEND}\n")
     print(f"results   {folder / 'results.csv'}")
-    if BASELINE not in options.contestants or len(options.contestants) == 1:
+    if BASELINE not in names or len(names) == 1:
         print(f"picture   none: it shows ratios of others to {BASELINE}")
     elif not plot.available():
         print(f"picture   none: matplotlib is not installed; {plot.REMEDY}")
     else:
-        plot.draw(rows, list(map(str, settings)), machine, folder / "ratios.png")
+        plot.draw(rows, list(map(str, settings)), str(where), folder / "ratios.png")
         print(f"picture   {folder / 'ratios.png'}")
     if not options.memory:
         print("memory    not measured; add --memory")
     return folder
 
 
-def _with_memory(row: Row) -> Row:
+def _where(options: Options) -> Provenance:
+    gpu = ""
+    if options.device == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        gpu = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
+    jax = [each.name for each in options.implementations if each.name == "jax"]
+    return provenance(["torch", *jax], gpu)
+
+
+def _kernel(options: Options, isa: str) -> str:
+    if isa == "none":
+        built = "" if options.device == "cuda" else ", because the C core was not built"
+        return f"kernel: operations of torch{built}"
+    return f"kernel: C core, {isa}" + BFLOAT16 * ("bfloat16" in options.precisions)
+
+
+def _with_memory(row: Row, conditions: Conditions, implementation: Implementation) -> Row:
     """The row with its peak memory, if it is of both passes."""
     if row.which == "forward":
         return row
-    _progress(f"memory: {row.shape} {row.contestant}")
+    what = f"{row.implementation} at {row.shape}"
+    _progress(f"memory of {what}")
+    job = row.shape, conditions, implementation
     try:
-        peak = memory.peak(row.shape, row.contestant, row.precision, row.device, row.threads)
-    except UnavailableError as why:
-        _progress(str(why))
-        return row
-    if peak is None:
+        peak = peak_memory.peak(one_pass, *job, device=conditions.device)
+    except peak_memory.NotMeasuredError as why:
+        _progress(f"{what}: {why}")
         return row
     states = row.L * row.N * row.H * PRECISIONS[row.precision].itemsize
     return dataclasses.replace(row, peak_mb=peak / 1e6, peak_states=peak / states)

@@ -1,13 +1,18 @@
-"""Results as rows: one for each shape, contestant, thread count, precision and pass."""
+"""Results as rows: one for each shape, implementation, thread count, precision and pass."""
 
 from __future__ import annotations
 
 import csv
+import platform
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from bptt_lab.commands.bench.workload import Pass, Shape
+from bptt_lab.core import machine
 
 
 @dataclass(frozen=True)
@@ -18,10 +23,12 @@ class Row:
     N: int
     I: int
     H: int
-    contestant: str
+    implementation: str
+    claims: str  # exact | unbiased | biased; empty for products alone
     device: str
     precision: str
     threads: int
+    instruction_set: str  # of the C core, which nn.RNN and JAX do without
     which: Pass
     rounds: int
     first_call_ms: float
@@ -32,7 +39,7 @@ class Row:
     product_gflops: float  # the machine's rate in a large product, floating-point operations/ns
     floor_ms: float  # the products' operations at that rate
     times_floor: float  # min_ms over floor_ms
-    error_output: float
+    error_output: float | None
     error_gradient: float | None
     peak_mb: float | None = None
     peak_states: float | None = None  # the peak in units of L N H numbers
@@ -42,23 +49,54 @@ class Row:
         """The layer's sizes."""
         return Shape(self.L, self.N, self.I, self.H)
 
+    @property
+    def label(self) -> str:
+        """The implementation's name, and its claim where that is not exact."""
+        exact = self.claims in ("exact", "")
+        return self.implementation if exact else f"{self.implementation} ({self.claims})"
 
-COLUMNS = ["pass" if field.name == "which" else field.name for field in fields(Row)] + ["machine"]
+
+class Provenance(NamedTuple):
+    """Where and when a run's numbers were measured, and with what."""
+
+    machine: str
+    versions: str
+    commit: str  # of the checkout, marked + if it was changed; empty without one
+    date: str
+
+    def __str__(self) -> str:
+        return f"{self.machine}; {self.versions}"
 
 
-def write_csv(rows: Iterable[Row], path: Path, machine: str) -> None:
+COLUMNS = ["pass" if field.name == "which" else field.name for field in fields(Row)]
+COLUMNS += Provenance._fields
+
+
+def provenance(packages: Iterable[str], gpu: str = "") -> Provenance:
+    """Return where this process runs.
+
+    Args:
+        packages: to name with their versions.
+        gpu: the GPU's name, if it is what works.
+    """
+    named = f"{machine.processor()}, {machine.cores()} cores" + f", {gpu}" * bool(gpu)
+    versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
+    today = time.strftime("%Y-%m-%d")
+    return Provenance(named, ", ".join(versions), machine.git_commit() or "", today)
+
+
+def write_csv(rows: Iterable[Row], path: Path, where: Provenance) -> None:
     """Write all rows, over what is there.
 
     Args:
         rows: the results.
         path: the file.
-        machine: what they were measured on, repeated on each line: files of several machines
-            can be joined.
+        where: repeated on each line, so that files of several machines can be joined.
     """
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([*_cells(row), machine] for row in rows)
+        writer.writerows([*_cells(row), *where] for row in rows)
 
 
 def _cells(row: Row) -> list[str]:

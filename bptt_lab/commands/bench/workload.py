@@ -39,6 +39,16 @@ SHAPES = (
 )
 
 
+# Where RTRL, whose cost is H^2 times full BPTT's, still takes milliseconds.
+SMALL_SHAPES = (
+    Shape(50, 32, 2, 32),
+    Shape(20, 32, 2, 64),
+    Shape(200, 1, 2, 32),
+    Shape(100, 1, 2, 64),
+    Shape(128, 1, 2, 128),
+)
+
+
 class Precision(NamedTuple):
     """A number format of the tensors, and whether a GPU may multiply float32 as TF32."""
 

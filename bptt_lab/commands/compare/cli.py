@@ -1,24 +1,15 @@
-"""The command `bptt-compare`: every gradient strategy on one batch, its bias and its cost.
-
-Exit codes: 0 shown; 1 the figure cannot be written; 2 the command line cannot work, and one line
-on stderr says why; 130 interrupted.
-"""
+"""The command `bptt-compare`: every gradient strategy on one batch, its bias and its cost."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from bptt_lab.commands.compare.question import ask
-from bptt_lab.config.errors import printable
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.commands import command
+from bptt_lab.commands.compare import request as requests
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-FORMATS = (".png", ".svg", ".pdf")
 DRAWS = 32
 DESCRIPTION = """\
 Compare all gradient strategies on one training batch: where each one's gradient points, against
@@ -36,62 +27,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    if os.getcwd() not in sys.path:  # as bptt-train: a user's plug-ins may stand here
-        sys.path.append(os.getcwd())
-    try:
-        args, rest = _parser().parse_known_args(argv)
-        return _compare(args, rest)
-    except ConfigError as error:
-        print("bptt-compare:", printable(str(error)), file=sys.stderr)
-        return REFUSED
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        print("bptt-compare:", printable(str(error)), file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("bptt-compare: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return command.run("bptt-compare", lambda: _compare(*_parser().parse_known_args(argv)))
 
 
 def _compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
-    question = ask(overrides, args.checkpoint, args.strategies)
-    # After the check: these import torch.
+    command.find_plugins_here()
+    request = requests.read(overrides, args.checkpoint, args.strategies)
+    # Not before the request is known to be good: these import torch.
     from bptt_lab.commands.compare import table
-    from bptt_lab.commands.compare.measure import compare
-    from bptt_lab.commands.compare.subject import prepare
+    from bptt_lab.commands.compare.batch import prepare
+    from bptt_lab.commands.compare.measurement import compare
 
-    subject = prepare(question.experiment, question.checkpoint)
-    comparison = compare(question, subject, args.draws, _note)
-    print(table.write(comparison, question.title, args.draws), flush=True)
+    batch = prepare(request.experiment, request.checkpoint)
+    comparison = compare(request, batch, args.draws, command.progress)
+    command.progress("")
+    print(table.write(comparison, request.title, args.draws), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.compare import figure
 
-        figure.draw(comparison, question.title, args.figure)
+        figure.draw(comparison, request.title, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
 
 
-def _note(what: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{what} ...", end="\r", file=sys.stderr, flush=True)
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-compare --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="bptt-compare",
-        description=DESCRIPTION,
-        usage="%(prog)s [OVERRIDES ...] [--config-dir DIR] [options]",
-        allow_abbrev=False,
-    )
+def _parser() -> command.Parser:
+    usage = "%(prog)s [OVERRIDES ...] [--config-dir DIR] [options]"
+    parser = command.Parser("bptt-compare", DESCRIPTION, usage)
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -107,33 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--draws",
-        type=_draws,
+        type=command.whole_number(2),
         default=DRAWS,
         metavar="N",
         help="gradients that a random strategy is asked for, 2 or more; default: %(default)s",
     )
     parser.add_argument(
         "--figure",
-        type=_picture,
+        type=command.picture,
         metavar="FILE",
-        help=f"draw bias and cost against k, as {', '.join(FORMATS)}; default: no figure",
+        help=f"draw bias and cost against k, as {', '.join(command.PICTURES)}; default: no figure",
     )
     return parser
-
-
-def _draws(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 2 or more")
-    return int(text)
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text}: must end in {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}; make it first")
-    return path
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bptt_lab.commands.compare.measure import Comparison, Measured
+from bptt_lab.commands.compare.measurement import Comparison, Measurement
 from bptt_lab.diagnostics.lags import TOTAL
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
@@ -30,7 +30,7 @@ class _Panel(NamedTuple):
     """What one panel shows."""
 
     title: str
-    value: Callable[[Measured], float]
+    value: Callable[[Measurement], float]
     lag: Sequence[float]  # at every k from 1 on, where the lag spectrum knows it
     is_bias: bool = True
 
@@ -126,7 +126,7 @@ def _draw_levels(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
 ) -> None:
     for row in comparison.strategies:
-        exact = row.option.claims == "exact" and row.option.name != "full"
+        exact = row.claims == "exact" and row.option.name != "full"
         value = panel.value(row)
         if row.option.mode or (panel.is_bias and (exact or not value > EXACT)):
             continue

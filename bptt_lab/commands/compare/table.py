@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bptt_lab.commands.compare.measure import Comparison, Measured
+from bptt_lab.commands.compare.measurement import Comparison, Measurement
 
 LEGEND = """\
 cosine, norm ratio, rel. error   of the gradient of all the network's parameters, against full
@@ -50,9 +50,9 @@ def write(comparison: Comparison, title: str, draws: int) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: Measured, random: bool) -> list[str]:
+def _cells(row: Measurement, random: bool) -> list[str]:
     a, option = row.aligned, row.option
-    cells = [option.label, "" if option.k is None else str(option.k), option.claims]
+    cells = [option.label, "" if option.k is None else str(option.k), row.claims]
     cells += [f"{a.cosine.value:.4f}", f"{a.norm_ratio.value:.4f}", _short(a.relative_error.value)]
     if random and row.draws:
         bias = f"{_short(a.bias.value)} ± {_short(a.bias.standard_error)}"
@@ -73,7 +73,7 @@ def _lags(comparison: Comparison) -> list[str]:
             lines.append(f"{share:.0%} of the gradient's lag norms lie within lag k = {k}")
     for bias in (0.5, 0.1):
         k = spectrum.smallest_k(bias)
-        reached = f"from k = {k} on" if k is not None else "at no k that was looked at"
+        reached = f"from k = {k} on" if k is not None else "at no k that was measured"
         lines.append(f"the lag-k gradient's relative error is at most {bias:g} {reached}")
     return lines
 

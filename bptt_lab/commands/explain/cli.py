@@ -1,26 +1,18 @@
-"""The command `bptt-explain`: the gradient of one small network, term by term.
-
-Exit codes: 0 shown; 1 the figure cannot be written; 2 the command line cannot work, and one line
-on stderr says why; 130 interrupted.
-"""
+"""The command `bptt-explain`: the gradient of one small network, term by term."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
 
-from bptt_lab.commands.explain import example as examples
-from bptt_lab.commands.explain import options
-from bptt_lab.commands.explain.figure import FORMATS, draw
-from bptt_lab.commands.explain.text import write
-from bptt_lab.commands.explain.verdict import judge
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.commands import command, strategies
+from bptt_lab.config.schema import Component
+from bptt_lab.config.strategies import from_name, packaged
+from bptt_lab.core.validation import unmet
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-DIGITS = range(2, 13)
+# In the place of what an option's file sets, which would cut nothing in so few steps.
+SMALL = {"k": 2, "mode": "lag"}
 DESCRIPTION = """\
 Work out the gradient of one small network by hand: forward values, immediate credit, Jacobians,
 every term of the gradient with its lag, their sum; compare it with the adjoint recursion, autograd
@@ -28,7 +20,7 @@ and finite differences; and show which terms a gradient strategy keeps, and what
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, print the account, draw the figure if there is to be one.
+    """Read the arguments, print the derivation, draw the figure if there is to be one.
 
     Args:
         argv: the arguments; the process's own by default.
@@ -36,93 +28,108 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    try:
-        args = _parser().parse_args(argv)
-        return _explain(args)
-    except ConfigError as error:
-        print("bptt-explain:", *str(error).split(), file=sys.stderr)
-        return REFUSED
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        print("bptt-explain:", *str(error).split(), file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("bptt-explain: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    return command.run("bptt-explain", lambda: _explain(_parser().parse_args(argv)))
 
 
 def _explain(args: argparse.Namespace) -> int:
-    given = {key: getattr(args, key) for key in ("k", "mode") if getattr(args, key) is not None}
-    strategy = options.build(args.gradient, given)
+    command.find_plugins_here()
+    component = _component(args)
+    # Not before the arguments are known to be good: these import torch.
+    from bptt_lab.commands.explain import example as examples
+    from bptt_lab.commands.explain.comparison import compare
+    from bptt_lab.commands.explain.text import write
+    from bptt_lab.training.build import make
+
+    strategy = make("gradient", component)
     if args.seed is None:
         example = examples.fixed(args.steps)
     else:
         example = examples.random(args.steps, args.seed)
     at = list(range(1, args.steps + 1)) if args.all else [args.steps]
-    verdict = judge(example, strategy, at)
-    print(write(example, at, repr(strategy), verdict, args.digits), flush=True)
+    found = compare(example, strategy, at)
+    print(write(example, at, repr(strategy), found, args.digits), flush=True)
     if args.figure is not None:
-        draw(example, at, repr(strategy), verdict, args.figure)
+        from bptt_lab.commands.explain.figure import draw
+
+        draw(example, at, repr(strategy), found, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
+def _component(args: argparse.Namespace) -> Component:
+    """The strategy with its file's settings, but for what the command line gives, or SMALL."""
+    given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
+    options = strategies.options(args.config_dir)
+    component = from_name("--gradient", args.gradient, given, options, allow=args.allow)
+    accepted = strategies.settings(component)
+    small = {
+        key: value
+        for key, value in SMALL.items()
+        if key in accepted and unmet(value, accepted[key].hint, component.settings) is None
+    }
+    return Component(component.target, {**component.settings, **small, **given})
 
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-explain --help)")
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bptt-explain", description=DESCRIPTION, allow_abbrev=False)
+def _parser() -> command.Parser:
+    modes = strategies.choices(from_name("", "truncated", {}, packaged()), "mode")
+    parser = command.Parser("bptt-explain", DESCRIPTION)
     parser.add_argument(
         "--gradient",
         default="truncated",
         metavar="NAME",
-        help=f"the strategy to judge, one of {', '.join(options.names())}; default: %(default)s",
+        help=f"the strategy, one of {', '.join(packaged().names())}; default: %(default)s",
     )
     parser.add_argument(
-        "--k", type=int, metavar="K", help="truncation lag, its own step included; default: 2"
+        "--config-dir",
+        metavar="DIR",
+        help="a folder with more of them, as DIR/gradient/NAME.yaml; default: none",
     )
     parser.add_argument(
-        "--mode", metavar="MODE", help="of truncated: chunk, lag, window or tail; default: lag"
+        "--allow",
+        type=lambda text: text.split(","),
+        default=(),
+        metavar="PACKAGE,PACKAGE",
+        help="packages beside bptt_lab that their classes may come from; default: none",
+    )
+    parser.add_argument(
+        "--k",
+        type=command.whole_number(1),
+        metavar="K",
+        help="truncation lag, its own step included; default: 2",
+    )
+    parser.add_argument(
+        "--mode", metavar="MODE", help=f"of truncated: {', '.join(modes)}; default: lag"
     )
     parser.add_argument(
         "--all", action="store_true", help="the losses of all steps; default: the last one's alone"
     )
     parser.add_argument(
-        "--steps", type=int, choices=examples.STEPS, default=3, help="T; default: %(default)s"
+        "--steps",
+        type=command.whole_number(3, 4),
+        default=3,
+        metavar="T",
+        help="3 or 4; default: %(default)s",
     )
     parser.add_argument(
-        "--seed", type=int, metavar="S", help="draw the numbers at random; default: fixed ones"
+        "--seed",
+        type=command.whole_number(0),
+        metavar="S",
+        help="draw the numbers at random; default: fixed ones",
     )
     parser.add_argument(
         "--digits",
-        type=int,
-        choices=DIGITS,
+        type=command.whole_number(2, 12),
         default=5,
         metavar="D",
-        help=f"decimals, {DIGITS[0]} to {DIGITS[-1]}; default: %(default)s",
+        help="decimals, 2 to 12; default: %(default)s",
     )
     parser.add_argument(
         "--figure",
-        type=_picture,
+        type=command.picture,
         metavar="FILE",
-        help=f"draw it too, as {', '.join(FORMATS)}; default: no figure",
+        help=f"draw it too, as {', '.join(command.PICTURES)}; default: no figure",
     )
     return parser
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text}: must end in {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}; make it first")
-    return path
 
 
 if __name__ == "__main__":

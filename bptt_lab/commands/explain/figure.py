@@ -16,13 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from bptt_lab.commands.explain.account import Term, account, terms
+from bptt_lab.commands.explain.comparison import StrategyGradient
+from bptt_lab.commands.explain.derivation import Term, derive, terms
 from bptt_lab.commands.explain.example import Example
-from bptt_lab.commands.explain.verdict import Verdict
 from bptt_lab.training import style
 from bptt_lab.training.style import GREY, INK, WASH
 
-FORMATS = (".png", ".svg", ".pdf")
 KEPT, CUT = style.BLUE, style.VERMILION  # dashes and the cross say it too
 # In steps of the network, which are SCALE inches long.
 SCALE, RADIUS, TOP, LANE, FIRST, HEAD = 1.25, 0.21, 0.85, 0.36, -0.95, 0.75
@@ -30,39 +29,41 @@ LABEL = 0.55  # from the last step to the labels of the lanes
 
 
 @style.styled
-def draw(example: Example, at: Sequence[int], name: str, verdict: Verdict, path: Path) -> None:
+def draw(
+    example: Example, at: Sequence[int], name: str, found: StrategyGradient, path: Path
+) -> None:
     """Write the figure; the same numbers give the same bytes.
 
     Args:
         example: the numbers given.
         at: the steps t, from 1, whose losses count.
         name: how to call the strategy.
-        verdict: what it makes of the example.
+        found: its gradient.
         path: ends in .png, .svg or .pdf.
     """
     with rc_context({"text.parse_math": True}):
-        style.save(_figure(example, at, name, verdict), path)
+        style.save(_figure(example, at, name, found), path)
 
 
-def _figure(example: Example, at: Sequence[int], name: str, verdict: Verdict) -> Figure:
-    T, every = example.num_steps, terms(account(example), at)
+def _figure(example: Example, at: Sequence[int], name: str, found: StrategyGradient) -> Figure:
+    T, every = example.num_steps, terms(derive(example), at)
     low, high, left, right = FIRST - LANE * len(every), TOP + RADIUS, -0.4, T + 3.85
     figure = Figure(figsize=(SCALE * (right - left), SCALE * (high - low + HEAD)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(low, high + HEAD))
     axes.axis("off")
-    _title(axes, left + 0.15, high + HEAD - 0.12, f"E_{T}" if [*at] == [T] else "E", name, verdict)
+    _title(axes, left + 0.15, high + HEAD - 0.12, f"E_{T}" if [*at] == [T] else "E", name, found)
     _network(axes, T, at, low)
     whole = sum(float(term.value.norm()) for term in every)
     for number, term in enumerate(every):
-        _lane(axes, term, FIRST - LANE * (number + 0.25), verdict.mask, whole, T + LABEL)
+        _lane(axes, term, FIRST - LANE * (number + 0.25), found.mask, whole, T + LABEL)
     axes.text(T + LABEL + 3.15, FIRST + 0.2, "share", ha="right", va="center", color=GREY)
-    if verdict.mask is not None:
-        _mask(axes, verdict.mask, at, T + 2.0, high - 0.02)
+    if found.mask is not None:
+        _mask(axes, found.mask, at, T + 2.0, high - 0.02)
     return figure
 
 
-def _title(axes: Axes, x: float, y: float, loss: str, name: str, verdict: Verdict) -> None:
+def _title(axes: Axes, x: float, y: float, loss: str, name: str, found: StrategyGradient) -> None:
     # A strategy's name is text, dollars included.
     title = f"Which paths of credit {name} keeps"
     axes.text(x, y, title, fontsize=13, weight="bold", va="top", parse_math=False)
@@ -70,8 +71,8 @@ def _title(axes: Axes, x: float, y: float, loss: str, name: str, verdict: Verdic
     axes.text(
         x,
         y - 0.25,
-        rf"terms {what} of $d{loss}/dW$; the gradient left has cosine {verdict.cosine:.3f} with "
-        f"the full one, relative error {verdict.relative_error:.3f}",
+        rf"terms {what} of $d{loss}/dW$; the gradient left has cosine {found.cosine:.3f} with "
+        f"the full one, relative error {found.relative_error:.3f}",
         va="top",
         color=GREY,
     )

@@ -1,8 +1,4 @@
-"""The command `bptt-horizon`: the longest delay solved for each k, from a sweep's folder.
-
-Exit codes: 0 written; 1 the folder cannot be written to; 2 the command line cannot work, and one
-line on stderr says why; 130 interrupted.
-"""
+"""The command `bptt-horizon`: the longest delay solved for each k, from a sweep's folder."""
 
 from __future__ import annotations
 
@@ -11,15 +7,12 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from bptt_lab.commands import command
 from bptt_lab.commands.horizon import longest
 from bptt_lab.commands.horizon.longest import Line
-from bptt_lab.config.errors import printable
-from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import sweep
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 DESCRIPTION = """\
 Write horizon.csv and horizon.png into the folder of a sweep over k and delay, such as that of
 `bptt-train experiment=horizon` or experiment=horizon_adding: for each task, strategy, k and seed
@@ -35,27 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    try:
-        args = _parser().parse_args(argv)
-        lines = [line for folder in args.folders for line in longest.read(folder)]
-        print(sweep.aligned(_summary(lines)))
-        table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
-        with table.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(longest.rows(lines))
-        from bptt_lab.commands.horizon import (
-            figure,  # matplotlib: only once there is something to draw
-        )
+    return command.run("bptt-horizon", lambda: _horizon(_parser().parse_args(argv)))
 
-        figure.draw(lines, picture)
-    except ConfigError as error:
-        print("bptt-horizon:", printable(str(error)), file=sys.stderr)
-        return REFUSED
-    except OSError as error:
-        print("bptt-horizon:", printable(str(error)), file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("bptt-horizon: interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+def _horizon(args: argparse.Namespace) -> int:
+    lines = [line for folder in args.folders for line in longest.read(folder)]
+    print(sweep.aligned(_summary(lines)))
+    table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(longest.rows(lines))
+    from bptt_lab.commands.horizon import figure  # matplotlib: once there is something to draw
+
+    figure.draw(lines, picture)
     print(f"\ntable   {table}\nfigure  {picture}")
     return 0
 
@@ -80,15 +64,8 @@ def _summary(lines: Sequence[Line]) -> list[list[str]]:
     return rows
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-horizon --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bptt-horizon", description=DESCRIPTION, allow_abbrev=False)
+def _parser() -> command.Parser:
+    parser = command.Parser("bptt-horizon", DESCRIPTION)
     parser.add_argument(
         "folders",
         type=Path,

@@ -1,4 +1,4 @@
-"""A claim: what somebody published, and a function that measures whether it holds here.
+"""A claim: what a source says, and a function that measures whether it holds here.
 
 Thresholds of claims that depend on chance were set while looking at some seeds, `set_on`, and are
 tested on others, `tested_on`.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Kind = Literal["published", "derived", "regression"]
 
 
 class Trial(NamedTuple):
@@ -20,21 +22,27 @@ class Trial(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of it."""
+    """Whether the claim holds, and the numbers that were found."""
 
     passed: bool
     measured: str
 
 
-@dataclass(frozen=True)
+Measure = Callable[[Trial], Result]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One published result.
+    """One result that can be measured.
 
     Attributes:
-        name: what is claimed, in a few words joined by "_"; unique within its family.
-        source: who says so.
-        expected: what they found, and the threshold where it is one of ours.
-        check: measures it.
+        name: what is claimed, in a few words joined by "_"; unique within its topic.
+        kind: where the expected number comes from. "published": the source states it, as a number
+            or as a law. "derived": we computed it from the source's definitions. "regression": it
+            is ours alone; the source describes the task or the effect. Tolerances are always ours.
+        source: who published or defined it.
+        expected: the number or the law, and the tolerance.
+        measure: tests it.
         set_on: seeds that the threshold was set on; empty where chance plays no part in it.
         tested_on: seeds that it is tested on; empty where nothing is drawn.
         slow: whether it takes minutes.
@@ -42,9 +50,10 @@ class Claim:
     """
 
     name: str
+    kind: Kind
     source: str
     expected: str
-    check: Callable[[Trial], Result]
+    measure: Measure
     set_on: Sequence[int] = ()
     tested_on: Sequence[int] = (10,)
     slow: bool = False

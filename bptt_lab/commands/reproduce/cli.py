@@ -1,8 +1,4 @@
-"""The command `bptt-reproduce`: published results, expected against measured.
-
-Exit codes: 0 every claim that was tested holds; 1 one does not; 2 the command line cannot work,
-and one line on stderr says why; 130 interrupted.
-"""
+"""The command `bptt-reproduce`: results of papers, expected against measured."""
 
 from __future__ import annotations
 
@@ -12,21 +8,37 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
-from bptt_lab.config.errors import printable
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.commands import command
+from bptt_lab.runs.outcome import COMPLETED, FAILED
 
 if TYPE_CHECKING:
-    from bptt_lab.commands.reproduce.families import Entry
+    from bptt_lab.commands.reproduce.topics import Entry
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 DATA = "BPTT_LAB_DATA"
 DESCRIPTION = """\
-Measure published results and compare them with what was published. Where chance plays a part, the
-thresholds were set on some seeds and are tested on others; the last column says which."""
-HEAD = ("claim", "source", "expected", "measured", "", "seconds", "seeds")
-LISTED = ("claim", "source", "expected", "", "needs", "seeds")
+Measure results of papers and of this project. The kind says where the expected number comes from:
+published, the source states it, as a number or a law; derived, it was computed from the source's
+definitions; regression, it is this project's alone. Tolerances are this project's. Where chance
+plays a part, they were set on some seeds and are tested on others; the last column says which."""
+LISTED = ("claim", "kind", "source", "expected", "", "needs", "seeds")
+
+
+class Row(NamedTuple):
+    """A row of the table: a claim, and what was found."""
+
+    name: str
+    kind: str
+    source: str
+    expected: str
+    measured: str
+    outcome: str  # "pass", "FAIL" or "skip"
+    seconds: str
+    seeds: str
+
+
+HEAD = Row("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,79 +50,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    try:
-        args = _parser().parse_args(argv)
-        import torch  # not before the arguments are known to be good
+    return command.run("bptt-reproduce", lambda: _reproduce(_parser().parse_args(argv)))
 
-        from bptt_lab.commands.reproduce.families import named
-        from bptt_lab.runs import sweep
 
-        torch.set_num_threads(1)  # nets are tiny; a second thread on a busy machine costs tenfold
+def _reproduce(args: argparse.Namespace) -> int:
+    import torch  # not before the arguments are known to be good
 
-        chosen = named(args.names, slow=args.slow or args.list)
-        if args.list:
-            print(sweep.aligned([LISTED, *map(_listed, chosen)]))
-            return 0
-        rows = [_row(entry, args.data) for entry in chosen]
-    except ConfigError as error:
-        print("bptt-reproduce:", printable(str(error)), file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("bptt-reproduce: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    from bptt_lab.commands.reproduce.topics import named
+    from bptt_lab.runs import sweep
+
+    torch.set_num_threads(1)  # nets are tiny; a second thread on a busy machine costs tenfold
+
+    chosen = named(args.names, slow=args.slow or args.list)
+    if args.list:
+        print(sweep.aligned([LISTED, *map(_listed, chosen)]))
+        return COMPLETED
+    rows = [_row(entry, args.data) for entry in chosen]
     print(sweep.aligned([HEAD, *rows]))
-    verdicts = [row[4] for row in rows]
-    counts = [f"{verdicts.count(v)} {v}" for v in ("pass", "FAIL", "skip") if v in verdicts]
-    print(f"\n{', '.join(counts)}, {sum(float(row[5]) for row in rows):.0f} seconds")
-    return FAILED if "FAIL" in verdicts else 0
+    outcomes = [row.outcome for row in rows]
+    counts = [f"{outcomes.count(o)} {o}" for o in ("pass", "FAIL", "skip") if o in outcomes]
+    print(f"\n{', '.join(counts)}, {sum(float(row.seconds) for row in rows):.0f} seconds")
+    return FAILED if "FAIL" in outcomes else COMPLETED
 
 
 def _listed(entry: Entry) -> tuple[str, ...]:
     claim = entry.claim
     when = "slow" if claim.slow else ""
-    return entry.name, claim.source, claim.expected, when, claim.file, claim.seeds
+    return entry.name, claim.kind, claim.source, claim.expected, when, claim.file, claim.seeds
 
 
-def _row(entry: Entry, data: Path | None) -> tuple[str, ...]:
+def _row(entry: Entry, data: Path | None) -> Row:
     """Test one claim; what it raises is a claim that does not hold."""
     from bptt_lab.commands.reproduce.claim import Trial
 
     claim = entry.claim
-    _note(entry.name)
+    command.progress(entry.name)
     began = time.perf_counter()
     file = Path() if data is None else data / claim.file
     if claim.file and data is None:
-        verdict, measured = "skip", f"needs {claim.file}: give its folder, --data or {DATA}"
+        outcome, measured = "skip", f"needs {claim.file}: give its folder, --data or {DATA}"
     elif claim.file and not file.is_file():
-        verdict, measured = "skip", f"there is no {file}"
+        outcome, measured = "skip", f"there is no {file}"
     else:
         try:
-            passed, measured = claim.check(Trial(claim.tested_on, file))
-            verdict = "pass" if passed else "FAIL"
+            passed, measured = claim.measure(Trial(claim.tested_on, file))
+            outcome = "pass" if passed else "FAIL"
         except Exception as error:
-            verdict, measured = "FAIL", " ".join(f"{type(error).__name__}: {error}".split())
+            outcome, measured = "FAIL", " ".join(f"{type(error).__name__}: {error}".split())
     seconds = f"{time.perf_counter() - began:.1f}"
-    _note("")
-    return entry.name, claim.source, claim.expected, measured, verdict, seconds, claim.seeds
+    command.progress("")
+    told = (entry.name, claim.kind, claim.source, claim.expected)
+    return Row(*told, measured, outcome, seconds, claim.seeds)
 
 
-def _note(what: str) -> None:
-    """Say on a terminal what is being done; wipe it out with nothing."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (bptt-reproduce --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="bptt-reproduce", description=DESCRIPTION, allow_abbrev=False)
+def _parser() -> command.Parser:
+    parser = command.Parser("bptt-reproduce", DESCRIPTION)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="families or claims; default: all the quick ones"
+        "names", nargs="*", metavar="NAME", help="topics or claims; default: all the quick ones"
     )
     parser.add_argument("--slow", action="store_true", help="also those that take minutes")
     parser.add_argument("--list", action="store_true", help="only list the claims, slow ones too")

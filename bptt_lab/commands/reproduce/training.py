@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from omegaconf import OmegaConf
 
 from bptt_lab.config import output_paths
 from bptt_lab.config.parse import parse
-from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
 from bptt_lab.training import train as training
 
@@ -35,7 +33,11 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
     Raises:
         ConfigError: for settings that do not go together.
     """
-    config = composed([f"experiment={preset}", *QUIET, *overrides])
+    output_paths.register()
+    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
+        composed = compose("config", [f"experiment={preset}", *QUIET, *overrides])
+    plain: Any = OmegaConf.to_container(composed, resolve=True)
+    config = parse(plain)
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,
@@ -43,12 +45,3 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
         contextlib.redirect_stderr(nowhere),
     ):
         return training.train(config, Path(folder), Job({}))
-
-
-def composed(overrides: Sequence[str]) -> Experiment:
-    """The experiment that a command line asks for."""
-    output_paths.register()
-    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
-        config = compose("config", [*overrides])
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    return parse(plain)

@@ -1,4 +1,4 @@
-"""The best trial of a search, from what its folders say; nothing here needs Optuna."""
+"""The best trial of a search, read from its folders. Nothing here needs Optuna."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SEARCH = "search"  # in sweep.json: what is searched, by which metric, in which 
 
 
 def record(sweep_dir: Path) -> dict[str, Any]:
-    """Return what sweep.json says of the search; nothing where the sweep is none."""
+    """Return the search that sweep.json describes; empty where the sweep is no search."""
     found = runs.read_json(sweep_dir / runs.SWEEP).get(SEARCH)
     return found if isinstance(found, dict) else {}
 
 
 def value(run: Run, metric: str) -> float | None:
-    """Return what a run reached; None where it has not completed, or with no finite number."""
+    """Return a completed run's final metric; None where there is no finite one."""
     reached = run.metrics.get(metric, math.nan) if run.status == "completed" else math.nan
     return reached if math.isfinite(reached) else None
 
 
 def print_best(sweep_dir: Path) -> None:
-    """Print the best trial and the command that runs it again; nothing for a sweep that is none."""
+    """Print the best trial and the command that runs it again, where the sweep is a search."""
     search = record(sweep_dir)
     if not search:
         return

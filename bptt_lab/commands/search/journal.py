@@ -1,8 +1,8 @@
-"""A search's memory: Optuna's journal, a file of lines that only grows.
+"""Optuna's journal of a search: a file of lines that only grows.
 
 Optuna's own locks for it are files that outlive a killed process, and a line cut short by a power
-failure would make the journal unreadable once another line follows. Here the lock is the kernel's,
-and an incomplete last line, which says nothing that is known to anybody, is cut off first.
+failure would make the journal unreadable once another line follows. Here the lock is the kernel's.
+An incomplete last line is cut off first; nobody has acted on it yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How values are drawn: each as a function of the seed, the trial's number and what is known.
+"""How values are drawn: each from the seed, the trial's number and the results so far.
 
 A sampler that draws from one stream would, made again after a restart, draw the first trials'
 values once more. Here every draw has a stream of its own, so a search that was stopped and
@@ -64,7 +64,7 @@ class SeededSampler(BaseSampler):
 
 
 def suggestions(trial: Trial) -> Callable[[str, Values], str]:
-    """Return what draws a trial's values, or finds them where they have been drawn before."""
+    """Return a function that draws a trial's values, or returns those it drew before a restart."""
 
     def suggest(key: str, values: Values) -> str:
         if len(values.ends) == 1:

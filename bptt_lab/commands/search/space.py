@@ -1,4 +1,4 @@
-"""A search space, in the words of Hydra's sweeps.
+"""A search space, written as Hydra writes sweeps.
 
     optimizer.lr=tag(log,interval(1e-4,1e-1))    a number, drawn evenly over its logarithm
     model.leak=interval(0.1,1)                   a number
@@ -6,8 +6,8 @@
     model.hidden_size=choice(32,64,128)          one of several
     gradient=full,truncated                      so is this
 
-What has one value is fixed. A setting that not every option has, such as gradient.k here, is drawn
-only where the drawn option has it.
+A setting with one value is fixed. A setting that not every option has, such as gradient.k here, is
+drawn only where the drawn option has it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Numbers:
         return tuple(dict.fromkeys((self.text(self.low), self.text(self.high))))
 
     def text(self, value: float) -> str:
-        """Write a number as an override does, to as many digits as anybody reads."""
+        """Write a number as in an override, to six significant digits where the limits allow it."""
         if self.integer:
             return str(value)
         rounded = float(f"{value:.{_DIGITS}g}")
@@ -78,7 +78,7 @@ Suggest = Callable[[str, Values], str]  # a setting's key, its values -> one of 
 
 
 class Space:
-    """What is fixed, and what is drawn from where.
+    """The settings that are fixed, and the values from which the others are drawn.
 
     Args:
         overrides: parsed; of two for the same key the later one holds.

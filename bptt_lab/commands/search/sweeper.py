@@ -1,8 +1,8 @@
-"""The search itself: ask for some trials, have the launcher run them, tell what came of them.
+"""The search itself: ask Optuna for trials, have the launcher run them, tell Optuna the results.
 
-Trials are asked for in batches and told, in their order, when the whole batch has ended. So which
-trial comes next does not depend on which job was faster; and whenever the search is killed, its
-last batch can be completed as if nothing had happened.
+Trials are asked for in batches, and a batch's results are told in order once all its jobs have
+ended. So the next trials do not depend on which job was faster, and a search that was killed
+completes its last batch with the same results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bptt_lab import runs
-from bptt_lab.commands.search import best, check
+from bptt_lab.commands.search import best, plan
 from bptt_lab.commands.search.space import Space
 from bptt_lab.config.compose import resolved
 from bptt_lab.core.validation import ConfigError, Ge, checked
@@ -53,10 +53,10 @@ class Asked(NamedTuple):
 class SearchSweeper(Sweeper):
     """Runs a sweep whose jobs Optuna chooses.
 
-    A trial that completed is told to Optuna with its metric. One that diverged is told as pruned:
-    it has shown that its region is a bad one, which Optuna then avoids. One that failed by an
-    exception, or took longer than the launcher's limit, has shown nothing of the kind; Optuna
-    leaves it out. One that was killed is run once more, from its checkpoint.
+    A trial that completed is told to Optuna with its metric. A trial that diverged is told as
+    pruned, so Optuna avoids its region. A trial that failed by an exception, or took longer than
+    the launcher's limit, is told as failed, so Optuna leaves it out. A trial that was killed runs
+    once more, from its checkpoint.
 
     Args:
         n_trials: how many trials the sweep has in the end, failed ones included.
@@ -97,7 +97,7 @@ class SearchSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra has to tell; called once, before all trials."""
+        """Keep what Hydra hands over; Hydra calls this once, before all trials."""
         self.loader = hydra_context.config_loader
         self._config = config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
@@ -145,14 +145,14 @@ class SearchSweeper(Sweeper):
         return Space(parser.parse_overrides([*params, *arguments]), compose)
 
     def _announce(self) -> None:
-        """Write down what is searched, for whoever continues it."""
+        """Describe the search in sweep.json, for a later one that continues it."""
         OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
         path = self.sweep_dir / runs.SWEEP
-        description = check.description(self.space, self._config.hydra.sweeper)
+        description = plan.description(self.space, self._config.hydra.sweeper)
         runs.write_json(path, {"jobs": [], best.SEARCH: description, **runs.read_json(path)})
 
     def _ask(self, study: Any) -> list[Asked]:
-        """Return the trials that were not told, filled up to a batch; none when all are done."""
+        """Return the trials without a result, filled up to a batch; none when all are done."""
         from optuna.trial import Trial, TrialState
 
         from bptt_lab.commands.search import sampling
@@ -175,7 +175,7 @@ class SearchSweeper(Sweeper):
         return n_jobs or max(1, cores() // int(self._config.num_threads))
 
     def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[Asked]:
-        """List trials in sweep.json, as the jobs that they are."""
+        """List trials as jobs in sweep.json."""
         path = self.sweep_dir / runs.SWEEP
         sweep = runs.read_json(path)
         for number, lines in trials:
@@ -213,10 +213,10 @@ class SearchSweeper(Sweeper):
         ):
             jobs = [trial for _, trial in group]
             for job in self.launcher.launch([trial.lines for trial in jobs], jobs[0].number):
-                _ = job.return_value  # raises what went wrong outside of the run
+                _ = job.return_value  # raises an error that came from outside of the run
 
     def _tell(self, study: Any, batch: Sequence[Asked]) -> bool:
-        """Tell Optuna what came of a batch.
+        """Tell Optuna the results of a batch.
 
         Returns:
             Whether the search goes on.
@@ -248,7 +248,7 @@ class SearchSweeper(Sweeper):
 
 
 def was_killed(run: Run) -> bool:
-    """Whether a run was ended from outside, so that it can go on; not by its launcher's limit."""
+    """Whether a run was ended from outside and can go on; its launcher's limit does not count."""
     if run.reason.startswith(TIME_LIMIT):
         return False
     return run.status in ("waiting", "running", "interrupted") or (

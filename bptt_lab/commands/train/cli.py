@@ -1,155 +1,152 @@
-"""The command `bptt-train`: Hydra's own application, behind a check of everything it was told.
-
-Exit codes: 0 all went well; 1 a job failed; 2 the command line cannot work, and one line on
-stderr says why; 3 the run diverged; 128 + n after signal n, such as 130 and 143.
-"""
+"""The command `bptt-train`: every setting is verified, then Hydra runs the jobs."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 
+from bptt_lab.commands import command
 from bptt_lab.commands.search import best
 from bptt_lab.commands.train import precheck
 from bptt_lab.config import arguments, compose, output_paths
 from bptt_lab.config.options import CONFIG_NAME
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import locate, resume, sweep
-from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training.job import task
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 FULL_ERROR = "HYDRA_FULL_ERROR"
+INTRODUCTION = """\
+Train a vanilla RNN, and choose how credit flows back through time.
+
+  bptt-train                                         the default experiment
+  bptt-train gradient=truncated gradient.k=8         choose an option, then set what it takes
+  bptt-train model.hidden_size=256 optimizer.lr=3e-4 seed=1
+  bptt-train -m gradient=full,truncated seed=0,1,2   a sweep: one job for each combination
+  bptt-train -m gradient=truncated 'gradient.k=range(2,9,2)' 'dataset=glob(*)'
+  bptt-train --cfg job gradient=truncated            show the configuration and verify it
+  bptt-train --config-dir DIR gradient=mine          an option of your own: DIR/gradient/mine.yaml,
+                                                     whose _target_ is found from this folder too
+  tensorboard --logdir outputs                       watch all runs, at http://localhost:6006
+
+Each run writes a folder of its own in outputs/, a sweep one folder for each job and a table."""
 
 
-def main() -> int:
-    """Check the command line, then run it.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify the command line, then train.
+
+    Args:
+        argv: the arguments; the process's own by default.
 
     Returns:
         The exit code.
     """
-    # A console script does not look here by itself, `python -m` does. Last, so that no folder of
-    # the user's hides an installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    return start("bptt-train", INTRODUCTION, sys.argv[1:] if argv is None else argv)
+
+
+def start(name: str, introduction: str, argv: Sequence[str]) -> int:
+    """Train for a command of any name.
+
+    Args:
+        name: of the command, as its user types it.
+        introduction: what it does, with examples; the help begins with it.
+        argv: flags and overrides, in any order.
+
+    Returns:
+        The exit code.
+    """
+    return command.run(name, lambda: _train(name, introduction, list(argv)))
+
+
+def _train(name: str, introduction: str, argv: list[str]) -> int:
+    command.find_plugins_here()
     output_paths.register()
-    sweep_dir: Path | None = None
-    try:
-        args = arguments.parse_arguments(sys.argv[1:])
-        rest = arguments.without(sys.argv[1:], args.overrides)
-        args.overrides = resume.overrides(args.overrides)
-        argv = [*args.overrides, *rest]  # Hydra takes overrides only where they stand together
-        if args.help:
-            from bptt_lab.commands.train.help import print_help
+    args = arguments.parse_arguments(argv)
+    flags = arguments.without(argv, args.overrides)
+    args.overrides = resume.overrides(args.overrides)
+    if args.help:
+        from bptt_lab.commands.train.help import print_help
 
-            print_help(args)
-            return 0
-        if not (args.hydra_help or args.info or args.shell_completion or args.experimental_rerun):
-            plan = precheck.check(args)
-            if plan.experiments[0].control.dry_run:
-                from bptt_lab.commands.train import dry_run
+        print_help(name, introduction, args)
+        return 0
+    words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
+    if args.hydra_help or args.info or args.shell_completion:
+        return _run_hydra(name, words)
+    plan = precheck.check(args)
+    if plan.experiments[0].control.dry_run:
+        from bptt_lab.commands.train import dry_run
 
-                dry_run.show(plan)
-                return 0
-            sweep_dir = plan.sweep_dir
-            if plan.sweep_dir is not None:
-                command = shlex.join(["bptt-train", *sys.argv[1:]])
-                known = plan.jobs[: len(plan.folders)]
-                sweep.announce(plan.sweep_dir, command, plan.folders, known)
-            argv = [plan.reworded.get(argument, argument) for argument in argv]
-    except (ConfigError, KeyboardInterrupt) as error:
-        return _report(error)
-    except BrokenPipeError:
-        return _no_reader()
-    sys.argv[1:] = argv
-    code = _run_hydra()
-    if sweep_dir is not None and sweep_dir.is_dir():
-        failed = sweep.print_table(sweep_dir)
-        best.print_best(sweep_dir)
-        _report_sweep(sweep_dir)
-        return code or (FAILED if failed else 0)
-    return code
+        dry_run.show(plan)
+        return 0
+    if plan.sweep_dir is not None:
+        known = plan.jobs[: len(plan.folders)]
+        sweep.announce(plan.sweep_dir, shlex.join(["bptt-train", *argv]), plan.folders, known)
+    code = _run_hydra(name, [plan.reworded.get(word, word) for word in words])
+    if plan.sweep_dir is None or not plan.sweep_dir.is_dir():
+        return code
+    failed = sweep.print_table(plan.sweep_dir)
+    best.print_best(plan.sweep_dir)
+    _report_sweep(name, plan.sweep_dir)
+    return code or int(failed > 0)
 
 
-def _report_sweep(sweep_dir: Path) -> None:
-    """Write the sweep's report; what goes wrong there is no fault of its jobs."""
+def _report_sweep(name: str, sweep_dir: Path) -> None:
+    """Write the sweep's report; an error in it does not fail the jobs."""
     from bptt_lab.commands.report import write_report
 
     try:
         page = write_report(sweep_dir)
     except Exception as error:
         again = shlex.join(["bptt-report", locate.shown(sweep_dir)])
-        print(f"bptt-train: no report ({error}); {again} tries again", file=sys.stderr)
+        command.say(name, f"no report ({error}); {again} tries again", 0)
     else:
         print(f"report       {locate.shown(page)}")
 
 
-def _run_hydra() -> int:
-    """Hand the command line to Hydra; what fails here failed outside of any job."""
+def _run_hydra(name: str, words: list[str]) -> int:
+    """Hand the command line to Hydra; an error here lies outside of the jobs."""
     run = hydra.main(
         version_base=compose.VERSION_BASE,
         config_path=compose.CONFIG_PATH,
         config_name=CONFIG_NAME,
     )(task)
-    try:
-        with _errors_raised():
-            run()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except (ConfigError, KeyboardInterrupt) as error:
-        return _report(error)
-    except Interrupted as error:  # the jobs have stopped
-        print("bptt-train:", error, file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        return _no_reader()
-    except Exception as error:
-        if os.environ.get(FULL_ERROR) == "1":
-            raise
-        from bptt_lab.config.errors import explain
 
-        return _report(ConfigError(explain(error, None, sys.argv[1:])))
-    return 0
+    def work() -> int:
+        try:
+            with _hydra_reads(words):
+                run()
+        except (ConfigError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get(FULL_ERROR) == "1":
+                raise
+            from bptt_lab.config.errors import explain
+
+            raise ConfigError(explain(error, None, words)) from error
+        return 0
+
+    return command.run(name, work)
 
 
 @contextmanager
-def _errors_raised() -> Iterator[None]:
-    """Have Hydra raise its errors; otherwise it prints several lines and exits."""
-    before = os.environ.get(FULL_ERROR)
+def _hydra_reads(words: list[str]) -> Iterator[None]:
+    """Have Hydra read these words, and raise its errors instead of printing them and exiting."""
+    argv, full_error = sys.argv[1:], os.environ.get(FULL_ERROR)
+    sys.argv[1:] = words
     os.environ[FULL_ERROR] = "1"
     try:
         yield
     finally:
-        if before is None:
+        sys.argv[1:] = argv
+        if full_error is None:
             del os.environ[FULL_ERROR]
         else:
-            os.environ[FULL_ERROR] = before
-
-
-def _no_reader() -> int:
-    """Stop quietly when what read our output is gone, as in `bptt-train --help | head`."""
-    # The interpreter flushes stdout once more on its way out.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _report(error: BaseException) -> int:
-    """Print an error for whom it concerns, and return the exit code."""
-    if isinstance(error, ConfigError):
-        print("bptt-train:", *str(error).split(), file=sys.stderr)
-        return REFUSED
-    if isinstance(error, KeyboardInterrupt):
-        print("bptt-train: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    traceback.print_exception(error)
-    return FAILED
+            os.environ[FULL_ERROR] = full_error
 
 
 if __name__ == "__main__":

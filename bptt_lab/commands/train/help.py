@@ -1,4 +1,4 @@
-"""What `bptt-train --help` prints: read from conf/ and from the plug-ins' source, not kept by hand.
+"""The help of `bptt-train` and `bptt-search`, read from conf/ and from the plug-ins' source.
 
 A new option, strategy, task or limit appears here by being there.
 """
@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
+from bptt_lab.commands.command import EXIT_CODES
 from bptt_lab.config import schema, signatures
+from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
@@ -22,38 +24,22 @@ from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
 from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
 
-USAGE = """\
-Train a vanilla RNN, and choose how credit flows back through time.
-
-Usage: bptt-train [flags] [group=option ...] [key=value ...]
-
-  bptt-train                                         the default experiment
-  bptt-train gradient=truncated gradient.k=8         choose an option, then set what it takes
-  bptt-train model.hidden_size=256 optimizer.lr=3e-4 seed=1
-  bptt-train -m gradient=full,truncated seed=0,1,2   a sweep: one job for each combination
-  bptt-train -m gradient=truncated 'gradient.k=range(2,9,2)' 'dataset=glob(*)'
-  bptt-train --cfg job gradient=truncated            show the configuration and check it
-  bptt-train --config-dir DIR gradient=mine          an option of your own: DIR/gradient/mine.yaml,
-                                                     whose _target_ is found from this folder too
-  tensorboard --logdir outputs                       watch all runs, at http://localhost:6006
-
-Each run writes a folder of its own in outputs/, a sweep one folder for each job and a table.
-Other flags are Hydra's: bptt-train --hydra-help."""
-
 CLAIMS = {
     "exact_within_chunk": "exact in a chunk",
     "exact_across_chunks": "across chunks",
     "unbiased": "unbiased",
     "cost": "time",
-    "memory": "memory",
+    "space": "space",
 }
 _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 
-def print_help(args: argparse.Namespace) -> None:
+def print_help(name: str, introduction: str, args: argparse.Namespace) -> None:
     """Print the help.
 
     Args:
+        name: of the command.
+        introduction: what it does, with examples.
         args: the parsed flags, of which --config-dir adds options.
 
     Raises:
@@ -62,7 +48,10 @@ def print_help(args: argparse.Namespace) -> None:
     preset_files.register()
     with on_one_line(None, args.overrides):
         text = "\n".join(_help(CommandLine(args)))
-    print(text, flush=True)
+    print(f"usage: {name} [flags] [group=option ...] [key=value ...]\n")
+    print(f"{introduction}\n")
+    print("Other flags are Hydra's: bptt-train --hydra-help.")
+    print(f"{text}\n\n{EXIT_CODES}")
 
 
 def _help(command: CommandLine) -> Iterator[str]:
@@ -70,7 +59,6 @@ def _help(command: CommandLine) -> Iterator[str]:
     choices = config.hydra.runtime.choices
     options = {group: command.options(group) for group in command.groups()}
     options = {group: names for group, names in options.items() if names}
-    yield USAGE
     yield "\nGroups and their options (* unless you say otherwise):"
     purposes = dict(
         re.findall(r"- (\w+): .*# (.*)", "\n".join(command.text(f"{command.name}.yaml")))
@@ -144,6 +132,7 @@ def _raw(values: Any, name: str) -> Any:
 def describe(hint: Any) -> str:
     """Say in words which values a type hint and its limits allow.
 
+    >>> from annotated_types import Ge
     >>> describe(Annotated[int | None, Ge(1)])
     'integer or null, at least 1'
     """
@@ -162,6 +151,8 @@ def describe(hint: Any) -> str:
 
 
 def _claim(value: Any) -> str:
+    if isinstance(value, FromSetting):
+        return f"if {value.setting}"
     return {True: "yes", False: "no", None: "?"}.get(value, str(value))
 
 

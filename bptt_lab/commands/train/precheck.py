@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.commands.search import check as search
+from bptt_lab.commands.search import plan as search
 from bptt_lab.config import output_paths, schema
 from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
 from bptt_lab.config.errors import compose_choices, on_one_line

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.validation import ConfigError
 
 PHI = {"tanh": 0, "relu": 1, "identity": 2, "sigmoid": 3}
 
@@ -102,6 +103,18 @@ def instruction_set() -> str | None:
         return None
     name: bytes = library.bptt_isa()
     return name.decode()
+
+
+def use_instruction_set(name: str) -> None:
+    """Have the core run on another instruction set, one that `instruction_set` may return.
+
+    Raises:
+        ConfigError: where the core was not built, or the processor lacks it.
+    """
+    library = _library()
+    if library is None or library.bptt_use_isa(name.encode()):
+        here = f"it runs on {instruction_set()}" if library else "it was not built"
+        raise ConfigError(f"isa={name}: the C core cannot use it here ({here}); leave it out")
 
 
 def supports(*tensors: Tensor | None) -> bool:

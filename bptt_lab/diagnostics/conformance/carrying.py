@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.diagnostics.conformance.compare import assert_same, draws, suited
-from bptt_lab.diagnostics.conformance.nets import Net, influence_of, start
+from bptt_lab.diagnostics.conformance.nets import Net, start
 from bptt_lab.diagnostics.conformance.outcomes import Failed, Skipped, require
 from bptt_lab.gradients.base import GradientStrategy
 
@@ -61,13 +61,13 @@ def influence_after(strategy: GradientStrategy, net: Net, input: Tensor) -> Any:
     rnn = net.rnn(strategy)
     carry = start(rnn, net.data()[1][:, : input.shape[1]].zero_())
     for chunk in input.split([5, 3]):
-        before = list(tensors_in(influence_of(carry)))
+        before = list(tensors_in(carry.influence))
         copies = [tensor.clone() for tensor in before]
         output, carry = strategy.unroll(rnn, chunk, carry)
         net.loss_of(output).backward()
         for tensor, copy in zip(before, copies, strict=True):
             require(torch.equal(tensor, copy), "influence: changed in place")
-    return influence_of(carry)
+    return carry.influence
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -68,10 +68,13 @@ def mask_of(strategy: GradientStrategy, num_steps: int) -> Tensor:
 
 
 def suited(strategy: GradientStrategy, net: Net) -> Net:
-    """The net, or what is left of it where the strategy refuses."""
+    """The net, or what is left of it where the strategy refuses; with the strategy's estimate."""
     if net.num_layers > 1 and refusal(strategy, Net(2, 1, 1, 2, leaves=False)):
         net = net._replace(num_layers=1)
-    return net._replace(leaves=not refusal(strategy, Net(2, 1, 1)))
+    net = net._replace(leaves=not refusal(strategy, Net(2, 1, 1)))
+    unrolled = run(net.rnn(strategy), *net.data())
+    torch.autograd.backward(net.loss_of(unrolled.output))
+    return net._replace(estimate=tuple((unrolled.estimate or {}).items()))
 
 
 def refusal(strategy: GradientStrategy, net: Net) -> str | None:

@@ -22,7 +22,6 @@ from bptt_lab.diagnostics.conformance.nets import (
     Net,
     collect,
     gradients,
-    next_draw,
     remembering_gradients,
     run,
     start,
@@ -44,7 +43,7 @@ def check_draws(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 20, 2))._replace(leaves=False)
     rnn, (input, hx) = net.rnn(strategy), net.data()
     _, carry = strategy.unroll(rnn, input, start(rnn, hx, draw=3))
-    number = next_draw(rnn, carry)
+    number = carry.draw
     require(number == 4, f"draw: the number is {number} after an unroll at 3, not 4")
     twice = [gradients(copy.deepcopy(strategy), net, draw=7) for _ in range(2)]
     assert_identical(twice[0], twice[1], "draw: two gradients at one number")

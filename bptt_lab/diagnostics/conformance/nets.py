@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,9 +40,10 @@ class Net(NamedTuple):
     loss: str = "sum"
     bias: bool = True
     leaves: bool = True  # whether input and hx ask for their gradient
+    estimate: tuple[tuple[str, float], ...] = ()  # what the strategy begins with
 
     def __str__(self) -> str:
-        return "-".join(map(str, self[:-1]))
+        return "-".join(map(str, self[:-2]))
 
     def rnn(
         self,
@@ -67,6 +68,7 @@ class Net(NamedTuple):
         with torch.no_grad():
             for layer in rnn.all_weights:
                 layer[1].mul_(1.6)  # a spectral radius near 1, so that long lags count
+        rnn.estimate = dict(self.estimate) or None
         return rnn.to(dtype)
 
     def data(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -87,19 +89,10 @@ class Net(NamedTuple):
 
 
 def start(rnn: VanillaRNN, hx: Tensor, draw: int = 0) -> Carry:
-    """The carry before a first chunk: this state, and this random draw next."""
-    rnn.gradient.draw = draw
-    return rnn.gradient.init_carry(rnn, hx.shape[1])._replace(hx=hx)
-
-
-def next_draw(rnn: VanillaRNN, carry: Carry) -> int:
-    """The number of the draw that comes after a chunk that left this carry."""
-    return rnn.gradient.draw
-
-
-def influence_of(carry: Carry) -> Any:
-    """What is carried besides the state."""
-    return carry.memory
+    """The carry before a first chunk: this state, this random draw next, the net's estimate."""
+    estimate = rnn.estimate and dict(rnn.estimate)
+    begin = rnn.gradient.init_carry(rnn, hx.shape[1])
+    return begin._replace(hx=hx, draw=draw, estimate=estimate)
 
 
 def run(rnn: VanillaRNN, input: Tensor, hx: Tensor, draw: int = 0) -> Unrolled:

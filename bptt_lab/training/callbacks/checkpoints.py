@@ -77,8 +77,7 @@ class Checkpoints(Checkpoint):
         if self._restored is not None:
             assert isinstance(pl_module, SequenceModule)
             own = _to(self._restored, pl_module.device)
-            pl_module.carry = None if own["carry"] is None else Carry(*own["carry"])
-            pl_module.rnn.gradient.load_state_dict(own["gradient"])
+            pl_module.carry = read_carry(own)
             self.watching.restore(own["watching"])
             rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
             self._restored = None
@@ -138,7 +137,6 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, SequenceModule)
         own = {
             "carry": _to(pl_module.carry, "cpu"),
-            "gradient": _to(pl_module.rnn.gradient.state_dict(), "cpu"),
             "watching": _to(self.watching.states(), "cpu"),
             "random": rng_state.state(),
         }
@@ -178,6 +176,22 @@ class Checkpoints(Checkpoint):
         self._saved, self._due = time.monotonic(), False
         if self._asked:
             raise Interrupted(self.stop.asked or 15)
+
+
+def read_carry(process: dict[str, Any]) -> Carry | None:
+    """Return the carry that a checkpoint holds for a process.
+
+    In old ones a carry was a state and an influence, and the strategy kept its estimate.
+    """
+    if process["carry"] is None:
+        return None
+    carry, estimate = Carry(*process["carry"]), process.get("gradient")
+    if estimate is None:
+        return carry
+    while "of" in estimate:  # of a modifier
+        estimate = estimate["of"]
+    estimate = {"_period" if name == "period" else name: x for name, x in estimate.items()}
+    return carry._replace(estimate=estimate)
 
 
 def _rewind(fit_loop: dict[str, Any], num_batches: float) -> None:

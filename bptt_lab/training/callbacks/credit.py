@@ -50,7 +50,7 @@ class CreditHistogram(Callback):
             total, _ = pl_module.loss_sum(output, batch)
             (q_LNH,) = torch.autograd.grad(total / batch.mask.sum(), output)
         try:
-            credit = rnn.gradient.credit(rnn, batch.input, carry.hx, q_LNH)
+            credit = rnn.gradient.credit(rnn, batch.input, carry.hx, q_LNH, after=carry)
         except NotImplementedError:  # a rule that carries influence hands no credit back
             return
         step = trainer.global_step

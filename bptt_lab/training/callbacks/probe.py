@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from bptt_lab.core.validation import Ge, checked
+from bptt_lab.gradients.base import Carry
 from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
@@ -34,6 +35,7 @@ class Moment(NamedTuple):
     input: Tensor  # (T, N, I)
     loss: Callable[[Tensor], Tensor]  # mean loss of the last layer's states (T, N, H)
     step: int
+    carry: Carry | None = None  # of training, for the draw and the estimate of its strategy
 
 
 class Reading(NamedTuple):
@@ -145,4 +147,5 @@ class Instrument(Callback):
             elements = module.loss(module.predict(output), target)
             return masked_sum(elements, mask) / mask.sum()
 
-        return Moment(module.rnn, input.to(module.readout.weight.dtype), loss, trainer.global_step)
+        input = input.to(module.readout.weight.dtype)
+        return Moment(module.rnn, input, loss, trainer.global_step, module.carry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 from bptt_lab import diagnostics
@@ -36,10 +35,14 @@ class Shadow(Instrument):
         """Compare all strategies."""
         strategies, own = dict(self.strategies), moment.rnn.gradient
         if not own.exact_within_chunk:
-            strategies["training"] = copy.deepcopy(own)  # what it counts and keeps is training's
+            strategies["training"] = own
         if not strategies:
             return Reading({})
-        aligned = diagnostics.alignment(moment.rnn, moment.input, moment.loss, strategies)
+        begin = own.init_carry(moment.rnn, moment.input.shape[1])._replace(draw=moment.step)
+        after = dict.fromkeys(strategies, begin) | {"training": moment.carry or begin}
+        aligned = diagnostics.alignment(
+            moment.rnn, moment.input, moment.loss, strategies, after=after
+        )
         scalars: dict[str, float] = {}
         for name in strategies:
             figures = aligned[name]

@@ -29,7 +29,8 @@ class StrategyReadings(Callback):
         if trainer.global_step < self._next:
             return
         self._next = trainer.global_step + self.every_n_steps
-        readings = pl_module.rnn.gradient.readings()
+        assert pl_module.carry is not None
+        readings = pl_module.rnn.gradient.readings(pl_module.carry)
         if readings:
             scalars = {f"gradient/{name}": value for name, value in readings.items()}
             write_scalars(trainer, scalars, trainer.global_step)

@@ -1,1 +1,1 @@
-"""One file a family of claims, each with a sequence `CLAIMS`; `bptt-reproduce` finds them all."""
+"""One file a topic, each with a sequence `CLAIMS`; `bptt-reproduce` finds them all."""

@@ -8,9 +8,7 @@ one seed; four others reached .35 to .56, and it was set again on all five and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import Claim, Measure, Result, Trial
 from bptt_lab.commands.reproduce.training import train
 
 BANDS = {1: (0.30, 0.72), 8: (0.74, 0.88), 16: (0.86, 0.97), 32: (0.93, 0.99)}
@@ -19,8 +17,8 @@ FULL = (0.95, 1.0)
 SEEDS = (((0, 1), range(10, 13)), ((0, 1, 10, 11, 12), range(20, 23)))
 
 
-def _within(band: tuple[float, float], *gradient: str) -> Callable[[Trial], Result]:
-    def check(trial: Trial) -> Result:
+def _within(band: tuple[float, float], *gradient: str) -> Measure:
+    def measure(trial: Trial) -> Result:
         found = [
             train("compare_strategies", *gradient, f"seed={seed}")["test/accuracy"]
             for seed in trial.seeds
@@ -28,14 +26,21 @@ def _within(band: tuple[float, float], *gradient: str) -> Callable[[Trial], Resu
         good = all(band[0] <= accuracy <= band[1] for accuracy in found)
         return Result(good, ", ".join(f"{accuracy:.3f}" for accuracy in found))
 
-    return check
+    return measure
 
 
 def _claim(name: str, band: tuple[float, float], *gradient: str) -> Claim:
-    expected = f"accuracy {band[0]:.2f} to {band[1]:.2f}"
-    check = _within(band, *gradient)
     set_on, tested_on = SEEDS[name == "last_1"]
-    return Claim(name, "this project", expected, check, set_on, tested_on, slow=True)
+    return Claim(
+        name=name,
+        kind="regression",
+        source="this project",
+        expected=f"accuracy {band[0]:.2f} to {band[1]:.2f}",
+        measure=_within(band, *gradient),
+        set_on=set_on,
+        tested_on=tested_on,
+        slow=True,
+    )
 
 
 CLAIMS = [

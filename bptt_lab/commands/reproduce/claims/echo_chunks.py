@@ -1,15 +1,15 @@
 """Echo learnt in chunks: which of the lags 3 and 8 a chunk's gradient can teach.
 
 Four units, which do not carry bits that they were not taught to carry, and sixteen for the longer
-chunks, as in the source. With some 30 units chunks of 5 reach both lags, too: their untrained state
-carries the last few bits already, and the readout alone finds them.
+chunks, as in the source. The .520 is the source's. The limit of .47 nats is ours: it lies between
+.519, which lag 3 alone leaves, and .4545, which both lags leave. With some 30 units chunks of 5
+reach both lags, too: their untrained state carries the last few bits already, and the readout alone
+finds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import Claim, Kind, Measure, Result, Trial
 from bptt_lab.commands.reproduce.training import train
 
 SOURCE = "Pitis 2016"
@@ -27,20 +27,32 @@ def lag_3_only(trial: Trial) -> Result:
     return Result(all(0.51 < loss < 0.53 for loss in losses), _said(losses))
 
 
-def _both(chunk_length: int) -> Callable[[Trial], Result]:
-    def check(trial: Trial) -> Result:
+def _both(chunk_length: int) -> Measure:
+    def measure(trial: Trial) -> Result:
         losses = _losses(trial, chunk_length, 16)
         return Result(max(losses) < 0.47, _said(losses))
 
-    return check
+    return measure
 
 
 def _said(losses: list[float]) -> str:
     return ", ".join(f"{loss:.4f}" for loss in losses) + " nats"
 
 
+def _claim(chunk_length: int, kind: Kind, expected: str, measure: Measure) -> Claim:
+    return Claim(
+        name=f"chunk_{chunk_length}",
+        kind=kind,
+        source=SOURCE,
+        expected=expected,
+        measure=measure,
+        set_on=SET_ON,
+        tested_on=TESTED_ON,
+    )
+
+
 CLAIMS = [
-    Claim("chunk_5", SOURCE, ".520 +- .010 nats, 4 units", lag_3_only, SET_ON, TESTED_ON),
-    Claim("chunk_10", SOURCE, "< .47 nats, 16 units", _both(10), SET_ON, TESTED_ON),
-    Claim("chunk_15", SOURCE, "< .47 nats, 16 units", _both(15), SET_ON, TESTED_ON),
+    _claim(5, "published", ".520 +- .010 nats, 4 units", lag_3_only),
+    _claim(10, "regression", "< .47 nats, 16 units", _both(10)),
+    _claim(15, "regression", "< .47 nats, 16 units", _both(15)),
 ]

@@ -1,4 +1,8 @@
-"""Unbiased estimators: KF-RTRL is several times less noisy than UORO, the more the more units."""
+"""Unbiased estimators: KF-RTRL is several times less noisy than UORO, the more the more units.
+
+The source proves that the noise is smaller by a factor that grows with the units. The 3 at 16 units
+is ours.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import torch
 
 from bptt_lab import diagnostics
 from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.gradients.kf_rtrl import KFRTRL
+from bptt_lab.gradients.uoro import UORO
 from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.rnn import VanillaRNN
 
@@ -16,9 +22,6 @@ T, N, I = 30, 4, 3
 
 def ratio(hidden_size: int, seed: int) -> float:
     """How many times UORO's variance is KF-RTRL's, on a random net and a random target."""
-    from bptt_lab.gradients.kf_rtrl import KFRTRL
-    from bptt_lab.gradients.uoro import UORO
-
     draws = torch.Generator().manual_seed(seed)
     rnn = VanillaRNN(I, hidden_size)
     initialise(rnn, "orthogonal", 1.0, None, draws)
@@ -45,21 +48,24 @@ def grows(trial: Trial) -> Result:
     return Result(good, said)
 
 
+SET_ON, TESTED_ON = range(3), range(10, 13)
 CLAIMS = [
     Claim(
-        "variance_kf_rtrl_below_uoro",
-        SOURCE,
-        "H = 16: several times below, > 3",
-        at_16,
-        range(3),
-        range(10, 13),
+        name="variance_kf_rtrl_below_uoro",
+        kind="regression",
+        source=SOURCE,
+        expected="H = 16: several times below, > 3",
+        measure=at_16,
+        set_on=SET_ON,
+        tested_on=TESTED_ON,
     ),
     Claim(
-        "ratio_grows_with_units",
-        SOURCE,
-        "H = 8/16/32: ratio rises",
-        grows,
-        range(3),
-        range(10, 13),
+        name="ratio_grows_with_units",
+        kind="published",
+        source=SOURCE,
+        expected="H = 8/16/32: ratio rises",
+        measure=grows,
+        set_on=SET_ON,
+        tested_on=TESTED_ON,
     ),
 ]

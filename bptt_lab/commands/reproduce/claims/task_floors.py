@@ -1,4 +1,4 @@
-"""Task floors: what can be said without memory, or with some, and the loss that it leaves."""
+"""Task floors: the loss of a predictor that knows nothing of the past, or a given part of it."""
 
 from __future__ import annotations
 
@@ -68,10 +68,38 @@ def _given(case: torch.Tensor, y: torch.Tensor) -> float:
     return total
 
 
-HS97 = "Hochreiter & Schmidhuber 1997"
+ARJOVSKY = "Arjovsky et al. 2016"
 CLAIMS = [
-    Claim("adding", HS97, "1/6 = .1667", adding_floor, range(1)),
-    Claim("copy", "Arjovsky et al. 2016", "10 ln 8/(T+20) = .4159, T = 30", copy_floor, range(1)),
-    Claim("temporal_order", HS97, "ln 4 = 1.3863", order_floor, range(1)),
-    Claim("echo", "Pitis 2016", ".6616/.5192/.4545 to .003", echo_floors, range(1)),
+    Claim(
+        name="adding",
+        kind="published",
+        source=ARJOVSKY,
+        expected="1/6 = .1667",
+        measure=adding_floor,
+        set_on=range(1),
+    ),
+    Claim(
+        name="copy",
+        kind="published",
+        source=ARJOVSKY,
+        expected="10 ln 8/(T+20) = .4159, T = 30",
+        measure=copy_floor,
+        set_on=range(1),
+    ),
+    Claim(
+        name="temporal_order",
+        kind="derived",
+        source="Hochreiter & Schmidhuber 1997",
+        expected="ln 4 = 1.3863",
+        measure=order_floor,
+        set_on=range(1),
+    ),
+    Claim(
+        name="echo",
+        kind="published",
+        source="Pitis 2016",
+        expected=".6616/.5192/.4545 to .003",
+        measure=echo_floors,
+        set_on=range(1),
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Vanishing and exploding: what bounds credit on its way back, and who escapes the bound."""
+"""Vanishing and exploding: what bounds credit on its way back, and which nets escape the bound."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
 from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.rnn import VanillaRNN
 
-PASCANU = "Pascanu, Mikolov & Bengio 2013"
 I, H, T = 3, 16, 60
 
 
@@ -50,7 +49,7 @@ def orthogonal(trial: Trial) -> Result:
     return Result(worst < 1e-10, f"log10 length moves by {worst:.0e} over {T} lags")
 
 
-def gaussian(trial: Trial) -> Result:
+def slope_is_lyapunov(trial: Trial) -> Result:
     """The slope of the log credit by lag is the largest Lyapunov exponent: 0, or ln(gain)."""
     worst, said = 0.0, []
     num_steps = 400
@@ -98,23 +97,36 @@ def latch(trial: Trial) -> Result:
 
 
 CLAIMS = [
-    Claim("bound", PASCANU, "|prod J| <= (gamma sigma)^lag", bound, tested_on=range(10, 13)),
     Claim(
-        "orthogonal", "Saxe et al. 2014", "credit constant over lags", orthogonal, tested_on=(10,)
+        name="bound",
+        kind="published",
+        source="Pascanu, Mikolov & Bengio 2013",
+        expected="|prod J| <= (gamma sigma)^lag",
+        measure=bound,
+        tested_on=range(10, 13),
     ),
     Claim(
-        "slope_is_lyapunov",
-        "Engelken et al. 2023",
-        "orthogonal 0, Gaussian lambda_1 to .02",
-        gaussian,
+        name="orthogonal",
+        kind="published",
+        source="Saxe et al. 2014",
+        expected="credit constant over lags",
+        measure=orthogonal,
+    ),
+    Claim(
+        name="slope_is_lyapunov",
+        kind="published",
+        source="Engelken et al. 2023",
+        expected="orthogonal 0, Gaussian lambda_1 to .02",
+        measure=slope_is_lyapunov,
         set_on=range(3),
         tested_on=range(10, 13),
     ),
     Claim(
-        "latch",
-        "Bengio, Simard & Frasconi 1994",
-        "bit held 100 steps, credit falls > .5 nats a step",
-        latch,
+        name="latch",
+        kind="regression",
+        source="Bengio, Simard & Frasconi 1994",
+        expected="bit held 100 steps, credit falls > .5 nats a step",
+        measure=latch,
         set_on=range(3),
         tested_on=range(10, 13),
     ),

@@ -1,7 +1,7 @@
-"""What is compared on what: one checked configuration, and a section for every strategy.
+"""What is compared on what: one validated configuration, and a section for every strategy.
 
 It comes from a command line like bptt-train's, or from a run's manifest. Nothing here imports
-torch, so that a mistake is told at once.
+torch, so that a mistake is refused at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from bptt_lab import runs
+from bptt_lab.commands.strategies import choices as allowed
 from bptt_lab.commands.train import precheck
-from bptt_lab.config import arguments, output_paths, schema, signatures, strategies, targets
+from bptt_lab.config import arguments, output_paths, schema, strategies, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.parse import parse
@@ -22,7 +23,6 @@ from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.core.validation import ConfigError
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
-MODES = ("chunk", "lag", "window", "tail")
 TRUNCATED = "truncated"
 CPU = {"accelerator": "cpu", "devices": 1}
 
@@ -32,7 +32,6 @@ class Option(NamedTuple):
 
     name: str  # of the option
     component: Component
-    claims: str  # exact | unbiased | biased
     k: int | None = None
     mode: str = ""
 
@@ -43,8 +42,8 @@ class Option(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
-    """One batch's setting, checked, and the strategies to put to it."""
+class Request:
+    """One batch's configuration, validated, and the strategies to compare on it."""
 
     experiment: Experiment  # the whole, bptt-train's
     title: str  # "adding, orthogonal"
@@ -54,10 +53,10 @@ class Question:
     checkpoint: Path | None = None
 
 
-def ask(
+def read(
     overrides: Sequence[str], checkpoint: Path | None, wanted: Sequence[str] | None
-) -> Question:
-    """Check a command line and collect its strategies.
+) -> Request:
+    """Validate a command line and collect its strategies.
 
     Args:
         overrides: Hydra's, with its --config-dir and the like among them.
@@ -75,20 +74,9 @@ def ask(
         experiment, choices, file = _composed(args)
     else:
         experiment, choices, file = _trained(args, checkpoint)
-    with on_one_line(None, args.overrides):
-        command = CommandLine(_without_overrides(args))
-        known = sorted(command.options("gradient"))
-        for name in wanted or ():
-            if name not in known:
-                raise ConfigError(f"--strategies {name}: must be among {', '.join(known)}")
-        chosen = choices.get("gradient", "")
-        sections = {
-            name: experiment.gradient.section()
-            if name == chosen
-            else command.strategies.section(name)
-            for name in known
-            if name in (wanted or known)
-        }
+    sections = _sections(args, wanted)
+    if choices.get("gradient", "") in sections:
+        sections[choices["gradient"]] = experiment.gradient.section()
     options, refused = {}, {}
     for name, section in sections.items():
         try:
@@ -98,11 +86,11 @@ def ask(
             refused[name] = str(error)
     title = ", ".join(choices[group] for group in ("dataset", "model") if group in choices)
     truncated = options.pop(TRUNCATED, None)
-    return Question(experiment, title, list(options.values()), truncated, refused, file)
+    return Request(experiment, title, list(options.values()), truncated, refused, file)
 
 
 def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Option:
-    """Check a strategy's section within a configuration, and read what it claims.
+    """Validate a strategy's section within a configuration.
 
     Raises:
         ConfigError: where the two do not go together.
@@ -110,32 +98,40 @@ def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Opt
     found = strategies.resolved(section, experiment.seed)
     allow = {"allow": experiment.control.allow}
     component = parse({**experiment.plain(), **allow, "gradient": found}).gradient
-    claims = signatures.read(component.target).claims
-    said = "biased"
-    if claims.get("exact_within_chunk"):
-        said = "exact"
-    elif claims.get("unbiased"):
-        said = "unbiased"
-    k, mode = component.settings.get("k"), component.settings.get("mode", "")
-    return Option(name, component, said, k, str(mode))
+    mode = component.settings["mode"] if name == TRUNCATED else ""
+    return Option(name, component, component.settings.get("k"), mode)
 
 
-def truncations(question: Question, ks: Sequence[int]) -> list[Option]:
+def _sections(
+    args: argparse.Namespace, wanted: Sequence[str] | None
+) -> dict[str, Mapping[str, Any]]:
+    """What each option of the group `gradient` sets, those of --config-dir among them."""
+    with on_one_line(None, args.overrides):
+        command = CommandLine(_without_overrides(args))
+        known = command.strategies.names()
+        for name in wanted or ():
+            if name not in known:
+                raise ConfigError(f"--strategies={name}: must be one of {', '.join(known)}")
+        return {n: command.strategies.section(n) for n in known if n in (wanted or known)}
+
+
+def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
     """Every mode of truncation at every k, and the configuration's own setting."""
-    base = question.truncated
+    base = request.truncated
     if base is None:
         return []
-    settings = [(mode, k) for mode in MODES for k in ks]
-    if base.component == question.experiment.gradient:
+    modes = allowed(base.component, "mode")
+    settings = [(mode, k) for mode in modes for k in ks]
+    if base.component == request.experiment.gradient:
         settings.append((base.mode, cast(int, base.k)))
     found = {}
     for mode, k in dict.fromkeys(settings):
-        settings_of = {**base.component.settings, "mode": mode, "k": k}
+        changed = {**base.component.settings, "mode": mode, "k": k}
         if (mode, k) != (base.mode, base.k):
-            settings_of["k1"] = None
-        component = Component(base.component.target, settings_of)
-        found[mode, k] = Option(TRUNCATED, component, base.claims, k, mode)
-    return sorted(found.values(), key=lambda o: (MODES.index(o.mode), cast(int, o.k)))
+            changed["k1"] = None
+        component = Component(base.component.target, changed)
+        found[mode, k] = Option(TRUNCATED, component, k, mode)
+    return sorted(found.values(), key=lambda o: (modes.index(o.mode), cast(int, o.k)))
 
 
 def _composed(args: argparse.Namespace) -> tuple[Experiment, Mapping[str, str], None]:

@@ -1,4 +1,4 @@
-"""Find the claims: every module of `bptt_lab.commands.reproduce.claims` is a family.
+"""Find the claims: every module of `bptt_lab.commands.reproduce.claims` is a topic.
 
 Each is imported by itself, so that one that cannot be does not keep the others from being tested.
 """
@@ -16,19 +16,19 @@ from bptt_lab.core.validation import ConfigError
 
 
 class Entry(NamedTuple):
-    """A claim and the family that it belongs to."""
+    """A claim and the topic that it belongs to."""
 
-    family: str
+    topic: str
     claim: Claim
 
     @property
     def name(self) -> str:
         """The claim's full name."""
-        return f"{self.family}.{self.claim.name}"
+        return f"{self.topic}.{self.claim.name}"
 
 
 def entries() -> Iterator[Entry]:
-    """All claims, family by family; one that always fails for a family that cannot be imported."""
+    """All claims, topic by topic; one that always fails for a topic that cannot be imported."""
     for module in pkgutil.iter_modules(claims.__path__):
         try:
             found = importlib.import_module(f"{claims.__name__}.{module.name}")
@@ -42,28 +42,30 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
     """Choose claims.
 
     Args:
-        names: families, claims by their full name; all for none. A claim named in full is there
+        names: topics, claims by their full name; all for none. A claim named in full is there
             even if it is slow.
-        slow: whether slow claims of the families are wanted.
+        slow: whether slow claims of the topics are wanted.
 
     Raises:
         ConfigError: for a name that is neither.
     """
     known = list(entries())
     for name in names:
-        if not any(name in (entry.family, entry.name) for entry in known):
-            families = ", ".join(dict.fromkeys(entry.family for entry in known))
-            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {families}")
+        if not any(name in (entry.topic, entry.name) for entry in known):
+            topics = ", ".join(dict.fromkeys(entry.topic for entry in known))
+            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {topics}")
     return [
         entry
         for entry in known
         if entry.name in names
-        or ((not names or entry.family in names) and (slow or not entry.claim.slow))
+        or ((not names or entry.topic in names) and (slow or not entry.claim.slow))
     ]
 
 
 def _missing(why: str) -> Claim:
-    def check(trial: Trial) -> Result:
+    def measure(trial: Trial) -> Result:
         return Result(False, f"cannot be imported: {why}")
 
-    return Claim("missing", "", "", check, tested_on=())
+    return Claim(
+        name="missing", kind="regression", source="", expected="", measure=measure, tested_on=()
+    )

@@ -25,7 +25,7 @@ from torch import Tensor
 from bptt_lab.commands.explain.example import HIDDEN, Example
 
 
-class Account(NamedTuple):
+class Derivation(NamedTuple):
     """Forward values and what one step alone contributes; (T + 1, 2) unless said otherwise."""
 
     a: Tensor
@@ -63,8 +63,8 @@ class Adjoint(NamedTuple):
     gradient: Tensor
 
 
-def account(example: Example) -> Account:
-    """Work out Eq. (1) to (5) for every step."""
+def derive(example: Example) -> Derivation:
+    """Work out Eq. (1) to (5) at every step."""
     T = example.num_steps
     a, h, z, ybar, e, g, q, slope = (example.W.new_zeros(T + 1, HIDDEN) for _ in range(8))
     E, J = example.W.new_zeros(T + 1), example.W.new_zeros(T + 1, HIDDEN, HIDDEN)
@@ -81,30 +81,30 @@ def account(example: Example) -> Account:
         q[t] = example.V.t() @ g[t]  # Eq. (4)
         slope[t] = 1 - h[t].square()
         J[t] = torch.diag(slope[t]) @ example.W  # Eq. (5)
-    return Account(a, h, z, ybar, E, e, g, q, slope, J)
+    return Derivation(a, h, z, ybar, E, e, g, q, slope, J)
 
 
-def product(account: Account, t: int, s: int) -> Tensor:
+def product(derivation: Derivation, t: int, s: int) -> Tensor:
     """Return J_t J_{t-1} ... J_{s+1}, (2, 2); the identity where s is t."""
-    result = torch.eye(HIDDEN, dtype=account.J.dtype)
+    result = torch.eye(HIDDEN, dtype=derivation.J.dtype)
     for u in range(t, s, -1):
-        result = result @ account.J[u]
+        result = result @ derivation.J[u]
     return result
 
 
-def terms(account: Account, losses: Sequence[int]) -> list[Term]:
+def terms(derivation: Derivation, losses: Sequence[int]) -> list[Term]:
     """Return every term of Eq. (6), the shortest lag first.
 
     Args:
-        account: the example worked out.
+        derivation: the example worked out.
         losses: the steps t whose E_t count.
     """
     result = []
     for t in losses:
         for s in range(t, 0, -1):
-            row = account.q[t] @ product(account, t, s)
-            scaled = account.slope[s] * row
-            value = torch.outer(scaled, account.h[s - 1])  # Eq. (7)
+            row = derivation.q[t] @ product(derivation, t, s)
+            scaled = derivation.slope[s] * row
+            value = torch.outer(scaled, derivation.h[s - 1])  # Eq. (7)
             result.append(Term(t, s, row, scaled, value))
     return result
 
@@ -116,15 +116,15 @@ def total(terms: Sequence[Term]) -> Tensor:
     )
 
 
-def adjoint(account: Account, losses: Sequence[int]) -> Adjoint:
+def adjoint(derivation: Derivation, losses: Sequence[int]) -> Adjoint:
     """Work out Eq. (8), from the last step to the first."""
-    c, delta = torch.zeros_like(account.h), torch.zeros_like(account.h)
-    gradient = torch.zeros_like(account.J[0])
-    for t in range(len(account.h) - 1, 0, -1):
+    c, delta = torch.zeros_like(derivation.h), torch.zeros_like(derivation.h)
+    gradient = torch.zeros_like(derivation.J[0])
+    for t in range(len(derivation.h) - 1, 0, -1):
         if t in losses:
-            c[t] += account.q[t]
-        if t + 1 < len(account.h):
-            c[t] += account.J[t + 1].t() @ c[t + 1]
-        delta[t] = account.slope[t] * c[t]
-        gradient += torch.outer(delta[t], account.h[t - 1])
+            c[t] += derivation.q[t]
+        if t + 1 < len(derivation.h):
+            c[t] += derivation.J[t + 1].t() @ c[t + 1]
+        delta[t] = derivation.slope[t] * c[t]
+        gradient += torch.outer(delta[t], derivation.h[t - 1])
     return Adjoint(c, delta, gradient)

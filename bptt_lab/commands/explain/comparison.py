@@ -1,6 +1,6 @@
-"""What others say of the same gradient: autograd, finite differences, a gradient strategy.
+"""The same gradient by other ways: autograd, finite differences, a gradient strategy.
 
-None of them uses the formula of `account`.
+None of them uses the formulas of `derivation`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ W_HH = "weight_hh_l0"
 STEP = 1e-5  # of the finite differences: error and rounding are below 1e-9
 
 
-class Verdict(NamedTuple):
-    """What a strategy makes of the gradient of W."""
+class StrategyGradient(NamedTuple):
+    """A strategy's gradient of W beside the full one."""
 
     gradient: Tensor  # dE/dW, (2, 2)
     mask: Tensor | None  # (T, T) booleans, row t - 1, column s - 1; None where none describes it
@@ -38,7 +38,7 @@ def gradient(example: Example, strategy: GradientStrategy, at: Sequence[int]) ->
     """
     rnn = network(example)
     rnn.gradient = strategy
-    output, _ = rnn(example.x[:, None], example.h_0[None, None])
+    output, _ = rnn.unroll(example.x[:, None], hx=example.h_0[None, None])
     (found,) = torch.autograd.grad(_loss(example, output[:, 0], at), [rnn.get_parameter(W_HH)])
     return found
 
@@ -62,7 +62,7 @@ def finite_differences(example: Example, at: Sequence[int]) -> Tensor:
     return result
 
 
-def judge(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> Verdict:
+def compare(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> StrategyGradient:
     """Compare a strategy's gradient with the full one."""
     full, found = autograd(example, at), gradient(example, strategy, at)
     try:
@@ -70,7 +70,7 @@ def judge(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> Ve
     except NotImplementedError:
         mask = None
     cosine = float((found * full).sum() / (found.norm() * full.norm()))
-    return Verdict(found, mask, cosine, float((found - full).norm() / full.norm()))
+    return StrategyGradient(found, mask, cosine, float((found - full).norm() / full.norm()))
 
 
 def _loss(example: Example, states: Tensor, at: Sequence[int]) -> Tensor:

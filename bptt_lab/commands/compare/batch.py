@@ -1,14 +1,13 @@
-"""The network, the batch and the loss that all strategies are put to."""
+"""The network, the batch and the loss on which all strategies are compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.compare.question import Option
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import GradientStrategy
@@ -16,36 +15,35 @@ from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training import checkpoint_io
 from bptt_lab.training.build import build
-from bptt_lab.training.build import make as make_component
 from bptt_lab.training.module import SequenceModule
 
 
-class Subject(NamedTuple):
+class TrainingBatch(NamedTuple):
     """A network in front of the first training batch that has something to learn from."""
 
     module: SequenceModule
-    batch: SequenceBatch  # time first
+    sequences: SequenceBatch  # time first
     hx: Tensor  # state before the batch, (num_layers, N, H)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Steps, sequences, inputs and hidden units."""
-        L, N, I = self.batch.input.shape
+        L, N, I = self.sequences.input.shape
         return L, N, I, self.module.rnn.hidden_size
 
     def loss(self, output: Tensor) -> Tensor:
         """Mean loss of the elements that count, of the last layer's states (L, N, H)."""
-        return self.module.loss_sum(output, self.batch)[0] / self.batch.mask.sum()
+        return self.module.loss_sum(output, self.sequences)[0] / self.sequences.mask.sum()
 
     def gradient(self, strategy: GradientStrategy) -> tuple[Tensor, ...]:
         """One forward and backward pass, as a training step makes it."""
         carry = strategy.init_carry(self.module.rnn, self.hx.shape[1])._replace(hx=self.hx)
-        output, _ = strategy.unroll(self.module.rnn, self.batch.input, carry)
+        output, _ = strategy.unroll(self.module.rnn, self.sequences.input, carry)
         parameters = [*self.module.parameters()]
         return torch.autograd.grad(self.loss(output), parameters, materialize_grads=True)
 
 
-def prepare(experiment: Experiment, checkpoint: Path | None) -> Subject:
+def prepare(experiment: Experiment, checkpoint: Path | None) -> TrainingBatch:
     """Build the network of a configuration, trained where there is a checkpoint.
 
     Numbers are float32, or float64 with trainer.precision=64-true. Nothing is dropped.
@@ -72,19 +70,10 @@ def prepare(experiment: Experiment, checkpoint: Path | None) -> Subject:
         if carry is None or batch.is_first:
             carry = module.rnn.gradient.init_carry(module.rnn, batch.input.shape[1])
         if batch.mask.any():
-            return Subject(module, batch, carry.hx)
+            return TrainingBatch(module, batch, carry.hx)
         with torch.no_grad():
             _, carry = module.rnn.gradient.unroll(module.rnn, batch.input, carry)
     raise ConfigError("dataset: no training step counts towards the loss; choose another")
-
-
-def make(option: Option) -> GradientStrategy:
-    """Make the strategy that a checked section describes.
-
-    Raises:
-        ConfigError: where its constructor refuses.
-    """
-    return cast(GradientStrategy, make_component("gradient", option.component))
 
 
 def _load(module: SequenceModule, checkpoint: Path) -> None:

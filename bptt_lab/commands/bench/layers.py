@@ -1,32 +1,41 @@
-"""The contestants: each a function that prepares one layer's forward and backward pass.
+"""A layer's forward and backward pass as calls: nn.RNN's, a gradient strategy's, JAX's.
 
-To add one, write its function here under `@contestant`. All do the same: from an input without
-gradient and an immediate credit v, they return the output and dE/dweights, E = sum(output * v). v
-is handed to the backward pass as it is, `output.backward(v)`, which spares everyone the product
-and the sum. torch is imported inside, so that the names are known before it is.
+All do the same: from an input without gradient and an immediate credit v, they return the output
+and dE/dweights, E = sum(output * v). v is handed to the backward pass as it is,
+`output.backward(v)`, which spares everyone the product and the sum. torch is imported inside, so
+that what can be timed is known before it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bptt_lab.commands.bench.contestant import CONTESTANTS, Prepared, UnavailableError, contestant
+from bptt_lab.commands import strategies
+from bptt_lab.config.schema import Component
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bptt_lab.commands.bench.problem import Problem
-    from bptt_lab.gradients.base import GradientStrategy
-
-__all__ = ["BASELINE", "CONTESTANTS"]
-BASELINE = "nn.RNN"
 
 
-@contestant(BASELINE)
+class UnavailableError(Exception):
+    """An implementation that does not work here; the message says why, on one line."""
+
+
+class Prepared(NamedTuple):
+    """Calls ready to be timed; nothing of a call's work outlives what it returns."""
+
+    forward: Callable[[], Any] | None  # the output
+    both: Callable[[], tuple[Any, dict[str, Any]] | None]  # the output, gradients by weight's name
+    to_torch: Callable[[Any], Tensor]
+    claims: str = "exact"  # exact | unbiased | biased; no claim where `both` returns nothing
+
+
 def nn_rnn(problem: Problem) -> Prepared:
     """torch.nn.RNN, the baseline; cuDNN's on a GPU."""
     import torch
@@ -34,55 +43,45 @@ def nn_rnn(problem: Problem) -> Prepared:
     return _module(torch.nn.RNN(problem.shape.I, problem.shape.H), problem)
 
 
-@contestant("full")
-def full(problem: Problem) -> Prepared:
-    """VanillaRNN as it is by default, on whichever kernel it chooses: on a CPU the C core."""
-    from bptt_lab.gradients.full import Full
+def strategy(problem: Problem, component: Component) -> Prepared:
+    """VanillaRNN with a gradient strategy, on whichever kernel it chooses: on a CPU the C core."""
+    from bptt_lab.nn.rnn import VanillaRNN
+    from bptt_lab.training.build import make
 
-    return _vanilla(Full(), problem)
+    gradient = make("gradient", component)
+    rnn = VanillaRNN(problem.shape.I, problem.shape.H, gradient=gradient)
+    return _module(rnn, problem)._replace(claims=strategies.claims(gradient))
 
 
-@contestant("full-reference")
 def full_reference(problem: Problem) -> Prepared:
-    """The same on operations of torch, as where the C core was not built."""
-    prepared = full(problem)
-
-    def forward() -> Any:
-        with _without_core():
-            return prepared.forward()
-
-    def both() -> tuple[Any, dict[str, Any]]:
-        with _without_core():
-            return prepared.both()
-
-    return Prepared(forward, both, prepared.to_torch)
+    """The strategy full on operations of torch, as where the C core was not built."""
+    prepared = strategy(problem, Component("bptt_lab.gradients.full.Full"))
+    assert prepared.forward is not None
+    forward, both = map(_without_core(), (prepared.forward, prepared.both))
+    return prepared._replace(forward=forward, both=both)
 
 
-@contestant("checkpointed", needs="bptt_lab.gradients.checkpointed")
-def checkpointed(problem: Problem) -> Prepared:
-    """Full BPTT that recomputes states instead of keeping them."""
-    from bptt_lab.gradients.checkpointed import Checkpointed
+def rtrl_products(problem: Problem) -> Prepared:
+    """The products alone that exact influence consists of: the least that rtrl can take.
 
-    return _vanilla(Checkpointed(), problem)
+    A product (N, H + 1, H) by (N, H, H (H + I + 1)) a step, and that twice: once for the influence
+    after the chunk, once for the gradient.
+    """
+    import torch
 
+    L, N, I, H = problem.shape
+    make: Any = {"device": problem.device, "dtype": problem.dtype}
+    jacobian = torch.randn(N, H + 1, H, **make)
+    influence = torch.randn(N, H, H * (H + I + 1), **make)
+    out = torch.empty(N, H + 1, H * (H + I + 1), **make)
 
-@contestant("truncated", biased=True)
-def truncated(problem: Problem) -> Prepared:
-    """Credit cut every 16 steps."""
-    from bptt_lab.gradients.truncated import Truncated
+    def both() -> None:
+        for _ in range(2 * L):
+            torch.bmm(jacobian, influence, out=out)
 
-    return _vanilla(Truncated(k=16), problem)
-
-
-@contestant("autograd")
-def autograd(problem: Problem) -> Prepared:
-    """Autograd's own graph over a loop in Python."""
-    from bptt_lab.gradients.autograd import Autograd
-
-    return _vanilla(Autograd(), problem)
+    return Prepared(None, both, lambda tensor: tensor, claims="")
 
 
-@contestant("jax", needs="jax")
 def jax_scan(problem: Problem) -> Prepared:
     """jax.lax.scan under jit, with value and gradient from one vjp: output.backward(v)'s twin.
 
@@ -136,12 +135,6 @@ def jax_scan(problem: Problem) -> Prepared:
         lambda: jax.block_until_ready(value_and_gradient(weights, x, v)),
         lambda array: torch.from_numpy(np.asarray(array).astype(np.float64)),
     )
-
-
-def _vanilla(gradient: GradientStrategy, problem: Problem) -> Prepared:
-    from bptt_lab.nn.rnn import VanillaRNN
-
-    return _module(VanillaRNN(problem.shape.I, problem.shape.H, gradient=gradient), problem)
 
 
 def _module(rnn: nn.Module, problem: Problem) -> Prepared:

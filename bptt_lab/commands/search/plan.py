@@ -1,4 +1,7 @@
-"""What can be refused before a search's first trial; none of it needs Optuna."""
+"""A search before its first trial: its space, and whether it may be continued.
+
+Nothing here needs Optuna.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def space(command: CommandLine, sweep: DictConfig) -> Space:
 
 
 def description(space: Space, sweeper: DictConfig) -> dict[str, Any]:
-    """Describe a search for sweep.json, as far as it must stay what it is to be continued.
+    """Describe in sweep.json what a continued search must share with the first one.
 
     Args:
         space: what is searched.

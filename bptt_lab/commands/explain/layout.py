@@ -10,8 +10,8 @@ FORMULA = 43  # columns for the formula, its indent included
 WIDTH = 80
 
 
-class Sheet:
-    """Collects lines of text.
+class Layout:
+    """A text, line by line.
 
     Args:
         digits: decimals of every number.

@@ -1,0 +1,97 @@
+"""What can be timed, by name: torch.nn.RNN, jax.lax.scan, and any gradient strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from bptt_lab.commands.bench import layers
+from bptt_lab.commands.bench.layers import Prepared
+from bptt_lab.config import signatures
+from bptt_lab.config.schema import Component
+from bptt_lab.config.strategies import from_name, packaged
+from bptt_lab.core.validation import ConfigError
+
+if TYPE_CHECKING:
+    from bptt_lab.commands.bench.problem import Problem
+
+BASELINE, PRODUCTS = "nn.RNN", "rtrl-products"
+USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autograd", "jax")
+PAST_FACING = "bptt_lab.gradients.past.PastFacing"
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to run a layer forward and backward, by its name."""
+
+    name: str
+    make: Callable[..., Prepared]
+    arguments: tuple[Any, ...] = ()
+    needs: str = "torch"  # a module that must be installed
+
+    def prepare(self, problem: Problem) -> Prepared:
+        """Return its calls on a problem.
+
+        Raises:
+            UnavailableError: where it does not work on this machine.
+            ConfigError: where it cannot do this problem.
+        """
+        return self.make(problem, *self.arguments)
+
+    def missing(self) -> str | None:
+        """Say what is not installed, without importing it."""
+        if find_spec(self.needs) is not None:
+            return None
+        return f"{self.name}: {self.needs} is not installed; pip install 'bptt_lab[{self.needs}]'"
+
+
+def find(name: str) -> Implementation:
+    """Return the implementation of a name.
+
+    Args:
+        name: a key of OTHERS, or a gradient strategy's, settings after colons, as in
+            `rtrl:block=128`.
+
+    Raises:
+        ConfigError: for an unknown name or setting, or a value outside its limits.
+    """
+    if name in OTHERS:
+        return OTHERS[name]
+    option, *settings = name.split(":")
+    known = [*OTHERS, *packaged().names()]
+    if option not in known[len(OTHERS) :]:
+        raise ConfigError(f"--only={name}: must be one of {', '.join(known)}")
+    if not all("=" in setting for setting in settings):
+        raise ConfigError(f"--only={name}: must give settings as {option}:key=value")
+    given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
+    return Implementation(name, layers.strategy, (_component(option, given),))
+
+
+def past_facing() -> list[str]:
+    """Return full, every strategy that carries influence forward, and RTRL's products."""
+    found = [
+        name
+        for name in packaged().names()
+        if signatures.descends(_component(name).target, PAST_FACING)
+    ]
+    return [BASELINE, "full", *found, PRODUCTS]
+
+
+# What is no gradient strategy: those are found by the names of their options.
+OTHERS = {
+    each.name: each
+    for each in (
+        Implementation(BASELINE, layers.nn_rnn),
+        Implementation("full-reference", layers.full_reference),
+        Implementation(PRODUCTS, layers.rtrl_products),
+        Implementation("jax", layers.jax_scan, needs="jax"),
+    )
+}
+
+
+def _component(name: str, given: Mapping[str, Any] | None = None) -> Component:
+    return from_name(name, name, given or {}, packaged())

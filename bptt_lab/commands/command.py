@@ -1,0 +1,204 @@
+"""The frame of all commands: how each reads its arguments, reports errors, and ends.
+
+A command says what it does in a function that returns an exit code, and `run` calls it:
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return command.run("bptt-report", lambda: _report(_parser().parse_args(argv)))
+
+Where a command fails or refuses, one line on stderr says why, as `name: message`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import re
+import select
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from bptt_lab.core.messages import printable
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.outcome import (
+    COMPLETED,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    CheckpointError,
+    Interrupted,
+)
+
+EXIT_CODES = """\
+Exit codes: 0 done; 1 failed, or a result is not what it should be; 2 refused, and one line on
+stderr says why; 3 the run diverged; 128 + n after signal n, so 130 after Ctrl-C."""
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def run(name: str, work: Callable[[], int]) -> int:
+    """Call a command's function, and turn what ends it early into one line and an exit code.
+
+    An error that no user can mend is raised, for its traceback. Where nobody reads the output any
+    more, as after `| head -1`, the command ends without a word.
+
+    Args:
+        name: of the command, as its user types it.
+        work: what the command does; returns the exit code.
+
+    Returns:
+        The exit code.
+    """
+    code = COMPLETED
+    try:
+        code = _run(name, work)
+    except BrokenPipeError:
+        if not any(map(_is_unread, _streams())):
+            raise  # some other pipe broke
+    for stream in _streams():  # at the interpreter's end nobody could handle the error
+        try:
+            stream.flush()
+        except OSError as error:
+            _silence(stream)
+            if not isinstance(error, BrokenPipeError):  # a full disk, say
+                code = code or say(name, _explain(error), FAILED)
+    return code
+
+
+def _run(name: str, work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except SystemExit as stop:  # of --help
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except ConfigError as error:
+        return say(name, str(error), REFUSED)
+    except CheckpointError as error:
+        return say(name, str(error), FAILED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return say(name, _explain(error), FAILED)
+    except Interrupted as error:
+        return say(name, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return say(name, "interrupted", INTERRUPTED)
+
+
+def say(name: str, message: str, code: int) -> int:
+    """Print on one line of stderr why a command ends, and return the exit code."""
+    with contextlib.suppress(OSError):  # stderr may be closed, too
+        print(f"{name}: {printable(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def progress(text: str) -> None:
+    """Show on a terminal what is being done; an empty text wipes it out."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def find_plugins_here() -> None:
+    """Let a configuration name classes from the current folder, as `python -m` does.
+
+    The folder comes last, so that no file in it hides an installed package.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and whose help ends in the exit codes."""
+
+    def __init__(self, name: str, description: str, usage: str | None = None) -> None:
+        super().__init__(
+            prog=name,
+            description=description,
+            usage=usage,
+            epilog=EXIT_CODES,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments.
+
+        Raises:
+            ConfigError: always.
+        """
+        message = re.sub(r"^argument (\S+): (?=.*: must )", r"\1=", message, flags=re.DOTALL)
+        message = message.removeprefix("argument ")
+        raise ConfigError(f"{message}; {self.prog} --help lists what there is")
+
+
+def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+    """Make the type of an argument that is a whole number within limits, both included."""
+    limit = f", at least {at_least}" if at_most is None else f" from {at_least} to {at_most}"
+
+    def read(text: str) -> int:
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+        if number is None or not at_least <= number <= (math.inf if at_most is None else at_most):
+            raise must(text, f"be a whole number{limit}")
+        return number
+
+    return read
+
+
+def finite_number(text: str) -> float:
+    """Read an argument that is a finite number."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise must(text, "be a finite number, as 0.5")
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Make the type of an argument that is one of some names."""
+    names = list(names)
+
+    def read(text: str) -> str:
+        if text in names:
+            return text
+        raise must(text, f"be one of {', '.join(names)}")
+
+    return read
+
+
+def picture(text: str) -> Path:
+    """Read an argument that names a picture to write."""
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise must(text, f"end in {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise must(text, f"be in a folder, but there is no folder {path.parent}; make it first")
+    return path
+
+
+def must(text: str, what: str) -> argparse.ArgumentTypeError:
+    """Return the error of an argument's type: `text` must `what`."""
+    return argparse.ArgumentTypeError(f"{text}: must {what}")
+
+
+def _explain(error: OSError) -> str:
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: cannot be used ({error.strerror}); correct that, or give another"
+
+
+def _streams() -> Sequence[TextIO]:
+    """Return stdout and stderr, where they are open."""
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether the stream is a pipe whose reader is gone."""
+    poll = select.poll()
+    with contextlib.suppress(OSError):  # a stream in memory has no descriptor
+        poll.register(stream.fileno(), 0)  # of 0 events: errors alone are reported
+    return bool(poll.poll(0))
+
+
+def _silence(stream: TextIO) -> None:
+    """Send to nowhere what the stream still holds: the interpreter flushes it again at its end."""
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,0 +1,86 @@
+"""Peak memory of one call, in a process of its own.
+
+The process makes the call once, so that libraries are loaded and code is compiled. It then hands
+freed memory back to the system, starts the system's count of its peak anew and makes the call
+again: the result is what the peak rose by. Below a megabyte it is rough, for the system counts
+pages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+
+class NotMeasuredError(Exception):
+    """Peak memory could not be measured; the message says why, on one line."""
+
+
+def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str = "cpu") -> int:
+    """Measure a call's peak memory, in bytes above that of the process before the call.
+
+    Args:
+        prepare: makes the call, in the new process; a function of a module, which is imported
+            before the process forks.
+        arguments: of `prepare`; they are pickled.
+        device: "cpu", or "cuda" for what torch's allocator hands out on a GPU.
+
+    Raises:
+        NotMeasuredError: where the system does not count, or the call failed.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([prepare.__module__])
+    with ProcessPoolExecutor(1, context) as process:
+        try:
+            return process.submit(_measure, prepare, arguments, device).result()
+        except Exception as error:
+            why = (str(error).splitlines() or ["no message"])[0]
+            raise NotMeasuredError(f"no peak memory: {type(error).__name__}: {why}") from error
+
+
+def rise(call: Callable[[], Any]) -> int:
+    """Return the bytes by which the process's peak rises in a call that was made once before.
+
+    Raises:
+        OSError: where the system does not count.
+    """
+    gc.collect()
+    # glibc keeps freed memory, which the next pass would use again unseen.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is the present from here on
+    before = _high_water()
+    call()
+    return _high_water() - before
+
+
+def _measure(
+    prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...], device: str
+) -> int:
+    call = prepare(*arguments)
+    call()
+    return rise(call) if device == "cpu" else _rise_on_gpu(call)
+
+
+def _high_water() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise OSError("the system does not say how high memory rose")
+
+
+def _rise_on_gpu(call: Callable[[], Any]) -> int:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    risen = torch.cuda.max_memory_allocated() - before
+    if not risen:
+        raise OSError("torch's allocator was not used")
+    return risen

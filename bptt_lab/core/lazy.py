@@ -1,0 +1,51 @@
+"""Names that a package imports when they are first used.
+
+A package lists them once, as imports under `if TYPE_CHECKING:`, where type checkers read them too:
+
+    if TYPE_CHECKING:
+        from mypkg.heavy import Thing as Thing
+
+    __all__, __getattr__, __dir__ = exports(__name__, __file__)
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def exports(
+    package: str, file: str, *others: str
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__all__`, `__getattr__` and `__dir__`.
+
+    Args:
+        package: its `__name__`.
+        file: its `__file__`.
+        others: names that it defines itself.
+    """
+    homes = {
+        alias.name: node.module or ""
+        for block in ast.parse(Path(file).read_text(encoding="utf-8")).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    names = sorted([*homes, *others])
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        value = getattr(import_module(homes[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def list_names() -> list[str]:
+        return sorted({*names, *vars(sys.modules[package])})
+
+    return names, get, list_names

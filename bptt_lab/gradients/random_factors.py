@@ -1,0 +1,51 @@
+"""Influence as a random product of two factors: what uoro and kf_rtrl share.
+
+Random signs keep the sum of two products a product whose expectation is the sum. Each sequence of
+the batch has factors and signs of its own, and the factors cross from chunk to chunk.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from bptt_lab.core.random import generator
+from bptt_lab.core.validation import checked
+from bptt_lab.gradients.past import Chunk, PastFacing
+
+
+class RandomFactors(PastFacing):
+    """A strategy that draws random signs.
+
+    Args:
+        seed: of the signs, with the carry's draw.
+    """
+
+    @checked
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seed={self.seed})"
+
+    @abstractmethod
+    def signs(self, chunk: Chunk) -> Tensor:
+        """Draw the signs of a chunk, for all of its steps and sequences, (L, N, signs a step)."""
+
+
+def random_signs(shape: torch.Size, chunk: Chunk, seed: int, purpose: str) -> Tensor:
+    """Draw the signs of a chunk for all of its steps and sequences at once: 1 or -1."""
+    random = generator(seed, purpose, chunk.draw)
+    return (torch.randint(2, shape, generator=random) * 2 - 1).to(chunk.slope)
+
+
+def balance(there: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rho = sqrt(there / here) and 1 / rho: they make two factors of a product equal.
+
+    Where a factor is zero so is the product, and both are 0: only its noise is lost.
+    """
+    both = (there > 0) & (here > 0)
+    rho = (there / here).sqrt()
+    return torch.where(both, rho, 0), torch.where(both, rho.reciprocal(), 0)
