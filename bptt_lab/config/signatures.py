@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
-import importlib.util
 import sys
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from bptt_lab.config.claims import UNKNOWN as UNKNOWN
 from bptt_lab.config.claims import FromSetting, literal, literals, properties
+from bptt_lab.config.source_text import absolute, parse, source, statements
 from bptt_lab.core import validation
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
@@ -157,43 +155,6 @@ def _class(target: str) -> _Class:
     return found
 
 
-def source(module: str) -> Path | None:
-    """Find a module's file without importing its parent packages."""
-    head, *rest = current(module).split(".")
-    try:
-        spec = importlib.util.find_spec(head)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest:
-        origin = spec.origin or ""
-        return Path(origin) if origin.endswith(".py") else None
-    *parents, last = rest
-    for location in spec.submodule_search_locations or ():
-        folder = Path(location, *parents)
-        for file in (folder / last / "__init__.py", folder / f"{last}.py"):
-            if last and file.is_file():
-                return file
-    return None
-
-
-@functools.cache
-def _parse(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise ConfigError(f"{file}, line {line} is not Python: {error}; correct it") from None
-
-
-def _statements(file: Path) -> Iterator[ast.stmt]:
-    """A module's statements, those under `if TYPE_CHECKING` as well: names that it imports late."""
-    for node in _parse(file).body:
-        late = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        yield from node.body if isinstance(node, ast.If) and late else [node]
-
-
 def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> _Class | None:
     """Find a class in a module, following `from ... import` to where it is defined."""
     module = current(module)
@@ -202,32 +163,23 @@ def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()
         return None
     seen |= {(module, name)}
     places: list[tuple[str, str]] = []
-    for node in _statements(file):
+    for node in statements(file):
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _Class(module, node)
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if alias.name == "*" or (alias.asname or alias.name) == name:
-                    place = _absolute(node, module, file), name if alias.name == "*" else alias.name
+                    place = absolute(node, module, file), name if alias.name == "*" else alias.name
                     places.append(place)
     # Of several the last one counts, as when Python runs them.
     return next(filter(None, (_find(*place, seen) for place in reversed(places))), None)
-
-
-def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
-    """The dotted name of the module that a `from` statement reads."""
-    if node.level == 0:
-        return node.module or ""
-    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    package = package[: len(package) - (node.level - 1)]
-    return ".".join([*package, *([node.module] if node.module else [])])
 
 
 def _classes(module: str) -> str:
     """The classes that a module defines or imports, for a message."""
     file = source(module)
     names = []
-    for node in _parse(file).body if file else []:
+    for node in statements(file) if file else []:
         if isinstance(node, ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.ImportFrom) and file and file.name == "__init__.py":
@@ -259,7 +211,7 @@ def _imported(module: str, expression: str) -> str:
     """The dotted path that a name or attribute of a module stands for, by the module's imports."""
     head, dot, rest = expression.partition(".")
     file = source(module)
-    for node in _parse(file).body if file else []:
+    for node in parse(file).body if file else []:
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
         for alias in node.names:
@@ -267,7 +219,7 @@ def _imported(module: str, expression: str) -> str:
                 continue
             if isinstance(node, ast.ImportFrom):
                 assert file is not None
-                return f"{_absolute(node, module, file)}.{alias.name}{dot}{rest}"
+                return f"{absolute(node, module, file)}.{alias.name}{dot}{rest}"
             return f"{alias.name if alias.asname else head}{dot}{rest}"
     return f"{module}.{expression}"
 
@@ -278,7 +230,7 @@ def _constructor(found: _Class) -> tuple[dict[str, Setting], bool]:
         for node in ancestor.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 file = source(ancestor.module)
-                constants = literals(_parse(file)) if file else {}
+                constants = literals(parse(file)) if file else {}
                 return _settings(node.args, constants), node.args.kwarg is not None
     return {}, False
 

@@ -133,13 +133,7 @@ class GradientStrategy(ABC):
 
     @abstractmethod
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return the credit dE/dh_t that the strategy assigns, (num_layers, L, N, H).
 

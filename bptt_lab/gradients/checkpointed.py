@@ -83,13 +83,7 @@ class Checkpointed(GradientStrategy):
         return Unrolled(output, h_n)
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         return Full().credit(rnn, input, hx, q)

@@ -47,13 +47,7 @@ class Diagonal(PastFacing):
         return gradient(chunk, decay_LNH, extended_LNJ, influence, self.fed_back(q_LNH))
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return the credit of Eq. (3); see GradientStrategy."""
         return scan(self.decay(self.observe(rnn, input, hx, after)), self.fed_back(q))[None]

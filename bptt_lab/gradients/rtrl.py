@@ -119,13 +119,7 @@ class RTRL(PastFacing):
         return gradient
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         refuse_stack(type(self).__name__, rnn)
