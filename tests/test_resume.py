@@ -217,6 +217,16 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, undistur
     assert outcome(tmp_path) == undisturbed("digits", "full")
 
 
+def test_the_best_parameters_are_those_of_the_least_loss_of_all_attempts(tmp_path):
+    rough = ("optimizer.lr=0.3", "dataset.batch_size=130", "model.num_layers=1", "model.dropout=0")
+    config_ = settings("digits", "full", tmp_path, *rough)
+    stop_and_go_on(tmp_path, config_, 25)  # in the last of three epochs of ten steps
+    losses = [line["val/loss"] for line in runs.read_metrics(tmp_path) if "val/loss" in line]
+    assert losses[0] > losses[1] < losses[2]
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["val/loss"] == pytest.approx(losses[1]) and best["epoch"] == 1
+
+
 def test_tensorboard_shows_each_point_once(tmp_path):
     config_ = settings("digits", "full", tmp_path)
     stop_and_go_on(tmp_path, config_, 20, 30)
