@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 WANTED = "nn.RNN,full,full-reference,checkpointed,jax"
 
 
+@command.named("bptt-bench")
 def main() -> int:
     """Measure; keep the results under the machine's name."""
     options = parse(["--only", WANTED, "--memory", *sys.argv[1:]])
@@ -36,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run("bptt-bench", main))
+    sys.exit(main())

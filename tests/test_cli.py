@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from bptt_lab.commands.train import cli, precheck
+from bptt_lab.commands.train import cli
+from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, output_paths
 from bptt_lab.runs import sweep
 from bptt_lab.training import job as jobs
@@ -422,4 +423,4 @@ def test_job_names_are_safe(number, overrides, name):
 def test_a_hundred_jobs_are_verified_one_by_one():
     output_paths.register()
     args = arguments.parse_arguments(["-m", TRUNCATED, "seed=range(0,50)", "gradient.k=4,8"])
-    assert len(precheck.check(args).jobs) == 100
+    assert len(make_plan(args).jobs) == 100

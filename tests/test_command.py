@@ -12,6 +12,7 @@ import pytest
 
 from bptt_lab.commands import command
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import outcome
 from bptt_lab.runs.outcome import CheckpointError, Interrupted
 
 
@@ -40,6 +41,11 @@ def raiser(error):
 def test_an_error_is_one_line_and_an_exit_code(error, code, line, capsys):
     assert command.run("bptt-x", raiser(error)) == code
     assert capsys.readouterr() == ("", f"bptt-x: {line}\n")
+
+
+def test_a_line_about_a_job_begins_with_the_command_s_name(capsys):
+    command.run("bptt-x", lambda: outcome.report(ConfigError("k=0: must be at least 1")) or 2)
+    assert capsys.readouterr().err == "bptt-x: k=0: must be at least 1\n"
 
 
 def test_a_mistake_of_the_program_keeps_its_traceback():

@@ -155,12 +155,12 @@ def test_a_sweep_without_a_delay_is_refused(tmp_path):
 
 @pytest.mark.parametrize("preset", ["horizon", "horizon_adding"])
 def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch, preset):
-    from bptt_lab.commands.train import precheck
+    from bptt_lab.commands.train.plan import make_plan
     from bptt_lab.config import arguments, output_paths
 
     monkeypatch.chdir(tmp_path)
     output_paths.register()
-    plan = precheck.check(arguments.parse_arguments([f"experiment={preset}"]))
+    plan = make_plan(arguments.parse_arguments([f"experiment={preset}"]))
     settings = {
         (e.gradient.settings.get("k"), e.dataset.settings["num_steps"], e.seed)
         for e in plan.experiments

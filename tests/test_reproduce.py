@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -77,7 +79,7 @@ def test_slow_claims_are_tested_where_asked_for() -> None:
 
 
 def _planted(monkeypatch: pytest.MonkeyPatch, *planted: Claim) -> None:
-    found = [Entry("topic", claim) for claim in planted]
+    found = [Entry("truncation", claim) for claim in planted]
     monkeypatch.setattr(topics, "entries", lambda: iter(found))
 
 
@@ -96,7 +98,7 @@ def test_all_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert cli.main([]) == 0
     out = capsys.readouterr().out
     for part in (
-        "topic.one",
+        "truncation.one",
         "published",
         "Somebody 1999",
         "x < 1",
@@ -113,7 +115,7 @@ def test_one_that_fails(
     _planted(monkeypatch, _claim(), _claim("two", passed=False))
     assert cli.main([]) == 1
     assert "1 pass, 1 FAIL" in capsys.readouterr().out
-    assert cli.main(["topic.one"]) == 0
+    assert cli.main(["truncation.one"]) == 0
 
 
 def test_one_that_raises(
@@ -167,6 +169,7 @@ def test_data_that_is_not_there_is_skipped(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["truncation.nope"], "bptt-reproduce: truncation.nope: must be a claim, as --list "),
         (["nope"], "bptt-reproduce: nope: must be a claim, as --list shows them, or among "),
         (
             ["--nope"],
@@ -180,6 +183,14 @@ def test_refusals(argv: Sequence[str], said: str, capsys: pytest.CaptureFixture[
     assert err.startswith(said) and err.count("\n") == 1
 
 
+def test_an_unknown_topic_is_refused_before_torch_is_imported() -> None:
+    code = (
+        "import sys; from bptt_lab.commands.reproduce import cli\n"
+        "assert cli.main(['nope']) == 2 and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--list"]) == 0
     out = capsys.readouterr().out
@@ -189,8 +200,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 # That the claims can fail
 
 
-def _found(measure: Any, *seeds: int) -> bool:
-    return bool(measure(Trial(seeds)).passed)
+def _found(claim: Claim, *seeds: int) -> bool:
+    return claim.measure(Trial(seeds)).passed
 
 
 def test_a_mask_off_by_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +221,7 @@ def test_another_balance_of_influence_has_other_thresholds(
     V[influence_balancing.POSITIVE] = 1.0
     monkeypatch.setattr(influence_balancing, "V", V)
     monkeypatch.setattr(influence_balancing, "NUM_STEPS", 500)
-    assert not _found(influence_balancing._sign("lag", 41))
+    assert not _found(influence_balancing.sign("lag", 41))
 
 
 def test_a_long_truncation_does_not_diverge() -> None:
@@ -221,12 +232,12 @@ def test_a_long_truncation_does_not_diverge() -> None:
 def test_too_few_signs_raise_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators, "UORO", KFRTRL)
     monkeypatch.setattr(estimators, "DRAWS", 50)
-    assert not _found(estimators.at_16, 0)
+    assert not _found(estimators.variance_kf_rtrl_below_uoro, 0)
 
 
 def test_a_bound_that_is_too_low_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptive_truncation, "initialise", _half(adaptive_truncation.initialise))
-    assert not _found(adaptive_truncation.decay, 0)
+    assert not _found(adaptive_truncation.geometric_decay, 0)
 
 
 def test_an_orthogonal_start_is_told_from_another(monkeypatch: pytest.MonkeyPatch) -> None:

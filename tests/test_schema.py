@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.commands.train import precheck
+from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, gpus, memory_limit, output_paths, schema, signatures
 from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.parse import parse
@@ -250,7 +250,7 @@ def test_every_option_composes_and_passes(line):
     output_paths.register()
     needs_file = any(choice.endswith(("=music", "=series")) for choice in line)
     must_be_given = [f"dataset.path={__file__}"] if needs_file else []
-    precheck.check(arguments.parse_arguments(["--cfg", "job", *line, *must_be_given]))
+    make_plan(arguments.parse_arguments(["--cfg", "job", *line, *must_be_given]))
 
 
 def test_torch_ranges_name_real_settings():

@@ -14,16 +14,11 @@ LOCALHOST = "127.0.0.1"
 DESCRIPTION = "Open TensorBoard on a sweep's folder, or a run's, for this machine only."
 
 
+@command.named("bptt-board")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Become TensorBoard, so that Ctrl-C and other signals reach it and no process is left behind.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code, where TensorBoard cannot be started.
-    """
-    return command.run("bptt-board", lambda: _become(board_command(argv)))
+    """Become TensorBoard, so that Ctrl-C reaches it and no process is left behind."""
+    other = board_command(argv)
+    os.execv(other[0], other)
 
 
 def board_command(argv: Sequence[str] | None = None) -> list[str]:
@@ -38,10 +33,6 @@ def board_command(argv: Sequence[str] | None = None) -> list[str]:
     port = [] if args.port is None else ["--port", str(args.port)]
     what = ["--logdir", str(args.folder), "--host", LOCALHOST, *port]
     return [sys.executable, "-m", "tensorboard.main", *what]
-
-
-def _become(other: list[str]) -> int:
-    os.execv(other[0], other)
 
 
 def _parser() -> command.Parser:

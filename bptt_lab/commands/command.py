@@ -1,9 +1,10 @@
 """The frame of all commands: how each reads its arguments, reports errors, and ends.
 
-A command says what it does in a function that returns an exit code, and `run` calls it:
+A command is a function of its arguments, the process's own by default, that returns an exit code:
 
+    @command.named("bptt-report")
     def main(argv: Sequence[str] | None = None) -> int:
-        return command.run("bptt-report", lambda: _report(_parser().parse_args(argv)))
+        args = _parser().parse_args(argv)
 
 Where a command fails or refuses, one line on stderr says why, as `name: message`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import math
 import os
 import re
@@ -19,10 +21,11 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn, ParamSpec, TextIO
 
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import outcome
 from bptt_lab.runs.outcome import (
     COMPLETED,
     FAILED,
@@ -36,6 +39,20 @@ EXIT_CODES = """\
 Exit codes: 0 done; 1 failed, or a result is not what it should be; 2 refused, and one line on
 stderr says why; 3 the run diverged; 128 + n after signal n, so 130 after Ctrl-C."""
 PICTURES = (".png", ".svg", ".pdf")
+P = ParamSpec("P")
+
+
+def named(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorate a command's function, so that `run` calls it under this name."""
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def call(*args: P.args, **kwargs: P.kwargs) -> int:
+            return run(name, lambda: main(*args, **kwargs))
+
+        return call
+
+    return decorate
 
 
 def run(name: str, work: Callable[[], int]) -> int:
@@ -43,14 +60,8 @@ def run(name: str, work: Callable[[], int]) -> int:
 
     An error that no user can mend is raised, for its traceback. Where nobody reads the output any
     more, as after `| head -1`, the command ends without a word.
-
-    Args:
-        name: of the command, as its user types it.
-        work: what the command does; returns the exit code.
-
-    Returns:
-        The exit code.
     """
+    outcome.program = name
     code = COMPLETED
     try:
         code = _run(name, work)

@@ -7,7 +7,6 @@ there the losses must agree within a tolerance.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import math
@@ -23,8 +22,7 @@ from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import resume
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 
@@ -54,19 +52,10 @@ class Difference(NamedTuple):
         return abs(self.before - self.now) / largest if largest else 0.0
 
 
+@command.named("bptt-verify")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify the run that the command line names.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-verify", lambda: _verify(_parser().parse_args(argv)))
-
-
-def _verify(args: argparse.Namespace) -> int:
+    """Verify the run that the command line names."""
+    args = _parser().parse_args(argv)
     command.find_plugins_here()
     return verify(args.run_folder, args.allow, args.tolerance)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from bptt_lab.config import classes
 from bptt_lab.core.validation import ConfigError
@@ -65,7 +64,7 @@ def covers(prefixes: Iterable[str], dotted: str) -> bool:
     return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def refuse_foreign(config: Mapping[str, Any], allow: str | Iterable[str] = ()) -> None:
+def refuse_foreign(config: Mapping[str, object], allow: str | Iterable[str] = ()) -> None:
     """Refuse a configuration that names, anywhere in it, what may not be instantiated.
 
     Args:
@@ -81,7 +80,7 @@ def refuse_foreign(config: Mapping[str, Any], allow: str | Iterable[str] = ()) -
         check_target(key, target, KINDS.get(section, PARTS), trusted)
 
 
-def targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def targets(value: object, key: str = "") -> Iterator[tuple[str, object]]:
     """Yield the dotted key and the value of every `_target_` in plain containers.
 
     Raises:
@@ -104,7 +103,7 @@ def targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_target(
     key: str,
-    target: Any,
+    target: object,
     kinds: tuple[str, ...],
     trusted: tuple[str, ...],
     ours: tuple[str, ...] = OURS,

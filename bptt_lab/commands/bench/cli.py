@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -10,7 +9,7 @@ from typing import TypeVar
 from bptt_lab.commands import command
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find, past_facing
 from bptt_lab.commands.bench.options import Options
-from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, Shape, parse_shape
+from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.machine import cores
@@ -24,19 +23,9 @@ take turns in one process; reported are minimum and median, the ratio to nn.RNN,
 time of the matrix products alone, and the error against float64."""
 
 
+@command.named("bptt-bench")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Validate the arguments, then measure.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-bench", lambda: _bench(argv))
-
-
-def _bench(argv: Sequence[str] | None) -> int:
+    """Validate the arguments, then measure."""
     options = parse(argv)
     from bptt_lab.commands.bench.report import run  # with torch
 
@@ -89,7 +78,7 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "--shapes",
         nargs="+",
-        type=_shape,
+        type=parse_shape,
         metavar="L,N,I,H",
         help="steps, sequences, inputs, hidden units; default: " + " ".join(map(str, SHAPES)),
     )
@@ -148,13 +137,6 @@ def _parser() -> command.Parser:
         "at the last of the thread counts",
     )
     return parser
-
-
-def _shape(text: str) -> Shape:
-    try:
-        return parse_shape(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _once(values: Iterable[T]) -> list[T]:

@@ -116,14 +116,8 @@ def measure(
 ) -> list[Row]:
     """Time all implementations on all shapes, side by side, and compare their answers.
 
-    The floors of all shapes come from the best product seen on any of them.
-
-    Args:
-        shapes: the layers' sizes.
-        conditions: device, precision and thread count.
-        implementations: what to time; where one cannot do a shape, a note says why.
-        rounds: see `alternate`.
-        note: is told what goes on.
+    The floors of all shapes come from the best product seen on any of them. Where an implementation
+    cannot do a shape, `note` is told why. The number of rounds is that of `alternate`.
     """
     with applied(conditions):
         timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]
@@ -143,7 +137,7 @@ def _measure(
     precision, on_gpu = PRECISIONS[conditions.precision], conditions.device == "cuda"
     problem = draw(shape, precision, conditions.device, conditions.threads)
     right = solve(problem)
-    synchronise = torch.cuda.synchronize if on_gpu else _nothing
+    synchronise = torch.cuda.synchronize if on_gpu else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
     calls: dict[Key, _Call] = {}
@@ -203,7 +197,3 @@ def _product(problem: Problem) -> Callable[[], Any]:
     a = torch.randn(side, side, generator=generator).to(problem.device, problem.dtype)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, a, out=out)
-
-
-def _nothing() -> None:
-    """A CPU has finished when it returns."""

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from bptt_lab.commands.bench.implementations import BASELINE
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES
-
-REMEDY = "pip install matplotlib"
-
-
-def available() -> bool:
-    """Whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
+from bptt_lab.training import style
 
 
+@style.styled
 def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -> None:
     """Write a PNG: a row of panels for each pass, a column for each title.
 
@@ -28,16 +24,6 @@ def draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -
         machine: a line on what it was measured on.
         path: where to write.
     """
-    from bptt_lab.training import style  # matplotlib: only where there is something to draw
-
-    style.styled(_draw)(rows, titles, machine, path)
-
-
-def _draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    from bptt_lab.training import style
-
     shapes = list(dict.fromkeys(row.shape for row in rows))
     settings = list(dict.fromkeys((row.precision, row.threads) for row in rows))
     width = max(8.0, 2.0 + len(settings) * (1.2 + 0.72 * len(shapes)))
@@ -65,8 +51,6 @@ def _draw(rows: Sequence[Row], titles: Sequence[str], machine: str, path: Path) 
 
 
 def _panel(axes: Any, rows: Sequence[Row]) -> None:
-    from bptt_lab.training import style
-
     shapes = list(dict.fromkeys(row.shape for row in rows))
     # What makes no claim computes no gradient: it is a floor, of one pass alone.
     labels = {row.implementation: row.label for row in rows if row.claims}

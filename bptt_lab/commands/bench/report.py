@@ -67,8 +67,6 @@ def run(options: Options) -> Path:
     print(f"results   {folder / 'results.csv'}")
     if BASELINE not in names or len(names) == 1:
         print(f"picture   none: it shows ratios of others to {BASELINE}")
-    elif not plot.available():
-        print(f"picture   none: matplotlib is not installed; {plot.REMEDY}")
     else:
         plot.draw(rows, list(map(str, settings)), str(where), folder / "ratios.png")
         print(f"picture   {folder / 'ratios.png'}")

@@ -73,12 +73,7 @@ COLUMNS += Provenance._fields
 
 
 def provenance(packages: Iterable[str], gpu: str = "") -> Provenance:
-    """Return where this process runs.
-
-    Args:
-        packages: to name with their versions.
-        gpu: the GPU's name, if it is what works.
-    """
+    """Return where this process runs, with the versions of packages and the GPU, if it works."""
     named = f"{machine.processor()}, {machine.cores()} cores" + f", {gpu}" * bool(gpu)
     versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
     today = time.strftime("%Y-%m-%d")
@@ -88,10 +83,7 @@ def provenance(packages: Iterable[str], gpu: str = "") -> Provenance:
 def write_csv(rows: Iterable[Row], path: Path, where: Provenance) -> None:
     """Write all rows, over what is there.
 
-    Args:
-        rows: the results.
-        path: the file.
-        where: repeated on each line, so that files of several machines can be joined.
+    Each line says where it was measured, so that files of several machines can be joined.
     """
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import geometric_mean
 
 from bptt_lab.commands.bench.implementations import BASELINE
 from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.workload import PASSES, geometric_mean
+from bptt_lab.commands.bench.workload import PASSES
 
 _FORWARD = ["min ms", "median", "x RNN"]
 _BOTH = ["min ms", "median", "x RNN", "(median)", "x floor", "first ms"]

@@ -1,4 +1,4 @@
-"""What is timed, as numbers: shapes, passes, the arithmetic each of them needs, ways to average.
+"""What is timed, as numbers: shapes, passes, the arithmetic that each of them needs.
 
 A shape is L steps, N sequences, I inputs and H hidden units of one layer. The input needs no
 gradient, as in training. Nothing here imports torch.
@@ -6,9 +6,9 @@ gradient, as in training. Nothing here imports torch.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
+
+from bptt_lab.commands.command import must
 
 Pass = Literal["forward", "forward+backward"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
@@ -66,19 +66,13 @@ PRECISIONS = {
 
 
 def parse_shape(text: str) -> Shape:
-    """Read L,N,I,H.
-
-    Raises:
-        ValueError: where it is not four whole numbers above zero.
-    """
+    """Read the argument L,N,I,H."""
     try:
         sizes = [int(number) for number in text.split(",")]
     except ValueError:
         sizes = []
     if len(sizes) != len(Shape._fields) or min(sizes) < 1:
-        raise ValueError(
-            f"{text}: must be four whole numbers above zero, L,N,I,H, such as {SHAPES[0]}"
-        )
+        raise must(text, f"be four whole numbers above zero, L,N,I,H, such as {SHAPES[0]}")
     return Shape(*sizes)
 
 
@@ -92,9 +86,3 @@ def flops(shape: Shape, which: Pass) -> int:
     if which == "forward":
         return 2 * L * N * H * (I + H)
     return 4 * L * N * H * I + 6 * L * N * H * H
-
-
-def geometric_mean(ratios: Iterable[float]) -> float:
-    """The mean of ratios that makes no difference between a/b and b/a; NaN of nothing."""
-    logs = [math.log(ratio) for ratio in ratios]
-    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +17,10 @@ are given as to bptt-train (dataset=adding model.hidden_size=64 ...; bptt-train 
 there is), or are those of a run."""
 
 
+@command.named("bptt-compare")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, print the table, draw the figure if there is to be one.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-compare", lambda: _compare(*_parser().parse_known_args(argv)))
-
-
-def _compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Read the arguments, print the table, draw the figure if there is to be one."""
+    args, overrides = _parser().parse_known_args(argv)
     command.find_plugins_here()
     request = requests.read(overrides, args.checkpoint, args.strategies)
     # Not before the request is known to be good: these import torch.

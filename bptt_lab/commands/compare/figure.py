@@ -37,13 +37,7 @@ class _Panel(NamedTuple):
 
 @style.styled
 def draw(comparison: Comparison, title: str, path: Path) -> None:
-    """Write the figure; the same comparison gives the same bytes.
-
-    Args:
-        comparison: what was measured.
-        title: what it was measured on.
-        path: ends in .png, .svg or .pdf.
-    """
+    """Write the figure; the same comparison gives the same bytes."""
     figure = Figure(figsize=INCHES, layout="constrained")
     L, N, _, H = comparison.shape
     heading = f"Bias and cost against k: {title}, {L} steps, {N} sequences, {H} units"

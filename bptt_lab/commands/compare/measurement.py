@@ -51,14 +51,7 @@ class Comparison:
 def compare(
     request: Request, batch: TrainingBatch, draws: int, note: Callable[[str], None]
 ) -> Comparison:
-    """Measure everything.
-
-    Args:
-        request: what to compare.
-        batch: on what.
-        draws: gradients that a random strategy is asked for.
-        note: is told what goes on.
-    """
+    """Measure everything; `draws` gradients of a random strategy. `note` is told what goes on."""
     ks = grid(batch.shape[0])
     options = [*request.options, *truncations(request, ks)]
     refused = dict(request.refused)

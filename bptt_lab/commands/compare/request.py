@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from bptt_lab import runs
 from bptt_lab.commands.strategies import choices as allowed
-from bptt_lab.commands.train import precheck
+from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, output_paths, schema, strategies, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
@@ -140,7 +140,7 @@ def _composed(args: argparse.Namespace) -> tuple[Experiment, Mapping[str, str], 
         for override in CommandLine(args).parse(args.overrides):
             if override.is_sweep_override():
                 raise ConfigError(f"{override.input_line}: is a sweep; compare one of its values")
-    plan = precheck.check(args)
+    plan = make_plan(args)
     if plan.sweep_dir is not None:
         raise ConfigError(
             f"{' '.join(args.overrides)}: is a sweep; give the settings of one of its jobs"

@@ -23,13 +23,7 @@ _COSTS = ["ms", "x full", "peak MB"]
 
 
 def write(comparison: Comparison, title: str, draws: int) -> str:
-    """Lay out the table.
-
-    Args:
-        comparison: what was measured.
-        title: what it was measured on.
-        draws: of the random strategies.
-    """
+    """Lay out the table; `draws` are those of the random strategies."""
     L, N, I, H = comparison.shape
     lines = [f"{title}: L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units, cpu"]
     random = any(row.draws for row in comparison.strategies)

@@ -19,19 +19,10 @@ every term of the gradient with its lag, their sum; compare it with the adjoint 
 and finite differences; and show which terms a gradient strategy keeps, and what that costs."""
 
 
+@command.named("bptt-explain")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, print the derivation, draw the figure if there is to be one.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-explain", lambda: _explain(_parser().parse_args(argv)))
-
-
-def _explain(args: argparse.Namespace) -> int:
+    """Read the arguments, print the derivation, draw the figure if there is to be one."""
+    args = _parser().parse_args(argv)
     command.find_plugins_here()
     component = _component(args)
     # Not before the arguments are known to be good: these import torch.

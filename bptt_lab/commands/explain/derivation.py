@@ -93,12 +93,7 @@ def product(derivation: Derivation, t: int, s: int) -> Tensor:
 
 
 def terms(derivation: Derivation, losses: Sequence[int]) -> list[Term]:
-    """Return every term of Eq. (6), the shortest lag first.
-
-    Args:
-        derivation: the example worked out.
-        losses: the steps t whose E_t count.
-    """
+    """Return every term of Eq. (6) of the losses at some steps t, the shortest lag first."""
     result = []
     for t in losses:
         for s in range(t, 0, -1):

@@ -32,15 +32,7 @@ LABEL = 0.55  # from the last step to the labels of the lanes
 def draw(
     example: Example, at: Sequence[int], name: str, found: StrategyGradient, path: Path
 ) -> None:
-    """Write the figure; the same numbers give the same bytes.
-
-    Args:
-        example: the numbers given.
-        at: the steps t, from 1, whose losses count.
-        name: how to call the strategy.
-        found: its gradient.
-        path: ends in .png, .svg or .pdf.
-    """
+    """Write the figure of `text.write`'s numbers; the same numbers give the same bytes."""
     with rc_context({"text.parse_math": True}):
         style.save(_figure(example, at, name, found), path)
 

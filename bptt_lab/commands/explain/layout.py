@@ -11,11 +11,7 @@ WIDTH = 80
 
 
 class Layout:
-    """A text, line by line.
-
-    Args:
-        digits: decimals of every number.
-    """
+    """A text, line by line, its numbers with some digits behind the point."""
 
     def __init__(self, digits: int) -> None:
         self.digits = digits

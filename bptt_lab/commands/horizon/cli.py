@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Sequence
@@ -19,19 +18,10 @@ Write horizon.csv and horizon.png into the folder of a sweep over k and delay, s
 the longest delay solved."""
 
 
+@command.named("bptt-horizon")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments and the sweep, then write.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-horizon", lambda: _horizon(_parser().parse_args(argv)))
-
-
-def _horizon(args: argparse.Namespace) -> int:
+    """Read the arguments and the sweep, then write."""
+    args = _parser().parse_args(argv)
     lines = [line for folder in args.folders for line in longest.read(folder)]
     print(sweep.aligned(_summary(lines)))
     table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 
 
 class Criterion(NamedTuple):

@@ -26,12 +26,7 @@ NONE = 1.3  # how far below the shortest delay "none" stands
 
 @style.styled
 def draw(lines: Sequence[Line], path: Path) -> None:
-    """Write the figure, a PNG.
-
-    Args:
-        lines: at least one.
-        path: where to.
-    """
+    """Write the figure of one line or more, a PNG."""
     tasks = list(dict.fromkeys(line.task for line in lines))
     figure = Figure(figsize=(PANEL * len(tasks) + 0.4, HEIGHT), layout="constrained")
     style.heading(figure, "How long a delay is still learnt with credit cut at lag k?")

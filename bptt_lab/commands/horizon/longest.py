@@ -55,9 +55,6 @@ class Line:
 def read(folder: Path) -> list[Line]:
     """Read a sweep over k and delay, finished or not; jobs that did not complete are left out.
 
-    Args:
-        folder: the sweep's.
-
     Raises:
         ConfigError: where it is no sweep's, or no completed job has a task with a delay.
     """

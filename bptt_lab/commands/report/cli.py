@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,19 +14,10 @@ Write results.csv, report.html, report/*.png and TensorBoard's _summary/ into th
 from what its jobs have written so far."""
 
 
+@command.named("bptt-report")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, then write the report.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-report", lambda: _report(_parser().parse_args(argv)))
-
-
-def _report(args: argparse.Namespace) -> int:
+    """Read the arguments, then write the report."""
+    args = _parser().parse_args(argv)
     path = write_report(args.folder, args.target_loss)
     print(f"report       {path}\ntable        {path.with_name('results.csv')}")
     return 0

@@ -22,14 +22,10 @@ class Band(NamedTuple):
 
 
 def read(folder: Path, tags: Collection[str]) -> dict[str, Points]:
-    """Read a run's curves.
+    """Return a run's curves: for each of the tags that occurs, its finite values by step.
 
-    Args:
-        folder: the run's; without metrics.jsonl, or with half a last line, there is less to read.
-        tags: those wanted.
-
-    Returns:
-        For each tag that occurs, its finite values by step; of two at one step, the later.
+    Of two values at one step, the later counts. Without metrics.jsonl, or with half a last line,
+    there is less to read.
     """
     curves: dict[str, dict[int, float]] = {}
     for line in runs.read_metrics(folder):

@@ -44,17 +44,13 @@ Series = Mapping[SweptValues, Sequence[_Point]]  # by the setting with the key l
 def against(
     keys: Sequence[str], key: str, ranking: Ranking, styles: Styles, path: Path
 ) -> Picture | None:
-    """Draw the panel of one key; None where the key does not vary or nothing has completed.
+    """Draw the panel of one of the swept keys.
 
     Numbers are the axis, logarithmic where they span decades; settings without the key, such as
     full BPTT without a k, are level lines. Other values stand side by side.
 
-    Args:
-        keys: all swept keys, as the settings order them.
-        key: one of them.
-        ranking: the dataset's.
-        styles: of the settings.
-        path: where to write.
+    Returns:
+        The picture; None where the key does not vary or nothing has completed.
     """
     series = _series(ranking, keys.index(key))
     points = [point for line in series.values() for point in line]

@@ -21,13 +21,9 @@ Styles = Mapping[SweptValues, LineStyle]
 
 
 def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> Styles:
-    """Give each setting its style.
+    """Give each setting of a page or panel its style, from the swept keys and its strategy.
 
     Where no key of a strategy was varied, the others shade its colour too.
-
-    Args:
-        keys: what the values of a setting belong to.
-        strategy_of: the settings that share a page or a panel, of all datasets.
     """
     own = [i for i, key in enumerate(keys) if key.startswith("gradient.")]
     apart = ("dataset", "gradient")

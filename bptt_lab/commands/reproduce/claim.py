@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["published", "derived", "regression"]
+SEEDS: Any = {"set_on": range(3), "tested_on": range(10, 13)}  # of most claims
 
 
 class Trial(NamedTuple):
@@ -66,6 +67,24 @@ class Claim:
             return "none"
         tested = _range(self.tested_on)
         return f"{tested}; set on {_range(self.set_on)}" if self.set_on else tested
+
+
+def claim(
+    kind: Kind, source: str, expected: str, *, name: str = "", **more: Any
+) -> Callable[[Measure], Claim]:
+    """Decorate a function that measures, and make a claim of it; it has the function's name."""
+
+    def decorate(measure: Measure) -> Claim:
+        return Claim(
+            name=name or measure.__name__,
+            kind=kind,
+            source=source,
+            expected=expected,
+            measure=measure,
+            **more,
+        )
+
+    return decorate
 
 
 def _range(seeds: Sequence[int]) -> str:

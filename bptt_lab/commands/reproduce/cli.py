@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bptt_lab.commands import command
+from bptt_lab.commands.reproduce.claim import Trial
+from bptt_lab.commands.reproduce.topics import Entry, named
+from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
-
-if TYPE_CHECKING:
-    from bptt_lab.commands.reproduce.topics import Entry
 
 DATA = "BPTT_LAB_DATA"
 DESCRIPTION = """\
@@ -41,27 +40,14 @@ class Row(NamedTuple):
 HEAD = Row("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
 
 
+@command.named("bptt-reproduce")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments, test the claims, print the table.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
-    return command.run("bptt-reproduce", lambda: _reproduce(_parser().parse_args(argv)))
-
-
-def _reproduce(args: argparse.Namespace) -> int:
+    """Read the arguments, test the claims, print the table."""
+    args = _parser().parse_args(argv)
+    chosen = named(args.names, slow=args.slow or args.list)
     import torch  # not before the arguments are known to be good
 
-    from bptt_lab.commands.reproduce.topics import named
-    from bptt_lab.runs import sweep
-
     torch.set_num_threads(1)  # nets are tiny; a second thread on a busy machine costs tenfold
-
-    chosen = named(args.names, slow=args.slow or args.list)
     if args.list:
         print(sweep.aligned([LISTED, *map(_listed, chosen)]))
         return COMPLETED
@@ -81,8 +67,6 @@ def _listed(entry: Entry) -> tuple[str, ...]:
 
 def _row(entry: Entry, data: Path | None) -> Row:
     """Test one claim; what it raises is a claim that does not hold."""
-    from bptt_lab.commands.reproduce.claim import Trial
-
     claim = entry.claim
     command.progress(entry.name)
     began = time.perf_counter()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bptt_lab.commands.reproduce import claims
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim
 from bptt_lab.core.validation import ConfigError
 
 
@@ -35,7 +35,7 @@ def entries() -> Iterator[Entry]:
         except ImportError as error:
             yield Entry(module.name, _missing(str(error)))
         else:
-            yield from (Entry(module.name, claim) for claim in found.CLAIMS)
+            yield from (Entry(module.name, each) for each in found.CLAIMS)
 
 
 def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
@@ -49,11 +49,11 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
     Raises:
         ConfigError: for a name that is neither.
     """
-    known = list(entries())
-    for name in names:
-        if not any(name in (entry.topic, entry.name) for entry in known):
-            topics = ", ".join(dict.fromkeys(entry.topic for entry in known))
-            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {topics}")
+    topics = [module.name for module in pkgutil.iter_modules(claims.__path__)]
+    _refuse([name for name in names if name.partition(".")[0] not in topics], topics)
+    known = list(entries())  # with torch
+    full = [entry.name for entry in known]
+    _refuse([name for name in names if name not in (*topics, *full)], topics)
     return [
         entry
         for entry in known
@@ -62,10 +62,15 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
     ]
 
 
+def _refuse(unknown: Sequence[str], topics: Sequence[str]) -> None:
+    if unknown:
+        among = ", ".join(topics)
+        raise ConfigError(f"{unknown[0]}: must be a claim, as --list shows them, or among {among}")
+
+
 def _missing(why: str) -> Claim:
-    def measure(trial: Trial) -> Result:
+    @claim("regression", "", "", tested_on=())
+    def missing(trial: Trial) -> Result:
         return Result(False, f"cannot be imported: {why}")
 
-    return Claim(
-        name="missing", kind="regression", source="", expected="", measure=measure, tested_on=()
-    )
+    return missing

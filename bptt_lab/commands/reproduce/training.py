@@ -11,6 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from bptt_lab.commands.reproduce.claim import Trial
 from bptt_lab.config import output_paths
 from bptt_lab.config.parse import parse
 from bptt_lab.runs.job import Job
@@ -18,6 +19,11 @@ from bptt_lab.training import train as training
 
 # What says nothing about the result.
 QUIET = ("callbacks=none", "trainer.enable_progress_bar=false", "checkpoint_seconds=3600")
+
+
+def over_seeds(trial: Trial, metric: str, preset: str, *overrides: str) -> list[float]:
+    """Train a net for each seed of a trial, and return a final metric of each."""
+    return [train(preset, *overrides, f"seed={seed}")[metric] for seed in trial.seeds]
 
 
 def train(preset: str, *overrides: str) -> dict[str, float]:

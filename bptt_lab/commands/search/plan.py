@@ -40,12 +40,7 @@ def space(command: CommandLine, sweep: DictConfig) -> Space:
 
 
 def description(space: Space, sweeper: DictConfig) -> dict[str, Any]:
-    """Describe in sweep.json what a continued search must share with the first one.
-
-    Args:
-        space: what is searched.
-        sweeper: the configuration's section `hydra.sweeper`.
-    """
+    """Describe for sweep.json what a continued search must share with the first one."""
     settings = {
         key: text
         for key, text in space.described().items()

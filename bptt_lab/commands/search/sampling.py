@@ -24,12 +24,7 @@ SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": 
 
 
 class SeededSampler(BaseSampler):
-    """Another sampler, made anew for every draw.
-
-    Args:
-        name: a key of SAMPLERS.
-        seed: of all draws together.
-    """
+    """Another sampler, by its name in SAMPLERS, made anew for every draw; one seed for all."""
 
     def __init__(self, name: str, seed: int) -> None:
         self._make = SAMPLERS[name]

@@ -107,11 +107,7 @@ class Space:
         self._known = self._settings_of_options(compose)
 
     def draw(self, suggest: Suggest) -> list[str]:
-        """Return a trial's overrides.
-
-        Args:
-            suggest: called for each setting that applies, groups first.
-        """
+        """Return a trial's overrides; `suggest` draws each setting that applies, groups first."""
         values = {group: suggest(group, self.drawn[group]) for group in self._groups}
         known = self._known[tuple(values.values())]
         for key, kinds in self.drawn.items():

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import hydra
 
+from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.search import best
-from bptt_lab.commands.train import precheck
-from bptt_lab.config import arguments, compose, output_paths
-from bptt_lab.config.options import CONFIG_NAME
+from bptt_lab.commands.train.plan import make_plan
+from bptt_lab.config import arguments, output_paths
+from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import locate, resume, sweep
+from bptt_lab.runs import resume, sweep
 from bptt_lab.training.job import task
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -38,28 +39,12 @@ Each run writes a folder of its own in outputs/, a sweep one folder for each job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify the command line, then train.
-
-    Args:
-        argv: the arguments; the process's own by default.
-
-    Returns:
-        The exit code.
-    """
+    """Verify the command line, then train."""
     return start("bptt-train", INTRODUCTION, sys.argv[1:] if argv is None else argv)
 
 
 def start(name: str, introduction: str, argv: Sequence[str]) -> int:
-    """Train for a command of any name.
-
-    Args:
-        name: of the command, as its user types it.
-        introduction: what it does, with examples; the help begins with it.
-        argv: flags and overrides, in any order.
-
-    Returns:
-        The exit code.
-    """
+    """Train for a command of any name, whose help begins with an introduction."""
     return command.run(name, lambda: _train(name, introduction, list(argv)))
 
 
@@ -77,7 +62,7 @@ def _train(name: str, introduction: str, argv: list[str]) -> int:
     words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
     if args.hydra_help or args.info or args.shell_completion:
         return _run_hydra(name, words)
-    plan = precheck.check(args)
+    plan = make_plan(args)
     if plan.experiments[0].control.dry_run:
         from bptt_lab.commands.train import dry_run
 
@@ -102,17 +87,17 @@ def _report_sweep(name: str, sweep_dir: Path) -> None:
     try:
         page = write_report(sweep_dir)
     except Exception as error:
-        again = shlex.join(["bptt-report", locate.shown(sweep_dir)])
+        again = shlex.join(["bptt-report", runs.shown(sweep_dir)])
         command.say(name, f"no report ({error}); {again} tries again", 0)
     else:
-        print(f"report       {locate.shown(page)}")
+        print(f"report       {runs.shown(page)}")
 
 
 def _run_hydra(name: str, words: list[str]) -> int:
     """Hand the command line to Hydra; an error here lies outside of the jobs."""
     run = hydra.main(
-        version_base=compose.VERSION_BASE,
-        config_path=compose.CONFIG_PATH,
+        version_base=VERSION_BASE,
+        config_path=CONFIG_PATH,
         config_name=CONFIG_NAME,
     )(task)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bptt_lab import runs
-from bptt_lab.commands.train.precheck import Plan
+from bptt_lab.commands.train.plan import Plan
 from bptt_lab.config.schema import Experiment
 from bptt_lab.runs import resume
 from bptt_lab.runs.sweep import aligned

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import Result, Trial, claim
 from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.rnn import VanillaRNN
 
 SOURCE = "Aicher, Foti & Fox 2019"
+SEEDS = range(10, 13)
 T, I, H, BETA = 120, 3, 12, 0.9
 
 
@@ -37,7 +38,8 @@ def _weighted(q: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda output: (output * q).sum()
 
 
-def bound(trial: Trial) -> Result:
+@claim("published", SOURCE, "bias <= M sum_{d>=K} phi_d, every K", tested_on=SEEDS)
+def bias_bound(trial: Trial) -> Result:
     """Eq. (1) for every K."""
     tightest, broken = float("inf"), 0
     for seed in trial.seeds:
@@ -56,7 +58,8 @@ def bound(trial: Trial) -> Result:
     return Result(broken == 0, f"broken {broken} times, at best {tightest:.1f} times the bias")
 
 
-def decay(trial: Trial) -> Result:
+@claim("derived", SOURCE, "phi_d = beta^d phi_0", tested_on=SEEDS)
+def geometric_decay(trial: Trial) -> Result:
     """phi_d / phi_0 = beta^d, measured as the length of dE_t/dh_{t-d}."""
     worst = 0.0
     for seed in trial.seeds:
@@ -69,22 +72,4 @@ def decay(trial: Trial) -> Result:
     return Result(worst < 1e-9, f"log10 off by {worst:.0e}")
 
 
-SEEDS = range(10, 13)
-CLAIMS = [
-    Claim(
-        name="bias_bound",
-        kind="published",
-        source=SOURCE,
-        expected="bias <= M sum_{d>=K} phi_d, every K",
-        measure=bound,
-        tested_on=SEEDS,
-    ),
-    Claim(
-        name="geometric_decay",
-        kind="derived",
-        source=SOURCE,
-        expected="phi_d = beta^d phi_0",
-        measure=decay,
-        tested_on=SEEDS,
-    ),
-]
+CLAIMS = [bias_bound, geometric_decay]

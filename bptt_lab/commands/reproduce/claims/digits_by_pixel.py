@@ -8,39 +8,28 @@ one seed; four others reached .35 to .56, and it was set again on all five and t
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import Claim, Measure, Result, Trial
-from bptt_lab.commands.reproduce.training import train
+from typing import Any
+
+from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim
+from bptt_lab.commands.reproduce.training import over_seeds
 
 BANDS = {1: (0.30, 0.72), 8: (0.74, 0.88), 16: (0.86, 0.97), 32: (0.93, 0.99)}
 FULL = (0.95, 1.0)
-# Set on and tested on; those of k = 1 second.
-SEEDS = (((0, 1), range(10, 13)), ((0, 1, 10, 11, 12), range(20, 23)))
-
-
-def _within(band: tuple[float, float], *gradient: str) -> Measure:
-    def measure(trial: Trial) -> Result:
-        found = [
-            train("compare_strategies", *gradient, f"seed={seed}")["test/accuracy"]
-            for seed in trial.seeds
-        ]
-        good = all(band[0] <= accuracy <= band[1] for accuracy in found)
-        return Result(good, ", ".join(f"{accuracy:.3f}" for accuracy in found))
-
-    return measure
+SEEDS: Any = {"set_on": (0, 1), "tested_on": range(10, 13)}
+SEEDS_OF_1: Any = {"set_on": (0, 1, 10, 11, 12), "tested_on": range(20, 23)}
 
 
 def _claim(name: str, band: tuple[float, float], *gradient: str) -> Claim:
-    set_on, tested_on = SEEDS[name == "last_1"]
-    return Claim(
-        name=name,
-        kind="regression",
-        source="this project",
-        expected=f"accuracy {band[0]:.2f} to {band[1]:.2f}",
-        measure=_within(band, *gradient),
-        set_on=set_on,
-        tested_on=tested_on,
-        slow=True,
-    )
+    low, high = band
+    expected, seeds = f"accuracy {low:.2f} to {high:.2f}", SEEDS_OF_1 if name == "last_1" else SEEDS
+
+    @claim("regression", "this project", expected, name=name, slow=True, **seeds)
+    def measure(trial: Trial) -> Result:
+        found = over_seeds(trial, "test/accuracy", "compare_strategies", *gradient)
+        good = all(low <= accuracy <= high for accuracy in found)
+        return Result(good, ", ".join(f"{accuracy:.3f}" for accuracy in found))
+
+    return measure
 
 
 CLAIMS = [

@@ -9,50 +9,29 @@ finds them.
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import Claim, Kind, Measure, Result, Trial
-from bptt_lab.commands.reproduce.training import train
+from bptt_lab.commands.reproduce.claim import SEEDS, Claim, Kind, Result, Trial, claim
+from bptt_lab.commands.reproduce.training import over_seeds
 
 SOURCE = "Pitis 2016"
-SET_ON, TESTED_ON = range(3), range(10, 13)
 
 
-def _losses(trial: Trial, chunk_length: int, hidden_size: int) -> list[float]:
-    size, length = f"model.hidden_size={hidden_size}", f"dataset.chunk_length={chunk_length}"
-    return [train("echo_chunks", length, size, f"seed={seed}")["test/loss"] for seed in trial.seeds]
+def _claim(
+    chunk_length: int, num_units: int, kind: Kind, expected: str, low: float, high: float
+) -> Claim:
+    overrides = f"model.hidden_size={num_units}", f"dataset.chunk_length={chunk_length}"
+    expected = f"{expected} nats, {num_units} units"
 
-
-def lag_3_only(trial: Trial) -> Result:
-    """Chunks of 5 stay where lag 3 alone leads."""
-    losses = _losses(trial, 5, 4)
-    return Result(all(0.51 < loss < 0.53 for loss in losses), _said(losses))
-
-
-def _both(chunk_length: int) -> Measure:
+    @claim(kind, SOURCE, expected, name=f"chunk_{chunk_length}", **SEEDS)
     def measure(trial: Trial) -> Result:
-        losses = _losses(trial, chunk_length, 16)
-        return Result(max(losses) < 0.47, _said(losses))
+        losses = over_seeds(trial, "test/loss", "echo_chunks", *overrides)
+        said = ", ".join(f"{loss:.4f}" for loss in losses) + " nats"
+        return Result(all(low < loss < high for loss in losses), said)
 
     return measure
 
 
-def _said(losses: list[float]) -> str:
-    return ", ".join(f"{loss:.4f}" for loss in losses) + " nats"
-
-
-def _claim(chunk_length: int, kind: Kind, expected: str, measure: Measure) -> Claim:
-    return Claim(
-        name=f"chunk_{chunk_length}",
-        kind=kind,
-        source=SOURCE,
-        expected=expected,
-        measure=measure,
-        set_on=SET_ON,
-        tested_on=TESTED_ON,
-    )
-
-
 CLAIMS = [
-    _claim(5, "published", ".520 +- .010 nats, 4 units", lag_3_only),
-    _claim(10, "regression", "< .47 nats, 16 units", _both(10)),
-    _claim(15, "regression", "< .47 nats, 16 units", _both(15)),
+    _claim(5, 4, "published", ".520 +- .010", 0.51, 0.53),  # where lag 3 alone leads
+    _claim(10, 16, "regression", "< .47", 0, 0.47),
+    _claim(15, 16, "regression", "< .47", 0, 0.47),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import SEEDS, Result, Trial, claim
 from bptt_lab.gradients.kf_rtrl import KFRTRL
 from bptt_lab.gradients.uoro import UORO
 from bptt_lab.nn.initialisation import initialise
@@ -34,13 +34,15 @@ def ratio(hidden_size: int, seed: int) -> float:
     return aligned["uoro"].variance.value / aligned["kf_rtrl"].variance.value
 
 
-def at_16(trial: Trial) -> Result:
+@claim("regression", SOURCE, "H = 16: several times below, > 3", **SEEDS)
+def variance_kf_rtrl_below_uoro(trial: Trial) -> Result:
     """The ratio at H = 16."""
     found = [ratio(16, seed) for seed in trial.seeds]
     return Result(min(found) > 3, f"{min(found):.1f} to {max(found):.1f} times")
 
 
-def grows(trial: Trial) -> Result:
+@claim("published", SOURCE, "H = 8/16/32: ratio rises", **SEEDS)
+def ratio_grows_with_units(trial: Trial) -> Result:
     """The ratio at H = 8, 16 and 32."""
     found = [[ratio(size, seed) for size in (8, 16, 32)] for seed in trial.seeds]
     good = all(row == sorted(row) for row in found)
@@ -48,24 +50,4 @@ def grows(trial: Trial) -> Result:
     return Result(good, said)
 
 
-SET_ON, TESTED_ON = range(3), range(10, 13)
-CLAIMS = [
-    Claim(
-        name="variance_kf_rtrl_below_uoro",
-        kind="regression",
-        source=SOURCE,
-        expected="H = 16: several times below, > 3",
-        measure=at_16,
-        set_on=SET_ON,
-        tested_on=TESTED_ON,
-    ),
-    Claim(
-        name="ratio_grows_with_units",
-        kind="published",
-        source=SOURCE,
-        expected="H = 8/16/32: ratio rises",
-        measure=grows,
-        set_on=SET_ON,
-        tested_on=TESTED_ON,
-    ),
-]
+CLAIMS = [variance_kf_rtrl_below_uoro, ratio_grows_with_units]

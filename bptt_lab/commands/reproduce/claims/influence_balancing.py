@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.claim import Claim, Measure, Result, Trial
+from bptt_lab.commands.reproduce.claim import SEEDS, Claim, Result, Trial, claim
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.rtrl import RTRL
@@ -31,7 +31,8 @@ SIZE, POSITIVE = 23, 10
 BEST = -1 / 6
 NUM_STEPS = 4000  # of a sign threshold's sequence
 LONGEST = 130  # horizons tried
-SET_ON, TESTED_ON = range(3), range(10, 13)
+LEARNT = "theta to -1/6 +- .001"
+Mode = Literal["lag", "window", "chunk"]
 
 V = torch.cat((torch.ones(POSITIVE), -torch.ones(SIZE - POSITIVE))).double()
 
@@ -61,35 +62,29 @@ def slope(rnn: VanillaRNN) -> float:
     return float(grad[:, 0] @ V)
 
 
-def threshold(make: Callable[[int], GradientStrategy]) -> Callable[[], int]:
+def threshold(mode: Mode) -> int:
     """The horizon from which on the gradient at theta = 0 has the right sign, which is +."""
-
-    def find() -> int:
-        right = []
-        for horizon in range(1, LONGEST + 1):
-            whole_chunks = -(-NUM_STEPS // horizon) * horizon
-            input = torch.ones(whole_chunks, 1, 1, dtype=torch.float64)
-            rnn = network(make(horizon), 0.0)
-            loss(rnn(input)[0]).backward()  # type: ignore[no-untyped-call]
-            right.append(slope(rnn) > 0)
-        wrong = [h for h, good in enumerate(right, 1) if not good]
-        return wrong[-1] + 1
-
-    return find
-
-
-def _truncated(mode: Literal["lag", "window", "chunk"]) -> Callable[[int], GradientStrategy]:
-    def make(h: int) -> GradientStrategy:
+    wrong = 0
+    for horizon in range(1, LONGEST + 1):
+        whole_chunks = -(-NUM_STEPS // horizon) * horizon
+        input = torch.ones(whole_chunks, 1, 1, dtype=torch.float64)
         if mode == "window":
-            return Truncated(k=2 * h, mode=mode, k1=h)
-        return Truncated(k=h, mode=mode)
+            rnn = network(Truncated(k=2 * horizon, mode=mode, k1=horizon), 0.0)
+        else:
+            rnn = network(Truncated(k=horizon, mode=mode), 0.0)
+        loss(rnn(input)[0]).backward()  # type: ignore[no-untyped-call]
+        if slope(rnn) <= 0:
+            wrong = horizon
+    return wrong + 1
 
-    return make
 
+def sign(mode: Mode, expected: int) -> Claim:
+    """The horizon from which on a mode of truncation learns the right way."""
+    said = f"{'(h,2h): ' * (mode == 'window')}sign right from {expected}"
 
-def _sign(mode: Literal["lag", "window", "chunk"], expected: int) -> Measure:
+    @claim("derived", SOURCE, said, name=mode, tested_on=())
     def measure(trial: Trial) -> Result:
-        found = threshold(_truncated(mode))()
+        found = threshold(mode)
         return Result(found == expected, f"right from {found}")
 
     return measure
@@ -119,86 +114,46 @@ def learn(
     return theta, furthest
 
 
-def _learns(
-    make: Callable[[int], GradientStrategy],
-    *,
-    streams: int,
-    chunk_length: int,
-    num_updates: int,
-    lr: float,
-) -> Measure:
-    def measure(trial: Trial) -> Result:
-        found = [
-            learn(make(seed), streams, chunk_length, num_updates, lr)[0] for seed in trial.seeds
-        ]
-        worst = max(found, key=lambda theta: abs(theta - BEST))
-        return Result(abs(worst - BEST) < 1e-3, f"theta {worst:.5f}")
-
-    return measure
+def _learnt(
+    trial: Trial, make: Callable[[int], GradientStrategy], sizes: tuple[int, int, int], lr: float
+) -> Result:
+    """Learn theta for each seed; the sizes are those of `learn`."""
+    found = [learn(make(seed), *sizes, lr)[0] for seed in trial.seeds]
+    worst = max(found, key=lambda theta: abs(theta - BEST))
+    return Result(abs(worst - BEST) < 1e-3, f"theta {worst:.5f}")
 
 
-def diverges(trial: Trial) -> Result:
+@claim("derived", SOURCE, LEARNT, tested_on=(0,))
+def rtrl_learns(trial: Trial) -> Result:
+    """RTRL, a step at a time."""
+    return _learnt(trial, lambda seed: RTRL(), (1, 1, 3000), 1e-4)
+
+
+@claim("derived", "Tallec & Ollivier 2018", LEARNT, **SEEDS)
+def uoro_learns(trial: Trial) -> Result:
+    """UORO, 10 steps at a time, on 16 streams."""
+    return _learnt(trial, lambda seed: UORO(seed=seed), (16, 10, 1500), 2e-4)
+
+
+@claim("derived", SOURCE, f"{LEARNT}, mean length 16", **SEEDS)
+def artbp_learns(trial: Trial) -> Result:
+    """ARTBP, 500 steps at a time."""
+    return _learnt(trial, lambda seed: ARTBP(mean_length=16, seed=seed), (1, 500, 1000), 3e-3)
+
+
+@claim("derived", SOURCE, "chunk 16: theta grows", tested_on=())
+def truncated_diverges(trial: Trial) -> Result:
     """Chunks of 16, as long as ARTBP's are on average, at the step size that suits ARTBP."""
-    theta, furthest = learn(_truncated("chunk")(16), 1, 480, 1000, 1e-2)
+    theta, furthest = learn(Truncated(k=16, mode="chunk"), 1, 480, 1000, 1e-2)
     return Result(furthest > 1 and theta > 0, f"theta {theta:+.2f} and growing")
 
 
-def _signs(name: Literal["lag", "window", "chunk"], expected: int) -> Claim:
-    return Claim(
-        name=name,
-        kind="derived",
-        source=SOURCE,
-        expected=f"{'(h,2h): ' * (name == 'window')}sign right from {expected}",
-        measure=_sign(name, expected),
-        tested_on=(),
-    )
-
-
-LEARNT = "theta to -1/6 +- .001"
 CLAIMS = [
-    _signs("lag", 41),
-    _signs("window", 29),
-    _signs("chunk", 110),
-    Claim(
-        name="rtrl_learns",
-        kind="derived",
-        source=SOURCE,
-        expected=LEARNT,
-        measure=_learns(lambda seed: RTRL(), streams=1, chunk_length=1, num_updates=3000, lr=1e-4),
-        tested_on=(0,),
-    ),
-    Claim(
-        name="uoro_learns",
-        kind="derived",
-        source="Tallec & Ollivier 2018",
-        expected=LEARNT,
-        measure=_learns(
-            lambda seed: UORO(seed=seed), streams=16, chunk_length=10, num_updates=1500, lr=2e-4
-        ),
-        set_on=SET_ON,
-        tested_on=TESTED_ON,
-    ),
-    Claim(
-        name="artbp_learns",
-        kind="derived",
-        source=SOURCE,
-        expected=f"{LEARNT}, mean length 16",
-        measure=_learns(
-            lambda seed: ARTBP(mean_length=16, seed=seed),
-            streams=1,
-            chunk_length=500,
-            num_updates=1000,
-            lr=3e-3,
-        ),
-        set_on=SET_ON,
-        tested_on=TESTED_ON,
-    ),
-    Claim(
-        name="truncated_diverges",
-        kind="derived",
-        source=SOURCE,
-        expected="chunk 16: theta grows",
-        measure=diverges,
-        tested_on=(),
-    ),
+    sign("lag", 41),
+    sign("window", 29),
+    sign("chunk", 110),
+    rtrl_learns,
+    uoro_learns,
+    artbp_learns,
+    truncated_diverges,
 ]

@@ -6,34 +6,22 @@ clipping, too: an orthogonal start and small steps of Adam already do much of wh
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import Claim, Measure, Result, Trial
-from bptt_lab.commands.reproduce.training import train
+from bptt_lab.commands.reproduce.claim import SEEDS, Claim, Result, Trial, claim
+from bptt_lab.commands.reproduce.training import over_seeds
 
 SOURCE = "Pascanu, Mikolov & Bengio 2013"
+EXPECTED = "accuracy > .99, 100 units, norm clipped at 1"
 
 
-def _solved(num_steps: int) -> Measure:
+def _claim(num_steps: int) -> Claim:
+    overrides = f"dataset.num_steps={num_steps}", "trainer.gradient_clip_val=1.0"
+
+    @claim("regression", SOURCE, EXPECTED, name=f"{num_steps}_steps", slow=True, **SEEDS)
     def measure(trial: Trial) -> Result:
-        steps, clip = f"dataset.num_steps={num_steps}", "trainer.gradient_clip_val=1.0"
-        found = [
-            train("temporal_order", steps, clip, f"seed={seed}")["test/accuracy"]
-            for seed in trial.seeds
-        ]
+        found = over_seeds(trial, "test/accuracy", "temporal_order", *overrides)
         return Result(min(found) > 0.99, ", ".join(f"{accuracy:.3f}" for accuracy in found))
 
     return measure
 
 
-CLAIMS = [
-    Claim(
-        name=f"{num_steps}_steps",
-        kind="regression",
-        source=SOURCE,
-        expected="accuracy > .99, 100 units, norm clipped at 1",
-        measure=_solved(num_steps),
-        set_on=range(3),
-        tested_on=range(10, 13),
-        slow=True,
-    )
-    for num_steps in (20, 35, 50)
-]
+CLAIMS = [_claim(num_steps) for num_steps in (20, 35, 50)]

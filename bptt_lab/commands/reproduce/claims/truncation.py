@@ -5,12 +5,13 @@ Every h' steps, their algorithm sweeps h steps back: it is the window with k = h
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import Result, Trial, claim
 from bptt_lab.gradients.truncated import Truncated
 
 PAIRS = [(h, every) for h in (1, 2, 3, 5, 8, 12) for every in (1, 2, 3, 5, 8, 12) if every <= h]
 
 
+@claim("derived", "Williams & Peng 1990", "share of losses min(1, (h-l)/h')", tested_on=())
 def lag_weights(trial: Trial) -> Result:
     """The share of losses that keep their term of lag l, over whole periods in the interior."""
     worst = 0.0
@@ -26,13 +27,4 @@ def lag_weights(trial: Trial) -> Result:
     return Result(worst < 1e-6, f"{len(PAIRS)} pairs, largest difference {worst:.1e}")
 
 
-CLAIMS = [
-    Claim(
-        name="lag_weights",
-        kind="derived",
-        source="Williams & Peng 1990",
-        expected="share of losses min(1, (h-l)/h')",
-        measure=lag_weights,
-        tested_on=(),
-    )
-]
+CLAIMS = [lag_weights]

@@ -7,7 +7,7 @@ import math
 import torch
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.claim import SEEDS, Result, Trial, claim
 from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.rnn import VanillaRNN
 
@@ -25,6 +25,12 @@ def _input(seed: int, num_steps: int = T) -> torch.Tensor:
     return torch.randn(num_steps, 1, I, generator=draws).double()
 
 
+@claim(
+    "published",
+    "Pascanu, Mikolov & Bengio 2013",
+    "|prod J| <= (gamma sigma)^lag",
+    tested_on=range(10, 13),
+)
 def bound(trial: Trial) -> Result:
     """|J_t ... J_{s+1}| <= (gamma sigma)^lag, gamma 1 for tanh and 1/4 for sigmoid."""
     worst = 0.0
@@ -39,6 +45,7 @@ def bound(trial: Trial) -> Result:
     return Result(worst <= 1 + 1e-9, f"largest share of the bound {worst:.3f}")
 
 
+@claim("published", "Saxe et al. 2014", "credit constant over lags")
 def orthogonal(trial: Trial) -> Result:
     """Credit in an orthogonal linear network is as long at every lag."""
     worst = 0.0
@@ -49,6 +56,12 @@ def orthogonal(trial: Trial) -> Result:
     return Result(worst < 1e-10, f"log10 length moves by {worst:.0e} over {T} lags")
 
 
+@claim(
+    "published",
+    "Engelken et al. 2023",
+    "orthogonal 0, Gaussian lambda_1 to .02",
+    **SEEDS,
+)
 def slope_is_lyapunov(trial: Trial) -> Result:
     """The slope of the log credit by lag is the largest Lyapunov exponent: 0, or ln(gain)."""
     worst, said = 0.0, []
@@ -68,6 +81,12 @@ def slope_is_lyapunov(trial: Trial) -> Result:
     return Result(worst < 0.02, f"slopes {said[0]} nats, off by at most {worst:.4f}")
 
 
+@claim(
+    "regression",
+    "Bengio, Simard & Frasconi 1994",
+    "bit held 100 steps, credit falls > .5 nats a step",
+    **SEEDS,
+)
 def latch(trial: Trial) -> Result:
     """A unit with a weight w > 1 on itself holds a bit, and its credit dies as it does so.
 
@@ -96,38 +115,4 @@ def latch(trial: Trial) -> Result:
     return Result(held and steepest < -0.5, f"{kept}, credit falls by {-steepest:.2f} nats a step")
 
 
-CLAIMS = [
-    Claim(
-        name="bound",
-        kind="published",
-        source="Pascanu, Mikolov & Bengio 2013",
-        expected="|prod J| <= (gamma sigma)^lag",
-        measure=bound,
-        tested_on=range(10, 13),
-    ),
-    Claim(
-        name="orthogonal",
-        kind="published",
-        source="Saxe et al. 2014",
-        expected="credit constant over lags",
-        measure=orthogonal,
-    ),
-    Claim(
-        name="slope_is_lyapunov",
-        kind="published",
-        source="Engelken et al. 2023",
-        expected="orthogonal 0, Gaussian lambda_1 to .02",
-        measure=slope_is_lyapunov,
-        set_on=range(3),
-        tested_on=range(10, 13),
-    ),
-    Claim(
-        name="latch",
-        kind="regression",
-        source="Bengio, Simard & Frasconi 1994",
-        expected="bit held 100 steps, credit falls > .5 nats a step",
-        measure=latch,
-        set_on=range(3),
-        tested_on=range(10, 13),
-    ),
-]
+CLAIMS = [bound, orthogonal, slope_is_lyapunov, latch]

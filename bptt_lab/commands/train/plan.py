@@ -1,7 +1,6 @@
-"""Everything that can be refused before the first job starts, in well under a second.
+"""From a command line to the jobs that it asks for, each of them validated before the first starts.
 
-Neither torch nor lightning is imported here: a typing mistake should not cost a coffee, and the
-hundredth job of a sweep should not be the first to say that its settings make no sense.
+Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import plan as search
-from bptt_lab.config import output_paths, schema
+from bptt_lab.config import output_paths, schema, security
 from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
-from bptt_lab.config.security import hydra_section, preset_files, trust
-from bptt_lab.config.security.trust import Typed
+from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume
 
@@ -41,33 +39,27 @@ class Plan(NamedTuple):
     folders: tuple[str, ...] = ()  # of a sweep's jobs, in its own; none where it chooses as it goes
 
 
-def check(args: argparse.Namespace) -> Plan:
-    """Compose and check every job of a command line.
-
-    Args:
-        args: as `flags.parse_arguments` returns them.
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Compose and validate every job of a command line.
 
     Raises:
         ConfigError: naming key, value, limit and way out, on one line.
     """
-    preset_files.register()
     with on_one_line(None, args.overrides):
-        hydra_section.check_searchpath([args.config_path], "--config-path")
-        command = CommandLine(args)
+        command, typed = security.open_command_line(args)
     with on_one_line(command, command.lines):
         _refuse_repeats(command.parse(command.lines))
-        typed = trust.typed(command)
         if args.cfg or command.mode() == RunMode.RUN:
-            return _check_run(command, typed)
-        return _check_sweep(command, typed)
+            return _plan_of_run(command, typed)
+        return _plan_of_sweep(command, typed)
 
 
-def _check_run(command: CommandLine, typed: Typed) -> Plan:
+def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
     config = command.compose(command.lines)
-    _check_hydra(config)
-    trust.check_hydra(config, command.lines, typed)
+    _validate_hydra(config)
+    typed.refuse_settings(config, command.lines)
     # What --cfg shows may run elsewhere.
-    experiment = _check_job(
+    experiment = _experiment(
         command, command.lines, config, config, typed, here=not command.args.cfg
     )
     _folder(config, "hydra.run.dir", typed)
@@ -78,14 +70,14 @@ def _check_run(command: CommandLine, typed: Typed) -> Plan:
     return Plan([command.lines], [experiment])
 
 
-def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
+def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     reworded = command.free_constants()
     lines = [reworded.get(line, line) for line in command.lines]
     sweep = command.compose(lines, RunMode.MULTIRUN)
-    _check_hydra(sweep)
-    trust.check_hydra(sweep, lines, typed)
+    _validate_hydra(sweep)
+    typed.refuse_settings(sweep, lines)
     for part in ("launcher", "sweeper"):
-        _check_plugin(part, sweep.hydra[part])
+        _validate_plugin(part, sweep.hydra[part])
     for override in command.parse(lines):
         if override.is_discrete_sweep() and not [*override.sweep_string_iterator()]:
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
@@ -113,17 +105,17 @@ def _check_sweep(command: CommandLine, typed: Typed) -> Plan:
         try:
             with on_one_line(command, job):
                 config = command.compose_job(sweep, job)
-                experiments.append(_check_job(command, job, config, sweep, typed, here))
+                experiments.append(_experiment(command, job, config, sweep, typed, here))
                 folders.append(command.subdir(sweep, number, job, config))
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error
-    trust.check_hydra_of_jobs(command, sweep, jobs, typed)
+    typed.refuse_settings_of_jobs(command, sweep, jobs)
     known = tuple(folders) if command.knows_jobs(sweep) else ()
     return Plan(jobs, experiments, sweep_dir, reworded, known)
 
 
-def _check_job(
+def _experiment(
     command: CommandLine,
     lines: list[str],
     config: DictConfig,
@@ -131,9 +123,9 @@ def _check_job(
     typed: Typed,
     here: bool,
 ) -> Experiment:
-    """Check one configuration; where a limit is broken, name a value that works."""
+    """Validate one configuration; where a limit is broken, name a value that works."""
     plain = resolved(without_hydra(config), hydra)
-    trust.check_allow(plain, typed)
+    typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)
     except ConfigError as error:
@@ -161,7 +153,7 @@ def _refuse_repeats(overrides: list[Override]) -> None:
         seen[key] = override.input_line
 
 
-def _check_hydra(config: DictConfig) -> None:
+def _validate_hydra(config: DictConfig) -> None:
     """Refuse what Hydra would only trip over once it runs."""
     for part in ("launcher", "sweeper"):
         section = config.hydra[part]
@@ -175,7 +167,7 @@ def _check_hydra(config: DictConfig) -> None:
         schema.refuse("hydra.verbose", verbose, "must be true, false or a list of loggers")
 
 
-def _check_plugin(part: str, section: DictConfig) -> None:
+def _validate_plugin(part: str, section: DictConfig) -> None:
     """Refuse settings of a launcher or sweeper of ours outside their limits, or not installed."""
     target = str(section._target_)
     if not target.startswith("bptt_lab."):
