@@ -97,9 +97,10 @@ class SpoilsInfluence(GoodOnline):
 
 
 class RefusesWithoutAWayOut(GoodOnline):
-    def check(self, rnn, num_steps, batch_size):
+    def states(self, rnn, input, carry, lengths=None):
         if rnn.num_layers > 1:
             raise ValueError("one layer only")
+        return super().states(rnn, input, carry, lengths)
 
 
 class TruncatedClaimsUnbiased(Truncated):
@@ -136,16 +137,9 @@ class ScaledARTBP(ARTBP):
         super().__init__(seed=seed)
         self.factor = factor
 
-    def begin(self, num_steps):
-        return _Scaled(super().begin(num_steps), self.factor)
-
-
-class _Scaled(Good):
-    def __init__(self, rule, factor):
-        self.rule, self.factor = rule, factor
-
-    def assign(self, stack):
-        return scaled(self.rule.assign(stack), self.factor)
+    def begin(self, num_steps, draw, estimate):
+        rule = super().begin(num_steps, draw, estimate)
+        return lambda stack: scaled(rule(stack), self.factor)
 
 
 with_settings = Truncated(k=4, mode="lag")

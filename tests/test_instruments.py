@@ -7,7 +7,7 @@ import torch
 from runs import QUICK, WATCHED, config, events, job, quick_run
 
 from bptt_lab import diagnostics
-from bptt_lab.config import shadow
+from bptt_lab.config import strategies
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.training import job as jobs
@@ -144,7 +144,9 @@ def test_wrong_settings_are_refused(override, message, tmp_path):
 
 
 def test_shadow_sections():
-    found = shadow.sections(["truncated", {"name": "truncated", "k": 4}, "artbp"], 7, packaged())
+    found = strategies.shadow_sections(
+        ["truncated", {"name": "truncated", "k": 4}, "artbp"], 7, packaged()
+    )
     assert list(found) == ["truncated", "truncated_k_4", "artbp"]
     assert found["artbp"]["seed"] == 7
     assert found["truncated_k_4"]["k"] == 4 and found["truncated"]["k"] == 16

@@ -39,7 +39,6 @@ from bptt_lab.nn.losses import LOSSES
 from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch, SequenceDataModule
 from bptt_lab.training import callbacks
-from bptt_lab.training.callbacks.divergence import Divergence
 from bptt_lab.training.module import SequenceModule
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -231,7 +230,7 @@ def test_instruments(kind: type[Callback], task: SequenceDataModule, tmp_path: P
     module.trainer = trainer = Trainer(task, tmp_path)
     given = {
         "every_n_steps": 1,
-        "divergence": Divergence("stop"),
+        "divergence": "stop",
         "strategies": {"lag": _strategy("truncated", mode="lag", k=2), "uoro": _strategy("uoro")},
     }
     wanted = inspect.signature(kind).parameters

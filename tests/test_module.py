@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -150,3 +152,17 @@ def test_chunk_length_decides_how_often_the_optimizer_steps(chunk_length, tmp_pa
     )
     assert summary["steps"] > 0
     assert all(t.isfinite().all() for t in state_dict(tmp_path).values())
+
+
+def test_every_step_of_every_process_has_a_draw_of_its_own():
+    batch = SequenceBatch(
+        torch.zeros(3, 2, 2), torch.zeros(3, 2).long(), torch.ones(3, 2).bool(), True
+    )
+    drawn = []
+    for step, rank in itertools.product(range(4), range(3)):
+        module = make_module()
+        loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
+        module.trainer = SimpleNamespace(world_size=3, global_rank=rank, fit_loop=loop)
+        module.training_step(batch, 0)
+        drawn.append(module.carry.draw - 1)  # the next one is in the carry
+    assert drawn == [*range(12)]

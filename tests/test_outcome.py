@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from bptt_lab import runs
-from bptt_lab.runs.outcome import conclude_process, exit_reason, mark
+from bptt_lab.runs.outcome import (
+    Diverged,
+    Interrupted,
+    conclude,
+    conclude_process,
+    exit_reason,
+    mark,
+)
 
 LIMIT = "over its time limit of 3 s"
 
@@ -29,6 +36,33 @@ def test_a_run_has_the_last_word_unless_it_left_none(tmp_path, own, asked, verdi
     conclude_process(tmp_path, before, "gone", asked)
     run = runs.read_run(tmp_path)
     assert (run.status, run.reason) == verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ValueError("no"), "failed", 1),
+        (Diverged("the loss is nan"), "diverged", 3),
+        (Interrupted(15), "interrupted", 143),
+    ],
+)
+def test_the_first_process_to_end_says_how_the_run_ended(tmp_path, error, status, code):
+    runs.write_status(tmp_path, "running")
+    assert conclude(tmp_path, error) == code
+    assert runs.read_run(tmp_path).status == status
+    conclude(tmp_path, RuntimeError("the other process is gone"))
+    assert runs.read_run(tmp_path).status == status
+    assert "the other process" not in runs.read_run(tmp_path).reason
+
+
+def test_a_run_that_starts_anew_keeps_nothing(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("checkpoints/last.ckpt", "events.out.tfevents.1", runs.METRICS, runs.SUMMARY):
+        (tmp_path / name).write_text("{}")
+    runs.write_json(tmp_path / runs.MANIFEST, {})
+    (tmp_path / "log.txt").touch()
+    runs.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
 
 
 def test_what_an_earlier_attempt_said_does_not_count(tmp_path):

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from constructors import parameters
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from bptt_lab.config import signatures, targets
+from bptt_lab.config import classes, signatures, targets
 from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.signatures import UNKNOWN, Setting
 from bptt_lab.core.validation import ConfigError, Ge, Le
@@ -45,16 +46,14 @@ def package(tmp_path, monkeypatch):
 def test_reading_agrees_with_importing(option):
     target = OmegaConf.load(option)["_target_"]
     plugin, kind = signatures.read(target), get_class(target)
-    parameters = inspect.signature(kind.__init__).parameters if plugin.settings else {}
-    hints = inspect.get_annotations(inspect.unwrap(kind.__init__), eval_str=True)
     expected = {
         name: Setting(Any, UNKNOWN, required=True)  # what a modifier wraps; its class is not read
         if parameter.default is parameter.empty
-        else Setting(hints[name], parameter.default)
-        for name, parameter in parameters.items()
-        if name != "self"
+        else Setting(parameter.annotation, parameter.default)
+        for name, parameter in parameters(kind).items()
     }
     assert plugin.settings == expected
+    assert not plugin.takes_any
     for claim, value in plugin.claims.items():
         assert isinstance(value, FromSetting) or getattr(kind, claim) == value
     assert plugin.summary == inspect.getdoc(kind).splitlines()[0]
@@ -122,7 +121,7 @@ def test_a_claim_counts_as_an_implementation(package):
         " def exact(self): ...\n @abstractmethod\n def run(self): ...\n",
     )
     name = package("leaf.py", "from .base import Base\nclass Leaf(Base):\n exact = True\n")
-    assert signatures.unimplemented(f"{name}.leaf.Leaf") == ["run"]
+    assert classes.unimplemented(f"{name}.leaf.Leaf") == ["run"]
 
 
 def test_old_names_of_classes_are_read_and_made():
@@ -136,7 +135,7 @@ def test_old_names_of_classes_are_read_and_made():
 
 
 def test_a_target_may_be_a_packages_public_name():
-    assert signatures.home("bptt_lab.gradients.Truncated") == "bptt_lab.gradients.truncated"
+    assert classes.home("bptt_lab.gradients.Truncated") == "bptt_lab.gradients.truncated"
     assert instantiate({"_target_": "bptt_lab.gradients.Truncated", "k": 3}).k == 3
 
 
@@ -191,6 +190,47 @@ def test_settings_are_inherited_and_names_imported(package):
     assert signatures.read(f"{name}.shut.Shut").settings == {}
 
 
+FAMILY = """
+from abc import ABC
+from nowhere_to_be_found import Unknown
+SIZE = 4
+class Root(ABC):
+    def __init__(self, *, seed: int = 0, size: int = SIZE, loss: str = "a"): ...
+class Left(Root):
+    def __init__(self, *, left: int = 1, **rest):
+        super().__init__(loss="b", **rest)
+class Right(Root):
+    def __init__(self, *, right: int = 2, **rest):
+        super().__init__(**rest)
+class Both(Left, Right):
+    def __init__(self, *, own: int = 3, size: int = 5, **rest):
+        super().__init__(size=size, **rest)
+class Swallows(Root):
+    def __init__(self, **rest):
+        super().__init__()
+class Beyond(Unknown, Root):
+    def __init__(self, *, own: int = 3, **rest):
+        super().__init__(**rest)
+"""
+
+
+def test_settings_handed_on_are_those_of_the_next_constructor(package):
+    name = package("family.py", FAMILY)
+    both = signatures.read(f"{name}.family.Both")
+    assert both.settings == {
+        "own": Setting(int, 3),
+        "size": Setting(int, 5),
+        "left": Setting(int, 1),
+        "right": Setting(int, 2),
+        "seed": Setting(int, 0),
+    }
+    assert list(both.settings) == ["own", "size", "left", "right", "seed"]
+    assert not both.takes_any
+    for shut, settings in {"Swallows": {}, "Beyond": {"own": Setting(int, 3)}}.items():
+        plugin = signatures.read(f"{name}.family.{shut}")
+        assert (plugin.settings, plugin.takes_any) == (settings, True)
+
+
 def test_an_annotation_is_evaluated_only_where_it_is_one(package, tmp_path):
     canary = tmp_path / "canary"
     name = package(
@@ -236,26 +276,24 @@ class Made(type("X", (), {})): ...
     )
     name = package("front.py", "from .deep import *\nfrom .deep import Twig as Bough\n")
     assert (
-        signatures.home(f"{name}.front.Twig")
-        == signatures.home(f"{name}.front.Bough")
-        == f"{name}.deep"
+        classes.home(f"{name}.front.Twig") == classes.home(f"{name}.front.Bough") == f"{name}.deep"
     )
-    assert signatures.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
-    assert signatures.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
-    assert signatures.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
-    assert signatures.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
-    assert signatures.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
-    assert signatures.unimplemented(f"{name}.deep.Twig") == ["a"]
+    assert classes.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
+    assert classes.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
+    assert classes.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
+    assert classes.descends(f"{name}.deep.Made", f"{name}.base.Base") is None
+    assert classes.unimplemented(f"{name}.deep.Leaf") == ["c", "a"]
+    assert classes.unimplemented(f"{name}.deep.Twig") == ["a"]
 
 
 @pytest.mark.parametrize("target", ["torch.optim.SGD", "torch.nn.LSTM", "bptt_lab.tasks.text.Text"])
 def test_what_is_read_of_a_lineage_is_what_python_says(target):
     kind = get_class(target)
-    assert signatures.home(target) == kind.__module__
+    assert classes.home(target) == kind.__module__
     for ancestor in kind.__mro__[:-1]:
         dotted = f"{ancestor.__module__}.{ancestor.__qualname__}"
         if ancestor.__module__.partition(".")[0] not in sys.stdlib_module_names:
-            assert signatures.descends(target, dotted) is True, dotted
+            assert classes.descends(target, dotted) is True, dotted
 
 
 def test_imports_in_a_circle_end(package):

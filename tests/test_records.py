@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from bptt_lab.runs.folder import write_json
+from bptt_lab.runs import write_json
 from bptt_lab.training.manifest import parameter_hash
 from bptt_lab.training.metrics_log import MetricsLog
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 
+import numpy as np
 import pytest
 import torch
 from runs import QUICK, WATCHED, config, events, job, resumed
@@ -177,6 +179,16 @@ def test_without_the_random_state_the_bits_differ(tmp_path, undisturbed, monkeyp
     assert outcome(tmp_path)[0] != undisturbed("digits", "full")[0]
 
 
+def test_every_global_generator_goes_on_from_a_file(tmp_path):
+    def drawn():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+
+    torch.save(rng_state.state(), tmp_path / "state")
+    expected = drawn()
+    rng_state.restore(torch.load(tmp_path / "state", weights_only=True))
+    assert drawn() == expected
+
+
 @pytest.mark.parametrize("part", ["carry", "watching"])
 def test_without_carry_or_windows_the_outcome_differs(part, tmp_path, undisturbed, monkeypatch):
     read = checkpoint_io.read
@@ -203,6 +215,16 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, undistur
     perform(resumed(config_, tmp_path), tmp_path, job())
     assert "last.ckpt: is not what was written" in capsys.readouterr().err
     assert outcome(tmp_path) == undisturbed("digits", "full")
+
+
+def test_the_best_parameters_are_those_of_the_least_loss_of_all_attempts(tmp_path):
+    rough = ("optimizer.lr=0.3", "dataset.batch_size=130", "model.num_layers=1", "model.dropout=0")
+    config_ = settings("digits", "full", tmp_path, *rough)
+    stop_and_go_on(tmp_path, config_, 25)  # in the last of three epochs of ten steps
+    losses = [line["val/loss"] for line in runs.read_metrics(tmp_path) if "val/loss" in line]
+    assert losses[0] > losses[1] < losses[2]
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["val/loss"] == pytest.approx(losses[1]) and best["epoch"] == 1
 
 
 def test_tensorboard_shows_each_point_once(tmp_path):

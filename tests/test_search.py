@@ -20,7 +20,7 @@ from bptt_lab import runs
 from bptt_lab.commands.search import best, cli, plan
 from bptt_lab.commands.search.space import Choice, Numbers, Space
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 
 optuna = pytest.importorskip("optuna")
 

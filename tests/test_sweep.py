@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from bptt_lab import runs
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import resume
 from bptt_lab.runs.sweep import announce, print_table
 
 
@@ -52,3 +56,27 @@ def test_the_list_of_jobs_is_written_once(tmp_path):
     announce(tmp_path / "sweep", "second", ["1"], [["seed=1"]])
     (run,) = runs.read_sweep(tmp_path / "sweep")
     assert (run.folder.name, run.overrides, run.status) == ("0", ("seed=0",), "waiting")
+
+
+def test_jobs_of_a_sweep_are_inside_its_folder(tmp_path):
+    outside = tmp_path / "outside"
+    job(outside, "completed", ["seed=0"])
+    announce(tmp_path / "sweep", "", ["../outside", str(outside)], [["seed=0"], ["seed=1"]])
+    listed = runs.read_sweep(tmp_path / "sweep")
+    assert [run.folder.parent for run in listed] == [tmp_path / "sweep"] * 2
+    assert [run.status for run in listed] == ["waiting"] * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([["seed=0"]], "it has 2 jobs, not 1"),
+        ([["seed=0"], ["seed=1"], ["seed=2"]], "it has 2 jobs, not 3"),
+        ([["seed=0"], ["seed=7"]], "its job 1 is seed=1, not seed=7"),
+    ],
+)
+def test_a_sweep_is_continued_with_the_jobs_that_it_began_with(tmp_path, lines, message):
+    announce(tmp_path, "bptt-train -m seed=0,1", ["0", "1"], [["seed=0"], ["seed=1"]])
+    resume.refuse_changed_sweep(tmp_path, [["seed=0"], ["seed=1", "resume=there"]])
+    with pytest.raises(ConfigError, match=message):
+        resume.refuse_changed_sweep(tmp_path, lines)

@@ -35,7 +35,9 @@ NEEDS_DATA = {
     "training.callbacks.probe.Instrument._moment": "bool: whether the probe has a loss at all",
     "training.callbacks.credit.CreditHistogram.on_train_batch_start": "bool, float: shares to log",
     "training.callbacks.credit_flow.CreditFlow.read": "cpu: what pictures are made of",
-    "training.callbacks.divergence.Divergence.found": "float: whether all norms are finite",
+    "training.callbacks.gradient_norms.GradientNorms.on_before_optimizer_step": (
+        "float: whether all norms are finite"
+    ),
     "training.callbacks.gradient_norms.GradientNorms._write": "cpu, float: norms to log",
     "training.callbacks.lag_spectrum.LagSpectrum.read": "float: scalars to log",
     "training.callbacks.pictures.complex_plane": "numpy: a picture",

@@ -22,8 +22,7 @@ from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import resume
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 

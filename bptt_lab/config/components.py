@@ -33,7 +33,7 @@ class Length:
 
 
 # torch annotates its optimizers loosely, and checks them late.
-TORCH_OPTIM: Mapping[str, Any] = {
+TORCH_OPTIM: Mapping[str, object] = {
     "lr": Positive,
     "momentum": Fraction,
     "betas": Annotated[list[Fraction], Length(2)],
@@ -45,7 +45,7 @@ TORCH_OPTIM: Mapping[str, Any] = {
 }
 
 
-def component(key: str, section: Mapping[str, Any]) -> Component:
+def component(key: str, section: Mapping[str, object]) -> Component:
     """Validate a plug-in's section.
 
     Args:
@@ -87,7 +87,7 @@ def plugin_settings(plugin: Plugin) -> Mapping[str, Setting]:
     }
 
 
-def validate(section: str, values: Mapping[str, Any], settings: Mapping[str, Setting]) -> None:
+def validate(section: str, values: Mapping[str, object], settings: Mapping[str, Setting]) -> None:
     """Refuse a value that is missing, of another type or outside its limits."""
     prefix = f"{section}." if section else ""
     defaults = {n: s.default for n, s in settings.items() if s.default is not UNKNOWN}
@@ -100,7 +100,7 @@ def validate(section: str, values: Mapping[str, Any], settings: Mapping[str, Set
                 refuse(f"{prefix}{name}", values[name], problem)
 
 
-def refuse_unknown(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+def refuse_unknown(section: str, values: Mapping[str, object], known: Iterable[str]) -> None:
     """Refuse a setting that the section does not have."""
     for name in values:
         if name not in known:

@@ -36,11 +36,9 @@ from bptt_lab.config.hydra_internals import (
     create_automatic_config_search_path,
     get_overrides_dirname,
 )
-from bptt_lab.config.options import CONFIG_NAME, FoundOptions
+from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
 from bptt_lab.core.validation import ConfigError
 
-CONFIG_PATH = "pkg://bptt_lab.conf"
-VERSION_BASE = "1.3"
 MODULE = "bptt_lab.commands.train.cli"  # a relative --config-path starts from here
 
 
@@ -104,9 +102,9 @@ class CommandLine:
         return self._repository.get_group_options(group)
 
     @functools.cached_property
-    def strategies(self) -> FoundOptions:
+    def strategies(self) -> Options:
         """Return the options of the group `gradient`, for whoever names a strategy."""
-        return FoundOptions(self._loader, self.name, self.searchpath)
+        return Options(self._loader, self.name, self.searchpath)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""

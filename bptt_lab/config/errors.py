@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -198,7 +197,7 @@ def _line(key: str, lines: list[str]) -> str | None:
     return sets[-1] if sets else None
 
 
-def _keys(value: Any, prefix: str = "") -> Iterator[str]:
+def _keys(value: object, prefix: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         for name, item in value.items():
             if name != "_target_":

@@ -15,7 +15,6 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -26,12 +25,7 @@ _LONGEST_PATH, _LONGEST_PART = 1024, 255  # characters; the parts' is the file s
 _LONGEST = 100  # characters; file systems allow 255, and people read them
 
 
-def new_stamp() -> str:
-    """The second, local time, and 8 random digits: two runs started together keep apart."""
-    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(4).hex()}"
-
-
-def name(*words: Any) -> str:
+def name(*words: object) -> str:
     """Join words of the user's into a part of a path.
 
     They are text from the command line: whatever could leave the folder, or needs quoting in a
@@ -41,7 +35,7 @@ def name(*words: Any) -> str:
     return text if text.strip(".") else "-"  # . and .. are other folders, and nothing is none
 
 
-def job_name(number: Any, overrides: Any = "") -> str:
+def job_name(number: int | str, overrides: object = "") -> str:
     """Name a sweep's job by its number, which makes it unique, and its overrides."""
     text = str(overrides)
     return name(f"{int(number):03d}", text) if text else f"{int(number):03d}"
@@ -53,7 +47,8 @@ def register() -> None:
     The stamp belongs to the process, so that all jobs of a sweep share it; the cache, which Hydra
     copies from a sweep's configuration to its jobs', carries it to jobs in other processes.
     """
-    stamp = new_stamp()
+    # Local time, and 8 random digits: two runs started together keep apart.
+    stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.urandom(4).hex()}"
     OmegaConf.register_new_resolver("bptt_stamp", lambda: stamp, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("bptt_name", name, replace=True)
     OmegaConf.register_new_resolver("bptt_job", job_name, replace=True)
@@ -93,7 +88,7 @@ def check_folder(key: str, text: str, typed: frozenset[str]) -> Path:
     return path.absolute()
 
 
-def check_part(key: str, text: Any) -> None:
+def check_part(key: str, text: object) -> None:
     """Refuse what is not the name of one file or folder."""
     text = str(text)
     _check_text(key, text)
@@ -101,7 +96,7 @@ def check_part(key: str, text: Any) -> None:
         raise ConfigError(f"{key}={text}: must be a name, without a folder; leave it out")
 
 
-def check_pattern(key: str, text: Any) -> None:
+def check_pattern(key: str, text: object) -> None:
     """Refuse a folder's name into which settings could write `/` or `..`.
 
     Args:
@@ -114,10 +109,8 @@ def check_pattern(key: str, text: Any) -> None:
         raise ConfigError(f"{key}={text}: must not leave the sweep's folder; leave it out")
     rest, before = text, None
     while rest != before:  # from the innermost interpolation outwards
-        rest, before = (
-            re.sub(r"\$\{(bptt_\w+:|now:|oc\.env:|hydra[.:]job\.num)[^${}]*\}", "", rest),
-            rest,
-        )
+        before = rest
+        rest = re.sub(r"\$\{(bptt_\w+:|now:|oc\.env:|hydra[.:]job\.num)[^${}]*\}", "", rest)
         rest = re.sub(r"(\$\{bptt_(?:name|job):[^${}]*)\$\{[^${}]*\}", r"\1", rest)
     if "${" in rest:
         way_out = "write ${bptt_name:...} around it"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bptt_lab.config import components, gpus, memory_limit, shadow, signatures, strategies, targets
+from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
 from bptt_lab.config.components import refuse_unknown, validate
 from bptt_lab.config.schema import (
     CONTROL,
@@ -68,7 +68,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     return experiment
 
 
-def _only(values: Composed, names: Any) -> dict[str, Any]:
+def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
@@ -107,7 +107,7 @@ def _callbacks(
         elif name not in own and value is not None:
             refuse(f"callbacks.{name}", value, f"there is no such setting; {suggest(name, own)}")
     measuring = Measuring(**_only(values, own))
-    shadows = shadow.components(measuring.shadow, seed, options or strategies.packaged(), allow)
+    shadows = strategies.shadows(measuring.shadow, seed, options or strategies.packaged(), allow)
     return Callbacks(measuring.every_n_steps, measuring.probe_size, shadows, instruments)
 
 

@@ -32,12 +32,12 @@ class Component:
     settings: Mapping[str, Any] = field(default_factory=dict)  # plain containers
 
     @classmethod
-    def of(cls, section: Mapping[str, Any]) -> Component:
+    def of(cls, section: Mapping[str, object]) -> Component:
         """Read a section that holds `_target_` and settings."""
         settings = dict(section)
-        return cls(settings.pop("_target_"), settings)
+        return cls(str(settings.pop("_target_")), settings)
 
-    def section(self) -> dict[str, Any]:
+    def section(self) -> dict[str, object]:
         """Return the section as a file writes it."""
         return {"_target_": self.target, **self.settings}
 
@@ -84,7 +84,7 @@ class Measuring:
 
     every_n_steps: Annotated[int, Ge(1)]
     probe_size: Annotated[int, Ge(1)]
-    shadow: list[Any]
+    shadow: list[object]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Experiment(General):
         """Threads of torch in each of the run's processes."""
         return max(1, self.num_threads // self.device.devices)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """Return what a manifest holds: the settings as plain containers, without `control`."""
         callbacks = self.callbacks
         shadow = [{"name": name, **c.section()} for name, c in callbacks.shadow.items()]
@@ -178,12 +178,12 @@ def fields(section: type) -> Mapping[str, Setting]:
 CONTROL = tuple(fields(Control))
 
 
-def refuse(key: str, value: Any, problem: str) -> typing.NoReturn:
+def refuse(key: str, value: object, problem: str) -> typing.NoReturn:
     """Raise the ConfigError."""
     raise ConfigError(f"{key}={show(value)}: {problem}")
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """Write a value as the command line would, a text that looks like something else in quotes."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -1,33 +1,26 @@
 """What a plug-in accepts and claims, read from its source text.
 
-A plug-in is a class named by `_target_`. Importing it would import torch, which takes seconds;
-parsing its file takes milliseconds, and its constructor's annotations are its schema:
+A plug-in is a class named by `_target_`. It is not imported; the annotations of its constructor are
+its schema:
 
     >>> plugin = read("bptt_lab.gradients.truncated.Truncated")
     >>> plugin.settings["k"].default, plugin.claims["unbiased"]
     (16, False)
-
-No parent package is imported either, so a user's package may import what it likes.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
-import functools
-import importlib.util
-import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from bptt_lab.config.claims import UNKNOWN as UNKNOWN
 from bptt_lab.config.claims import FromSetting, literal, literals, properties
+from bptt_lab.config.classes import Found, find, lineage
+from bptt_lab.config.source_text import parse, source
 from bptt_lab.core import validation
-from bptt_lab.core.renamed import current
-from bptt_lab.core.validation import ConfigError
 
 # What an annotation may name, beside its module's own constants; anything else makes it Any, and
 # leaves the check to the constructor.
@@ -72,13 +65,6 @@ class Plugin:
         return settings.get(value.setting, self.settings[value.setting].default)
 
 
-class _Class(NamedTuple):
-    """A class statement and the module that it stands in."""
-
-    module: str
-    node: ast.ClassDef
-
-
 def read(target: str) -> Plugin:
     """Read the class that a `_target_` names.
 
@@ -89,198 +75,51 @@ def read(target: str) -> Plugin:
     Raises:
         ConfigError: where there is no such class, or its file does not parse.
     """
-    found = _class(target)
+    found = find(target)
     doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
     claims = {**literals(found.node), **properties(found.node, settings)}
     return Plugin(target, doc, settings, claims, takes_any)
 
 
-def home(target: str) -> str:
-    """Return the module in which a `_target_`'s class statement stands.
+def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:
+    """The keyword arguments of a class's `__init__`, and whether it takes any other.
 
-    Raises:
-        ConfigError: as `read` does.
+    Where `__init__` hands its **kwargs to `super().__init__`, those of the next one in the lineage
+    follow, but for those that the call sets.
     """
-    return _class(target).module
-
-
-def descends(target: str, kind: str) -> bool | None:
-    """Tell whether a class descends from another one, or is it.
-
-    Args:
-        target: as for `read`.
-        kind: the other's dotted path, by the module that defines it.
-
-    Returns:
-        None where some of its bases cannot be read, so that they may or may not.
-    """
-    known = True
-    for ancestor in _lineage(_class(target)):
-        if ancestor is None:
-            known = False
-        elif f"{ancestor.module}.{ancestor.node.name}" == kind:
-            return True
-    return False if known else None
-
-
-def unimplemented(target: str) -> list[str]:
-    """Name the abstract methods that no class in the lineage implements, as far as it is read."""
-    seen: set[str] = set()
-    missing = []
-    for ancestor in _lineage(_class(target)):
-        if ancestor is None:
+    settings: dict[str, Setting] = {}
+    given: set[str | None] = set()
+    takes_any = False
+    for ancestor in lineage(found):
+        if ancestor is None and takes_any:
+            break
+        init = ancestor and _init(ancestor.node)
+        if ancestor is None or init is None:
             continue
-        seen |= literals(ancestor.node).keys()
-        for node in ancestor.node.body:
-            if isinstance(node, ast.FunctionDef) and node.name not in seen:
-                seen.add(node.name)
-                if any("abstractmethod" in ast.unparse(mark) for mark in node.decorator_list):
-                    missing.append(node.name)
-    return missing
+        file = source(ancestor.module)
+        own = _settings(init.args, literals(parse(file)) if file else {})
+        settings |= {name: s for name, s in own.items() if name not in {*settings, *given}}
+        takes_any = init.args.kwarg is not None
+        handed_on = _handed_on(init)
+        if handed_on is None:
+            break
+        given |= handed_on
+    return settings, takes_any
 
 
-def _class(target: str) -> _Class:
-    """Find the class that a `_target_` names."""
-    module, _, name = current(target).rpartition(".")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise ConfigError("must name a class, as package.module.Class")
-    if source(module) is None:
-        package = module.partition(".")[0]
-        raise ConfigError(
-            f"there is no module '{module}'; correct the name, run from the folder that holds "
-            f"'{package}', or add that folder to PYTHONPATH"
-        )
-    found = _find(module, name)
-    if found is None:
-        raise ConfigError(f"module '{module}' has no class '{name}'; it has {_classes(module)}")
-    return found
+def _init(node: ast.ClassDef) -> ast.FunctionDef | None:
+    functions = (part for part in node.body if isinstance(part, ast.FunctionDef))
+    return next((function for function in functions if function.name == "__init__"), None)
 
 
-def source(module: str) -> Path | None:
-    """Find a module's file without importing its parent packages."""
-    head, *rest = current(module).split(".")
-    try:
-        spec = importlib.util.find_spec(head)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest:
-        origin = spec.origin or ""
-        return Path(origin) if origin.endswith(".py") else None
-    *parents, last = rest
-    for location in spec.submodule_search_locations or ():
-        folder = Path(location, *parents)
-        for file in (folder / last / "__init__.py", folder / f"{last}.py"):
-            if last and file.is_file():
-                return file
+def _handed_on(init: ast.FunctionDef) -> set[str | None] | None:
+    """What `super().__init__(..., **kwargs)` sets besides the kwargs; None without such a call."""
+    for call in ast.walk(init):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
+            names = {keyword.arg for keyword in call.keywords}
+            return names if None in names and init.args.kwarg else None
     return None
-
-
-@functools.cache
-def _parse(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise ConfigError(f"{file}, line {line} is not Python: {error}; correct it") from None
-
-
-def _statements(file: Path) -> Iterator[ast.stmt]:
-    """A module's statements, those under `if TYPE_CHECKING` as well: names that it imports late."""
-    for node in _parse(file).body:
-        late = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        yield from node.body if isinstance(node, ast.If) and late else [node]
-
-
-def _find(module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> _Class | None:
-    """Find a class in a module, following `from ... import` to where it is defined."""
-    module = current(module)
-    file = source(module)
-    if file is None or (module, name) in seen:
-        return None
-    seen |= {(module, name)}
-    places: list[tuple[str, str]] = []
-    for node in _statements(file):
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _Class(module, node)
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if alias.name == "*" or (alias.asname or alias.name) == name:
-                    place = _absolute(node, module, file), name if alias.name == "*" else alias.name
-                    places.append(place)
-    # Of several the last one counts, as when Python runs them.
-    return next(filter(None, (_find(*place, seen) for place in reversed(places))), None)
-
-
-def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
-    """The dotted name of the module that a `from` statement reads."""
-    if node.level == 0:
-        return node.module or ""
-    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    package = package[: len(package) - (node.level - 1)]
-    return ".".join([*package, *([node.module] if node.module else [])])
-
-
-def _classes(module: str) -> str:
-    """The classes that a module defines or imports, for a message."""
-    file = source(module)
-    names = []
-    for node in _parse(file).body if file else []:
-        if isinstance(node, ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.ImportFrom) and file and file.name == "__init__.py":
-            names.extend(alias.asname or alias.name for alias in node.names)
-    return ", ".join(n for n in names if n[:1].isupper()) or "none"
-
-
-def _lineage(found: _Class) -> Iterator[_Class | None]:
-    """The class, then its bases; None stands for one whose source cannot be found."""
-    yield found
-    for base in found.node.bases:
-        if isinstance(base, ast.Subscript):  # a generic class
-            base = base.value
-        if isinstance(base, ast.Name) and base.id in vars(builtins):
-            continue
-        dotted = _imported(found.module, ast.unparse(base))
-        # The standard library's bases (ABC, Protocol) take no settings.
-        if dotted.partition(".")[0] in sys.stdlib_module_names:
-            continue
-        module, _, name = dotted.rpartition(".")
-        parent = _find(module, name)
-        if parent is None:
-            yield None
-        else:
-            yield from _lineage(parent)
-
-
-def _imported(module: str, expression: str) -> str:
-    """The dotted path that a name or attribute of a module stands for, by the module's imports."""
-    head, dot, rest = expression.partition(".")
-    file = source(module)
-    for node in _parse(file).body if file else []:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        for alias in node.names:
-            if (alias.asname or alias.name.partition(".")[0]) != head:
-                continue
-            if isinstance(node, ast.ImportFrom):
-                assert file is not None
-                return f"{_absolute(node, module, file)}.{alias.name}{dot}{rest}"
-            return f"{alias.name if alias.asname else head}{dot}{rest}"
-    return f"{module}.{expression}"
-
-
-def _constructor(found: _Class) -> tuple[dict[str, Setting], bool]:
-    """The keyword arguments of the first `__init__` in the lineage, and whether it takes any."""
-    for ancestor in filter(None, _lineage(found)):
-        for node in ancestor.node.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                file = source(ancestor.module)
-                constants = literals(_parse(file)) if file else {}
-                return _settings(node.args, constants), node.args.kwarg is not None
-    return {}, False
 
 
 def _settings(arguments: ast.arguments, constants: Mapping[str, Any]) -> dict[str, Setting]:

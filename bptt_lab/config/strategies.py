@@ -7,57 +7,76 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # its stubs are another package
+from hydra import version
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from bptt_lab.config import components, targets
+from bptt_lab.config.hydra_internals import (
+    ConfigLoaderImpl,
+    ConfigSearchPathImpl,
+    create_automatic_config_search_path,
+)
 from bptt_lab.config.schema import Component, refuse
+from bptt_lab.core.validation import ConfigError
+
+CONFIG_PATH, CONFIG_NAME = "pkg://bptt_lab.conf", "config"
+VERSION_BASE = "1.3"
+SHADOW = "callbacks.shadow"
 
 
-class Options(Protocol):
-    """The options of the group `gradient`."""
+class Options:
+    """The options of the group `gradient`, those of the user's folders among them."""
+
+    def __init__(self, loader: ConfigLoaderImpl, name: str, searchpath: Sequence[str] = ()) -> None:
+        self.loader, self.name, self.searchpath = loader, name, list(searchpath)
+        self._sections: dict[str, Mapping[str, object]] = {}
 
     def names(self) -> list[str]:
         """Return the names, in order."""
+        return sorted(self.loader.get_group_options("gradient"))
 
-    def section(self, name: str) -> Mapping[str, Any]:
+    def section(self, name: str) -> Mapping[str, object]:
         """Return an option's `_target_` and settings, interpolations as written."""
-
-
-class PackagedOptions:
-    """The options that the package itself brings."""
-
-    def names(self) -> list[str]:
-        """Return the names, in order."""
-        files = resources.files("bptt_lab.conf").joinpath("gradient").iterdir()
-        return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-
-    def section(self, name: str) -> Mapping[str, Any]:
-        """Return an option's `_target_` and settings, interpolations as written."""
-        file = resources.files("bptt_lab.conf").joinpath("gradient", f"{name}.yaml")
-        section: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return section
+        if name not in self._sections:
+            lines = [*self.searchpath, f"gradient={name}"]
+            config = self.loader.load_configuration(self.name, lines, RunMode.RUN)
+            section: Any = OmegaConf.to_container(config.gradient, resolve=False)
+            self._sections[name] = section
+        return self._sections[name]
 
 
 @functools.cache
 def packaged() -> Options:
     """Return the package's own options, for whoever has no command line."""
-    return PackagedOptions()
+    version.setbase(VERSION_BASE)
+    search_path = create_automatic_config_search_path(None, None, CONFIG_PATH)
+    return Options(ConfigLoaderImpl(search_path), CONFIG_NAME)
+
+
+def options_of_job() -> Options:
+    """Return the options that Hydra's present job was composed from."""
+    hydra = HydraConfig.get()
+    search_path = ConfigSearchPathImpl()
+    for source in hydra.runtime.config_sources:
+        if source.path:
+            search_path.append(source.provider, f"{source.schema}://{source.path}")
+    return Options(ConfigLoaderImpl(search_path), hydra.job.config_name or CONFIG_NAME)
 
 
 def from_name(
     key: str,
-    name: Any,
-    given: Mapping[str, Any],
+    name: object,
+    given: Mapping[str, object],
     options: Options,
     *,
     seed: int = 0,
     allow: str | Sequence[str] = (),
 ) -> Component:
-    """Return a strategy's checked section.
+    """Return a strategy's validated section.
 
     Args:
         key: what named it, for messages.
@@ -71,21 +90,62 @@ def from_name(
         ConfigError: for an option that does not exist, a class that is not allowed, or a setting
             that it does not have or refuses.
     """
-    return checked(key, section(key, name, given, options, seed), allow)
+    return _validated(key, _section(key, name, given, options, seed), allow)
 
 
-def section(
-    key: str, name: Any, given: Mapping[str, Any], options: Options, seed: int
-) -> dict[str, Any]:
-    """Return a strategy's section, interpolations resolved; arguments as for `from_name`."""
+def shadows(
+    listed: Sequence[object], seed: int, options: Options, allow: str | Sequence[str]
+) -> dict[str, Component]:
+    """Return the strategies of `callbacks.shadow`, which do not train, by labels for their tags.
+
+    Arguments and errors are as for `from_name`; an entry is the name of an option or a section.
+
+    [truncated, autograd]                            options of the group `gradient`, as they are
+    [{name: truncated, k: 4}, {name: truncated, k: 8, mode: lag}]
+    [{_target_: mypkg.mine.Mine, some: 1}]           a class of an allowed package
+    """
+    found = shadow_sections(listed, seed, options)
+    return {label: _validated(SHADOW, section, allow) for label, section in found.items()}
+
+
+def shadow_sections(
+    listed: Sequence[object], seed: int, options: Options
+) -> dict[str, dict[str, object]]:
+    """Return each shadow strategy's section by its label, not yet validated."""
+    found: dict[str, dict[str, object]] = {}
+    for entry in listed:
+        given = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+        name = given.pop("name", None)
+        if "_target_" in given:
+            label = str(name or _label(str(given["_target_"]).rpartition(".")[2], given))
+            section = given
+        else:
+            label = _label(str(name), given)
+            section = _section(SHADOW, name, given, options, seed)
+        if label in found:
+            raise ConfigError(f"{SHADOW}: holds {label} twice; keep one")
+        found[label] = section
+    return found
+
+
+def resolved(section: Mapping[str, object], seed: int) -> dict[str, object]:
+    """Resolve an option's interpolations: what it may take from around it is the seed."""
+    around = OmegaConf.create({"seed": seed, "gradient": dict(section)})
+    plain: Any = OmegaConf.to_container(around, resolve=True)
+    found: dict[str, object] = plain["gradient"]
+    return found
+
+
+def _section(
+    key: str, name: object, given: Mapping[str, object], options: Options, seed: int
+) -> dict[str, object]:
     names = options.names()
     if name not in names:
         refuse(key, name, f"must be one of {', '.join(names)}")
-    return resolved({**options.section(name), **given}, seed)
+    return resolved({**options.section(str(name)), **given}, seed)
 
 
-def checked(key: str, section: Mapping[str, Any], allow: str | Sequence[str]) -> Component:
-    """Validate a strategy's section, the classes that it names included."""
+def _validated(key: str, section: Mapping[str, object], allow: str | Sequence[str]) -> Component:
     trusted = targets.packages(allow)
     for inner, target in targets.targets(section, key):
         kinds = targets.KINDS["gradient"] if inner == f"{key}._target_" else targets.PARTS
@@ -93,9 +153,6 @@ def checked(key: str, section: Mapping[str, Any], allow: str | Sequence[str]) ->
     return components.component(key, section)
 
 
-def resolved(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Resolve an option's interpolations: what it may take from around it is the seed."""
-    around = OmegaConf.create({"seed": seed, "gradient": dict(section)})
-    plain: Any = OmegaConf.to_container(around, resolve=True)
-    found: dict[str, Any] = plain["gradient"]
-    return found
+def _label(name: str, given: Mapping[str, object]) -> str:
+    changed = [f"{key}_{value}" for key, value in given.items() if key != "_target_"]
+    return "_".join([name, *changed])

@@ -3,7 +3,7 @@
 A `_target_` is text from a file or a command line, and Hydra would import and call whatever it
 names, `os.system` too. Here it must be a class, it must stand in a package of `OURS` or in one
 that the command line allows (`allow=[mypkg]`), and it must be of the kind that its place asks for.
-`bptt_lab.config.signatures` reads all of that from source text: a refusal has imported nothing.
+`bptt_lab.config.classes` reads all of that from source text: a refusal has imported nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-from bptt_lab.config import signatures
+from bptt_lab.config import classes
 from bptt_lab.core.validation import ConfigError
 
 OURS = ("bptt_lab", "torch.optim", "torch.nn", "lightning.pytorch.callbacks")
@@ -65,7 +64,7 @@ def covers(prefixes: Iterable[str], dotted: str) -> bool:
     return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def refuse_foreign(config: Mapping[str, Any], allow: str | Iterable[str] = ()) -> None:
+def refuse_foreign(config: Mapping[str, object], allow: str | Iterable[str] = ()) -> None:
     """Refuse a configuration that names, anywhere in it, what may not be instantiated.
 
     Args:
@@ -81,7 +80,7 @@ def refuse_foreign(config: Mapping[str, Any], allow: str | Iterable[str] = ()) -
         check_target(key, target, KINDS.get(section, PARTS), trusted)
 
 
-def targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def targets(value: object, key: str = "") -> Iterator[tuple[str, object]]:
     """Yield the dotted key and the value of every `_target_` in plain containers.
 
     Raises:
@@ -104,7 +103,7 @@ def targets(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_target(
     key: str,
-    target: Any,
+    target: object,
     kinds: tuple[str, ...],
     trusted: tuple[str, ...],
     ours: tuple[str, ...] = OURS,
@@ -125,15 +124,15 @@ def check_target(
     if not covers((*ours, *trusted), target):
         raise ConfigError(f"{key}={target}: is not in {_listed(ours)}; {_way_out(target)}")
     try:
-        home = signatures.home(target)
+        home = classes.home(target)
     except ConfigError as error:
         raise ConfigError(f"{key}={target}: {error}") from error
     if not covers((*ours, *trusted), home):
         problem = f"is defined in {home}, which is not in {_listed(ours)}"
         raise ConfigError(f"{key}={target}: {problem}; {_way_out(home)}")
-    descends = [signatures.descends(target, kind) for kind in kinds]
+    descends = [classes.descends(target, kind) for kind in kinds]
     if any(descends) or (None in descends and covers(trusted, home)):
-        missing = signatures.unimplemented(target)
+        missing = classes.unimplemented(target)
         if missing:
             problem = f"is an interface, without {', '.join(missing)}"
             raise ConfigError(f"{key}={target}: {problem}; name a class that is whole")

@@ -15,42 +15,22 @@ them, since every run of pytest imports `conformance.option`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bptt_lab.core import lazy
 
 if TYPE_CHECKING:
-    from bptt_lab.diagnostics.alignments import Aligned, Alignment, Estimate, alignment
-    from bptt_lab.diagnostics.flow import CreditFlow, credit_flow
-    from bptt_lab.diagnostics.jacobians import JacobianSpectrum, jacobian_spectrum
-    from bptt_lab.diagnostics.lags import LagSpectrum, lag_spectrum
-    from bptt_lab.diagnostics.lyapunov import lyapunov_spectrum
-    from bptt_lab.diagnostics.preservation import omega
+    from bptt_lab.diagnostics.alignments import Aligned as Aligned
+    from bptt_lab.diagnostics.alignments import Alignment as Alignment
+    from bptt_lab.diagnostics.alignments import Estimate as Estimate
+    from bptt_lab.diagnostics.alignments import alignment as alignment
+    from bptt_lab.diagnostics.flow import CreditFlow as CreditFlow
+    from bptt_lab.diagnostics.flow import credit_flow as credit_flow
+    from bptt_lab.diagnostics.jacobians import JacobianSpectrum as JacobianSpectrum
+    from bptt_lab.diagnostics.jacobians import jacobian_spectrum as jacobian_spectrum
+    from bptt_lab.diagnostics.lags import LagSpectrum as LagSpectrum
+    from bptt_lab.diagnostics.lags import lag_spectrum as lag_spectrum
+    from bptt_lab.diagnostics.lyapunov import lyapunov_spectrum as lyapunov_spectrum
+    from bptt_lab.diagnostics.preservation import omega as omega
 
-__all__ = [
-    "Aligned",
-    "Alignment",
-    "CreditFlow",
-    "Estimate",
-    "JacobianSpectrum",
-    "LagSpectrum",
-    "alignment",
-    "credit_flow",
-    "jacobian_spectrum",
-    "lag_spectrum",
-    "lyapunov_spectrum",
-    "omega",
-]
-
-_MODULES = ("alignments", "flow", "jacobians", "lags", "lyapunov", "preservation")
-
-
-def __getattr__(name: str) -> Any:
-    for module in _MODULES if name in __all__ else ():
-        found = vars(import_module(f"{__name__}.{module}"))
-        if name in found:
-            return found[name]
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__all__, __getattr__, __dir__ = lazy.exports(__name__, __file__)

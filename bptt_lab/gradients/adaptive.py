@@ -75,9 +75,6 @@ class Adaptive(PerUnroll):
         self.k_max = k_max
         self.every = every
 
-    def __repr__(self) -> str:
-        return f"Adaptive(target={self.target}, k_max={self.k_max}, every={self.every})"
-
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Let the unroll's first backward pass estimate anew if it is time."""
         estimate.setdefault("k", self.k_max)

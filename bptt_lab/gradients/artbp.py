@@ -68,9 +68,6 @@ class ARTBP(PerUnroll):
         self.alpha = alpha
         self.seed = seed
 
-    def __repr__(self) -> str:
-        return f"ARTBP(mean_length={self.mean_length}, alpha={self.alpha}, seed={self.seed})"
-
     def hazard(self, steps: int) -> float:
         """Eq. (1): the probability of a cut `steps` steps after the latest one."""
         if self.alpha is None:

@@ -55,13 +55,7 @@ class Autograd(GradientStrategy):
 
     @torch.enable_grad()
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, asked of torch state by state; see GradientStrategy."""
         layers = _loop(rnn, input, hx.detach().requires_grad_(), [None] * rnn.num_layers)

@@ -7,6 +7,7 @@ which strategy runs.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -83,7 +84,9 @@ class GradientStrategy(ABC):
         """Whether its expectation is full BPTT's gradient within a chunk."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        names = [name for name in inspect.signature(type(self)).parameters if name in vars(self)]
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({settings})"
 
     def init_carry(self, rnn: RecurrentNet, batch_size: int, after: Carry | None = None) -> Carry:
         """Return the carry before a sequence's first chunk: a state of zeros, no influence.
@@ -133,13 +136,7 @@ class GradientStrategy(ABC):
 
     @abstractmethod
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return the credit dE/dh_t that the strategy assigns, (num_layers, L, N, H).
 

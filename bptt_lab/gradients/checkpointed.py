@@ -66,9 +66,6 @@ class Checkpointed(GradientStrategy):
     def __init__(self, *, every: Annotated[int | None, Ge(1)] = None) -> None:
         self.every = every
 
-    def __repr__(self) -> str:
-        return f"Checkpointed(every={self.every})"
-
     def states(
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
@@ -83,13 +80,7 @@ class Checkpointed(GradientStrategy):
         return Unrolled(output, h_n)
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         return Full().credit(rnn, input, hx, q)

@@ -65,9 +65,6 @@ class CreditClip(Modifier):
         self.clip = clip
         self.linear = False  # a loss twice as large is clipped more often
 
-    def __repr__(self) -> str:
-        return f"CreditClip(of={self.of!r}, clip={self.clip})"
-
     def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
         """Let the wrapped rule sweep, with clipping, and count what is clipped."""
         events: list[Tensor] = []

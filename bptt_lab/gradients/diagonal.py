@@ -37,53 +37,39 @@ class Diagonal(PastFacing):
         """Return what takes the place of q_t, (L, N, H)."""
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
-        """Eq. (1) over the chunk."""
-        kept = self.decay(chunk), chunk.extended
-        return carry_on(chunk, *kept, influence), kept
+        """Eq. (1) over the whole chunk as one product over time."""
+        decay_LNH, extended_LNJ = kept = self.decay(chunk), chunk.extended
+        # What is left of step t at the end, d_L ... d_{t+1}, from the last step to the first.
+        left_NH = torch.ones_like(decay_LNH[0])
+        rows, decays = [left_NH], decay_LNH.unbind(0)
+        for steps, decay_NH in enumerate(reversed(decays[1:]), 1):
+            left_NH = _normal(left_NH * decay_NH)
+            rows.append(left_NH)
+            if steps % CHECK_EVERY == 0 and not left_NH.any():
+                break
+        reached = len(rows)
+        weight_LNH = torch.stack(rows[::-1]).mul_(chunk.slope[-reached:])
+        after = weight_LNH.permute(1, 2, 0) @ extended_LNJ[-reached:].transpose(0, 1)
+        if influence is not None and reached == len(decays):
+            after.addcmul_((left_NH * decays[0])[..., None], influence)
+        return after, kept
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (4)."""
         decay_LNH, extended_LNJ = kept
-        return gradient(chunk, decay_LNH, extended_LNJ, influence, self.fed_back(q_LNH))
+        credit_LNH = scan(decay_LNH, self.fed_back(q_LNH))
+        at_start_NH = decay_LNH[0] * credit_LNH[0]
+        delta_LNH = credit_LNH.mul_(chunk.slope)
+        total_HJ: Tensor = delta_LNH.flatten(0, 1).t() @ extended_LNJ.flatten(0, 1)
+        if influence is None:
+            return total_HJ
+        return total_HJ.add_((at_start_NH[..., None] * influence).sum(0))
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return the credit of Eq. (3); see GradientStrategy."""
         return scan(self.decay(self.observe(rnn, input, hx, after)), self.fed_back(q))[None]
-
-
-def carry_on(
-    chunk: Chunk, decay_LNH: Tensor, extended_LNJ: Tensor, influence: Tensor | None
-) -> Tensor:
-    """Eq. (1) over a whole chunk as one product over time, (N, H, J).
-
-    Args:
-        chunk: what happened.
-        decay_LNH: d.
-        extended_LNJ: xhat.
-        influence: e before the chunk; None is zero.
-    """
-    # What is left of step t at the end, d_L ... d_{t+1}, from the last step to the first.
-    left_NH = torch.ones_like(decay_LNH[0])
-    rows, decays = [left_NH], decay_LNH.unbind(0)
-    for steps, decay_NH in enumerate(reversed(decays[1:]), 1):
-        left_NH = _normal(left_NH * decay_NH)
-        rows.append(left_NH)
-        if steps % CHECK_EVERY == 0 and not left_NH.any():
-            break
-    reached = len(rows)
-    weight_LNH = torch.stack(rows[::-1]).mul_(chunk.slope[-reached:])
-    from_chunk = weight_LNH.permute(1, 2, 0) @ extended_LNJ[-reached:].transpose(0, 1)
-    if influence is None or reached < len(decays):
-        return from_chunk
-    return from_chunk.addcmul_((left_NH * decays[0])[..., None], influence)
 
 
 def _normal(tensor: Tensor) -> Tensor:
@@ -101,20 +87,3 @@ def scan(decay_LNH: Tensor, q_LNH: Tensor) -> Tensor:
         if steps % FLUSH_EVERY == 0:
             c_NH.copy_(_normal(c_NH))
     return credit_LNH
-
-
-def gradient(
-    chunk: Chunk,
-    decay_LNH: Tensor,
-    extended_LNJ: Tensor,
-    influence: Tensor | None,
-    q_LNH: Tensor,
-) -> Tensor:
-    """Eq. (4), (H, J); arguments as `carry_on` and `scan` have them."""
-    credit_LNH = scan(decay_LNH, q_LNH)
-    at_start_NH = decay_LNH[0] * credit_LNH[0]
-    delta_LNH = credit_LNH.mul_(chunk.slope)
-    total_HJ = delta_LNH.flatten(0, 1).t() @ extended_LNJ.flatten(0, 1)
-    if influence is None:
-        return total_HJ
-    return total_HJ.add_((at_start_NH[..., None] * influence).sum(0))

@@ -60,9 +60,6 @@ class FeedbackAlignment(Modifier):
         super().__init__(of)
         self.seed = seed
 
-    def __repr__(self) -> str:
-        return f"FeedbackAlignment(of={self.of!r}, seed={self.seed})"
-
     def feedback(self, index: int, weight_hh: Tensor) -> Tensor:
         """Return B, (H, H), in place of a layer's W_hh."""
         direction = _direction(self.seed, index, len(weight_hh)).to(weight_hh)

@@ -70,13 +70,7 @@ class PerUnroll(GradientStrategy):
 
     @torch.no_grad()
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return the credit that the rule of such an unroll assigns; see GradientStrategy."""
         after = after or Carry(hx)

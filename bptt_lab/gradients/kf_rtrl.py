@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.gradients.past import Chunk
-from bptt_lab.gradients.random_factors import RandomFactors, balance, random_signs
+from bptt_lab.gradients.random_factors import RandomFactors, balance
 
 
 class KFRTRL(RandomFactors):
@@ -56,17 +56,12 @@ class KFRTRL(RandomFactors):
     cost: ClassVar[str] = "O(L N H^3)"
     space: ClassVar[str] = "O(N H^2 + L N (H+I))"
 
-    def signs(self, chunk: Chunk) -> Tensor:
-        """Draw c0 and c1 for every step and sequence of a chunk, (L, N, 2)."""
-        shape = torch.Size((*chunk.slope.shape[:2], 2))
-        return random_signs(shape, chunk, self.seed, "kf_rtrl")
-
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
         """Run Eq. (2) to (4) over a chunk; influence is (A, B), (N, J) and (N, H, H).
 
         B lies as (H, N, H), so that W_hh times all sequences' B is one product.
         """
-        c0_LN, c1_LN = self.signs(chunk).unbind(-1)
+        c0_LN, c1_LN = self.signs(chunk, "kf_rtrl", 2).unbind(-1)
         xhat_LNJ = chunk.extended
         p1, inverse1 = balance(chunk.slope.norm(dim=-1), xhat_LNJ.norm(dim=-1))
         added_LNJ = (c1_LN * p1)[..., None] * xhat_LNJ
@@ -91,8 +86,8 @@ class KFRTRL(RandomFactors):
         rows = []
         for t in range(len(A_LNJ) - 1):
             B_HNH = _add(_through_time(chunk, t, B_HNH), scale_LN[t], diagonal_LNH[t])
-            rows.append(_left(q_LNH[t], B_HNH.transpose(0, 1)))
-        rows.append(_left(q_LNH[-1], last_NHH))
+            rows.append(torch.bmm(q_LNH[t, :, None], B_HNH.transpose(0, 1))[:, 0])
+        rows.append(torch.bmm(q_LNH[-1, :, None], last_NHH)[:, 0])
         total_HJ: Tensor = torch.cat(rows).t() @ A_LNJ.flatten(0, 1)
         return total_HJ
 
@@ -121,8 +116,3 @@ def _add(JB_HNH: Tensor, scale_N: Tensor, diagonal_NH: Tensor) -> Tensor:
     JB_HNH.mul_(scale_N[:, None])
     JB_HNH.diagonal(dim1=0, dim2=2).add_(diagonal_NH)
     return JB_HNH
-
-
-def _left(q_NH: Tensor, B_NHH: Tensor) -> Tensor:
-    """Each sequence's q B, (N, H)."""
-    return torch.bmm(q_NH[:, None], B_NHH)[:, 0]

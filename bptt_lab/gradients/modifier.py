@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 
 from bptt_lab.core.cell import Swept
@@ -41,7 +40,4 @@ class Modifier(PerUnroll):
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Modify the wrapped strategy's rule of the same unroll."""
         rule = self.of.begin(num_steps, draw, estimate)
-        return functools.partial(self._modified, rule, estimate)
-
-    def _modified(self, rule: Rule, estimate: Estimate, stack: Stack) -> list[Swept]:
-        return self.modify(rule, stack, estimate)
+        return lambda stack: self.modify(rule, stack, estimate)

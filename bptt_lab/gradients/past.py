@@ -121,13 +121,7 @@ class PastFacing(GradientStrategy):
         return _observe(input, states, parameters, cell, 0 if after is None else after.draw)
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Refuse, unless a rule can do it: most that face the past form no dE/dh_t.
 

@@ -6,8 +6,6 @@ the batch has factors and signs of its own, and the factors cross from chunk to 
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -27,18 +25,11 @@ class RandomFactors(PastFacing):
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(seed={self.seed})"
-
-    @abstractmethod
-    def signs(self, chunk: Chunk) -> Tensor:
-        """Draw the signs of a chunk, for all of its steps and sequences, (L, N, signs a step)."""
-
-
-def random_signs(shape: torch.Size, chunk: Chunk, seed: int, purpose: str) -> Tensor:
-    """Draw the signs of a chunk for all of its steps and sequences at once: 1 or -1."""
-    random = generator(seed, purpose, chunk.draw)
-    return (torch.randint(2, shape, generator=random) * 2 - 1).to(chunk.slope)
+    def signs(self, chunk: Chunk, purpose: str, count: int) -> Tensor:
+        """Draw the signs of a chunk, 1 or -1: `count` a step and sequence, (L, N, count)."""
+        random = generator(self.seed, purpose, chunk.draw)
+        shape = (*chunk.slope.shape[:2], count)
+        return (torch.randint(2, shape, generator=random) * 2 - 1).to(chunk.slope)
 
 
 def balance(there: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:

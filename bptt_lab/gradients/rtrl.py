@@ -98,7 +98,8 @@ class RTRL(PastFacing):
         """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
         self._refuse_size(chunk)
         if self.store:
-            every = _every(chunk)
+            (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
+            every = chunk.slope.new_empty(L, N, H, H * J)  # M_1 ... M_L
             recur(chunk, influence, every=every)
             return every[-1].clone() if self.carry_influence else None, every
         if not self.carry_influence:
@@ -119,13 +120,7 @@ class RTRL(PastFacing):
         return gradient
 
     def credit(
-        self,
-        rnn: RecurrentNet,
-        input: Tensor,
-        hx: Tensor,
-        q: Tensor,
-        *,
-        after: Carry | None = None,
+        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         refuse_stack(type(self).__name__, rnn)
@@ -148,13 +143,6 @@ class RTRL(PastFacing):
                 f"memory_limit_gib={self.memory_limit_gib}; raise it, take fewer units or "
                 "sequences, or gradient=full, snap1 or uoro"
             )
-
-
-def _every(chunk: Chunk) -> Tensor:
-    """Room for M_1 ... M_L, (L, N, H, H J)."""
-    num_steps, batch_size, hidden_size = chunk.slope.shape
-    columns = hidden_size * chunk.extended.shape[-1]
-    return chunk.slope.new_empty(num_steps, batch_size, hidden_size, columns)
 
 
 def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:

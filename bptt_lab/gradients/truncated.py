@@ -22,6 +22,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bptt_lab.core.cell import Swept, slopes
 from bptt_lab.core.validation import Ge, Le, OnlyWith, checked
@@ -117,18 +118,14 @@ def _tail(stack: Stack, k: int) -> list[Swept]:
     swept = part.sweep() if stack.lengths is None else _ragged_tail(part, k)
     if begin == 0:
         return swept
+    before = (0, 0, 0, 0, begin, 0)
     return [
         s._replace(
-            grad_input=None if s.grad_input is None else _after(begin, s.grad_input),
+            grad_input=None if s.grad_input is None else pad(s.grad_input, before),
             grad_hx=None if s.grad_hx is None else torch.zeros_like(s.grad_hx),
         )
         for s in swept
     ]
-
-
-def _after(begin: int, gradient: Tensor) -> Tensor:
-    """Nothing for the steps before `begin`, (begin + L, N, I)."""
-    return torch.nn.functional.pad(gradient, (0, 0, 0, 0, begin, 0))
 
 
 def _ragged_tail(stack: Stack, k: int) -> list[Swept]:

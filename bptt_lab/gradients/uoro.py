@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.gradients.past import Chunk
-from bptt_lab.gradients.random_factors import RandomFactors, balance, random_signs
+from bptt_lab.gradients.random_factors import RandomFactors, balance
 
 
 class UORO(RandomFactors):
@@ -53,13 +53,9 @@ class UORO(RandomFactors):
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(N H (H+I) + L N H)"
 
-    def signs(self, chunk: Chunk) -> Tensor:
-        """Draw nu for every step and sequence of a chunk, (L, N, H)."""
-        return random_signs(chunk.slope.shape, chunk, self.seed, "uoro")
-
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
         """Run Eq. (2) to (4) over a chunk; influence is (h~, th~), (N, H) and (N, H, J)."""
-        nu_LNH, xhat_LNJ = self.signs(chunk), chunk.extended
+        nu_LNH, xhat_LNJ = self.signs(chunk, "uoro", chunk.slope.shape[-1]), chunk.extended
         leak, weight_hh_t = chunk.cell.leak, chunk.weights.hh.t()
         u_LNH = nu_LNH * chunk.slope  # nu^T Mbar_t = u (x) xhat
         rho1, inverse1 = balance(  # for all steps at once: neither depends on the traces

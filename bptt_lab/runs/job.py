@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from bptt_lab.config.schema import Experiment
 
@@ -17,7 +16,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     command: str = ""
 
-    def manifest(self, experiment: Experiment) -> dict[str, Any]:
+    def manifest(self, experiment: Experiment) -> dict[str, object]:
         """Return what a run's manifest begins with."""
         return {
             "command": self.command,

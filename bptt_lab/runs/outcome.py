@@ -10,11 +10,10 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import NamedTuple
 
+from bptt_lab import runs
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import folder as folders
-from bptt_lab.runs.folder import Run, Status
+from bptt_lab.runs import Run, Status
 
 COMPLETED, FAILED, REFUSED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 program = "bptt-train"  # begins each line on stderr; every command sets its own name
@@ -52,8 +51,8 @@ def conclude(folder: Path, error: BaseException) -> int:
         The exit code.
     """
     status, code = _status_and_code(error)
-    if folders.read_run(folder).status == "running":
-        folders.write_status(folder, status, _reason(error), raised=status == "failed")
+    if runs.read_run(folder).status == "running":
+        runs.write_status(folder, status, _reason(error), raised=status == "failed")
     if not isinstance(error, SystemExit):
         report(error)
     return code
@@ -85,23 +84,16 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-class Mark(NamedTuple):
-    """Which status.json a folder holds, to tell whether it was written again."""
-
-    inode: int = 0
-    modified: int = 0
-
-
-def mark(folder: Path) -> Mark:
-    """Mark a folder's status.json before a process may write it."""
+def mark(folder: Path) -> tuple[int, int]:
+    """Return inode and time of a folder's status.json: others once it was written again."""
     try:
-        stat = (folder / folders.STATUS).stat()
+        stat = (folder / runs.STATUS).stat()
     except FileNotFoundError:
-        return Mark()
-    return Mark(stat.st_ino, stat.st_mtime_ns)
+        return 0, 0
+    return stat.st_ino, stat.st_mtime_ns
 
 
-def conclude_process(folder: Path, before: Mark, ended: str, asked: str = "") -> Run:
+def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: str = "") -> Run:
     """Have status.json say how a run stands whose process has ended.
 
     Args:
@@ -113,7 +105,7 @@ def conclude_process(folder: Path, before: Mark, ended: str, asked: str = "") ->
     Returns:
         The run.
     """
-    run = folders.read_run(folder)
+    run = runs.read_run(folder)
     silent = mark(folder) == before or run.status in ("waiting", "running")
     status: tuple[Status, str] | None = None
     if silent and asked.startswith(TIME_LIMIT):
@@ -127,8 +119,8 @@ def conclude_process(folder: Path, before: Mark, ended: str, asked: str = "") ->
     if status is None:
         return run
     folder.mkdir(parents=True, exist_ok=True)
-    folders.write_status(folder, *status)
-    return folders.read_run(folder)
+    runs.write_status(folder, *status)
+    return runs.read_run(folder)
 
 
 def exit_reason(code: int) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bptt_lab import runs
-from bptt_lab.config import schema, shadow
+from bptt_lab.config import schema
 from bptt_lab.config.components import renamed
 from bptt_lab.config.schema import Experiment
-from bptt_lab.config.strategies import packaged
+from bptt_lab.config.strategies import packaged, shadow_sections
 from bptt_lab.core.validation import ConfigError
 
 # Settings that leave no trace in a result, so that a continued run may have others.
@@ -85,7 +85,7 @@ def experiment_lines(lines: Sequence[str]) -> list[str]:
 
 def compared(
     before: Mapping[str, Any], now: Mapping[str, Any], *, force: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the manifest to go on with.
 
     Args:
@@ -110,37 +110,38 @@ def compared(
 
 
 def differences(
-    before: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    before: Mapping[str, object], now: Mapping[str, object]
+) -> Iterator[tuple[str, tuple[object, object]]]:
     """Yield each dotted key in which two manifests disagree, with both values.
 
     A run that was killed in its first seconds has a manifest without its machine.
     """
     keys = [key for key in _COMPARED if key in before]
     manifests = [{key: manifest.get(key) for key in keys} for manifest in (before, now)]
-    old, new = (dict(_flat(_written_out(manifest))) for manifest in manifests)
+    old, new = (dict(flat(_written_out(manifest))) for manifest in manifests)
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) != new.get(key) and key not in _FREE:
             yield key, (old.get(key), new.get(key))
 
 
-def _written_out(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def _written_out(manifest: Mapping[str, object]) -> Mapping[str, object]:
     """Write out what earlier versions put in other words: classes since moved, shadows by name."""
     config = renamed(manifest.get("config"))
     if not isinstance(config, dict):
         return manifest
     callbacks = config.get("callbacks")
     if isinstance(callbacks, dict) and callbacks.get("shadow"):
-        found = shadow.sections(callbacks["shadow"], config.get("seed", 0), packaged())
+        found = shadow_sections(callbacks["shadow"], config.get("seed", 0), packaged())
         listed = [{"name": name, **section} for name, section in found.items()]
         config["callbacks"] = {**callbacks, "shadow": listed}
     return {**manifest, "config": config}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield nested settings as dotted keys and values."""
     for key, item in value.items():
         if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
+            yield from flat(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(item) if isinstance(item, tuple) else item
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab import runs
-from bptt_lab.runs import locate
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
 
@@ -73,13 +72,13 @@ def print_table(sweep_dir: Path) -> int:
         print("\n".join(_complaint(job)))
     completed = sum(job.status == "completed" for job in jobs)
     print(f"\n{completed} of {len(jobs)} jobs completed")
-    print(locate.folder_and_board("sweep folder", sweep_dir))
+    print(runs.folder_and_board("sweep folder", sweep_dir))
     return len(jobs) - completed
 
 
 def _complaint(job: Run) -> list[str]:
     log = job.folder / LOG
-    where = [f"  see {locate.shown(log)}"] if log.exists() else []
+    where = [f"  see {runs.shown(log)}"] if log.exists() else []
     return [f"{job.status}: {job.folder.name}: {job.reason}", *where]
 
 

@@ -7,14 +7,15 @@ The network names their sum after the last step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, at_last_step
+from bptt_lab.tasks.kinds import Generated
 
 TOLERANCE = 0.04  # an error below it counts as right
 
@@ -39,7 +40,7 @@ def adding(num_steps: int, num_sequences: int, generator: torch.Generator) -> tu
     return torch.stack((values, markers), -1), values.gather(0, marked).sum(0)
 
 
-class Adding(SequenceDataModule):
+class Adding(Generated):
     """Name the sum of the two marked numbers after the last step; new sequences every epoch.
 
     Reference: Hochreiter and Schmidhuber (1997), "Long short-term memory", experiment 4; here
@@ -48,11 +49,7 @@ class Adding(SequenceDataModule):
     Args:
         num_steps: steps of a sequence.
         train_size: sequences of a training epoch.
-        val_size: validation sequences.
-        test_size: test sequences.
-        batch_size: sequences in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole sequence.
-        seed: of the sequences and of their order.
+        settings: as Generated and SequenceDataModule have them.
     """
 
     input_size = 2
@@ -66,23 +63,16 @@ class Adding(SequenceDataModule):
         *,
         num_steps: Annotated[int, Ge(2)] = 20,
         train_size: Annotated[int, Ge(1)] = 4096,
-        val_size: Annotated[int, Ge(1)] = 256,
-        test_size: Annotated[int, Ge(1)] = 1024,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(train_size=train_size, **settings)
         self.num_steps = num_steps
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Draw the sequences of a split and epoch."""
         draws = generator(self.seed, f"adding/{split}", epoch)
         input, sums = adding(self.num_steps, self.sizes[split], draws)
-        mask = torch.zeros(input.shape[:2], dtype=torch.bool)
-        mask[-1] = True
-        return Sequences(input, sums.expand_as(mask).unsqueeze(-1), mask)
+        return at_last_step(input, sums[:, None])
 
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Whether the sum is right to within 0.04."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor
+from torch.nn import functional
 
 from bptt_lab.core.random import generator
+from bptt_lab.core.validation import Ge, checked
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -38,6 +40,13 @@ class Sequences(NamedTuple):
     mask: Tensor  # (T, M) booleans
 
 
+def at_last_step(input: Tensor, answers: Tensor) -> Sequences:
+    """Return sequences whose answers, (M) classes or (M, O) values, count after the last step."""
+    mask = torch.zeros(input.shape[:2], dtype=torch.bool)
+    mask[-1] = True
+    return Sequences(input, answers.expand(len(input), *answers.shape), mask)
+
+
 class SequenceDataModule(LightningDataModule, ABC):
     """Interface of every task.
 
@@ -56,7 +65,14 @@ class SequenceDataModule(LightningDataModule, ABC):
     output_size: int
     loss: str
 
-    def __init__(self, *, batch_size: int, chunk_length: int | None, seed: int) -> None:
+    @checked
+    def __init__(
+        self,
+        *,
+        batch_size: Annotated[int, Ge(1)] = 32,
+        chunk_length: Annotated[int | None, Ge(1)] = None,
+        seed: Annotated[int, Ge(0)] = 0,
+    ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.chunk_length = chunk_length
@@ -83,8 +99,10 @@ class SequenceDataModule(LightningDataModule, ABC):
         """
 
     def encode(self, input: Tensor) -> Tensor:
-        """Turn a chunk of `Sequences.input` into the network's input (L, N, I)."""
-        return input
+        """Turn a chunk of `Sequences.input` into the network's input (L, N, I): classes one-hot."""
+        if input.is_floating_point():
+            return input
+        return functional.one_hot(input, self.input_size).float()
 
     def callbacks(self) -> list[Callback]:
         """Return what the task wants to show of itself during a run."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.kinds import ClassificationByLoss, Generated
 
 NUM_SYMBOLS = 8  # classes 0 to 7
 BLANK = 8
@@ -46,7 +46,7 @@ def copy_memory(
     return input, target
 
 
-class CopyMemory(SequenceDataModule):
+class CopyMemory(Generated, ClassificationByLoss):
     """Name blanks until the go sign, then the ten symbols seen at first; every step counts.
 
     New sequences are drawn every epoch. The metric `recall` is the accuracy on the ten symbols
@@ -58,12 +58,7 @@ class CopyMemory(SequenceDataModule):
         delay: steps between the end of the symbols and the beginning of their copy; a sequence
             has 20 more.
         train_size: sequences of a training epoch.
-        val_size: validation sequences.
-        test_size: test sequences.
-        batch_size: sequences in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole sequence.
-        loss: what is minimised.
-        seed: of the sequences and of their order.
+        settings: as Generated and ClassificationByLoss have them.
     """
 
     input_size = NUM_SYMBOLS + 2
@@ -76,18 +71,11 @@ class CopyMemory(SequenceDataModule):
         *,
         delay: Annotated[int, Ge(1)] = 10,
         train_size: Annotated[int, Ge(1)] = 2560,
-        val_size: Annotated[int, Ge(1)] = 256,
-        test_size: Annotated[int, Ge(1)] = 1024,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(train_size=train_size, **settings)
         self.num_steps = delay + 2 * NUM_COPIED
         self.delay = delay
-        self.loss = loss
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Draw the sequences of a split and epoch."""
@@ -95,13 +83,9 @@ class CopyMemory(SequenceDataModule):
         input, target = copy_memory(self.delay, self.sizes[split], draws)
         return Sequences(input, target, torch.ones_like(target, dtype=torch.bool))
 
-    def encode(self, input: Tensor) -> Tensor:
-        """One-hot."""
-        return functional.one_hot(input, self.input_size).float()
-
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Whether the likeliest class is right, at every step and at those of the copy."""
-        right = (prediction.argmax(-1) == target).float()
+        right = super().score(prediction, target)["accuracy"]
         scale = self.num_steps / NUM_COPIED
         return {"accuracy": right, "recall": right * (target < NUM_SYMBOLS) * scale}
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.core.validation import checked
+from bptt_lab.tasks.base import Sequences, Split, at_last_step
+from bptt_lab.tasks.kinds import ClassificationByLoss
 
 
 @cache
@@ -26,7 +27,7 @@ def read_digits(layout: str) -> tuple[Tensor, Tensor]:
     return sequences.transpose(0, 1).contiguous(), torch.tensor(bunch.target, dtype=torch.long)
 
 
-class Digits(SequenceDataModule):
+class Digits(ClassificationByLoss):
     """Name the digit after the last step: 1297 training, 200 validation, 300 test images.
 
     Source: E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI machine
@@ -34,28 +35,16 @@ class Digits(SequenceDataModule):
 
     Args:
         layout: "pixels" (64 steps of one pixel) or "rows" (8 steps of eight).
-        batch_size: images in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole image.
-        loss: what is minimised.
-        seed: of the split and of the order.
+        settings: as ClassificationByLoss has them; images are the sequences.
     """
 
     input_size: int
     output_size = 10
 
     @checked
-    def __init__(
-        self,
-        *,
-        layout: Literal["pixels", "rows"] = "pixels",
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
-    ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+    def __init__(self, *, layout: Literal["pixels", "rows"] = "pixels", **settings: Any) -> None:
+        super().__init__(**settings)
         self.layout = layout
-        self.loss = loss
         self.input_size = 1 if layout == "pixels" else 8
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
@@ -64,14 +53,7 @@ class Digits(SequenceDataModule):
         order = torch.randperm(len(digits), generator=generator(self.seed, "split"))
         begin, end = {"train": (0, 1297), "val": (1297, 1497), "test": (1497, 1797)}[split]
         own = order[begin:end]
-        num_steps = len(images)
-        mask = torch.zeros(num_steps, len(own), dtype=torch.bool)
-        mask[-1] = True
-        return Sequences(images[:, own], digits[own].expand(num_steps, -1), mask)
-
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Whether the likeliest digit is right."""
-        return {"accuracy": (prediction.argmax(-1) == target).float()}
+        return at_last_step(images[:, own], digits[own])
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Guessing one digit in ten."""

@@ -9,15 +9,15 @@ stream is learnt in chunks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.kinds import ClassificationByLoss
 
 SHORT_LAG = 3
 LONG_LAG = 8
@@ -48,7 +48,7 @@ def echo(num_steps: int, num_streams: int, generator: torch.Generator) -> tuple[
     return bits[LONG_LAG:], answers.long()
 
 
-class Echo(SequenceDataModule):
+class Echo(ClassificationByLoss):
     """Name the answer at every step of parallel streams, the state carried from chunk to chunk.
 
     New streams are drawn every epoch. The answers to the first 8 of `stream_length` steps count
@@ -60,8 +60,7 @@ class Echo(SequenceDataModule):
         stream_length: steps of a stream.
         batch_size: parallel streams, over all processes together.
         chunk_length: steps between two updates; null is the whole stream.
-        loss: what is minimised.
-        seed: of the streams.
+        settings: as ClassificationByLoss has them.
     """
 
     stream = True
@@ -76,26 +75,16 @@ class Echo(SequenceDataModule):
         stream_length: Annotated[int, Ge(1)] = 800,
         batch_size: Annotated[int, Ge(1)] = 32,
         chunk_length: Annotated[int | None, Ge(1)] = 10,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, **settings)
         self.stream_length = stream_length
-        self.loss = loss
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Draw the streams of a split and epoch."""
         draws = generator(self.seed, f"echo/{split}", epoch)
         bits, answers = echo(self.stream_length, self.batch_size, draws)
         return Sequences(bits, answers, torch.ones_like(bits, dtype=torch.bool))
-
-    def encode(self, input: Tensor) -> Tensor:
-        """One-hot."""
-        return functional.one_hot(input, self.input_size).float()
-
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Whether the likelier answer is right."""
-        return {"accuracy": (prediction.argmax(-1) == target).float()}
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """The best that can be reached with neither lag learnt, with the short one, with both."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from torch import Tensor
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.nn.losses import masked_sum, mse
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.kinds import Generated
 
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
 TAU = 17  # in units of time
@@ -50,7 +51,7 @@ def mackey_glass(num_samples: int, history: float) -> Tensor:
     return x[delay + 1 + SETTLED * SAMPLED :: SAMPLED][:num_samples]
 
 
-class MackeyGlass(SequenceDataModule):
+class MackeyGlass(Generated):
     """Name the next value at every step after the first 17, one delay.
 
     One series is cut into sequences end to end, the earliest for training, then validation, then
@@ -65,9 +66,7 @@ class MackeyGlass(SequenceDataModule):
         train_size: training sequences.
         val_size: validation sequences.
         test_size: test sequences.
-        batch_size: sequences in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole sequence.
-        seed: of the series and of the sequences' order.
+        settings: as SequenceDataModule has them.
     """
 
     input_size = 1
@@ -83,13 +82,10 @@ class MackeyGlass(SequenceDataModule):
         train_size: Annotated[int, Ge(1)] = 1280,
         val_size: Annotated[int, Ge(1)] = 200,
         test_size: Annotated[int, Ge(1)] = 200,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(train_size=train_size, val_size=val_size, test_size=test_size, **settings)
         self.num_steps = num_steps
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
 
     @cached_property
     def series(self) -> Tensor:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import Ge, checked
+from bptt_lab.core.validation import checked
 from bptt_lab.nn.losses import cross_entropy
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.files import list_folder, refuse
 from bptt_lab.tasks.idx import read_idx
+from bptt_lab.tasks.kinds import Classification
 
 NUM_CLASSES = 10
 PARTS = ("train", "t10k")
@@ -84,7 +85,7 @@ def _either(folder: Path, names: Iterable[str]) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-class Mnist(SequenceDataModule):
+class Mnist(Classification):
     """Name the digit after the last step of an image, read from IDX files.
 
     A tenth of the training pair is for validation, and the test pair is the test split. Where
@@ -100,9 +101,7 @@ class Mnist(SequenceDataModule):
             labels beside it.
         layout: "rows" (28 steps of 28 pixels) or "pixels" (784 steps of one).
         permuted: put the pixels of every image into one random order, the same with every seed.
-        batch_size: images in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole image.
-        seed: of the split and of the order.
+        settings: as SequenceDataModule has them; images are the sequences.
 
     Raises:
         ConfigError: where a file is missing, damaged or does not belong to the others.
@@ -119,11 +118,9 @@ class Mnist(SequenceDataModule):
         path: str = "",
         layout: Literal["rows", "pixels"] = "rows",
         permuted: bool = False,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(**settings)
         pairs = read_pairs(path)
         for pair in pairs:
             if len(pair.digits) < 10:
@@ -156,17 +153,11 @@ class Mnist(SequenceDataModule):
         images, digits = self.part(split)
         pixels = images.flatten(1)[:, self.order]
         input = pixels.view(len(digits), -1, self.input_size).transpose(0, 1).contiguous()
-        mask = torch.zeros(input.shape[:2], dtype=torch.bool)
-        mask[-1] = True
-        return Sequences(input, digits.expand(len(input), -1), mask)
+        return at_last_step(input, digits)
 
     def encode(self, input: Tensor) -> Tensor:
         """From 0 to 1."""
         return input.float() / 255
-
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Whether the likeliest digit is right."""
-        return {"accuracy": (prediction.argmax(-1) == target).float()}
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Always the commonest digit, by the training split's frequencies."""

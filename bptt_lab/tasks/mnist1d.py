@@ -11,15 +11,16 @@ import math
 import random
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError, Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.tasks.base import Sequences, Split, at_last_step
+from bptt_lab.tasks.kinds import Classification
 
 NUM_CLASSES = 10
 NUM_TRAIN, NUM_VAL = 4000, 400  # the latter out of the former
@@ -51,15 +52,13 @@ def read_mnist1d() -> tuple[Tensor, Tensor]:
     return curves.T.unsqueeze(-1).contiguous(), digits
 
 
-class Mnist1d(SequenceDataModule):
+class Mnist1d(Classification):
     """Name the digit after the last point of a curve: 3600 training, 400 validation, 1000 test.
 
     Reference: Greydanus and Kobak (2024), "Scaling down deep learning with MNIST-1D".
 
     Args:
-        batch_size: curves in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole curve.
-        seed: of the split into training and validation and of the order.
+        settings: as SequenceDataModule has them; curves are the sequences.
 
     Raises:
         ConfigError: where the package mnist1d is not installed.
@@ -69,15 +68,8 @@ class Mnist1d(SequenceDataModule):
     output_size = NUM_CLASSES
     loss = "cross_entropy"
 
-    @checked
-    def __init__(
-        self,
-        *,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
-    ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.curves, self.digits = read_mnist1d()
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
@@ -88,14 +80,7 @@ class Mnist1d(SequenceDataModule):
             "val": order[:NUM_VAL],
             "test": torch.arange(NUM_TRAIN, len(self.digits)),
         }[split]
-        input = self.curves[:, own]
-        mask = torch.zeros(input.shape[:2], dtype=torch.bool)
-        mask[-1] = True
-        return Sequences(input, self.digits[own].expand(len(input), -1), mask)
-
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Whether the likeliest digit is right."""
-        return {"accuracy": (prediction.argmax(-1) == target).float()}
+        return at_last_step(self.curves[:, own], self.digits[own])
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Guessing one digit in ten: there are as many of each."""

@@ -88,8 +88,7 @@ class Music(SequenceDataModule):
     Args:
         path: a JSON file of pieces; see the module.
         batch_size: pieces in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole piece.
-        seed: of the order.
+        settings: as SequenceDataModule has them.
 
     Raises:
         ConfigError: where the file is missing, damaged or not of this form.
@@ -105,10 +104,9 @@ class Music(SequenceDataModule):
         *,
         path: Annotated[str, ReadableFile()] = "",
         batch_size: Annotated[int, Ge(1)] = 16,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(batch_size=batch_size, **settings)
         self.splits = read_rolls(path)
 
     def sequences(self, split: Split, epoch: int) -> Sequences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -59,9 +59,7 @@ class Series(SequenceDataModule):
         column: its column, by name or by number from 1; null is the only one.
         order: p of the AR(p) that the model is compared with.
         num_steps: steps of a sequence.
-        batch_size: sequences in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole sequence.
-        seed: of the order.
+        settings: as SequenceDataModule has them.
 
     Raises:
         ConfigError: where the file is missing or damaged, or its column too short or constant.
@@ -79,11 +77,9 @@ class Series(SequenceDataModule):
         column: str | int | None = None,
         order: Annotated[int, Ge(1), Le("num_steps")] = 16,
         num_steps: Annotated[int, Ge(1)] = 64,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(**settings)
         self.order = order
         self.num_steps = num_steps
         values = read_column(path, column)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from bptt_lab.core.validation import Ge, checked
+from bptt_lab.core.validation import checked
 from bptt_lab.nn.losses import cross_entropy
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split
 from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
 from bptt_lab.tasks.files import check_size, list_folder, pad, refuse
+from bptt_lab.tasks.kinds import Classification
 
 ENDS: Mapping[Split, str] = {
     "train": "train.conllu",
@@ -44,7 +44,7 @@ def find_files(path: str) -> dict[Split, Path]:
     return found
 
 
-class Tagging(SequenceDataModule):
+class Tagging(Classification):
     """Name the tag of every word of a sentence, knowing the words up to it.
 
     A word is a one-hot vector. Words that training saw once, or never, share one: so it learns
@@ -56,9 +56,7 @@ class Tagging(SequenceDataModule):
 
     Args:
         path: a folder that holds one treebank: ...train.conllu, ...dev.conllu and ...test.conllu.
-        batch_size: sentences in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole sentence.
-        seed: of the order.
+        settings: as SequenceDataModule has them; sentences are the sequences.
 
     Raises:
         ConfigError: where a file is missing or damaged.
@@ -69,15 +67,8 @@ class Tagging(SequenceDataModule):
     loss = "cross_entropy"
 
     @checked
-    def __init__(
-        self,
-        *,
-        path: str = "",
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        seed: Annotated[int, Ge(0)] = 0,
-    ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+    def __init__(self, *, path: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
         files = find_files(path)
         self.sentences = {split: read_conllu(file) for split, file in files.items()}
         counts = Counter(word for sentence in self.sentences["train"] for word, _ in sentence)
@@ -97,14 +88,6 @@ class Tagging(SequenceDataModule):
 
     def _words(self, sentence: Sentence) -> Tensor:
         return torch.tensor([self.numbers.get(word, UNKNOWN) for word, _ in sentence])
-
-    def encode(self, input: Tensor) -> Tensor:
-        """One-hot."""
-        return functional.one_hot(input, self.input_size).float()
-
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Whether the likeliest tag is right."""
-        return {"accuracy": (prediction.argmax(-1) == target).float()}
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """The commonest tag of each word, of those training saw once too, and the commonest of all.

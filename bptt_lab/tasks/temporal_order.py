@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, at_last_step
+from bptt_lab.tasks.kinds import ClassificationByLoss, Generated
 
 NUM_RELEVANT = 2  # X and Y, symbols 0 and 1
 NUM_DISTRACTORS = 4  # symbols 2 to 5
@@ -49,7 +49,7 @@ def temporal_order(
     return symbols, NUM_RELEVANT * relevant[0] + relevant[1]
 
 
-class TemporalOrder(SequenceDataModule):
+class TemporalOrder(Generated, ClassificationByLoss):
     """Name which of XX, XY, YX, YY came, after the last step; new sequences every epoch.
 
     Reference: Hochreiter and Schmidhuber (1997), "Long short-term memory", experiment 6a; here
@@ -58,12 +58,7 @@ class TemporalOrder(SequenceDataModule):
     Args:
         num_steps: steps of a sequence.
         train_size: sequences of a training epoch.
-        val_size: validation sequences.
-        test_size: test sequences.
-        batch_size: sequences in a batch, over all processes together.
-        chunk_length: steps between two updates; null is the whole sequence.
-        loss: what is minimised.
-        seed: of the sequences and of their order.
+        settings: as Generated and ClassificationByLoss have them.
     """
 
     input_size = NUM_RELEVANT + NUM_DISTRACTORS
@@ -76,33 +71,16 @@ class TemporalOrder(SequenceDataModule):
         *,
         num_steps: Annotated[int, Ge(10)] = 40,
         train_size: Annotated[int, Ge(1)] = 2048,
-        val_size: Annotated[int, Ge(1)] = 256,
-        test_size: Annotated[int, Ge(1)] = 1024,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(train_size=train_size, **settings)
         self.num_steps = num_steps
-        self.loss = loss
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Draw the sequences of a split and epoch."""
         draws = generator(self.seed, f"temporal_order/{split}", epoch)
         symbols, classes = temporal_order(self.num_steps, self.sizes[split], draws)
-        mask = torch.zeros_like(symbols, dtype=torch.bool)
-        mask[-1] = True
-        return Sequences(symbols, classes.expand_as(symbols), mask)
-
-    def encode(self, input: Tensor) -> Tensor:
-        """One-hot."""
-        return functional.one_hot(input, self.input_size).float()
-
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Whether the likeliest class is right."""
-        return {"accuracy": (prediction.argmax(-1) == target).float()}
+        return at_last_step(symbols, classes)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Guessing one class in four."""

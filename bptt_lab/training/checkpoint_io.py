@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import sys
 import warnings
@@ -21,8 +20,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from bptt_lab.runs import outcome
-from bptt_lab.runs.folder import write_json
+from bptt_lab.runs import outcome, read_json, write_json
 from bptt_lab.runs.outcome import CheckpointError
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -93,7 +91,7 @@ def read(path: Path, map_location: Any = None) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if _sum(content) not in _known(path.parent):
+    if _sum(content) not in read_json(path.parent / CHECKSUMS):
         raise CheckpointError(f"{path}: is not what was written; its sha256 has changed")
     try:
         with warnings.catch_warnings(action="ignore"):  # of what is refused anyway
@@ -129,17 +127,9 @@ def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _known(folder: Path) -> dict[str, Any]:
-    try:
-        known = json.loads((folder / CHECKSUMS).read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _remember(folder: Path, content: bytes, what: dict[str, Any]) -> None:
+def _remember(folder: Path, content: bytes, what: dict[str, object]) -> None:
     """Add a file's sum before the file gets its name; forget those of files long gone."""
-    known = _known(folder)
+    known = read_json(folder / CHECKSUMS)
     for name in (LAST, BEST):
         of_name = [key for key, entry in known.items() if entry.get("name") == name]
         for key in of_name[:-2]:  # it and, for the last, the one before

@@ -1,14 +1,20 @@
-"""Processes that start in milliseconds: forked from a server with torch and Lightning loaded."""
+"""Processes that start in milliseconds: forked from a server with torch and Lightning loaded.
+
+None outlives the one that started it, even where that was killed by kill -9: it holds one end of a
+pipe whose other end its parent holds, and the kernel closes that whatever the parent dies of.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
-from typing import Any
 
 from bptt_lab.runs import signals
 
@@ -16,11 +22,11 @@ PRELOAD = "bptt_lab.training.launchers.preload"
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
-def process(target: Callable[..., Any], args: tuple[Any, ...]) -> ForkServerProcess:
+def process(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerProcess:
     """Make a process that will run target(*args); it starts with signals blocked.
 
     Args:
-        target: an importable function; it calls `unblock` once it is ready for signals.
+        target: an importable function; it calls `begin` once it is ready for signals.
         args: its arguments, picklable.
     """
     return multiprocessing.get_context("forkserver").Process(target=target, args=args)
@@ -51,3 +57,24 @@ def ensure() -> None:
 def unblock() -> None:
     """Receive signals from here on, in a process that the server forked."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
+
+
+def begin(grace: float) -> None:
+    """Receive signals from here on, and stop this process once its parent is gone.
+
+    It is asked by SIGTERM, so that it may save where it stands. What has not ended `grace` seconds
+    later is killed, and with it, where it leads a process group, the whole group.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_follow, args=(parent.sentinel, grace), daemon=True).start()
+    unblock()
+
+
+def _follow(sentinel: int, grace: float) -> None:
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

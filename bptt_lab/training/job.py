@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config import schema
-from bptt_lab.config.options import options_of_job
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
+from bptt_lab.config.strategies import options_of_job
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import signals
 from bptt_lab.runs.job import Job

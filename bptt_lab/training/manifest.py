@@ -6,7 +6,6 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from bptt_lab.tasks.base import SPLITS, SequenceDataModule
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
-def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, Any]:
+def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, object]:
     """Return what someone needs to know to get the same numbers again.
 
     Args:
@@ -37,7 +36,7 @@ def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, An
         "device": str(device),
         "processes": experiment.device.devices,
         "threads": experiment.threads,
-        "processor": _processor(device),
+        "processor": torch.cuda.get_device_name(device) if gpu else machine.processor(),
         "kernel": core.instruction_set() if device.type == "cpu" and core.available() else "torch",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "git_commit": machine.git_commit(),
@@ -62,7 +61,3 @@ def parameter_hash(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _processor(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from argparse import Namespace
 from collections.abc import Mapping
@@ -38,7 +39,8 @@ class MetricsLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one line."""
-        values = {tag: _number(float(value)) for tag, value in metrics.items()}
+        numbers = {tag: float(value) for tag, value in metrics.items()}
+        values = {tag: x if math.isfinite(x) else str(x) for tag, x in numbers.items()}
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
@@ -46,10 +48,6 @@ class MetricsLog(Logger):
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
         """Ignore them: the run's config is a file of its own."""
-
-
-def _number(value: float) -> float | str:
-    return value if value - value == 0 else str(value)
 
 
 def cut(path: Path, length: int) -> None:

@@ -135,34 +135,14 @@ class SequenceModule(LightningModule):
         self._counted = 0.0
 
     def on_validation_epoch_start(self) -> None:
-        """Leave training's carry for later; validation begins with its own."""
-        self._begin_evaluation()
-
-    def on_test_epoch_start(self) -> None:
-        """Begin with no carry."""
-        self._begin_evaluation()
-
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        """Run one chunk and add up its loss and metrics."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
-        """Run one chunk and add up its loss and metrics."""
-        self._evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over all that counted as val/..."""
-        self._end_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over all that counted as test/..."""
-        self._end_evaluation("test")
-
-    def _begin_evaluation(self) -> None:
+        """Leave training's carry for later; an evaluation begins with its own."""
         self._training_carry, self.carry = self.carry, None
         self._sums = {}
 
-    def _evaluate(self, batch: SequenceBatch) -> None:
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+        """Run one chunk and add up its loss and metrics."""
         carry = self.carry_before(batch)
         for part in segments(len(batch.input), self.segment_length or len(batch.input)):
             piece = batch._replace(
@@ -176,6 +156,16 @@ class SequenceModule(LightningModule):
             for name, value in sums.items():
                 self._sums[name] = self._sums.get(name, 0) + value.double()
         self.carry = carry
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all that counted as val/..."""
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all that counted as test/..."""
+        self._end_evaluation("test")
 
     def _end_evaluation(self, stage: str) -> None:
         self.carry = self._training_carry

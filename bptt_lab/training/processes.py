@@ -10,10 +10,9 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
-from typing import Any
 
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training import fork_server, orphans
+from bptt_lab.training import fork_server
 
 GRACE = 30.0  # seconds for a rank to save once the process that started it is gone
 
@@ -30,7 +29,7 @@ class RankEnded(RuntimeError):
 
 
 def launch(
-    target: Callable[..., Any], args: tuple[Any, ...], num_ranks: int, stop: Stop | None = None
+    target: Callable[..., None], args: tuple[object, ...], num_ranks: int, stop: Stop | None = None
 ) -> None:
     """Run target(*args) in `num_ranks` processes that find one another.
 
@@ -58,7 +57,7 @@ def launch(
         for rank in range(num_ranks)
     ]
 
-    def pass_on(number: int) -> None:
+    def end_all(_: int = 0) -> None:
         for process in processes:
             if process.is_alive():
                 process.terminate()
@@ -68,9 +67,9 @@ def launch(
         for process in processes:
             process.start()
         if stop is not None:
-            stop.pass_on, stop.patient = pass_on, True
+            stop.pass_on, stop.patient = end_all, True
             if stop.asked is not None:  # while they started
-                pass_on(stop.asked)
+                end_all()
         running = dict(enumerate(processes))
         while running:
             wait([process.sentinel for process in running.values()])
@@ -83,16 +82,15 @@ def launch(
     finally:
         if stop is not None:
             stop.pass_on, stop.patient = None, False
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
+        end_all()
         for process in processes:
             if process.pid is not None:
                 process.join(10)
 
 
-def _rank(environment: dict[str, str], target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _rank(
+    environment: dict[str, str], target: Callable[..., None], args: tuple[object, ...]
+) -> None:
     os.environ.update(environment)  # the server has that of the moment when it started
-    orphans.watch(GRACE)
-    fork_server.unblock()
+    fork_server.begin(GRACE)
     target(*args)

@@ -20,14 +20,14 @@ from bptt_lab import runs
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.random import generator
-from bptt_lab.runs import locate, resume, signals
+from bptt_lab.runs import resume, signals
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import Interrupted, conclude
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training import checkpoint_io, manifest, metrics_log, processes
 from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
-from bptt_lab.training.callbacks.divergence import Divergence
+from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.trainer import make_trainer
 
 
@@ -113,8 +113,10 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     task, module = built or build(experiment)
     saved = checkpoint_io.read(start) if start is not None else None
-    divergence = Divergence(experiment.divergence)
-    trainer = make_trainer(experiment, folder, job, task, stop or Stop(), divergence, saved)
+    norms = GradientNorms(
+        every_n_steps=experiment.trainer.log_every_n_steps, divergence=experiment.divergence
+    )
+    trainer = make_trainer(experiment, folder, job, task, stop or Stop(), norms, saved)
     if saved is not None and trainer.is_global_zero:
         metrics_log.cut(folder / runs.METRICS, saved["run"]["metrics_bytes"])
     _seed_global_generators(experiment.seed, trainer.global_rank)
@@ -127,7 +129,7 @@ def train(
             "seconds": round(trainer.checkpoint_callback.seconds, 3),
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
-            **({"diverged": divergence.first} if divergence.first else {}),
+            **({"diverged": norms.diverged} if norms.diverged else {}),
             **more,
         }
 
@@ -170,4 +172,4 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
             yield f"  {tag:<24}{value:>10.4f}{known}"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
-    yield locate.folder_and_board("run folder", folder)
+    yield runs.folder_and_board("run folder", folder)

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
+from bptt_lab.runs import resume
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceDataModule
@@ -21,7 +22,6 @@ from bptt_lab.training.build import make
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.credit import CreditHistogram
-from bptt_lab.training.callbacks.divergence import Divergence
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.callbacks.progress import Progress
 from bptt_lab.training.callbacks.run_card import RunCard
@@ -38,7 +38,7 @@ def make_trainer(
     job: Job,
     task: SequenceDataModule,
     stop: Stop,
-    divergence: Divergence,
+    norms: GradientNorms,
     saved: Mapping[str, Any] | None,
 ) -> Trainer:
     """Set up the trainer.
@@ -49,7 +49,7 @@ def make_trainer(
         job: who asked for the run.
         task: what it learns.
         stop: whether a signal asked it to stop.
-        divergence: what to make of a loss or gradient that is not finite.
+        norms: watches the gradient's.
         saved: the checkpoint that the run goes on from, None for a new run.
     """
     settings, device = experiment.trainer, experiment.device
@@ -57,7 +57,7 @@ def make_trainer(
     if device.devices > 1:
         backend = "gloo" if device.accelerator == "cpu" else "nccl"
         strategy = DDPStrategy(process_group_backend=backend)
-    watching = Bundle(list(_instruments(experiment, job, task, divergence)))
+    watching = Bundle(list(_instruments(experiment, job, task, norms)))
     callbacks: list[Callback] = [
         watching,
         *task.callbacks(),
@@ -103,7 +103,7 @@ def make_trainer(
 
 
 def _instruments(
-    experiment: Experiment, job: Job, task: SequenceDataModule, divergence: Divergence
+    experiment: Experiment, job: Job, task: SequenceDataModule, norms: GradientNorms
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
     references, plain = task.references(), experiment.plain()
@@ -118,7 +118,7 @@ def _instruments(
         command=job.command,
     )
     yield TrainingLoss(every_n_steps=every)
-    yield GradientNorms(every_n_steps=every, divergence=divergence)
+    yield norms
     if experiment.segment_length is not None:  # the rest needs the states of all steps
         return
     yield CreditHistogram(every_n_steps=every)
@@ -133,16 +133,10 @@ def _instruments(
 
 
 def flat_settings(
-    settings: Mapping[str, Any], choices: Mapping[str, str]
+    settings: Mapping[str, object], choices: Mapping[str, str]
 ) -> Iterator[tuple[str, bool | int | float | str]]:
     """Yield settings as dotted keys and plain values, each group's choice under its name."""
     yield from choices.items()
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            for name, inner in flat_settings(value, {}):
-                yield f"{key}.{name}", inner
-        elif isinstance(value, bool | int | float | str):
-            if key != "_target_":
-                yield key, value
-        elif value is not None:
-            yield key, str(value)
+    for key, value in resume.flat(settings):
+        if value is not None and key.rpartition(".")[2] != "_target_":
+            yield key, value if isinstance(value, bool | int | float | str) else str(value)

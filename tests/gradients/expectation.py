@@ -28,7 +28,7 @@ def with_signs(strategy: GradientStrategy, signs: Tensor) -> GradientStrategy:
     """A copy whose draws are given, chunk after chunk."""
     told, position = copy.copy(strategy), 0
 
-    def next_signs(chunk) -> Tensor:
+    def next_signs(chunk, *_) -> Tensor:
         nonlocal position
         begin, position = position, position + len(chunk.input)
         return signs[begin:position]

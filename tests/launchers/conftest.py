@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from bptt_lab.commands.train import cli
-from bptt_lab.training.launchers import pool
+from bptt_lab.training.launchers import process
 from launchers import sweeps
 
 
@@ -40,6 +40,6 @@ def hours_pass_once(monkeypatch):
             return time.monotonic() + 100_000 * len(passed)
 
         clock = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
-        monkeypatch.setattr(pool, "time", clock)
+        monkeypatch.setattr(process, "time", clock)
 
     return jump

@@ -141,6 +141,9 @@ def test_a_sweep_is_taken_up_again(tmp_path, launcher, more):
     assert [job.status for job in again] == ["completed"] * 3
     assert len({job.parameters_sha256 for job in again}) == 1
     assert (again[0].folder / "summary.json").stat().st_ino == kept
+    # What failed by an error of its own begins anew; what was killed goes on.
+    once, anew, twice = (len([*job.folder.glob("events.out.tfevents.*")]) for job in again)
+    assert once == anew < twice
 
 
 @pytest.mark.parametrize(("library", "extra"), [("ray", "ray"), ("submitit", "slurm")])

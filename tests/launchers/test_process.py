@@ -175,11 +175,12 @@ def test_a_job_past_its_time_that_stops_when_asked_is_interrupted(
 ):
     hours_pass_once(lambda: bool(sweeps.checkpoints(tmp_path)))
     code, *_ = run_here(
-        "-m", *UNRULY, *LONG, SLOW, "seed=0", "hydra.launcher.time_limit=50000",
+        "-m", *UNRULY, *LONG, "optimizer.how=slower", "hydra.launcher.time_limit=50000",
         "hydra.launcher.grace=90000",
     )  # fmt: skip
     assert code == 1
     (job,) = sweeps.jobs(tmp_path)
+    assert job.steps  # it came to the end of its step, and wrote down how far it was
     assert (job.status, job.reason) == ("interrupted", "over its time limit of 50000 s")
 
 

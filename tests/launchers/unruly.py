@@ -73,7 +73,7 @@ class Unruly(torch.optim.SGD):
     Args:
         params: as torch.optim.SGD.
         lr: as torch.optim.SGD.
-        how: a key of WAYS, or "well", "diverge", "slow"; or a job's number in FATES.
+        how: a key of WAYS, or "well", "diverge", "slow", "slower"; or a job's number in FATES.
         gate: a file; it misbehaves only while that exists.
     """
 
@@ -90,8 +90,8 @@ class Unruly(torch.optim.SGD):
         self.steps += 1
         if self.gate is not None and not Path(self.gate).exists():
             return loss
-        if self.how == "slow":
-            time.sleep(0.05)
+        if self.how in ("slow", "slower"):
+            time.sleep({"slow": 0.05, "slower": 1}[self.how])
         elif self.how == "diverge" and self.steps == 3:
             with torch.no_grad():
                 self.param_groups[0]["params"][0].fill_(float("nan"))

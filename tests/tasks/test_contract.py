@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from constructors import parameters
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
@@ -42,11 +43,11 @@ def test_glob_finds_the_tasks() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_says_what_the_constructor_says(name: str) -> None:
     settings = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
-    parameters = dict(inspect.signature(get_class(settings.pop("_target_"))).parameters)
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    found = parameters(get_class(settings.pop("_target_")))
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in found.values())
     assert settings.pop("seed") == "${seed}"
-    assert parameters.pop("seed").default == 0
-    assert settings == {key: parameter.default for key, parameter in parameters.items()}
+    assert found.pop("seed").default == 0
+    assert settings == {key: parameter.default for key, parameter in found.items()}
 
 
 @pytest.mark.parametrize("split", SPLITS)

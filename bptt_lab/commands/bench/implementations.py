@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from bptt_lab.commands.bench import layers
 from bptt_lab.commands.bench.layers import Prepared
-from bptt_lab.config import signatures
+from bptt_lab.config import classes
 from bptt_lab.config.schema import Component
 from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import ConfigError
@@ -76,7 +76,7 @@ def past_facing() -> list[str]:
     found = [
         name
         for name in packaged().names()
-        if signatures.descends(_component(name).target, PAST_FACING)
+        if classes.descends(_component(name).target, PAST_FACING)
     ]
     return [BASELINE, "full", *found, PRODUCTS]
 

@@ -12,7 +12,7 @@ from bptt_lab.commands.report import results
 from bptt_lab.commands.report.results import Value
 from bptt_lab.commands.report.scores import higher_is_better
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 
 
 class Criterion(NamedTuple):

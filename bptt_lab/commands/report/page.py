@@ -17,13 +17,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bptt_lab import runs
 from bptt_lab.commands.report import curves, scores
 from bptt_lab.commands.report.line_styles import Styles
 from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import JobResult, SweepResults
 from bptt_lab.commands.report.score_table import number, spread, table
 from bptt_lab.commands.report.scores import Ranking
-from bptt_lab.runs import locate
 from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
@@ -137,7 +137,7 @@ def _logs(job: JobResult) -> list[tuple[str, str]]:
 
 def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tuple[str, str]]:
     """Yield how to open, repeat, continue and check all this."""
-    folder = shlex.quote(locate.shown(sweep.folder))
+    folder = shlex.quote(runs.shown(sweep.folder))
     yield "Every scalar, histogram and mean over seeds in TensorBoard:", f"bptt-board {folder}"
     yield "The same sweep:", sweep.command
     if any(job.run.status != "completed" for job in sweep.jobs):

@@ -16,7 +16,7 @@ from typing import Any
 from bptt_lab import runs
 from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 
 SEED = "seed"
 Value = bool | int | float | str | None

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bptt_lab import runs
-from bptt_lab.runs import locate
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 
 SEARCH = "search"  # in sweep.json: what is searched, by which metric, in which direction
 
@@ -40,5 +39,5 @@ def print_best(sweep_dir: Path) -> None:
     run = trials[number]
     print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
     print(f"settings     {' '.join(run.overrides)}")
-    print(f"run folder   {locate.shown(run.folder)}")
+    print(f"run folder   {runs.shown(run.folder)}")
     print(f"again        {run.manifest.get('command', '')}")

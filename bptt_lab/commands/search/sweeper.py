@@ -25,11 +25,11 @@ from bptt_lab import runs
 from bptt_lab.commands.search import best, plan
 from bptt_lab.commands.search.space import Space
 from bptt_lab.config.compose import resolved
+from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError, Ge, checked
-from bptt_lab.runs.folder import Run
+from bptt_lab.runs import Run
 from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
-from bptt_lab.training.launchers.process import cores
 
 
 class FinalMetric:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import hydra
 
+from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.search import best
 from bptt_lab.commands.train.plan import make_plan
-from bptt_lab.config import arguments, compose, output_paths
-from bptt_lab.config.options import CONFIG_NAME
+from bptt_lab.config import arguments, output_paths
+from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import locate, resume, sweep
+from bptt_lab.runs import resume, sweep
 from bptt_lab.training.job import task
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -87,17 +88,17 @@ def _report_sweep(name: str, sweep_dir: Path) -> None:
     try:
         page = write_report(sweep_dir)
     except Exception as error:
-        again = shlex.join(["bptt-report", locate.shown(sweep_dir)])
+        again = shlex.join(["bptt-report", runs.shown(sweep_dir)])
         command.say(name, f"no report ({error}); {again} tries again", 0)
     else:
-        print(f"report       {locate.shown(page)}")
+        print(f"report       {runs.shown(page)}")
 
 
 def _run_hydra(name: str, words: list[str]) -> int:
     """Hand the command line to Hydra; an error here lies outside of the jobs."""
     run = hydra.main(
-        version_base=compose.VERSION_BASE,
-        config_path=compose.CONFIG_PATH,
+        version_base=VERSION_BASE,
+        config_path=CONFIG_PATH,
         config_name=CONFIG_NAME,
     )(task)
 

@@ -19,7 +19,7 @@ from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
-from bptt_lab.config.security import preset_files
+from bptt_lab.config.security import open_command_line
 from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
 from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
@@ -40,9 +40,8 @@ def print_help(name: str, introduction: str, args: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the folders named do not hold a configuration.
     """
-    preset_files.register()
     with on_one_line(None, args.overrides):
-        text = "\n".join(_help(CommandLine(args)))
+        text = "\n".join(_help(open_command_line(args)[0]))
     print(f"usage: {name} [flags] [group=option ...] [key=value ...]\n")
     print(f"{introduction}\n")
     print("Other flags are Hydra's: bptt-train --hydra-help.")

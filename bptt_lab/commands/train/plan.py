@@ -19,13 +19,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import plan as search
-from bptt_lab.config import output_paths, schema
+from bptt_lab.config import output_paths, schema, security
 from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
-from bptt_lab.config.security import hydra_section, preset_files, trust
-from bptt_lab.config.security.trust import Typed
+from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume
 
@@ -46,13 +45,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     Raises:
         ConfigError: naming key, value, limit and way out, on one line.
     """
-    preset_files.register()
     with on_one_line(None, args.overrides):
-        hydra_section.check_searchpath([args.config_path], "--config-path")
-        command = CommandLine(args)
+        command, typed = security.open_command_line(args)
     with on_one_line(command, command.lines):
         _refuse_repeats(command.parse(command.lines))
-        typed = trust.typed(command)
         if args.cfg or command.mode() == RunMode.RUN:
             return _plan_of_run(command, typed)
         return _plan_of_sweep(command, typed)
@@ -61,7 +57,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
     config = command.compose(command.lines)
     _validate_hydra(config)
-    trust.check_hydra(config, command.lines, typed)
+    typed.refuse_settings(config, command.lines)
     # What --cfg shows may run elsewhere.
     experiment = _experiment(
         command, command.lines, config, config, typed, here=not command.args.cfg
@@ -79,7 +75,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     lines = [reworded.get(line, line) for line in command.lines]
     sweep = command.compose(lines, RunMode.MULTIRUN)
     _validate_hydra(sweep)
-    trust.check_hydra(sweep, lines, typed)
+    typed.refuse_settings(sweep, lines)
     for part in ("launcher", "sweeper"):
         _validate_plugin(part, sweep.hydra[part])
     for override in command.parse(lines):
@@ -114,7 +110,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error
-    trust.check_hydra_of_jobs(command, sweep, jobs, typed)
+    typed.refuse_settings_of_jobs(command, sweep, jobs)
     known = tuple(folders) if command.knows_jobs(sweep) else ()
     return Plan(jobs, experiments, sweep_dir, reworded, known)
 
@@ -129,7 +125,7 @@ def _experiment(
 ) -> Experiment:
     """Validate one configuration; where a limit is broken, name a value that works."""
     plain = resolved(without_hydra(config), hydra)
-    trust.check_allow(plain, typed)
+    typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)
     except ConfigError as error:

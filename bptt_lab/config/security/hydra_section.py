@@ -26,21 +26,29 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _PROGRAMS = ("setup", "python", "srun_args", "additional_parameters", "runtime_env")
 
 
-def check(hydra: Mapping[str, Any], typed: frozenset[str], allow: tuple[str, ...]) -> None:
+def refuse(
+    hydra: Mapping[str, Any], lines: list[str], typed: frozenset[str], allow: tuple[str, ...]
+) -> None:
     """Refuse settings of Hydra's that could run code or write outside of a run's folder.
 
     Args:
         hydra: the `hydra` section as plain containers, interpolations as written.
+        lines: the overrides on the command line; a file in hydra.overrides may add none.
         typed: the dotted keys that the command line sets.
         allow: the packages it allows.
 
     Raises:
         ConfigError: naming key, value and the way out, on one line.
     """
-    _check_plugins(hydra, allow)
+    for part in ("hydra", "task"):
+        for line in hydra["overrides"][part]:
+            if line not in lines:
+                problem = "is for Hydra to fill in; write the override on the command line"
+                raise ConfigError(f"hydra.overrides.{part}=[{line}]: {problem}")
+    _refuse_plugins(hydra, allow)
     for part in ("job_logging", "hydra_logging"):
-        _check_logging(f"hydra.{part}", hydra[part])
-    _check_launcher(hydra["launcher"], typed)
+        _refuse_logging(f"hydra.{part}", hydra[part])
+    _refuse_launcher(hydra["launcher"], typed)
     job = hydra["job"]
     for name, value in job["env_set"].items():
         problem = "must not be set here, where it would leave no trace; set it before bptt-train"
@@ -52,21 +60,7 @@ def check(hydra: Mapping[str, Any], typed: frozenset[str], allow: tuple[str, ...
         output_paths.check_pattern(f"hydra.sweep.{key}", hydra["sweep"][key])
 
 
-def check_overrides(hydra: Mapping[str, Any], lines: list[str]) -> None:
-    """Refuse overrides of jobs that no command line gave, but a file in hydra.overrides.
-
-    Args:
-        hydra: as for `check`.
-        lines: the overrides on the command line.
-    """
-    for part in ("hydra", "task"):
-        for line in hydra["overrides"][part]:
-            if line not in lines:
-                problem = "is for Hydra to fill in; write the override on the command line"
-                raise ConfigError(f"hydra.overrides.{part}=[{line}]: {problem}")
-
-
-def check_searchpath(searchpath: list[Any], key: str = "hydra.searchpath") -> None:
+def refuse_imports(searchpath: list[object], key: str) -> None:
     """Refuse a place to look for options that Hydra would have to import."""
     for place in searchpath:
         if str(place).startswith("pkg://") and not targets.covers(["bptt_lab"], str(place)[6:]):
@@ -74,7 +68,7 @@ def check_searchpath(searchpath: list[Any], key: str = "hydra.searchpath") -> No
             raise ConfigError(f"{key}=[{place}]: {problem}")
 
 
-def _check_plugins(hydra: Mapping[str, Any], allow: tuple[str, ...]) -> None:
+def _refuse_plugins(hydra: Mapping[str, object], allow: tuple[str, ...]) -> None:
     for key, target in targets.targets(hydra, "hydra"):
         part = key.removesuffix("._target_").removeprefix("hydra.")
         if part in _KINDS:
@@ -85,7 +79,7 @@ def _check_plugins(hydra: Mapping[str, Any], allow: tuple[str, ...]) -> None:
             raise ConfigError(f"{key}={target}: nothing is instantiated there; leave it out")
 
 
-def _check_logging(key: str, section: Any) -> None:
+def _refuse_logging(key: str, section: object) -> None:
     if not isinstance(section, Mapping):
         raise ConfigError(f"{key}={section}: must be a section; choose with {_group(key)}=")
     handlers = section.get("handlers")
@@ -98,7 +92,7 @@ def _check_logging(key: str, section: Any) -> None:
         elif name == "class" and value not in _HANDLERS:
             problem = f"must be one of {', '.join(_HANDLERS)}"
         elif name == "filename":
-            _check_log_file(inner, value)
+            _refuse_log_file(inner, value)
             continue
         elif "://" in value and value not in _STREAMS and not inner.endswith("format"):
             problem = f"must be one of {', '.join(_STREAMS)}"
@@ -110,7 +104,7 @@ def _check_logging(key: str, section: Any) -> None:
         raise ConfigError(f"{inner}={value}: {problem}; {way_out}")
 
 
-def _check_log_file(key: str, value: str) -> None:
+def _refuse_log_file(key: str, value: str) -> None:
     folder, _, name = value.partition("}/")
     if folder not in ("${hydra.runtime.output_dir", "${hydra:runtime.output_dir"):
         problem = "must be in the run's folder; use ${hydra.runtime.output_dir}/NAME.log"
@@ -118,7 +112,7 @@ def _check_log_file(key: str, value: str) -> None:
     output_paths.check_part(key, name.replace("${hydra.job.name}", "name"))
 
 
-def _check_launcher(launcher: Any, typed: frozenset[str]) -> None:
+def _refuse_launcher(launcher: object, typed: frozenset[str]) -> None:
     """Hold that programs are named, and folders chosen, by the user alone."""
     for key, value in _leaves(launcher, "hydra.launcher"):
         if output_paths.is_typed(key, typed):
@@ -132,7 +126,7 @@ def _check_launcher(launcher: Any, typed: frozenset[str]) -> None:
             raise ConfigError(f"{key}={value}: {problem}; repeat it there")
 
 
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def _leaves(value: object, key: str) -> Iterator[tuple[str, str]]:
     """The dotted key and the text of every value that is not null, a number or a yes or no."""
     if isinstance(value, Mapping):
         for name, item in value.items():

@@ -14,6 +14,7 @@ from collections.abc import Sequence, Set
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_long, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,13 @@ from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.core.validation import ConfigError
 
 PHI = {"tanh": 0, "relu": 1, "identity": 2, "sigmoid": 3}
+# The last fields of either struct.
+_COMMON: list[tuple[str, Any]] = [
+    *((name, c_long) for name in "LNIH"),
+    ("phi", c_int),
+    ("threads", c_int),
+    ("leak", c_double),
+]
 
 
 class _UnrollArgs(Structure):
@@ -29,10 +37,7 @@ class _UnrollArgs(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ["states", "input", "w_ih", "bias_ih", "bias_hh", "w_hh"]),
-        *((name, c_long) for name in "LNIH"),
-        ("phi", c_int),
-        ("threads", c_int),
-        ("leak", c_double),
+        *_COMMON,
     ]
 
 
@@ -46,10 +51,7 @@ class _SweepArgs(Structure):
         *((name, c_void_p) for name in ["q_last", "states", "w_hh", "keep"]),
         *((name, c_void_p) for name in ["delta", "credit", "first", "grad_hx", "input", "w_ih"]),
         *((name, c_void_p) for name in ["grad_input", "grad_w_ih", "grad_w_hh", "grad_bias"]),
-        *((name, c_long) for name in "LNIH"),
-        ("phi", c_int),
-        ("threads", c_int),
-        ("leak", c_double),
+        *_COMMON,
     ]
 
 
@@ -138,9 +140,13 @@ def _call(name: str, dtype: torch.dtype, args: Structure) -> None:
         raise MemoryError("the C core found no memory for its workspace")
 
 
+def _common(input_LNI: Tensor, hidden_size: int, cell: Cell) -> tuple[float, ...]:
+    return *input_LNI.shape, hidden_size, PHI[cell.phi], torch.get_num_threads(), cell.leak
+
+
 def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
     """Run one layer over time; see bptt_lab.core.recurrence."""
-    num_steps, batch_size, input_size = input_LNI.shape
+    num_steps, batch_size, _ = input_LNI.shape
     hidden_size = len(weights.hh)
     _check_shapes(input_LNI, hx_NH, weights)
     states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
@@ -151,13 +157,7 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
     args = _UnrollArgs(
         states.data_ptr(),
         *map(_pointer, (input_LNI, ih, *biases, hh)),
-        num_steps,
-        batch_size,
-        input_size,
-        hidden_size,
-        PHI[cell.phi],
-        torch.get_num_threads(),
-        cell.leak,
+        *_common(input_LNI, hidden_size, cell),
     )
     _call("unroll", states.dtype, args)
     return states
@@ -207,13 +207,7 @@ def sweep(
         None if factors is None else ctypes.addressof(factors),
         *map(_pointer, (swept.delta, swept.credit, None, swept.grad_hx, input_LNI, ih)),
         *map(_pointer, swept[3:]),
-        num_steps,
-        batch_size,
-        input_size,
-        hidden_size,
-        PHI[cell.phi],
-        torch.get_num_threads(),
-        cell.leak,
+        *_common(input_LNI, hidden_size, cell),
     )
     _call("sweep", states.dtype, args)
     return swept

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -81,10 +81,3 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(list(value.values()))
     elif not (value is None or isinstance(value, bool | int | float | str)):
         raise Failed(f"carry: holds a {type(value).__name__}, which is no plain container")
-
-
-CARRYING: list[Callable[[GradientStrategy], None]] = [
-    check_carry,
-    check_influence,
-    check_sequences_apart,
-]

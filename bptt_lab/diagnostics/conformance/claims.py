@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from bptt_lab.diagnostics.conformance.compare import (
@@ -97,13 +95,3 @@ def check_refuses(strategy: GradientStrategy) -> None:
         if message is not None:
             require("\n" not in message, f"refusal: more than a line: {message}")
             require("full" in message, f"refusal: names no strategy that can: {message}")
-
-
-CLAIMS: list[Callable[[GradientStrategy], None]] = [
-    check_claims_are_stated,
-    check_exact_within_chunk,
-    check_exact_across_chunks,
-    check_mask,
-    check_linear,
-    check_refuses,
-]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bptt_lab.diagnostics.conformance import carrying, claims, drawing, passes, values
 from bptt_lab.diagnostics.conformance.nets import Net
 from bptt_lab.diagnostics.conformance.outcomes import Outcome, outcome
 from bptt_lab.gradients.base import GradientStrategy
 
-CHECKS = [
-    *claims.CLAIMS,
-    *values.VALUES,
-    *passes.PASSES,
-    *carrying.CARRYING,
-    *drawing.DRAWING,
+# By name: what a module calls check_..., in its order.
+CHECKS: list[Callable[[GradientStrategy], None]] = [
+    check
+    for module in (claims, passes, carrying, drawing)
+    for name, check in vars(module).items()
+    if name.startswith("check_")
 ]
-ON_NETS = values.ON_NETS
+ON_NETS: list[Callable[[GradientStrategy, Net], None]] = [
+    check for name, check in vars(values).items() if name.startswith("check_")
+]
 NETS = [
     Net(5, 7),
     Net(16, 30, 1, nonlinearity="relu", loss="last"),

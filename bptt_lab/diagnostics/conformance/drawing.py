@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -127,6 +126,3 @@ def gradient_of_copies(strategy: GradientStrategy, net: Net, draw: int) -> Gradi
     input, hx = (tensor[:, :1].expand(-1, COPIES, -1) for tensor in data)
     net.loss_of(run(rnn, input, hx, draw).output).backward()
     return {name: g.flatten() for name, g in collect(rnn).items()}
-
-
-DRAWING: list[Callable[[GradientStrategy], None]] = [check_draws, check_unbiased]

@@ -1,4 +1,4 @@
-"""Backward passes: how they add up, repeat, and go with mixed precision and ragged batches."""
+"""Backward passes: what they add up to, repeated, with dropout, in bfloat16, on ragged batches."""
 
 # mypy: disallow-untyped-calls=False
 
@@ -6,21 +6,59 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
 
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
     assert_identical,
     assert_same,
+    by_hand,
     draws,
+    mask_of,
     random_tensor,
     suited,
+    without_leaves,
 )
 from bptt_lab.diagnostics.conformance.nets import LOSSES, Net, collect, gradients, run
 from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
-from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.base import GradientStrategy, dropout_masks
+
+
+def check_h_n(strategy: GradientStrategy) -> None:
+    """A loss of every layer's last state counts, at the last step."""
+    net = suited(strategy, Net(4, 7, num_layers=3))
+    q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    output, h_n, *_ = run(rnn, input, hx)
+    ((output * q).sum() + (h_n * q_h_n).sum()).backward()
+    expected, _ = by_hand(strategy, net, q, q_h_n)
+    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient")
+
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    (run(rnn, input, hx).h_n * q_h_n).sum().backward()
+    expected, _ = by_hand(strategy, net, torch.zeros_like(q), q_h_n)
+    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient alone")
+
+
+def check_dropout(strategy: GradientStrategy) -> None:
+    """With the same states dropped between layers, the masked gradient by hand."""
+    net = suited(strategy, Net(6, 9, num_layers=3, leak=0.5))
+    if net.num_layers == 1:
+        raise Skipped(f"{strategy} takes one layer; nothing is dropped between layers")
+    rnn, (input, hx) = net.rnn(strategy, dropout=0.4), net.data()
+    q = random_tensor(9, 3, 6)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        dropped = dropout_masks(rnn, input)
+        torch.manual_seed(5)
+        output = run(rnn, input, hx).output
+    (output * q).sum().backward()
+    mask = mask_of(strategy, net.num_steps)
+    expected, _ = masked_by_hand(net.rnn(dropout=0.4), *net.data(), mask, q, dropout=dropped)
+    expected = without_leaves(expected, net)
+    assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
 
 
 def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
@@ -119,10 +157,10 @@ def check_packed(strategy: GradientStrategy) -> None:
     if draws(strategy):
         raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
     for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
-        check_packed_lengths(strategy, lengths)
+        compare_packed(strategy, lengths)
 
 
-def check_packed_lengths(strategy: GradientStrategy, lengths: list[int]) -> None:
+def compare_packed(strategy: GradientStrategy, lengths: list[int]) -> None:
     """As `check_packed`, for sequences of these lengths.
 
     They begin with states of their own where the strategy has a gradient for them, else with zeros.
@@ -152,13 +190,3 @@ def check_packed_lengths(strategy: GradientStrategy, lengths: list[int]) -> None
     if net.leaves:
         expected["input"] = torch.cat([leaf.grad for leaf in singles if leaf.grad is not None])
     assert_same(actual, expected, f"packed sequences, {strategy}")
-
-
-PASSES: list[Callable[[GradientStrategy], None]] = [
-    check_sum_over_batch_and_time,
-    check_accumulates,
-    check_repeatable,
-    check_autocast,
-    check_frozen,
-    check_packed,
-]

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
-from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand
+from bptt_lab.diagnostics.conformance.by_hand import unroll_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
     assert_same,
     by_hand,
@@ -20,14 +18,13 @@ from bptt_lab.diagnostics.conformance.compare import (
 from bptt_lab.diagnostics.conformance.nets import (
     INPUT_SIZE,
     Net,
-    collect,
     gradients,
     oracle_terms,
     run,
 )
 from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
 from bptt_lab.gradients import oracle
-from bptt_lab.gradients.base import GradientStrategy, dropout_masks
+from bptt_lab.gradients.base import GradientStrategy
 
 
 def check_forward(strategy: GradientStrategy, net: Net) -> None:
@@ -74,46 +71,3 @@ def check_credit(strategy: GradientStrategy, net: Net) -> None:
     except NotImplementedError:
         raise Skipped(f"{strategy} forms no credit") from None
     assert_same({"credit": actual}, {"credit": expected}, f"credit under the mask, {strategy}")
-
-
-def check_h_n(strategy: GradientStrategy) -> None:
-    """A loss of every layer's last state counts, at the last step."""
-    net = suited(strategy, Net(4, 7, num_layers=3))
-    q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
-    rnn, (input, hx) = net.rnn(strategy), net.data()
-    output, h_n, *_ = run(rnn, input, hx)
-    ((output * q).sum() + (h_n * q_h_n).sum()).backward()
-    expected, _ = by_hand(strategy, net, q, q_h_n)
-    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient")
-
-    rnn, (input, hx) = net.rnn(strategy), net.data()
-    (run(rnn, input, hx).h_n * q_h_n).sum().backward()
-    expected, _ = by_hand(strategy, net, torch.zeros_like(q), q_h_n)
-    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient alone")
-
-
-def check_dropout(strategy: GradientStrategy) -> None:
-    """With the same states dropped between layers, the masked gradient by hand."""
-    net = suited(strategy, Net(6, 9, num_layers=3, leak=0.5))
-    if net.num_layers == 1:
-        raise Skipped(f"{strategy} takes one layer; nothing is dropped between layers")
-    rnn, (input, hx) = net.rnn(strategy, dropout=0.4), net.data()
-    q = random_tensor(9, 3, 6)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        dropped = dropout_masks(rnn, input)
-        torch.manual_seed(5)
-        output = run(rnn, input, hx).output
-    (output * q).sum().backward()
-    mask = mask_of(strategy, net.num_steps)
-    expected, _ = masked_by_hand(net.rnn(dropout=0.4), *net.data(), mask, q, dropout=dropped)
-    expected = without_leaves(expected, net)
-    assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
-
-
-ON_NETS: list[Callable[[GradientStrategy, Net], None]] = [
-    check_forward,
-    check_gradient,
-    check_credit,
-]
-VALUES: list[Callable[[GradientStrategy], None]] = [check_h_n, check_dropout]

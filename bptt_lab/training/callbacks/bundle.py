@@ -8,13 +8,14 @@ tiny model notices. A bundle calls a hook only where it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from lightning.pytorch import Callback
 
+from bptt_lab.training.callbacks.writers import State
+
 
 def _forward(hook: str) -> Callable[..., None]:
-    def call(self: Bundle, *args: Any) -> None:
+    def call(self: Bundle, *args: object) -> None:
         for method in self.methods[hook]:
             method(*args)
 
@@ -54,26 +55,22 @@ class Bundle(Callback):
                     name = type(callback).__name__
                     raise ValueError(f"{name}.{hook}: not forwarded; use {name} by itself")
 
-    def states(self) -> dict[str, Any]:
+    def states(self) -> State:
         """Return every callback's state_dict by the name of its class.
 
         Not called state_dict: Lightning saves that of one process, these belong to each.
         """
         return {type(callback).__name__: callback.state_dict() for callback in self.callbacks}
 
-    def restore(self, states: dict[str, Any]) -> None:
+    def restore(self, states: State) -> None:
         """Hand every callback what `states` took from it."""
         for callback in self.callbacks:
             if type(callback).__name__ in states:
                 callback.load_state_dict(states[type(callback).__name__])
 
-    on_train_start = _forward("on_train_start")
-    on_train_batch_start = _forward("on_train_batch_start")
-    on_before_optimizer_step = _forward("on_before_optimizer_step")
-    on_train_batch_end = _forward("on_train_batch_end")
-    on_train_epoch_end = _forward("on_train_epoch_end")
-    on_validation_end = _forward("on_validation_end")
-    on_train_end = _forward("on_train_end")
+
+for hook in Bundle.HOOKS:
+    setattr(Bundle, hook, _forward(hook))
 
 
 def _has(callback: Callback, hook: str) -> bool:

@@ -24,6 +24,7 @@ from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training import checkpoint_io, rng_state
 from bptt_lab.training.callbacks.bundle import Bundle
+from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
 
 
@@ -58,8 +59,8 @@ class Checkpoints(Checkpoint):
         self._began = self._saved = time.monotonic()
         self._due = self._asked = False
         self._best_loss = math.inf
-        self._best: dict[str, Any] | None = None  # not yet on the disk
-        self._restored: dict[str, Any] | None = None
+        self._best: State | None = None  # not yet on the disk
+        self._restored: State | None = None
 
     @property
     def seconds(self) -> float:
@@ -131,7 +132,7 @@ class Checkpoints(Checkpoint):
         self.stop.install()
 
     def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
     ) -> None:
         """Add what Lightning leaves out."""
         assert isinstance(pl_module, SequenceModule)
@@ -154,7 +155,7 @@ class Checkpoints(Checkpoint):
         _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
     def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
     ) -> None:
         """Take the run's part now, and each process's own once training starts."""
         assert isinstance(pl_module, SequenceModule)
@@ -178,7 +179,7 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.stop.asked or 15)
 
 
-def read_carry(process: dict[str, Any]) -> Carry | None:
+def read_carry(process: State) -> Carry | None:
     """Return the carry that a checkpoint holds for a process.
 
     In old ones a carry was a state and an influence, and the strategy kept its estimate.
@@ -194,7 +195,7 @@ def read_carry(process: dict[str, Any]) -> Carry | None:
     return carry._replace(estimate=estimate)
 
 
-def _rewind(fit_loop: dict[str, Any], num_batches: float) -> None:
+def _rewind(fit_loop: State, num_batches: float) -> None:
     """Have a checkpoint taken between two epochs begin the next one, at its first batch.
 
     Lightning's progress then still stands at the end of the epoch before, and a resumed run would

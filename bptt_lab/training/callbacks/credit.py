@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+from bptt_lab.training.callbacks.writers import Periodic, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import log_histogram, write_histogram
 from bptt_lab.training.module import SequenceModule
 
 
-class CreditHistogram(Callback):
+class CreditHistogram(Periodic):
     """Measure the credit dE/dh_t of a batch before it is trained on, once a logging window.
 
     The histogram `credit_log10/<layer>` holds |dE/dh_t| of every time step and sequence;
     `credit/zero_fraction` is the share of steps that get none at all, `credit/nonfinite_fraction`
     the share that got inf or NaN. The measurement drops no unit and draws no number, so that
     training is the same without it.
-
-    Args:
-        every_n_steps: optimizer steps between two measurements.
     """
-
-    def __init__(self, *, every_n_steps: int) -> None:
-        self.every_n_steps = every_n_steps
-        self._next = 0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
     ) -> None:
         """Measure, if it is time and the batch has a loss at all."""
         assert isinstance(pl_module, SequenceModule)
-        if trainer.global_step < self._next:
+        if not self.is_due(trainer):
             return
         writer = tensorboard_writer(trainer)
         if writer is None or not bool(batch.mask.any()):
             return
-        self._next = trainer.global_step + self.every_n_steps
+        self.measured(trainer)
         rnn, carry = pl_module.rnn, pl_module.carry_before(batch)
         rnn.eval()
         with torch.no_grad():
@@ -62,11 +53,3 @@ class CreditHistogram(Callback):
             "credit/nonfinite_fraction": float((~norms.isfinite()).double().mean()),
         }
         write_scalars(trainer, scalars, step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return when the next measurement is due."""
-        return {"next": self._next}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep to the rhythm of the run so far."""
-        self._next = state_dict["next"]

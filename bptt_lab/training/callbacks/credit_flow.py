@@ -71,7 +71,7 @@ class CreditFlow(Instrument):
             )
         return {"credit/by_lag_over_training": training, "credit/by_pair_of_steps": moment}
 
-    def history(self) -> Any:
+    def history(self) -> object:
         """Return the profiles so far."""
         return {"steps": list(self._steps), "by_lag": list(self._by_lag)}
 

@@ -1,8 +1,9 @@
-"""Norms of the gradient before clipping: in all and for each parameter."""
+"""Norms of the gradient before clipping, and what becomes of a run whose gradient is not finite."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bptt_lab.runs.outcome import Diverged
-from bptt_lab.training.callbacks.divergence import Divergence
-from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+from bptt_lab.training.callbacks.writers import State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import log_histograms, write_histogram
+from bptt_lab.training.module import SequenceModule
 
 
 class GradientNorms(Callback):
@@ -24,12 +25,14 @@ class GradientNorms(Callback):
 
     Args:
         every_n_steps: optimizer steps in a window.
-        divergence: what to make of a norm that is inf or NaN.
+        divergence: where a loss or norm is inf or NaN, "stop" ends the run before the optimizer
+            steps; "record" notes the first step.
     """
 
-    def __init__(self, *, every_n_steps: int, divergence: Divergence) -> None:
+    def __init__(self, *, every_n_steps: int, divergence: Literal["stop", "record"]) -> None:
         self.every_n_steps = every_n_steps
         self.divergence = divergence
+        self.diverged = ""  # what diverged first, and when; empty while nothing did
         self._named: list[tuple[str, Tensor]] = []
         self._norms: list[tuple[Tensor, ...]] = []
 
@@ -45,25 +48,29 @@ class GradientNorms(Callback):
         Raises:
             Diverged: where they are not finite and the run is to stop at that.
         """
-        grads = [p.grad for _, p in self._named if p.grad is not None]
-        norms = torch._foreach_norm(grads)
+        assert isinstance(pl_module, SequenceModule)
+        named = [(name, p.grad) for name, p in self._named if p.grad is not None]
+        names = [name for name, _ in named]
+        norms = torch._foreach_norm([grad for _, grad in named])
         self._norms.append(norms)
-        names = [name for name, p in self._named if p.grad is not None]
         # The hook comes before the step that it belongs to is counted.
         step = trainer.global_step + 1
-        stop = self.divergence.found(pl_module, norms, names, step)
+        diverged = not math.isfinite(float(torch.stack(norms).sum()))
+        if diverged and not self.diverged:
+            self.diverged = _diverged(float(pl_module.latest_sum), norms, names, step)
+        stop = diverged and self.divergence == "stop"
         if stop or len(self._norms) >= self.every_n_steps:
             self._write(trainer, names, step)
         if stop:
-            raise Diverged(self.divergence.first)
+            raise Diverged(self.diverged)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return the window's norms so far, (steps, parameters)."""
         if not self._norms:
             return {}
         return {"norms": torch.stack([torch.stack(norms) for norms in self._norms])}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Go on with a window."""
         self._norms = [norms.unbind() for norms in state_dict.get("norms", ())]
 
@@ -82,3 +89,11 @@ class GradientNorms(Callback):
         if writer := tensorboard_writer(trainer):
             for name, histogram in zip(names, log_histograms(norms.t()), strict=True):
                 write_histogram(writer, f"gradient_norm_log10/{name}", histogram, step)
+
+
+def _diverged(loss: float, norms: tuple[Tensor, ...], names: list[str], step: int) -> str:
+    if not math.isfinite(loss):
+        return f"the loss is {loss} at step {step}"
+    broken = [name for name, norm in zip(names, norms, strict=True) if not norm.isfinite()]
+    what = ", ".join(broken) or "all parameters together"
+    return f"the gradient of {what} is not finite at step {step}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
 from bptt_lab.training.callbacks.pictures import pixels
-from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
+from bptt_lab.training.callbacks.writers import Periodic, State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import LogHistogram, write_histogram
 from bptt_lab.training.module import SequenceModule
 
@@ -45,7 +45,7 @@ class Reading(NamedTuple):
     histograms: Mapping[str, LogHistogram] = {}
 
 
-class Instrument(Callback):
+class Instrument(Periodic):
     """A callback that measures on the probe and writes what it reads.
 
     A leaf class implements `read`, and `draw` if it has pictures. Nothing that it does changes
@@ -63,9 +63,8 @@ class Instrument(Callback):
         every_n_steps: Annotated[int, Ge(1)],
         probe_size: Annotated[int, Ge(1)] = 8,
     ) -> None:
-        self.every_n_steps = every_n_steps
+        super().__init__(every_n_steps=every_n_steps)
         self.probe_size = probe_size
-        self._next = 0
         self._readings = 0
         self._latest = -1
         self._probe: tuple[Tensor, Tensor, Tensor] | None = None
@@ -79,12 +78,12 @@ class Instrument(Callback):
         return {}
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement."""
-        if trainer.global_step < self._next or not trainer.is_global_zero:
+        if not (self.is_due(trainer) and trainer.is_global_zero):
             return
-        self._next = trainer.global_step + self.every_n_steps
+        self.measured(trainer)
         self._readings += 1
         powers = (1, 16, 256, 4096, 65536)
         self._measure(trainer, pl_module, draw=self._readings in powers)
@@ -94,16 +93,17 @@ class Instrument(Callback):
         if trainer.is_global_zero:
             self._measure(trainer, pl_module, draw=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return when the next measurement is due, and what pictures are made of."""
-        return {"next": self._next, "readings": self._readings, "history": self.history()}
+        return super().state_dict() | {"readings": self._readings, "history": self.history()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Keep to the rhythm of the run so far."""
-        self._next, self._readings = state_dict["next"], state_dict["readings"]
+        super().load_state_dict(state_dict)
+        self._readings = state_dict["readings"]
         self.restore(state_dict["history"])
 
-    def history(self) -> Any:
+    def history(self) -> object:
         """Return what earlier readings left for later pictures, as plain containers."""
         return None
 
@@ -118,9 +118,7 @@ class Instrument(Callback):
                 reading = self.read(self._moment(trainer, pl_module))
         except FloatingPointError:  # a network that has diverged; there is nothing to measure
             return
-        if (
-            reading.scalars and step != self._latest
-        ):  # the end may be a step that was measured already
+        if reading.scalars and step != self._latest:  # the end may have been measured already
             write_scalars(trainer, reading.scalars, step)
         self._latest = step
         writer = tensorboard_writer(trainer)

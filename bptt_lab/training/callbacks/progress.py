@@ -16,12 +16,10 @@ class Progress(TQDMProgressBar):
         super().__init__(refresh_rate=20)
 
     def init_validation_tqdm(self) -> Tqdm:
-        """Show no second bar for the moment that validation takes."""
+        """Show no second bar for the moment that validation takes, nor one for the test."""
         return Tqdm(disable=True)
 
-    def init_test_tqdm(self) -> Tqdm:
-        """Show no bar for the test either."""
-        return Tqdm(disable=True)
+    init_test_tqdm = init_validation_tqdm
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

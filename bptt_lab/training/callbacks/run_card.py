@@ -10,34 +10,29 @@ from torch.utils.tensorboard.summary import hparams
 
 from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
 
-# One chart a question; tags are patterns.
-LAYOUT = {
+# Charts by title, and the patterns of their tags.
+CHARTS = {
     "Is it learning?": {
-        "loss, beside what trivial predictors reach": [
-            "Multiline",
-            ["train/loss", "val/loss", "reference/.*_loss"],
-        ],
+        "loss, beside what trivial predictors reach": "train/loss val/loss reference/.*_loss",
     },
     "Does the gradient vanish?": {
-        "log10 of the credit that reaches d steps back": ["Multiline", ["credit_log10_at_lag/.*"]],
-        "lag within which half, and nine tenths, of the gradient lie": [
-            "Multiline",
-            ["effective_lag/.*"],
-        ],
-        "does a perturbation grow (> 0) or die (< 0)? nats a step": [
-            "Multiline",
-            ["recurrence/lyapunov_.*"],
-        ],
-        "norm of the gradient": ["Multiline", ["gradient_norm/total"]],
+        "log10 of the credit that reaches d steps back": "credit_log10_at_lag/.*",
+        "lag within which half, and nine tenths, of the gradient lie": "effective_lag/.*",
+        "does a perturbation grow (> 0) or die (< 0)? nats a step": "recurrence/lyapunov_.*",
+        "norm of the gradient": "gradient_norm/total",
     },
     "What does truncation at k cost?": {
-        "cosine of the lag-k gradient with the full one": ["Multiline", ["truncation/cosine_.*"]],
-        "relative error of the lag-k gradient": ["Multiline", ["truncation/relative_error_.*"]],
+        "cosine of the lag-k gradient with the full one": "truncation/cosine_.*",
+        "relative error of the lag-k gradient": "truncation/relative_error_.*",
     },
     "Which strategy points right?": {
-        "cosine with full BPTT": ["Multiline", ["alignment/cosine_.*"]],
-        "norm, as a part of full BPTT's": ["Multiline", ["alignment/norm_ratio_.*"]],
+        "cosine with full BPTT": "alignment/cosine_.*",
+        "norm, as a part of full BPTT's": "alignment/norm_ratio_.*",
     },
+}
+LAYOUT = {
+    title: {name: ["Multiline", tags.split()] for name, tags in charts.items()}
+    for title, charts in CHARTS.items()
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from bptt_lab.training.callbacks.writers import write_scalars
+from bptt_lab.training.callbacks.writers import State, write_scalars
 from bptt_lab.training.module import SequenceModule
 
 
@@ -39,12 +39,12 @@ class TrainingLoss(Callback):
         """Write what the last, shorter window holds."""
         self._write(trainer)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return the window so far."""
         sums = torch.stack(self._sums) if self._sums else torch.zeros(0)
         return {"sums": sums, "count": self._count, "written": self._written}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Go on with a window."""
         self._sums = list(state_dict["sums"].unbind())
         self._count, self._written = state_dict["count"], state_dict["written"]

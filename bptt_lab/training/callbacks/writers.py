@@ -1,12 +1,43 @@
-"""Where a callback's numbers go: every logger for scalars, TensorBoard's writer for pictures."""
+"""When a callback writes, and where: scalars to every logger, pictures to TensorBoard's writer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
+
+State = dict[str, Any]  # plain containers and tensors, as checkpoints hold
+
+
+class Periodic(Callback):
+    """A callback that measures now and then, in step with itself over a resumed run.
+
+    Args:
+        every_n_steps: optimizer steps between two measurements.
+    """
+
+    def __init__(self, *, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._next = 0
+
+    def is_due(self, trainer: Trainer) -> bool:
+        """Whether it is time to measure."""
+        return trainer.global_step >= self._next
+
+    def measured(self, trainer: Trainer) -> None:
+        """Be due again in `every_n_steps`."""
+        self._next = trainer.global_step + self.every_n_steps
+
+    def state_dict(self) -> State:
+        """Return when the next measurement is due."""
+        return {"next": self._next}
+
+    def load_state_dict(self, state_dict: State) -> None:
+        """Keep to the rhythm of the run so far."""
+        self._next = state_dict["next"]
 
 
 def write_scalars(trainer: Trainer, scalars: Mapping[str, float], step: int) -> None:

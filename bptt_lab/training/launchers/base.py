@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import sys
@@ -16,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config.compose import resolved
-from bptt_lab.runs import signals
-from bptt_lab.runs.folder import Run
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import outcome, signals
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
@@ -31,6 +32,7 @@ class SweepLauncher(Launcher):
     """A launcher whose jobs have processes of their own, and status.json the last word."""
 
     sweep: Sweep
+    marks: dict[int, tuple[int, int]]  # of each job's status.json, before the job may write it
     stopped = ""  # why no further job may start
     _common: Set[str] = frozenset()  # overrides of all jobs, which tell none apart
 
@@ -63,6 +65,7 @@ class SweepLauncher(Launcher):
             todo = [job for job in jobs if runs.read_run(job.folder).status != "completed"]
             if len(todo) < len(jobs):
                 print(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are completed already")
+        self.marks = {job.number: outcome.mark(job.folder) for job in todo}
         with signals.caught() as stop:
             stop.patient = True
             if todo and not self.stopped:
@@ -89,26 +92,29 @@ class SweepLauncher(Launcher):
             return f"interrupted by {stop.asked.name}"
         return self.stopped
 
-    def say_start(self, job: SweepJob) -> None:
-        """Tell the terminal that a job starts."""
-        self._say(job, "starts")
+    def wrote(self, job: SweepJob) -> bool:
+        """Whether a job has written its status.json."""
+        return outcome.mark(job.folder) != self.marks[job.number]
 
-    def say_end(self, job: SweepJob, run: Run, seconds: float | None) -> None:
-        """Tell the terminal how a job ended, and hold the others back where that was asked for.
+    def conclude(self, job: SweepJob, ended: str, asked: str, seconds: float | None = None) -> None:
+        """Say in status.json and on the terminal how a job ended; with fail_fast, start no other.
 
         Args:
             job: which one.
-            run: what its folder says.
+            ended: what its process ended by.
+            asked: why it was asked to stop; empty where it was not.
             seconds: how long its process ran; None where that is not known.
         """
+        run = outcome.conclude_process(job.folder, self.marks[job.number], ended, asked)
         took = "" if seconds is None else f"{seconds:.1f} s"
         why = "" if run.status == "completed" else run.reason
-        self._say(job, run.status, took, why)
+        self.say(job, run.status, took, why)
         if self.sweep.config.fail_fast and run.status != "completed" and not self.stopped:
             self.stopped = f"job {job.number} {_DID[run.status]}, and fail_fast=true"
             print(f"{self.stopped}: no other job starts", flush=True)
 
-    def _say(self, job: SweepJob, what: str, *more: str) -> None:
+    def say(self, job: SweepJob, what: str, *more: str) -> None:
+        """Tell the terminal that a job starts, or how it ended."""
         own = [line for line in job.overrides if line not in self._common]
         words = [f"job {job.number:>3}", f"{what:<11}", *filter(None, more), shlex.join(own)]
         print("  ".join(words).rstrip(), flush=True)
@@ -131,3 +137,11 @@ class SweepLauncher(Launcher):
     def _compose_folder(self, job: SweepJob) -> Path:
         wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
         return job.folder / str(resolved(wanted, worker.compose(self.sweep, job))["subdir"])
+
+
+def require(library: str, launcher: str) -> None:
+    """Refuse a launcher whose library is not installed; its option is also the extra's name."""
+    if importlib.util.find_spec(library) is None:
+        raise ConfigError(
+            f"hydra/launcher={launcher}: needs {library}; pip install 'bptt_lab[{launcher}]'"
+        )

@@ -7,19 +7,41 @@ milliseconds, where to import everything again takes seconds.
 from __future__ import annotations
 
 import os
+import pickle
+import signal
+import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from typing import Annotated
 
 from bptt_lab.config import gpus
+from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import Ge, Gt, checked
-from bptt_lab.runs import signals
-from bptt_lab.training.launchers.base import SweepLauncher
-from bptt_lab.training.launchers.pool import Pool
+from bptt_lab.runs import outcome, signals
+from bptt_lab.training import fork_server
+from bptt_lab.training.launchers import worker
+from bptt_lab.training.launchers.base import POLL, SweepLauncher
 from bptt_lab.training.launchers.worker import SweepJob
 
 
+@dataclass
+class Running:
+    """A job at work."""
+
+    job: SweepJob
+    process: ForkServerProcess
+    slot: int
+    began: float
+    asked: str = ""  # why it was asked to stop
+    killed_at: float = float("inf")  # when it is to be killed
+
+
 class ProcessLauncher(SweepLauncher):
-    """Runs jobs side by side on this machine.
+    """Runs jobs side by side on this machine: starts, watches, asks to stop and if need be kills.
 
     Args:
         n_jobs: how many at a time; None for as many as the cores have threads for.
@@ -41,13 +63,34 @@ class ProcessLauncher(SweepLauncher):
         self.n_jobs = n_jobs
         self.time_limit = time_limit
         self.grace = grace
+        self.running: list[Running] = []
 
     def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
-        """Run jobs until all have ended."""
+        """Run jobs until all have ended.
+
+        Raises:
+            Interrupted: at a second signal; the jobs are killed then.
+        """
         device = self.sweep.config.device
-        pins = visible_gpus() if device.accelerator != "cpu" and device.devices == 1 else []
+        self.pins = visible_gpus() if device.accelerator != "cpu" and device.devices == 1 else []
         n_jobs = self.n_jobs or max(1, cores() // self._threads(jobs))
-        Pool(self, min(n_jobs, len(jobs)), pins, self.time_limit, self.grace).run(jobs, stop)
+        self.free = list(range(min(n_jobs, len(jobs))))
+        self.shared = pickle.dumps(self.sweep)  # once, not once a job
+        waiting = deque(jobs)
+        try:
+            while self.running or (waiting and not self.halted(stop)):
+                while waiting and self.free and not self.halted(stop):
+                    self._start(waiting.popleft())
+                wait([running.process.sentinel for running in self.running], POLL)
+                for running in [r for r in self.running if r.process.exitcode is not None]:
+                    self._end(running)
+                self._stop_those_over_time(self.halted(stop))
+        finally:
+            for running in list(self.running):
+                _kill(running.process)
+                running.process.join()
+                running.asked = running.asked or self.halted(stop) or "its launcher failed"
+                self._end(running)
 
     def _threads(self, jobs: Sequence[SweepJob]) -> int:
         """The most threads that any of the jobs takes."""
@@ -60,10 +103,49 @@ class ProcessLauncher(SweepLauncher):
         ]
         return max(int(config.num_threads), int(config.device.devices), *map(int, swept))
 
+    def _start(self, job: SweepJob) -> None:
+        slot = self.free.pop(0)
+        pin = self.pins[slot % len(self.pins)] if self.pins else None
+        self.marks[job.number] = outcome.mark(job.folder)
+        try:
+            process = self._fork(job, pin)
+        except (OSError, EOFError):  # the server has just died; there will be another
+            time.sleep(POLL)
+            process = self._fork(job, pin)
+        self.say(job, "starts")
+        self.running.append(Running(job, process, slot, time.monotonic()))
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    def _fork(self, job: SweepJob, pin: str | None) -> ForkServerProcess:
+        process = fork_server.process(_work, (self.shared, job, pin, self.grace))
+        fork_server.ensure()
+        process.start()
+        return process
+
+    def _end(self, running: Running) -> None:
+        self.running.remove(running)
+        self.free.append(running.slot)
+        _kill(running.process)  # what it started and left behind
+        code = running.process.exitcode
+        assert code is not None
+        running.process.close()
+        seconds = time.monotonic() - running.began
+        self.conclude(running.job, outcome.exit_reason(code), running.asked, seconds)
+
+    def _stop_those_over_time(self, halted: str) -> None:
+        """Ask jobs to stop whose time is over, or all where `halted` says why; kill in the end."""
+        now = time.monotonic()
+        for running in self.running:
+            if not running.asked:
+                over = self.time_limit is not None and now - running.began > self.time_limit
+                reason = f"{outcome.TIME_LIMIT} of {self.time_limit:g} s" if over else halted
+                if reason:
+                    running.asked = reason
+                    running.killed_at = now + self.grace
+                    assert running.process.pid is not None
+                    with suppress(ProcessLookupError):
+                        os.kill(running.process.pid, signal.SIGTERM)
+            elif now > running.killed_at:
+                _kill(running.process)
 
 
 def visible_gpus() -> list[str]:
@@ -71,3 +153,19 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     found = gpus.count()
     return named.split(",")[:found] if named else [str(number) for number in range(found)]
+
+
+def _kill(process: ForkServerProcess) -> None:
+    """Kill a job and all that it started."""
+    assert process.pid is not None
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _work(shared: bytes, job: SweepJob, pin: str | None, grace: float) -> None:
+    """Run a job, in its own process."""
+    os.setsid()
+    fork_server.begin(grace)
+    if pin is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = pin
+    worker.work(pickle.loads(shared), job)

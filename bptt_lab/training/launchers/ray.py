@@ -8,16 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
 from bptt_lab import runs
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.runs import outcome, signals
-from bptt_lab.runs.outcome import Mark
-from bptt_lab.training.launchers import extras, worker
-from bptt_lab.training.launchers.base import GRACE, POLL, SweepLauncher
+from bptt_lab.training.launchers import worker
+from bptt_lab.training.launchers.base import GRACE, POLL, SweepLauncher, require
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
 OBJECT_STORE = 100 * 2**20  # bytes; jobs exchange next to nothing
@@ -45,7 +44,7 @@ class RayLauncher(SweepLauncher):
         n_cpus: Annotated[int, Ge(1)] = 1,
         max_retries: Annotated[int, Ge(0)] = 2,
     ) -> None:
-        extras.require("ray", "ray")
+        require("ray", "ray")
         self.address = address
         self.n_cpus = n_cpus
         self.max_retries = max_retries
@@ -67,20 +66,17 @@ class RayLauncher(SweepLauncher):
             **(alone if self.address is None else {}),
         )
         stop.install()  # Ray answers SIGTERM by leaving at once
-        marks = {job.number: outcome.mark(job.folder) for job in jobs}
         left = list(jobs)
         try:
-            self._run(ray, left, marks, stop)
+            self._run(ray, left, stop)
         finally:
             ray.shutdown()  # and with it what is left of the jobs
             for job in left:
-                if outcome.mark(job.folder) != marks[job.number]:
+                if self.wrote(job):
                     reason = self.halted(stop) or "its launcher failed"
-                    outcome.conclude_process(job.folder, marks[job.number], reason, reason)
+                    outcome.conclude_process(job.folder, self.marks[job.number], reason, reason)
 
-    def _run(
-        self, ray: Any, left: list[SweepJob], marks: Mapping[int, Mark], stop: signals.Stop
-    ) -> None:
+    def _run(self, ray: Any, left: list[SweepJob], stop: signals.Stop) -> None:
         """Run the jobs that are left, which become fewer."""
         device = self.sweep.config.device
         task = ray.remote(
@@ -101,12 +97,11 @@ class RayLauncher(SweepLauncher):
                     seconds = ray.get(ref)
                     reason = "its worker ended before the run did"
                 except ray.exceptions.TaskCancelledError:
-                    if marks[job.number] == outcome.mark(job.folder):
+                    if not self.wrote(job):
                         continue  # it never began
                 except ray.exceptions.RayError as error:
                     reason = f"its worker was lost ({type(error).__name__})"
-                run = outcome.conclude_process(job.folder, marks[job.number], reason, asked)
-                self.say_end(job, run, seconds)
+                self.conclude(job, reason, asked, seconds)
             if not asked and self.halted(stop):
                 asked, kill_at = self.halted(stop), time.monotonic() + GRACE
                 _cancel(ray, running, force=False)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from bptt_lab.core.validation import Ge, Gt, checked
-from bptt_lab.runs import outcome, signals
-from bptt_lab.training.launchers import extras, worker
-from bptt_lab.training.launchers.base import SweepLauncher
+from bptt_lab.runs import signals
+from bptt_lab.training.launchers import worker
+from bptt_lab.training.launchers.base import SweepLauncher, require
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
 POLL = 1.0  # seconds between two looks at the jobs
@@ -51,9 +51,9 @@ class SlurmLauncher(SweepLauncher):
         gpus: Annotated[int, Ge(0)] = 0,
         partition: str | None = None,
         array_parallelism: Annotated[int, Ge(1)] = 256,
-        additional_parameters: dict[str, Any] | None = None,
+        additional_parameters: dict[str, object] | None = None,
     ) -> None:
-        extras.require("submitit", "slurm")
+        require("submitit", "slurm")
         self.folder = folder
         self.cluster = cluster
         parameters = {
@@ -74,18 +74,16 @@ class SlurmLauncher(SweepLauncher):
 
         executor = submitit.AutoExecutor(Path(self.folder).absolute(), cluster=self.cluster)
         executor.update_parameters(**self.parameters)
-        marks = {job.number: outcome.mark(job.folder) for job in jobs}
         with executor.batch():  # one array
             running = {job: executor.submit(_work, self.sweep, job) for job in jobs}
         asked = ""
         while running:
             for job in [job for job, task in running.items() if task.done()]:
                 task = running.pop(job)
-                if asked and marks[job.number] == outcome.mark(job.folder):
+                if asked and not self.wrote(job):
                     continue  # it never began
                 ended = f"its process ended ({task.state.lower()}) before the run did"
-                run = outcome.conclude_process(job.folder, marks[job.number], ended, asked)
-                self.say_end(job, run, None)
+                self.conclude(job, ended, asked)
             if not asked and self.halted(stop):
                 asked = self.halted(stop)
                 for task in running.values():

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config import output_paths
-from bptt_lab.config.compose import VERSION_BASE
+from bptt_lab.config.strategies import VERSION_BASE
 from bptt_lab.runs.sweep import LOG
 from bptt_lab.training.job import task
 
@@ -53,7 +53,10 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
     sys.path.extend(entry for entry in sweep.path if entry not in sys.path)
     job.folder.mkdir(parents=True, exist_ok=True)
     _log_alone(job.folder / LOG)
-    prepare()
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    output_paths.register()
+    Plugins.instance()
     JobRuntime.instance().set("name", sweep.name)
     config = compose(sweep, job)
     if resume and config.resume is None:
@@ -70,14 +73,6 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-
-
-def prepare() -> None:
-    """Have Hydra ready to compose."""
-    version.setbase(VERSION_BASE)
-    setup_globals()
-    output_paths.register()
-    Plugins.instance()
 
 
 def compose(sweep: Sweep, job: SweepJob) -> DictConfig:
