@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from bptt_lab.commands.horizon import cli, figure, longest
-from bptt_lab.commands.horizon.criteria import CRITERIA
+from bptt_lab.commands.horizon.longest import CRITERIA
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.adding import Adding
 from bptt_lab.tasks.copy_memory import CopyMemory

@@ -54,10 +54,23 @@ class Difference(NamedTuple):
 
 @command.named("bptt-verify")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify the run that the command line names."""
+    """Train the run again that the command line names, and print what differs."""
     args = _parser().parse_args(argv)
     command.find_plugins_here()
-    return verify(args.run_folder, args.allow, args.tolerance)
+    before = runs.read_run(args.run_folder)
+    experiment = _refuse_unfit(before, args.allow)
+    with tempfile.TemporaryDirectory() as place:
+        again = Path(place) / "again"
+        job = Job(before.choices, before.overrides, before.manifest["command"])
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = jobs.attempt(experiment, again, job)
+        now = runs.read_run(again)
+        if now.status == "interrupted":
+            return code
+        if now.status != before.status:
+            print(f"different: {before.status} then, {now.status} now: {now.reason}")
+            return DIFFERENT
+        return _compare(before, now, args.tolerance)
 
 
 def _parser() -> command.Parser:
@@ -78,36 +91,6 @@ def _parser() -> command.Parser:
     return parser
 
 
-def verify(folder: Path, allow: Sequence[str] = (), tolerance: float = TOLERANCE) -> int:
-    """Train again and print what differs.
-
-    Args:
-        folder: the run folder.
-        allow: packages whose classes the run may name, beside ours and torch's.
-        tolerance: relative difference of losses accepted where the machine is another one.
-
-    Returns:
-        The exit code: 0 the same, 1 different, 128 + n where signal n stopped the training.
-
-    Raises:
-        ConfigError: for a folder whose run did not end, or that no run of ours could have left.
-    """
-    before = runs.read_run(folder)
-    experiment = _refuse_unfit(folder, before, allow)
-    with tempfile.TemporaryDirectory() as place:
-        again = Path(place) / "again"
-        job = Job(before.choices, before.overrides, before.manifest["command"])
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = jobs.attempt(experiment, again, job)
-        now = runs.read_run(again)
-        if now.status == "interrupted":
-            return code
-        if now.status != before.status:
-            print(f"different: {before.status} then, {now.status} now: {now.reason}")
-            return DIFFERENT
-        return _compare(before, now, tolerance)
-
-
 def differences(before: Path, now: Path) -> Iterator[Difference]:
     """Yield every logged number that two run folders disagree in, and every one only one has."""
     old, new = (
@@ -126,8 +109,9 @@ def differences(before: Path, now: Path) -> Iterator[Difference]:
             yield difference
 
 
-def _refuse_unfit(folder: Path, run: Run, allow: Sequence[str]) -> Experiment:
+def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
     """Return the experiment to run again."""
+    folder = run.folder
     if not run.manifest:
         raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
     if run.status not in ("completed", "diverged"):

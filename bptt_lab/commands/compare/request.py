@@ -32,8 +32,16 @@ class Option(NamedTuple):
 
     name: str  # of the option
     component: Component
-    k: int | None = None
-    mode: str = ""
+
+    @property
+    def k(self) -> int | None:
+        """The truncation lag, of a strategy that has one."""
+        return self.component.settings.get("k")
+
+    @property
+    def mode(self) -> str:
+        """Of truncation; empty without one."""
+        return str(self.component.settings["mode"]) if self.name == TRUNCATED else ""
 
     @property
     def label(self) -> str:
@@ -97,9 +105,7 @@ def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Opt
     """
     found = strategies.resolved(section, experiment.seed)
     allow = {"allow": experiment.control.allow}
-    component = parse({**experiment.plain(), **allow, "gradient": found}).gradient
-    mode = component.settings["mode"] if name == TRUNCATED else ""
-    return Option(name, component, component.settings.get("k"), mode)
+    return Option(name, parse({**experiment.plain(), **allow, "gradient": found}).gradient)
 
 
 def _sections(
@@ -129,8 +135,7 @@ def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
         changed = {**base.component.settings, "mode": mode, "k": k}
         if (mode, k) != (base.mode, base.k):
             changed["k1"] = None
-        component = Component(base.component.target, changed)
-        found[mode, k] = Option(TRUNCATED, component, k, mode)
+        found[mode, k] = Option(TRUNCATED, Component(base.component.target, changed))
     return sorted(found.values(), key=lambda o: (modes.index(o.mode), cast(int, o.k)))
 
 

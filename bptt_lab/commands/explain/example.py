@@ -19,7 +19,6 @@ from torch import Tensor
 from bptt_lab.core.random import generator
 from bptt_lab.nn.rnn import VanillaRNN
 
-STEPS = (3, 4)
 HIDDEN = 2
 
 

@@ -145,16 +145,19 @@ def _compare(
     layout: Layout, example: Example, at: Sequence[int], every: Sequence[Term], back: Adjoint
 ) -> None:
     layout.heading("7. Four answers")
-    automatic = autograd(example, at)
-    finite = finite_differences(example, at)
-    layout.show("sum of terms", total(every))
-    layout.show("adjoint recursion", back.gradient)
-    layout.show("torch's autograd", automatic)
-    layout.show("finite differences", finite)
+    automatic = "torch's autograd"
+    answers = {
+        "sum of terms": total(every),
+        "adjoint recursion": back.gradient,
+        automatic: autograd(example, at),
+        "finite differences": finite_differences(example, at),
+    }
+    for name, answer in answers.items():
+        layout.show(name, answer)
+    right = answers.pop(automatic)
     layout.prose("Largest difference of an entry from autograd's:")
-    layout.tiny("sum of terms", float((total(every) - automatic).abs().max()))
-    layout.tiny("adjoint recursion", float((back.gradient - automatic).abs().max()))
-    layout.tiny("finite differences", float((finite - automatic).abs().max()))
+    for name, answer in answers.items():
+        layout.tiny(name, float((answer - right).abs().max()))
 
 
 def _strategy(

@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bptt_lab.commands.horizon.criteria import CRITERIA
-from bptt_lab.commands.horizon.longest import Line
+from bptt_lab.commands.horizon.longest import CRITERIA, Line
 from bptt_lab.training import style
 
 PANEL, HEIGHT = 5.0, 4.6  # inches

@@ -17,7 +17,7 @@ from bptt_lab.core.validation import ConfigError
 LOSS, VAL_LOSS = "loss", "val/loss"
 GRADIENT_NORM = "gradient_norm/total"
 ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
-HIGHER_IS_BETTER = ("accuracy", "correlation", "score", "f1", "r2")
+HIGHER_IS_BETTER = ("accuracy", "recall", "correlation", "score", "f1", "r2")
 UNITS = {
     "cross_entropy": "nats",
     "binary_cross_entropy": "nats",

@@ -14,34 +14,25 @@ from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
 
 MOST = 20  # rows
-AXES = (("steps", "optimizer steps"), ("seconds", "seconds of training"))
-
-
-def steps(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
-    """Draw the optimizer steps to the target loss; None where no one got there."""
-    return _arrivals(ranking, 0, styles, path)
-
-
-def seconds(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
-    """Draw the seconds of training to the target loss; None where no one got there."""
-    return _arrivals(ranking, 1, styles, path)
+UNITS = {"steps": "optimizer steps", "seconds": "seconds of training"}
 
 
 @style.styled
-def _arrivals(ranking: Ranking, unit: int, styles: Styles, path: Path) -> Picture | None:
+def arrivals(unit: str, ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
+    """Draw the time to the target loss in one of UNITS; None where no one got there."""
+    place = list(UNITS).index(unit)
     begun = [score.group for score in ranking.scores if score.arrivals]
     jobs = {score.group.values: score.arrivals for score in ranking.scores}
     reached = {
-        group.values: [a for pair in jobs[group.values] if (a := pair[unit]) is not None]
+        group.values: [a for pair in jobs[group.values] if (a := pair[place]) is not None]
         for group in begun
     }
     means = {setting: fmean(values) for setting, values in reached.items() if values}
     if not means:
         return None
     rows = sorted(begun, key=lambda group: means.get(group.values, math.inf))[:MOST]
-    name, xlabel = AXES[unit]
-    title = f"{ranking.dataset}: {name} to a validation loss of {ranking.target:.4g}"
-    figure, axes = panel.new(title, xlabel, "", height=1.3 + 0.27 * len(rows))
+    title = f"{ranking.dataset}: {unit} to a validation loss of {ranking.target:.4g}"
+    figure, axes = panel.new(title, UNITS[unit], "", height=1.3 + 0.27 * len(rows))
     axes.set_yticks(range(len(rows)), [group.label for group in rows])
     axes.grid(axis="y", visible=False)
     everything = [value for values in reached.values() for value in values]

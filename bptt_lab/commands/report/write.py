@@ -106,12 +106,14 @@ def _sections(
     ]
     norms = each("gradient_norm", curve_panels.gradient_norm)
     cosines = each("alignment", curve_panels.alignment)
-    steps = each("steps_to_target", target_panels.steps)
-    seconds = each("seconds_to_target", target_panels.seconds)
+    times = [
+        each(f"{unit}_to_target", partial(target_panels.arrivals, unit))
+        for unit in target_panels.UNITS
+    ]
     return [
         Section("Learning curves", CURVES, curves),
         Section("Test metric against each swept key", KEYS, [*chain(*against)]),
         Section("Gradient norm over training", NORMS, norms),
         Section("Alignment with full BPTT over training", ALIGNED, cosines),
-        Section("Time to a target loss", target, [*steps, *seconds]),
+        Section("Time to a target loss", target, [*chain(*times)]),
     ]

@@ -22,8 +22,7 @@ Each trial is an ordinary job of an ordinary sweep. resume=SWEEP_FOLDER continue
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Search the space that the command line describes."""
-    given = sys.argv[1:] if argv is None else argv
-    return cli.start("bptt-search", INTRODUCTION, [*CHOSEN, *given])
+    return cli.start("bptt-search", INTRODUCTION, argv, *CHOSEN)
 
 
 if __name__ == "__main__":

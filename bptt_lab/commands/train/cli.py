@@ -40,12 +40,13 @@ Each run writes a folder of its own in outputs/, a sweep one folder for each job
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the command line, then train."""
-    return start("bptt-train", INTRODUCTION, sys.argv[1:] if argv is None else argv)
+    return start("bptt-train", INTRODUCTION, argv)
 
 
-def start(name: str, introduction: str, argv: Sequence[str]) -> int:
-    """Train for a command of any name, whose help begins with an introduction."""
-    return command.run(name, lambda: _train(name, introduction, list(argv)))
+def start(name: str, introduction: str, argv: Sequence[str] | None, *first: str) -> int:
+    """Train for a command of any name; its help has an introduction, its line some first words."""
+    words = [*first, *(sys.argv[1:] if argv is None else argv)]
+    return command.run(name, lambda: _train(name, introduction, words))
 
 
 def _train(name: str, introduction: str, argv: list[str]) -> int:
