@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from bptt_lab.config import signatures
-from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.schema import Component
+from bptt_lab.config.security import open_command_line
 from bptt_lab.config.strategies import Options, packaged
 from bptt_lab.core.validation import ConfigError
 
@@ -31,7 +31,7 @@ def options(config_dir: str | None = None) -> Options:
     if not os.path.isdir(config_dir):
         raise ConfigError(f"--config-dir={config_dir}: is not a folder; give one that exists")
     flags: dict[str, Any] = {"config_path": None, "config_name": None, "config_dir": config_dir}
-    return CommandLine(argparse.Namespace(**flags, overrides=[])).strategies
+    return open_command_line(argparse.Namespace(**flags, overrides=[]))[0].strategies
 
 
 def settings(component: Component) -> Mapping[str, signatures.Setting]:
