@@ -79,8 +79,9 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
         for delay in line.delays:
             share = line.share(k, delay)
             if share is not None:
-                axes.plot(k, delay, "o", zorder=4, **_circle(colour, share))
-    for label, share in (("solved by all seeds", 1.0), ("by some", 0.5), ("by none", 0.0)):
+                axes.plot(k, delay, "o", zorder=4, markeredgewidth=1.1, **_circle(colour, share))
+    shares = {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}
+    for label, share in shares.items():
         more: Any = {"marker": "o", "linestyle": "", **_circle(colour, share)}
         handles[label] = Line2D([], [], label=label, **more)
 
@@ -93,5 +94,5 @@ def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
 
 
 def _circle(colour: str, share: float) -> dict[str, Any]:
-    filled = {"markerfacecolor": style.mix("#FFFFFF", colour, share), "markeredgecolor": colour}
-    return {"markersize": 7, "markeredgewidth": 1.1, **filled}
+    filled = style.mix("#FFFFFF", colour, share)
+    return {"markersize": 7, "markerfacecolor": filled, "markeredgecolor": colour}
