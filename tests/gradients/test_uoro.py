@@ -128,7 +128,7 @@ def test_chunks_of_a_sequence_have_signs_of_their_own():
     rnn = VanillaRNN(3, 4, gradient=strategy)
     seen = []
     drawn = strategy.signs
-    strategy.signs = lambda chunk: seen.append(drawn(chunk)) or seen[-1]
+    strategy.signs = lambda *of: seen.append(drawn(*of)) or seen[-1]
     carry = strategy.init_carry(rnn, 2)
     for _ in range(2):
         _, carry = strategy.unroll(rnn, torch.randn(5, 2, 3), carry)

@@ -1,0 +1,173 @@
+"""Run folders and sweep folders: the files in them, written and read.
+
+    RUN/    status.json    {"status": ..., "reason": ...}: the one place that says how it stands
+            manifest.json  written at the start: config, overrides, choices, versions, machine
+            summary.json   written at the end: metrics, references, seconds, steps, epochs, sha256
+            metrics.jsonl  every scalar
+    SWEEP/  sweep.json     {"command": ..., "jobs": [{"folder": ..., "overrides": [...]}, ...]}
+            000_.../       one run folder a job
+
+Nothing in this package imports torch, so that a table of a thousand jobs is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = [
+    "MANIFEST",
+    "METRICS",
+    "STATUS",
+    "SUMMARY",
+    "SWEEP",
+    "Run",
+    "Status",
+    "clear",
+    "folder_and_board",
+    "read_json",
+    "read_metrics",
+    "read_run",
+    "read_sweep",
+    "shown",
+    "write_json",
+    "write_status",
+]
+
+Status = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
+STATUS, MANIFEST, SUMMARY, METRICS = "status.json", "manifest.json", "summary.json", "metrics.jsonl"
+SWEEP = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run; a run that has not begun is waiting."""
+
+    folder: Path
+    status: Status = "waiting"
+    reason: str = ""  # why it did not complete
+    raised: bool = False  # it failed by an exception of its own, rather than being killed
+    overrides: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)  # options by group
+    config: Mapping[str, Any] = field(default_factory=dict)  # plain containers
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)  # final ones by tag: test/loss, ...
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    seconds: float | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    parameters_sha256: str | None = None
+
+
+def read_run(folder: Path) -> Run:
+    """Read what a run folder says, as far as it says anything: a stopped run is no error."""
+    state, manifest, summary = (read_json(folder / name) for name in (STATUS, MANIFEST, SUMMARY))
+    return Run(
+        folder=folder,
+        status=state.get("status", "waiting"),
+        reason=state.get("reason", ""),
+        raised=state.get("raised", False),
+        overrides=tuple(manifest.get("overrides", ())),
+        choices=manifest.get("choices", {}),
+        config=manifest.get("config", {}),
+        manifest=manifest,
+        metrics=summary.get("metrics", {}),
+        references=summary.get("references", {}),
+        seconds=summary.get("seconds"),
+        steps=summary.get("steps"),
+        epochs=summary.get("epochs"),
+        parameters_sha256=summary.get("parameters_sha256"),
+    )
+
+
+def read_sweep(folder: Path) -> list[Run]:
+    """Read every job of a sweep in its order, those that never began included."""
+    runs = []
+    for job in read_json(folder / SWEEP).get("jobs", []):
+        run = read_run(folder / Path(job["folder"]).name)
+        runs.append(Run(**{**vars(run), "overrides": tuple(job["overrides"])}))
+    return runs
+
+
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats."""
+    path = folder / METRICS
+    if not path.exists():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:  # the last line of a run that was killed
+            continue
+        if not isinstance(values, dict):
+            continue
+        yield {tag: float(v) if isinstance(v, str) else v for tag, v in values.items()}
+
+
+def clear(folder: Path) -> None:
+    """Take away what a run left in its folder, so that it can start anew."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in (METRICS, SUMMARY, MANIFEST):
+        (folder / name).unlink(missing_ok=True)
+    for events in folder.glob("events.out.tfevents.*"):
+        events.unlink()
+
+
+def write_status(folder: Path, status: Status, reason: str = "", **more: object) -> None:
+    """Say how a run stands; on a full disk, in the place of what stood there before."""
+    content = {"status": status, "reason": reason, **more}
+    try:
+        write_json(folder / STATUS, content)
+    except OSError:
+        with (folder / STATUS).open("r+") as file:  # needs no room beyond the file's own
+            file.write(json.dumps(content))
+            file.truncate()
+
+
+def write_json(path: Path, content: Mapping[str, object], *, durable: bool = False) -> None:
+    """Write a JSON file whole or not at all.
+
+    Args:
+        path: the file.
+        content: what `json` can write; anything else as its text.
+        durable: whether it must be on the disk, not only on its way, before the next step.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w") as file:
+            file.write(json.dumps(content, indent=2, default=str) + "\n")
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def folder_and_board(kind: str, folder: Path) -> str:
+    """Say where a folder is and how to open TensorBoard on it, from where the user is."""
+    board = Path(sys.executable).with_name("tensorboard")
+    command = "tensorboard" if shutil.which("tensorboard") else shown(board)
+    return f"{kind:<12} {shown(folder)}\nTensorBoard  {command} --logdir {shown(folder)}"
+
+
+def shown(path: Path) -> str:
+    """Write a path from where the user is, if that is shorter."""
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative
