@@ -26,7 +26,7 @@ static float *narrow(long count) {
                        unsigned ask) {                                                              \
         real *states = make((L + 1) * N * H), *input = make(L * N * I), *w_ih = make(H * I);        \
         real *w_hh = make(H * H), *b = make(H), *q = make(L * N * H), *last = make(N * H);          \
-        real *delta = make(L * N * H), *credit = make(L * N * H), *first = make(N * H);             \
+        real *delta = make(L * N * H), *credit = make(L * N * H);                                    \
         real *hx = make(N * H), *gx = make(L * N * I), *gi = make(H * I), *gh = make(H * H);        \
         real *gb = make(H);                                                                         \
         double *keep = wide(L);                                                                     \
@@ -41,7 +41,7 @@ static float *narrow(long count) {
             .q = ask & 4 ? NULL : q, .q_stride_t = ask & 8 ? 0 : N * H,                             \
             .q_stride_n = ask & 8 ? 0 : H, .q_last = ask & 16 ? last : NULL, .states = states,      \
             .w_hh = w_hh, .keep = ask & 32 ? keep : NULL, .delta = ask & 64 ? delta : NULL,         \
-            .credit = ask & 128 ? credit : NULL, .first = ask & 256 ? first : NULL,                 \
+            .credit = ask & 128 ? credit : NULL,                                                     \
             .grad_hx = ask & 512 ? hx : NULL, .input = input, .w_ih = w_ih,                         \
             .grad_input = ask & 1024 ? gx : NULL, .grad_w_ih = ask & 2048 ? gi : NULL,              \
             .grad_w_hh = ask & 4096 ? gh : NULL, .grad_bias = ask & 8192 ? gb : NULL, .L = L,       \
@@ -49,7 +49,7 @@ static float *narrow(long count) {
         failed |= sweep(&s);                                                                        \
         double sum = failed ? NAN : (double)states[(L + 1) * N * H - 1] + gh[H * H - 1];            \
         void *all[] = {states, input, w_ih, w_hh, b,  q,  last, delta,                              \
-                       credit, first, hx,   gx,   gi, gh, gb,   keep};                              \
+                       credit, hx,   gx,   gi, gh, gb,   keep};                              \
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);                         \
         return sum;                                                                                 \
     }

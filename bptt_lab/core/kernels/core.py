@@ -49,7 +49,7 @@ class _SweepArgs(Structure):
         ("q_stride_t", c_long),
         ("q_stride_n", c_long),
         *((name, c_void_p) for name in ["q_last", "states", "w_hh", "keep"]),
-        *((name, c_void_p) for name in ["delta", "credit", "first", "grad_hx", "input", "w_ih"]),
+        *((name, c_void_p) for name in ["delta", "credit", "grad_hx", "input", "w_ih"]),
         *((name, c_void_p) for name in ["grad_input", "grad_w_ih", "grad_w_hh", "grad_bias"]),
         *_COMMON,
     ]
@@ -205,7 +205,7 @@ def sweep(
         stride_n,
         *map(_pointer, (q_last_NH, states, hh)),
         None if factors is None else ctypes.addressof(factors),
-        *map(_pointer, (swept.delta, swept.credit, None, swept.grad_hx, input_LNI, ih)),
+        *map(_pointer, (swept.delta, swept.credit, swept.grad_hx, input_LNI, ih)),
         *map(_pointer, swept[3:]),
         *_common(input_LNI, hidden_size, cell),
     )

@@ -45,7 +45,6 @@ typedef struct {
     const double *keep;            /* (L) factors; keep[t] on what step t hands to t-1; NULL: ones */
     void *delta;                   /* out (L, N, H) dE/da_t, or NULL */
     void *credit;                  /* out (L, N, H) dE/dh_t, or NULL */
-    void *first;                   /* out (N, H) dE/dh_1, or NULL */
     void *grad_hx;                 /* out (N, H) dE/dh_0, or NULL */
     const void *input;             /* (L, N, I); read only for grad_w_ih */
     const void *w_ih;              /* (H, I); read only for grad_input */

@@ -24,7 +24,7 @@ typedef struct {
     REAL *delta; /* row 0, column 0 of the panels' rows for step t */
     long panel_size;
     long j; /* this tile's first vector */
-    REAL *delta_out, *credit_out, *first_out; /* NULL: not wanted */
+    REAL *delta_out, *credit_out, *grad_hx; /* NULL: not wanted */
     long stride; /* of the states, q_last and the three before */
 } NAME(credit_tile);
 
@@ -49,7 +49,7 @@ INLINE void NAME(credit_tile_body)(const int phi, const int plain, const NAME(cr
                 if (s->q_last) c = c + VLOAD_N(s->q_last + row + j, n);
                 if (leaky) VSTORE(carry, c);
                 if (s->credit_out) VSTORE_N(s->credit_out + row + j, c, n);
-                if (s->first_out) VSTORE_N(s->first_out + row + j, c, n);
+                if (s->grad_hx) VSTORE_N(s->grad_hx + row + j, c, n);
                 if (!s->h_t) continue;
             }
             VR y = VLOAD_N(s->h_t + row + j, n);
@@ -71,7 +71,7 @@ INLINE void NAME(credit_tile_body)(const int phi, const int plain, const NAME(cr
 #define X(name, phi)                                                                               \
     static void NAME(credit_##name)(const NAME(credit_tile) *s) {                                   \
         if (s->leak == 1 && s->keep == 1 && s->width >= s->cols * LANES && s->q && !s->q_last &&    \
-            s->h_t && !s->delta_out && !s->credit_out && !s->first_out)                             \
+            s->h_t && !s->delta_out && !s->credit_out && !s->grad_hx)                               \
             NAME(credit_tile_body)(phi, 1, s);                                                      \
         else                                                                                        \
             NAME(credit_tile_body)(phi, 0, s);                                                      \
@@ -141,9 +141,7 @@ static void NAME(sweep_step)(const bptt_sweep_job *job, const NAME(sweep_shared)
                 .j = begin,
                 .delta_out = a->delta && t >= 0 ? (REAL *)a->delta + offset : NULL,
                 .credit_out = a->credit && t >= 0 ? (REAL *)a->credit + offset : NULL,
-                .first_out = t == 0 && a->first ? (REAL *)a->first + offset
-                             : t < 0            ? (REAL *)a->grad_hx + offset + a->N * a->H
-                                                : NULL,
+                .grad_hx = t < 0 ? (REAL *)a->grad_hx + offset + a->N * a->H : NULL,
                 .stride = a->H,
             };
             NAME(finish_credit)[a->phi](&finish);
