@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bptt_lab.commands import command
-from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find, past_facing
-from bptt_lab.commands.bench.options import Options
-from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
+from bptt_lab.commands.bench.implementations import (
+    BASELINE,
+    OTHERS,
+    USUAL,
+    Implementation,
+    find,
+    past_facing,
+)
+from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, Shape, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.machine import cores
@@ -21,6 +27,20 @@ DESCRIPTION = """\
 Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Implementations
 take turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
 time of the matrix products alone, and the error against float64."""
+
+
+class Options(NamedTuple):
+    """What to measure; everything is validated."""
+
+    shapes: list[Shape]
+    implementations: list[Implementation]
+    device: str
+    precisions: list[str]
+    threads: list[int]
+    rounds: int | None
+    memory: bool
+    isa: str | None  # of the C core; None for the best that the processor has
+    left_out: list[str]  # a line for each implementation that is not installed
 
 
 @command.named("bptt-bench")
