@@ -79,10 +79,10 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
         for delay in line.delays:
             share = line.share(k, delay)
             if share is not None:
-                _circle(axes, k, delay, share, colour)
-    handles["solved"] = _key(colour, colour, "solved by all seeds")
-    handles["some"] = _key(colour, style.mix("#FFFFFF", colour, 0.5), "by some")
-    handles["none"] = _key(colour, "white", "by none")
+                axes.add_line(_circle(colour, share, k, delay))
+    handles["solved"] = _circle(colour, 1, label="solved by all seeds")
+    handles["some"] = _circle(colour, 0.5, label="by some")
+    handles["none"] = _circle(colour, 0, label="by none")
 
 
 def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
@@ -92,11 +92,8 @@ def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
     handles[line.strategy] = axes.axhline(level, zorder=2.5, **drawn)
 
 
-def _circle(axes: Axes, k: int, delay: int, share: float, colour: str) -> None:
-    drawn: Any = {"markerfacecolor": style.mix("#FFFFFF", colour, share), "markeredgecolor": colour}
-    axes.plot(k, delay, "o", markersize=7, markeredgewidth=1.1, zorder=4, **drawn)
-
-
-def _key(edge: str, face: str, label: str) -> Line2D:
-    drawn: Any = {"markerfacecolor": face, "markeredgecolor": edge, "linestyle": ""}
-    return Line2D([], [], marker="o", markersize=7, label=label, **drawn)
+def _circle(colour: str, share: float, *at: int, label: str = "") -> Line2D:
+    """A circle filled as far as a share of the seeds solved a delay; without a place, its key."""
+    face: Any = {"markerfacecolor": style.mix("#FFFFFF", colour, share), "markeredgecolor": colour}
+    size: Any = {"markersize": 7, "markeredgewidth": 1.1, "linestyle": "", "zorder": 4}
+    return Line2D(at[:1], at[1:], marker="o", label=label, **face, **size)

@@ -114,12 +114,6 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
         for k in line.ks:
             tried = max(delay for at, delay in line.solved if at == k)
             for seed in line.seeds(k):
-                longest = line.longest(k, seed)
-                cells = [
-                    line.task,
-                    line.strategy,
-                    line.mode,
-                    *map(results.show, (k, seed, longest)),
-                ]
-                table.append([*cells, str(tried)])
+                numbers = map(results.show, (k, seed, line.longest(k, seed), tried))
+                table.append([line.task, line.strategy, line.mode, *numbers])
     return table
