@@ -52,6 +52,11 @@ class Line:
     solved: dict[tuple[int | None, int], dict[Value, bool]]  # by k and delay, then by seed
 
     @property
+    def label(self) -> str:
+        """The strategy, with its mode where it has one."""
+        return f"{self.strategy} {self.mode}".rstrip()
+
+    @property
     def ks(self) -> list[int | None]:
         """The truncation lags, in order; [None] for a strategy without one."""
         return sorted({k for k, _ in self.solved}, key=lambda k: (k is None, k or 0))
