@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from bptt_lab.commands import command
 from bptt_lab.commands.bench.implementations import (
     BASELINE,
     OTHERS,
     USUAL,
-    Implementation,
+    Options,
     find,
     past_facing,
 )
-from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, Shape, parse_shape
+from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.machine import cores
@@ -27,20 +26,6 @@ DESCRIPTION = """\
 Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Implementations
 take turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
 time of the matrix products alone, and the error against float64."""
-
-
-class Options(NamedTuple):
-    """What to measure; everything is validated."""
-
-    shapes: list[Shape]
-    implementations: list[Implementation]
-    device: str
-    precisions: list[str]
-    threads: list[int]
-    rounds: int | None
-    memory: bool
-    isa: str | None  # of the C core; None for the best that the processor has
-    left_out: list[str]  # a line for each implementation that is not installed
 
 
 @command.named("bptt-bench")
@@ -161,7 +146,3 @@ def _parser() -> command.Parser:
 
 def _once(values: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(values))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -18,6 +19,7 @@ from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
     from bptt_lab.commands.bench.problem import Problem
+    from bptt_lab.commands.bench.workload import Shape
 
 BASELINE, PRODUCTS = "nn.RNN", "rtrl-products"
 USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autograd", "jax")
@@ -29,24 +31,28 @@ class Implementation:
     """One way to run a layer forward and backward, by its name."""
 
     name: str
-    make: Callable[..., Prepared]
-    arguments: tuple[Any, ...] = ()
+    prepare: Callable[[Problem], Prepared]  # its calls; may raise UnavailableError or ConfigError
     needs: str = "torch"  # a module that must be installed
-
-    def prepare(self, problem: Problem) -> Prepared:
-        """Return its calls on a problem.
-
-        Raises:
-            UnavailableError: where it does not work on this machine.
-            ConfigError: where it cannot do this problem.
-        """
-        return self.make(problem, *self.arguments)
 
     def missing(self) -> str | None:
         """Say what is not installed, without importing it."""
         if find_spec(self.needs) is not None:
             return None
         return f"{self.name}: {self.needs} is not installed; pip install 'bptt_lab[{self.needs}]'"
+
+
+class Options(NamedTuple):
+    """What to measure; everything is validated."""
+
+    shapes: list[Shape]
+    implementations: list[Implementation]
+    device: str
+    precisions: list[str]
+    threads: list[int]
+    rounds: int | None
+    memory: bool
+    isa: str | None  # of the C core; None for the best that the processor has
+    left_out: list[str]  # a line for each implementation that is not installed
 
 
 def find(name: str) -> Implementation:
@@ -68,7 +74,7 @@ def find(name: str) -> Implementation:
     if not all("=" in setting for setting in settings):
         raise ConfigError(f"--only={name}: must give settings as {option}:key=value")
     given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
-    return Implementation(name, layers.strategy, (_component(option, given),))
+    return Implementation(name, partial(layers.strategy, component=_component(option, given)))
 
 
 def past_facing() -> list[str]:

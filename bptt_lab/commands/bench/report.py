@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -10,8 +11,7 @@ from pathlib import Path
 import torch
 
 from bptt_lab.commands import peak_memory
-from bptt_lab.commands.bench.cli import Options
-from bptt_lab.commands.bench.implementations import Implementation
+from bptt_lab.commands.bench.implementations import Implementation, Options
 from bptt_lab.commands.bench.measure import Conditions, applied, measure, one_pass
 from bptt_lab.commands.bench.results import Provenance, Row, provenance, write_csv
 from bptt_lab.commands.bench.table import LEGEND, table
@@ -109,9 +109,7 @@ def _new_folder() -> Path:
     number = 1
     while True:
         folder = Path("outputs", f"bench_{stamp}" + (f"_{number}" if number > 1 else ""))
-        try:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
             return folder
+        number += 1

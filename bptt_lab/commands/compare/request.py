@@ -19,6 +19,7 @@ from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
+from bptt_lab.config.security import open_command_line
 from bptt_lab.core.validation import ConfigError
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
@@ -78,7 +79,7 @@ def read(
     if args.multirun or args.cfg or args.info or args.shell_completion or args.hydra_help:
         raise ConfigError("-m, --cfg, --info: one setting is compared here; leave them out")
     with on_one_line(None, args.overrides):
-        command = CommandLine(args)
+        command, _ = open_command_line(args)
         if checkpoint is None:
             experiment, choices, file = _composed(command)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
+from bptt_lab.commands.timing import UNSTEADY
 from bptt_lab.runs import sweep
 
 LEGEND = """\
@@ -15,7 +16,6 @@ bias, variance, snr              of a random strategy over its draws: relative e
 ms, x full                       forward and backward pass, median of interleaved rounds, and the
                                  median of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
-UNSTEADY = 1.5  # times their best; 1.1 or less where nothing else runs
 _HEADS = ["strategy", "k", "claims", "cosine", "norm ratio", "rel. error"]
 _RANDOM = ["bias", "variance", "snr"]
 _COSTS = ["ms", "x full", "peak MB"]

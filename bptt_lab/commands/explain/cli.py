@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from bptt_lab.commands import command
 from bptt_lab.commands.strategies import choices
 from bptt_lab.config import arguments, signatures
-from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.schema import Component
+from bptt_lab.config.security import open_command_line
 from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import unmet
 
@@ -54,7 +53,7 @@ def _component(args: argparse.Namespace) -> Component:
     """The strategy with its file's settings, but for what the command line gives, or SMALL."""
     given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
     flags = [f"--config-dir={args.config_dir}"] if args.config_dir else []
-    options = CommandLine(arguments.parse_arguments(flags)).strategies
+    options = open_command_line(arguments.parse_arguments(flags))[0].strategies
     component = from_name("--gradient", args.gradient, given, options, allow=args.allow)
     accepted = signatures.read(component.target).settings
     small = {
@@ -125,7 +124,3 @@ def _parser() -> command.Parser:
         help=f"draw it too, as {', '.join(command.PICTURES)}; default: no figure",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

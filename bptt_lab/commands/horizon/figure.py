@@ -78,10 +78,11 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
         for delay in line.delays:
             share = line.share(k, delay)
             if share is not None:
-                axes.add_line(_circle(colour, share, k, delay))
-    handles["solved"] = _circle(colour, 1, label="solved by all seeds")
-    handles["some"] = _circle(colour, 0.5, label="by some")
-    handles["none"] = _circle(colour, 0, label="by none")
+                axes.plot(k, delay, "o", zorder=4, markeredgewidth=1.1, **_circle(colour, share))
+    shares = {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}
+    for label, share in shares.items():
+        more: Any = {"marker": "o", "linestyle": "", **_circle(colour, share)}
+        handles[label] = Line2D([], [], label=label, **more)
 
 
 def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
@@ -91,8 +92,6 @@ def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
     handles[line.strategy] = axes.axhline(level, zorder=2.5, **drawn)
 
 
-def _circle(colour: str, share: float, *at: int, label: str = "") -> Line2D:
-    """A circle filled as far as a share of the seeds solved a delay; without a place, its key."""
-    face: Any = {"markerfacecolor": style.mix("#FFFFFF", colour, share), "markeredgecolor": colour}
-    size: Any = {"markersize": 7, "markeredgewidth": 1.1, "linestyle": "", "zorder": 4}
-    return Line2D(at[:1], at[1:], marker="o", label=label, **face, **size)
+def _circle(colour: str, share: float) -> dict[str, Any]:
+    filled = style.mix("#FFFFFF", colour, share)
+    return {"markersize": 7, "markerfacecolor": filled, "markeredgecolor": colour}
