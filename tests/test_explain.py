@@ -9,9 +9,10 @@ import torch
 
 from bptt_lab.commands.explain import example as examples
 from bptt_lab.commands.explain.cli import main
-from bptt_lab.commands.explain.comparison import autograd, compare, finite_differences
+from bptt_lab.commands.explain.comparison import compare, finite_differences, gradient
 from bptt_lab.commands.explain.derivation import adjoint, derive, terms, total
 from bptt_lab.config.strategies import packaged
+from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.oracle import masked_gradient
 from bptt_lab.gradients.oracle import terms as oracle_terms
 from bptt_lab.gradients.truncated import Truncated
@@ -103,7 +104,7 @@ def test_four_answers(example, everywhere):
     T = example.num_steps
     at = list(range(1, T + 1)) if everywhere else [T]
     worked = derive(example)
-    full = autograd(example, at)
+    full = gradient(example, Autograd(), at)
     torch.testing.assert_close(total(terms(worked, at)), full, atol=1e-12, rtol=0)
     torch.testing.assert_close(adjoint(worked, at).gradient, full, atol=1e-12, rtol=0)
     torch.testing.assert_close(finite_differences(example, at), full, atol=1e-8, rtol=0)

@@ -1,47 +1,19 @@
-"""What the commands ask of gradient strategies: which there are, their settings, their claims."""
+"""What the commands ask of gradient strategies: the values they allow, and their claims."""
 
 from __future__ import annotations
 
-import argparse
-import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from bptt_lab.config import signatures
 from bptt_lab.config.schema import Component
-from bptt_lab.config.security import open_command_line
-from bptt_lab.config.strategies import Options, packaged
-from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
     from bptt_lab.gradients.base import GradientStrategy
 
 
-def options(config_dir: str | None = None) -> Options:
-    """Return the options of the group `gradient`.
-
-    Args:
-        config_dir: a folder with more of them, as bptt-train's --config-dir.
-
-    Raises:
-        ConfigError: where it is no folder.
-    """
-    if config_dir is None:
-        return packaged()
-    if not os.path.isdir(config_dir):
-        raise ConfigError(f"--config-dir={config_dir}: is not a folder; give one that exists")
-    flags: dict[str, Any] = {"config_path": None, "config_name": None, "config_dir": config_dir}
-    return open_command_line(argparse.Namespace(**flags, overrides=[]))[0].strategies
-
-
-def settings(component: Component) -> Mapping[str, signatures.Setting]:
-    """Return the settings that a component's class takes."""
-    return signatures.read(component.target).settings
-
-
 def choices(component: Component, key: str) -> tuple[str, ...]:
     """Return the values that a component's class allows for a setting by Literal, or none."""
-    setting = settings(component).get(key)
+    setting = signatures.read(component.target).settings.get(key)
     return get_args(setting.hint) if setting and get_origin(setting.hint) is Literal else ()
 
 

@@ -82,11 +82,10 @@ def _complaint(job: Run) -> list[str]:
     return [f"{job.status}: {job.folder.name}: {job.reason}", *where]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table: a header, a rule, and rows of cells."""
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Lay out a table: a header, a rule, and rows of cells; some columns to the `right`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    sides = [">" if head in right else "<" for head in rows[0]]
+    columns = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    lines = [columns.format(*row).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

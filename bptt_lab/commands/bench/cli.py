@@ -6,8 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from bptt_lab.commands import command
-from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find, past_facing
-from bptt_lab.commands.bench.options import Options
+from bptt_lab.commands.bench.implementations import (
+    BASELINE,
+    OTHERS,
+    USUAL,
+    Options,
+    find,
+    past_facing,
+)
 from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -19,6 +19,7 @@ from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
     from bptt_lab.commands.bench.problem import Problem
+    from bptt_lab.commands.bench.workload import Shape
 
 BASELINE, PRODUCTS = "nn.RNN", "rtrl-products"
 USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autograd", "jax")
@@ -38,6 +39,20 @@ class Implementation:
         if find_spec(self.needs) is not None:
             return None
         return f"{self.name}: {self.needs} is not installed; pip install 'bptt_lab[{self.needs}]'"
+
+
+class Options(NamedTuple):
+    """What to measure; everything is validated."""
+
+    shapes: list[Shape]
+    implementations: list[Implementation]
+    device: str
+    precisions: list[str]
+    threads: list[int]
+    rounds: int | None
+    memory: bool
+    isa: str | None  # of the C core; None for the best that the processor has
+    left_out: list[str]  # a line for each implementation that is not installed
 
 
 def find(name: str) -> Implementation:

@@ -1,4 +1,4 @@
-"""From options to a folder: measure, print tables, write results.csv and a picture."""
+"""From options to a folder: measure, print tables, write results.csv."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from pathlib import Path
 import torch
 
 from bptt_lab.commands import peak_memory
-from bptt_lab.commands.bench import plot
-from bptt_lab.commands.bench.implementations import BASELINE, Implementation
+from bptt_lab.commands.bench.implementations import Implementation, Options
 from bptt_lab.commands.bench.measure import Conditions, applied, measure, one_pass
-from bptt_lab.commands.bench.options import Options
 from bptt_lab.commands.bench.results import Provenance, Row, provenance, write_csv
 from bptt_lab.commands.bench.table import LEGEND, table
 from bptt_lab.commands.bench.workload import PRECISIONS
@@ -64,13 +62,7 @@ def run(options: Options) -> Path:
             print(f"\n{table(found, str(conditions))}\n")
     if not rows:
         raise ConfigError("--only, --shapes: nothing could be measured; give smaller shapes")
-    print(f"{LEGEND}\n")
-    print(f"results   {folder / 'results.csv'}")
-    if BASELINE not in names or len(names) == 1:
-        print(f"picture   none: it shows ratios of others to {BASELINE}")
-    else:
-        plot.draw(rows, list(map(str, settings)), str(where), folder / "ratios.png")
-        print(f"picture   {folder / 'ratios.png'}")
+    print(f"{LEGEND}\n\nresults   {folder / 'results.csv'}")
     if not options.memory:
         print("memory    not measured; add --memory")
     return folder

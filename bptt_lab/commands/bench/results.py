@@ -49,12 +49,6 @@ class Row:
         """The layer's sizes."""
         return Shape(self.L, self.N, self.I, self.H)
 
-    @property
-    def label(self) -> str:
-        """The implementation's name, and its claim where that is not exact."""
-        exact = self.claims in ("exact", "")
-        return self.implementation if exact else f"{self.implementation} ({self.claims})"
-
 
 class Provenance(NamedTuple):
     """Where and when a run's numbers were measured, and with what."""

@@ -9,15 +9,17 @@ from bptt_lab.commands.bench.implementations import BASELINE
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES
 
-_FORWARD = ["min ms", "median", "x RNN"]
-_BOTH = ["min ms", "median", "x RNN", "(median)", "x floor", "first ms"]
-_OTHER = ["err out", "err grad", "peak MB", "in LNH"]
+# Heads, and the rows' fields under them.
+_FORWARD = {"min ms": "min_ms", "median": "median_ms", "x RNN": "times_as_fast_min"}
 _MEANS = {
     "x RNN": "times_as_fast_min",
     "(median)": "times_as_fast_median",
     "x floor": "times_floor",
 }
-_BLANK = " " * 9
+_BOTH = {**_FORWARD, **_MEANS, "first ms": "first_call_ms"}
+_ERRORS = {"err out": "error_output", "err grad": "error_gradient"}
+_PEAKS = {"peak MB": "peak_mb", "in LNH": "peak_states"}
+_FORMATS = {"error_output": "9.0e", "error_gradient": "9.0e", "peak_states": "9.1f"}
 LEGEND = """\
 x RNN      how many times as fast as nn.RNN, by the minima of the same rounds; (median) over paired
            rounds. x floor: time over that of the products alone at the machine's rate, 2LNH(I+H)
@@ -31,7 +33,8 @@ peak       memory of both passes above tensors and weights, in MB and in units o
 
 def table(rows: Sequence[Row], title: str) -> str:
     """A block for each shape, a line for each implementation, geometric means last."""
-    columns = [_FORWARD, _BOTH, _OTHER if any(row.peak_mb for row in rows) else _OTHER[:2]]
+    others = {**_ERRORS, **_PEAKS} if any(row.peak_mb for row in rows) else _ERRORS
+    columns = [_FORWARD, _BOTH, others]
     rate = rows[0].product_gflops
     lines = [f"{title}: the machine's rate in a large product is {rate:.0f} GFLOP/s", ""]
     groups = zip(["forward", "forward + backward", "accuracy"], columns, strict=True)
@@ -44,27 +47,11 @@ def table(rows: Sequence[Row], title: str) -> str:
         lines.append(f"{shape}   floor {floor} ms")
         for name in dict.fromkeys(row.implementation for row in here):
             passes = {row.which: row for row in here if row.implementation == name}
-            cells = _cells(passes.get("forward"), passes["forward+backward"])
-            lines.append(_line(f"  {name}", cells if len(columns[2]) == 4 else cells[:-2]))
+            cells = [_cell(passes.get("forward"), field) for field in _FORWARD.values()]
+            fields = [*_BOTH.values(), *others.values()]
+            cells += [_cell(passes["forward+backward"], field) for field in fields]
+            lines.append(_line(f"  {name}", cells))
     return "\n".join([*lines, "", *_means(rows)])
-
-
-def _cells(forward: Row | None, both: Row) -> list[str]:
-    return [
-        *([_BLANK] * len(_FORWARD) if forward is None else _times(forward)),
-        *_times(both),
-        _ratio(both.times_as_fast_median),
-        _ratio(both.times_floor),
-        _ms(both.first_call_ms),
-        _or_blank(both.error_output, "{:9.0e}"),
-        _or_blank(both.error_gradient, "{:9.0e}"),
-        _or_blank(both.peak_mb, "{:9.2f}"),
-        _or_blank(both.peak_states, "{:9.1f}"),
-    ]
-
-
-def _times(row: Row) -> list[str]:
-    return [_ms(row.min_ms), _ms(row.median_ms), _ratio(row.times_as_fast_min)]
 
 
 def _means(rows: Sequence[Row]) -> list[str]:
@@ -75,13 +62,13 @@ def _means(rows: Sequence[Row]) -> list[str]:
     for name in dict.fromkeys(row.implementation for row in rows):
         mine = [row for row in rows if row.implementation == name]
         means = [
-            _mean(getattr(row, field) for row in mine if row.which == which)
+            _shown(_mean(getattr(row, field) for row in mine if row.which == which), field)
             for which in PASSES
             for field in _MEANS.values()
         ]
         claims = mine[0].claims
         marks = ["baseline"] * (name == BASELINE) + [claims] * (claims not in ("exact", ""))
-        lines.append(_line(f"  {name}", [*map(_ratio, means), *(f"   {mark}" for mark in marks)]))
+        lines.append(_line(f"  {name}", [*means, *(f"   {mark}" for mark in marks)]))
     return lines
 
 
@@ -94,14 +81,14 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"{name:<25}{''.join(cells)}".rstrip()
 
 
-def _ms(value: float) -> str:
-    digits = 3 if value < 1 else 2 if value < 100 else 1
-    return f"{value:9.{digits}f}"
+def _cell(row: Row | None, field: str) -> str:
+    return _shown(None if row is None else getattr(row, field), field)
 
 
-def _ratio(value: float | None) -> str:
-    return _or_blank(value, "{:9.2f}")
-
-
-def _or_blank(value: float | None, form: str) -> str:
-    return _BLANK if value is None else form.format(value)
+def _shown(value: float | None, field: str) -> str:
+    if value is None:
+        return " " * 9
+    if field.endswith("_ms"):
+        digits = 3 if value < 1 else 2 if value < 100 else 1
+        return f"{value:9.{digits}f}"
+    return f"{value:{_FORMATS.get(field, '9.2f')}}"

@@ -6,7 +6,6 @@ torch, so that a mistake is refused at once.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bptt_lab import runs
 from bptt_lab.commands.strategies import choices as allowed
 from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, output_paths, schema, strategies, targets
+from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
@@ -78,11 +78,13 @@ def read(
     args = arguments.parse_arguments([*overrides])
     if args.multirun or args.cfg or args.info or args.shell_completion or args.hydra_help:
         raise ConfigError("-m, --cfg, --info: one setting is compared here; leave them out")
-    if checkpoint is None:
-        experiment, choices, file = _composed(args)
-    else:
-        experiment, choices, file = _trained(args, checkpoint)
-    sections = _sections(args, wanted)
+    with on_one_line(None, args.overrides):
+        command, _ = open_command_line(args)
+        if checkpoint is None:
+            experiment, choices, file = _composed(command)
+        else:
+            experiment, choices, file = _trained(command, checkpoint)
+        sections = _sections(command, wanted)
     if choices.get("gradient", "") in sections:
         sections[choices["gradient"]] = experiment.gradient.section()
     options, refused = {}, {}
@@ -108,17 +110,13 @@ def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Opt
     return Option(name, parse({**experiment.plain(), **allow, "gradient": found}).gradient)
 
 
-def _sections(
-    args: argparse.Namespace, wanted: Sequence[str] | None
-) -> dict[str, Mapping[str, Any]]:
+def _sections(command: CommandLine, wanted: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
     """What each option of the group `gradient` sets, those of --config-dir among them."""
-    with on_one_line(None, args.overrides):
-        command, _ = open_command_line(_without_overrides(args))
-        known = command.strategies.names()
-        for name in wanted or ():
-            if name not in known:
-                raise ConfigError(f"--strategies={name}: must be one of {', '.join(known)}")
-        return {n: command.strategies.section(n) for n in known if n in (wanted or known)}
+    known = command.strategies.names()
+    for name in wanted or ():
+        if name not in known:
+            raise ConfigError(f"--strategies={name}: must be one of {', '.join(known)}")
+    return {n: command.strategies.section(n) for n in known if n in (wanted or known)}
 
 
 def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
@@ -139,29 +137,25 @@ def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
     return sorted(found.values(), key=lambda o: (modes.index(o.mode), cast(int, o.k)))
 
 
-def _composed(args: argparse.Namespace) -> tuple[Experiment, Mapping[str, str], None]:
+def _composed(command: CommandLine) -> tuple[Experiment, Mapping[str, str], None]:
     """The configuration of a command line, refused as bptt-train would."""
-    with on_one_line(None, args.overrides):
-        for override in open_command_line(args)[0].parse(args.overrides):
-            if override.is_sweep_override():
-                raise ConfigError(f"{override.input_line}: is a sweep; compare one of its values")
-    plan = make_plan(args)
+    for override in command.parse(command.lines):
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: is a sweep; compare one of its values")
+    plan = make_plan(command.args)
     if plan.sweep_dir is not None:
-        raise ConfigError(
-            f"{' '.join(args.overrides)}: is a sweep; give the settings of one of its jobs"
-        )
+        line = " ".join(command.lines)
+        raise ConfigError(f"{line}: is a sweep; give the settings of one of its jobs")
     experiment = plan.experiments[0]
     if folder := experiment.control.resume:
         raise ConfigError(f"resume={folder}: give --checkpoint {folder}")
     if vars(experiment.device) != CPU:
         shown = schema.show(experiment.device.accelerator)
         raise ConfigError(f"device.accelerator={shown}: strategies are compared on device=cpu")
-    with on_one_line(None, args.overrides):
-        choices = open_command_line(args)[0].compose(args.overrides).hydra.runtime.choices
-    return experiment, dict(choices), None
+    return experiment, dict(command.compose(command.lines).hydra.runtime.choices), None
 
 
-def _trained(args: argparse.Namespace, path: Path) -> tuple[Experiment, Mapping[str, str], Path]:
+def _trained(command: CommandLine, path: Path) -> tuple[Experiment, Mapping[str, str], Path]:
     """A run's configuration, which its folder may have from anyone, and its checkpoint."""
     file = path if path.suffix == ".ckpt" else None
     folder = path if file is None else path.parent.parent
@@ -175,18 +169,10 @@ def _trained(args: argparse.Namespace, path: Path) -> tuple[Experiment, Mapping[
     settings, choices = manifest.get("config"), manifest.get("choices", {})
     if not isinstance(settings, dict) or not isinstance(choices, dict):
         raise ConfigError(f"{shown}: has no configuration in manifest.json; give a run's folder")
-    with on_one_line(None, args.overrides):
-        command, _ = open_command_line(args)
-        given: dict[str, Any] = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
+    given: dict[str, Any] = {o.key_or_group: o.value() for o in command.parse(command.lines)}
     if set(given) - {"allow"}:
-        line = " ".join(args.overrides)
+        line = " ".join(command.lines)
         raise ConfigError(f"{line}: a run's own settings hold with --checkpoint; leave it out")
     allow = list(targets.packages(given.get("allow", [])))
-    with on_one_line(None, args.overrides):
-        experiment = parse({**settings, "allow": allow, "device": CPU})
+    experiment = parse({**settings, "allow": allow, "device": CPU})
     return experiment, {str(key): str(value) for key, value in choices.items()}, file
-
-
-def _without_overrides(args: argparse.Namespace) -> argparse.Namespace:
-    kept = [line for line in args.overrides if line.startswith("hydra.searchpath=")]
-    return argparse.Namespace(**{**vars(args), "overrides": kept})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
 from bptt_lab.commands.timing import UNSTEADY
+from bptt_lab.runs import sweep
 
 LEGEND = """\
 cosine, norm ratio, rel. error   of the gradient of all the network's parameters, against full
@@ -16,7 +16,6 @@ bias, variance, snr              of a random strategy over its draws: relative e
 ms, x full                       forward and backward pass, median of interleaved rounds, and the
                                  median of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
-TEXTS = 3  # columns that are not numbers
 _HEADS = ["strategy", "k", "claims", "cosine", "norm ratio", "rel. error"]
 _RANDOM = ["bias", "variance", "snr"]
 _COSTS = ["ms", "x full", "peak MB"]
@@ -32,7 +31,7 @@ def write(comparison: Comparison, title: str, draws: int) -> str:
     if comparison.strategies:
         heads = [*_HEADS, *(_RANDOM if random else ()), *_COSTS]
         rows = [_cells(row, random) for row in comparison.strategies]
-        lines += ["", *_aligned([heads, *rows]), "", LEGEND]
+        lines += ["", sweep.aligned([heads, *rows], right=heads[3:]), "", LEGEND]
     if comparison.unsteady > UNSTEADY:
         slower = f"full BPTT usually took {comparison.unsteady:.1f} times its best"
         lines += ["", f"warning: {slower}; other processes disturb the times, repeat when idle"]
@@ -77,15 +76,3 @@ def _short(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     return f"{value:.1e}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.3g}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number in (0, TEXTS - 1) else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

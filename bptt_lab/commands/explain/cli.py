@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bptt_lab.commands import command, strategies
+from bptt_lab.commands import command
+from bptt_lab.commands.strategies import choices
+from bptt_lab.config import arguments, signatures
 from bptt_lab.config.schema import Component
+from bptt_lab.config.security import open_command_line
 from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import unmet
 
@@ -49,9 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _component(args: argparse.Namespace) -> Component:
     """The strategy with its file's settings, but for what the command line gives, or SMALL."""
     given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
-    options = strategies.options(args.config_dir)
+    flags = [f"--config-dir={args.config_dir}"] if args.config_dir else []
+    options = open_command_line(arguments.parse_arguments(flags))[0].strategies
     component = from_name("--gradient", args.gradient, given, options, allow=args.allow)
-    accepted = strategies.settings(component)
+    accepted = signatures.read(component.target).settings
     small = {
         key: value
         for key, value in SMALL.items()
@@ -61,7 +65,7 @@ def _component(args: argparse.Namespace) -> Component:
 
 
 def _parser() -> command.Parser:
-    modes = strategies.choices(from_name("", "truncated", {}, packaged()), "mode")
+    modes = choices(from_name("", "truncated", {}, packaged()), "mode")
     parser = command.Parser("bptt-explain", DESCRIPTION)
     parser.add_argument(
         "--gradient",

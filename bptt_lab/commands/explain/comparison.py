@@ -43,11 +43,6 @@ def gradient(example: Example, strategy: GradientStrategy, at: Sequence[int]) ->
     return found
 
 
-def autograd(example: Example, at: Sequence[int]) -> Tensor:
-    """Return dE/dW as torch's own differentiation finds it, (2, 2)."""
-    return gradient(example, Autograd(), at)
-
-
 def finite_differences(example: Example, at: Sequence[int]) -> Tensor:
     """Return (E(W + step) - E(W - step)) / (2 step), entry by entry, (2, 2)."""
     result = torch.zeros_like(example.W)
@@ -64,7 +59,7 @@ def finite_differences(example: Example, at: Sequence[int]) -> Tensor:
 
 def compare(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> StrategyGradient:
     """Compare a strategy's gradient with the full one."""
-    full, found = autograd(example, at), gradient(example, strategy, at)
+    full, found = (gradient(example, each, at) for each in (Autograd(), strategy))
     try:
         mask = strategy.mask(example.num_steps)
     except NotImplementedError:

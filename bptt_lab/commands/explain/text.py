@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bptt_lab.commands.explain.comparison import StrategyGradient, autograd, finite_differences
+from bptt_lab.commands.explain.comparison import StrategyGradient, finite_differences, gradient
 from bptt_lab.commands.explain.derivation import (
     Adjoint,
     Derivation,
@@ -17,6 +17,7 @@ from bptt_lab.commands.explain.derivation import (
 )
 from bptt_lab.commands.explain.example import Example
 from bptt_lab.commands.explain.layout import Layout
+from bptt_lab.gradients.autograd import Autograd
 
 INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_t is the sum of
 (d_t - ybar_t)^2 over the classes. Two hidden units, one input, two classes, one sequence, no
@@ -149,7 +150,7 @@ def _compare(
     answers = {
         "sum of terms": total(every),
         "adjoint recursion": back.gradient,
-        automatic: autograd(example, at),
+        automatic: gradient(example, Autograd(), at),
         "finite differences": finite_differences(example, at),
     }
     for name, answer in answers.items():

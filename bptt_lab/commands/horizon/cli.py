@@ -9,6 +9,7 @@ from pathlib import Path
 from bptt_lab.commands import command
 from bptt_lab.commands.horizon import longest
 from bptt_lab.commands.horizon.longest import Line
+from bptt_lab.commands.report.results import show
 from bptt_lab.runs import sweep
 
 DESCRIPTION = """\
@@ -38,18 +39,10 @@ def _summary(lines: Sequence[Line]) -> list[list[str]]:
     rows = [["task", "gradient", "k", "longest delay solved (median)", "by seed", "longest tried"]]
     for line in lines:
         for k in line.ks:
-            found = [line.longest(k, seed) for seed in line.seeds(k)]
-            typical = line.typical(k)
-            rows.append(
-                [
-                    line.task,
-                    f"{line.strategy} {line.mode}".rstrip(),
-                    "" if k is None else str(k),
-                    "none" if typical is None else str(typical),
-                    " ".join("none" if delay is None else str(delay) for delay in found),
-                    str(max(line.delays)),
-                ]
-            )
+            found = [line.typical(k), *(line.longest(k, seed) for seed in line.seeds(k))]
+            typical, *by_seed = ["none" if delay is None else str(delay) for delay in found]
+            row = [line.task, line.label, show(k), typical, " ".join(by_seed)]
+            rows.append([*row, str(max(line.delays))])
     return rows
 
 

@@ -71,10 +71,9 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
     band: Any = {"color": colour, "alpha": 0.18, "linewidth": 0, "zorder": 2}
     lowest, highest = [min(each) for each in found], [max(each) for each in found]
     handles["band"] = axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
-    label = f"{line.strategy} {line.mode}".rstrip()
     medians = [line.typical(k) or none for k in ks]
-    drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{label}, median seed"}
-    (handles[label],) = axes.plot(ks, medians, zorder=3, **drawn)
+    drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.label}, median seed"}
+    (handles[line.label],) = axes.plot(ks, medians, zorder=3, **drawn)
     for k in ks:
         for delay in line.delays:
             share = line.share(k, delay)

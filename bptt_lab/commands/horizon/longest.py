@@ -52,6 +52,11 @@ class Line:
     solved: dict[tuple[int | None, int], dict[Value, bool]]  # by k and delay, then by seed
 
     @property
+    def label(self) -> str:
+        """The strategy, with its mode where it has one."""
+        return f"{self.strategy} {self.mode}".rstrip()
+
+    @property
     def ks(self) -> list[int | None]:
         """The truncation lags, in order; [None] for a strategy without one."""
         return sorted({k for k, _ in self.solved}, key=lambda k: (k is None, k or 0))
@@ -114,12 +119,6 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
         for k in line.ks:
             tried = max(delay for at, delay in line.solved if at == k)
             for seed in line.seeds(k):
-                longest = line.longest(k, seed)
-                cells = [
-                    line.task,
-                    line.strategy,
-                    line.mode,
-                    *map(results.show, (k, seed, longest)),
-                ]
-                table.append([*cells, str(tried)])
+                numbers = map(results.show, (k, seed, line.longest(k, seed), tried))
+                table.append([line.task, line.strategy, line.mode, *numbers])
     return table

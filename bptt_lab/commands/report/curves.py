@@ -18,7 +18,6 @@ class Band(NamedTuple):
     step: int
     mean: float
     sd: float | None  # None where only one seed got there
-    seeds: int
 
 
 def read(folder: Path, tags: Collection[str]) -> dict[str, Points]:
@@ -44,7 +43,7 @@ def band(curves: Iterable[Points]) -> list[Band]:
     for points in curves:
         for step, value in points.items():
             at.setdefault(step, []).append(value)
-    return [Band(step, *mean_sd(values), len(values)) for step, values in sorted(at.items())]
+    return [Band(step, *mean_sd(values)) for step, values in sorted(at.items())]
 
 
 def log_band(curves: Iterable[Points]) -> list[Band]:

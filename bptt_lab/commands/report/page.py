@@ -59,7 +59,7 @@ def render(
         summary=_summary(sweep),
         counts=Counter(job.run.status for job in sweep.jobs).most_common(),
         headlines=[_headline(ranking) for ranking in rankings],
-        tables=[table(ranking, styles) for ranking in rankings],
+        tables=[(ranking.dataset, *table(ranking, styles)) for ranking in rankings],
         sections=[section for section in sections if section.pictures],
         unfinished=[(job.run, _reason(job), _logs(job)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],

@@ -44,7 +44,6 @@ class Group:
     """The jobs of one setting, which differ in their seeds."""
 
     values: SweptValues
-    dataset: str
     strategy: str
     label: str  # within its dataset, as "truncated, k=8"
     jobs: Sequence[JobResult]
@@ -77,7 +76,7 @@ class SweepResults:
         for values, members in jobs.items():
             by_key = dict(zip(self.keys, values, strict=True))
             label = describe({key: by_key[key] for key in keys}, names) or members[0].strategy
-            groups.append(Group(values, dataset, members[0].strategy, label, members))
+            groups.append(Group(values, members[0].strategy, label, members))
         return groups
 
 

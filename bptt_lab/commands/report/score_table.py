@@ -30,14 +30,6 @@ class ScoreRow(NamedTuple):
         return " ".join(f"{dash * self.line.width:g}" for dash in self.line.dashes)
 
 
-class Table(NamedTuple):
-    """What the page shows of a dataset's settings."""
-
-    dataset: str
-    heads: Sequence[str]
-    rows: Sequence[ScoreRow]
-
-
 def number(value: float) -> str:
     """Write a number with four digits behind the point, or three digits where that says nothing."""
     if value == 0 or 1e-3 <= abs(value) < 1e3 or not math.isfinite(value):
@@ -54,8 +46,8 @@ def spread(result: tuple[float, float | None] | None) -> str:
     return number(mean) if plain else f"{number(mean)} ± {number(sd or 0.0)}"
 
 
-def table(ranking: Ranking, styles: Styles) -> Table:
-    """Return the table of a dataset; columns that would be empty are left out."""
+def table(ranking: Ranking, styles: Styles) -> tuple[list[str], list[ScoreRow]]:
+    """Return a dataset's heads and rows; columns that would be empty are left out."""
     sign = -1 if scores.higher_is_better(ranking.metric) else 1
     levels = {_head(ranking, m): dict(ranking.references(m)) for m in ranking.metrics}
     cells = [_cells(ranking, score) for score in ranking.scores]
@@ -72,7 +64,7 @@ def table(ranking: Ranking, styles: Styles) -> Table:
         shown = ["" if level is None else number(level) for level in found]
         rank = sign * own[name] if name in own else math.inf
         rows.append(ScoreRow(rank, REFERENCE, name, shown, is_reference=True))
-    return Table(ranking.dataset, heads, sorted(rows, key=lambda row: row.rank))
+    return heads, sorted(rows, key=lambda row: row.rank)
 
 
 def _head(ranking: Ranking, metric: str) -> str:

@@ -35,7 +35,7 @@ class Result(NamedTuple):
 Measure = Callable[[Trial], Result]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Claim:
     """One result that can be measured."""
 
@@ -64,14 +64,7 @@ def claim(
     """Decorate a function that measures, and make a claim of it; it has the function's name."""
 
     def decorate(measure: Measure) -> Claim:
-        return Claim(
-            name=name or measure.__name__,
-            kind=kind,
-            source=source,
-            expected=expected,
-            measure=measure,
-            **more,
-        )
+        return Claim(name or measure.__name__, kind, source, expected, measure, **more)
 
     return decorate
 

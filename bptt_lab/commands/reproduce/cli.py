@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from bptt_lab.commands import command
 from bptt_lab.commands.reproduce.claim import Trial
@@ -21,22 +20,7 @@ published, the source states it, as a number or a law; derived, it was computed 
 definitions; regression, it is this project's alone. Tolerances are this project's. Where chance
 plays a part, they were set on some seeds and are tested on others; the last column says which."""
 LISTED = ("claim", "kind", "source", "expected", "", "needs", "seeds")
-
-
-class Row(NamedTuple):
-    """A row of the table: a claim, and what was found."""
-
-    name: str
-    kind: str
-    source: str
-    expected: str
-    measured: str
-    outcome: str  # "pass", "FAIL" or "skip"
-    seconds: str
-    seeds: str
-
-
-HEAD = Row("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
+TESTED = ("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
 
 
 @command.named("bptt-reproduce")
@@ -50,11 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print(sweep.aligned([LISTED, *map(_listed, chosen)]))
         return COMPLETED
-    rows = [_row(entry, args.data) for entry in chosen]
-    print(sweep.aligned([HEAD, *rows]))
-    outcomes = [row.outcome for row in rows]
+    began = time.perf_counter()
+    rows = [_tested(entry, args.data) for entry in chosen]
+    print(sweep.aligned([TESTED, *rows]))
+    outcomes = [row[TESTED.index("")] for row in rows]
     counts = [f"{outcomes.count(o)} {o}" for o in ("pass", "FAIL", "skip") if o in outcomes]
-    print(f"\n{', '.join(counts)}, {sum(float(row.seconds) for row in rows):.0f} seconds")
+    print(f"\n{', '.join(counts)}, {time.perf_counter() - began:.0f} seconds")
     return FAILED if "FAIL" in outcomes else COMPLETED
 
 
@@ -64,7 +49,7 @@ def _listed(entry: Entry) -> tuple[str, ...]:
     return entry.name, claim.kind, claim.source, claim.expected, when, claim.file, claim.seeds
 
 
-def _row(entry: Entry, data: Path | None) -> Row:
+def _tested(entry: Entry, data: Path | None) -> tuple[str, ...]:
     """Test one claim; what it raises is a claim that does not hold."""
     claim = entry.claim
     command.progress(entry.name)
@@ -82,8 +67,8 @@ def _row(entry: Entry, data: Path | None) -> Row:
             outcome, measured = "FAIL", " ".join(f"{type(error).__name__}: {error}".split())
     seconds = f"{time.perf_counter() - began:.1f}"
     command.progress("")
-    told = (entry.name, claim.kind, claim.source, claim.expected)
-    return Row(*told, measured, outcome, seconds, claim.seeds)
+    told = entry.name, claim.kind, claim.source, claim.expected
+    return *told, measured, outcome, seconds, claim.seeds
 
 
 def _parser() -> command.Parser:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bptt_lab.commands.reproduce import claims
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim
+from bptt_lab.commands.reproduce.claim import Claim, Result
 from bptt_lab.core.validation import ConfigError
 
 
@@ -69,8 +69,5 @@ def _refuse(unknown: Sequence[str], topics: Sequence[str]) -> None:
 
 
 def _missing(why: str) -> Claim:
-    @claim("regression", "", "", tested_on=())
-    def missing(trial: Trial) -> Result:
-        return Result(False, f"cannot be imported: {why}")
-
-    return missing
+    result = Result(False, f"cannot be imported: {why}")
+    return Claim("missing", "regression", "", "", lambda trial: result, tested_on=())

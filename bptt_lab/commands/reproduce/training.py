@@ -1,4 +1,4 @@
-"""Train by an experiment preset, as `bptt-train experiment=NAME ...` would one job of it."""
+"""Claims about nets trained by a preset, as `bptt-train experiment=NAME ...` trains one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from bptt_lab.commands.reproduce.claim import Trial
+from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
 from bptt_lab.config import output_paths
 from bptt_lab.config.parse import parse
 from bptt_lab.runs.job import Job
@@ -21,9 +21,22 @@ from bptt_lab.training import train as training
 QUIET = ("callbacks=none", "trainer.enable_progress_bar=false", "checkpoint_seconds=3600")
 
 
-def over_seeds(trial: Trial, metric: str, preset: str, *overrides: str) -> list[float]:
-    """Train a net for each seed of a trial, and return a final metric of each."""
-    return [train(preset, *overrides, f"seed={seed}")[metric] for seed in trial.seeds]
+def trained(
+    preset: str, metric: str, low: float, high: float, *overrides: str, **claim: Any
+) -> Claim:
+    """Claim that nets trained by a preset, one a seed, all end with low < metric <= high.
+
+    Where the claim has a file of data, its path is the dataset's.
+    """
+
+    def measure(trial: Trial) -> Result:
+        data = [f"dataset.path='{trial.file}'"] if "file" in claim else []
+        runs = [train(preset, *overrides, *data, f"seed={seed}") for seed in trial.seeds]
+        found = [metrics[metric] for metrics in runs]
+        said = ", ".join(f"{value:.4f}" for value in found) + " nats" * metric.endswith("loss")
+        return Result(all(low < value <= high for value in found), said)
+
+    return Claim(measure=measure, **claim)
 
 
 def train(preset: str, *overrides: str) -> dict[str, float]:

@@ -10,32 +10,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim
-from bptt_lab.commands.reproduce.training import over_seeds
+from bptt_lab.commands.reproduce.claim import Claim
+from bptt_lab.commands.reproduce.training import trained
 
-BANDS = {1: (0.30, 0.72), 8: (0.74, 0.88), 16: (0.86, 0.97), 32: (0.93, 0.99)}
-FULL = (0.95, 1.0)
 SEEDS: Any = {"set_on": (0, 1), "tested_on": range(10, 13)}
 SEEDS_OF_1: Any = {"set_on": (0, 1, 10, 11, 12), "tested_on": range(20, 23)}
 
 
-def _claim(name: str, band: tuple[float, float], *gradient: str) -> Claim:
-    low, high = band
-    expected, seeds = f"accuracy {low:.2f} to {high:.2f}", SEEDS_OF_1 if name == "last_1" else SEEDS
-
-    @claim("regression", "this project", expected, name=name, slow=True, **seeds)
-    def measure(trial: Trial) -> Result:
-        found = over_seeds(trial, "test/accuracy", "compare_strategies", *gradient)
-        good = all(low <= accuracy <= high for accuracy in found)
-        return Result(good, ", ".join(f"{accuracy:.3f}" for accuracy in found))
-
-    return measure
+def _claim(name: str, low: float, high: float, *gradient: str, seeds: Any = SEEDS) -> Claim:
+    return trained(
+        "compare_strategies",
+        "test/accuracy",
+        low,
+        high,
+        *gradient,
+        name=name,
+        kind="regression",
+        source="this project",
+        expected=f"accuracy {low:.2f} to {high:.2f}",
+        slow=True,
+        **seeds,
+    )
 
 
 CLAIMS = [
-    *(
-        _claim(f"last_{k}", band, "gradient=truncated", f"gradient.k={k}")
-        for k, band in BANDS.items()
-    ),
-    _claim("full", FULL, "gradient=full"),
+    _claim("last_1", 0.30, 0.72, "gradient=truncated", "gradient.k=1", seeds=SEEDS_OF_1),
+    _claim("last_8", 0.74, 0.88, "gradient=truncated", "gradient.k=8"),
+    _claim("last_16", 0.86, 0.97, "gradient=truncated", "gradient.k=16"),
+    _claim("last_32", 0.93, 0.99, "gradient=truncated", "gradient.k=32"),
+    _claim("full", 0.95, 1.0, "gradient=full"),
 ]

@@ -9,25 +9,26 @@ finds them.
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import SEEDS, Claim, Kind, Result, Trial, claim
-from bptt_lab.commands.reproduce.training import over_seeds
-
-SOURCE = "Pitis 2016"
+from bptt_lab.commands.reproduce.claim import SEEDS, Claim, Kind
+from bptt_lab.commands.reproduce.training import trained
 
 
 def _claim(
     chunk_length: int, num_units: int, kind: Kind, expected: str, low: float, high: float
 ) -> Claim:
-    overrides = f"model.hidden_size={num_units}", f"dataset.chunk_length={chunk_length}"
-    expected = f"{expected} nats, {num_units} units"
-
-    @claim(kind, SOURCE, expected, name=f"chunk_{chunk_length}", **SEEDS)
-    def measure(trial: Trial) -> Result:
-        losses = over_seeds(trial, "test/loss", "echo_chunks", *overrides)
-        said = ", ".join(f"{loss:.4f}" for loss in losses) + " nats"
-        return Result(all(low < loss < high for loss in losses), said)
-
-    return measure
+    return trained(
+        "echo_chunks",
+        "test/loss",
+        low,
+        high,
+        f"model.hidden_size={num_units}",
+        f"dataset.chunk_length={chunk_length}",
+        name=f"chunk_{chunk_length}",
+        kind=kind,
+        source="Pitis 2016",
+        expected=f"{expected} nats, {num_units} units",
+        **SEEDS,
+    )
 
 
 CLAIMS = [
