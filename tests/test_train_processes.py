@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
+from commands import Forked, Fresh, wait_for
 
 from bptt_lab import runs
 from bptt_lab.commands.train import cli
@@ -27,15 +27,12 @@ QUICK = [
 ]
 
 
-def start(folder: Path, *arguments: str, **kwargs) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.commands.train.cli", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,
-    )  # fmt: skip
+def start(folder: Path, *arguments: str) -> Forked:
+    return Forked("bptt_lab.commands.train.cli:main", arguments, folder, report=True)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=200)
+def finish(process: Forked | Fresh) -> tuple[int, str, str]:
+    out, err = process.communicate()
     return process.returncode, out, err
 
 
@@ -128,6 +125,7 @@ def test_a_job_that_fails_is_told_at_the_end_and_stops_no_other(here, tmp_path, 
     assert "Traceback" in (found(sweep)[0].folder / "log.txt").read_text()
 
 
+@pytest.mark.slow  # it builds the C core once more
 def test_the_wheel_finds_its_configs_from_another_folder(tmp_path):
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     copy = tmp_path / "source"
@@ -140,24 +138,24 @@ def test_the_wheel_finds_its_configs_from_another_folder(tmp_path):
         if not name.startswith("tests") and source.exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes(source.read_bytes())
-    subprocess.run([*pip, "-w", str(tmp_path), str(copy)], check=True, timeout=200)
+    subprocess.run([*pip, "-w", str(tmp_path), str(copy)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    path = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    code, out, _ = finish(start(elsewhere, "--cfg", "job", "gradient=truncated", env=path))
+    path = {"PYTHONPATH": str(tmp_path / "installed")}
+    arguments = ("--cfg", "job", "gradient=truncated")
+    code, out, _ = finish(Fresh("bptt_lab.commands.train.cli:main", arguments, elsewhere, path))
     assert code == 0 and "_target_: bptt_lab.gradients.truncated.Truncated" in out
     where = "import bptt_lab; print(bptt_lab.__file__)"
     found = subprocess.run(
-        [sys.executable, "-c", where], env=path, cwd=elsewhere, capture_output=True, text=True
+        [sys.executable, "-c", where],
+        env={**os.environ, **path},
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
     )
     assert found.stdout.startswith(str(tmp_path / "installed"))
-
-
-def hears_ctrl_c() -> None:
-    """A shell's background jobs, this test's perhaps among them, are started deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +165,9 @@ def hears_ctrl_c() -> None:
 def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
     many = ["-m", "seed=0,1"] if sweep else []
     long = [o.replace("max_epochs=1", "max_epochs=100000") for o in QUICK]
-    process = start(tmp_path, *many, *long, preexec_fn=hears_ctrl_c)
-    deadline = time.monotonic() + 100
-    while not list(tmp_path.glob("outputs/**/checkpoints/last.ckpt")):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.1)
+    process = start(tmp_path, *many, *long)
+    begun = "outputs/**/checkpoints/last.ckpt"
+    wait_for(lambda: list(tmp_path.glob(begun)) or process.poll() is not None)
     process.send_signal(number)
     returned, out, _ = finish(process)
     assert returned == code

@@ -358,7 +358,7 @@ def test_in_a_forked_child() -> None:
 
 
 def test_argument_structures_match_the_header() -> None:
-    """Six pointers, four longs; fifteen pointers, six longs; two ints and a double each."""
+    """Six pointers, four longs; fourteen pointers, six longs; two ints and a double each."""
     word = ctypes.sizeof(ctypes.c_void_p)
     assert ctypes.sizeof(core._UnrollArgs) == 10 * word + 16
-    assert ctypes.sizeof(core._SweepArgs) == 21 * word + 16
+    assert ctypes.sizeof(core._SweepArgs) == 20 * word + 16
