@@ -14,12 +14,9 @@ from bptt_lab.config.schema import (
     Callbacks,
     Component,
     Control,
-    Device,
     Experiment,
     General,
     Measuring,
-    Model,
-    Trainer,
     fields,
     refuse,
     suggest,
@@ -49,14 +46,13 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     _refuse_missing_sections(composed)
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
+    sections: dict[str, Any] = {
+        **{name: components.component(name, composed[name]) for name in PLUGIN_SECTIONS},
+        **{name: _section(name, kind, composed[name]) for name, kind in SECTIONS.items()},
+    }
     experiment = Experiment(
         **general,
-        gradient=components.component("gradient", composed["gradient"]),
-        dataset=components.component("dataset", composed["dataset"]),
-        optimizer=components.component("optimizer", composed["optimizer"]),
-        trainer=_section("trainer", Trainer, composed["trainer"]),
-        model=_section("model", Model, composed["model"]),
-        device=_section("device", Device, composed["device"]),
+        **sections,
         callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
         control=control,
     )

@@ -20,8 +20,9 @@ from typing import TypeAlias
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from bptt_lab.config.compose import Compose
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.training.sweeper import Compose, applicable
+from bptt_lab.training.sweeper import applicable
 
 EXAMPLE = "'optimizer.lr=tag(log,interval(1e-4,1e-1))'"
 _DIGITS = 6  # significant ones, of a drawn number: more would only fill tables and folder names

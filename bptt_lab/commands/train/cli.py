@@ -13,7 +13,7 @@ import hydra
 
 from bptt_lab import runs
 from bptt_lab.commands import command
-from bptt_lab.commands.search import best
+from bptt_lab.commands.search import record
 from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, output_paths
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
@@ -76,7 +76,7 @@ def _train(name: str, introduction: str, argv: list[str]) -> int:
     if plan.sweep_dir is None or not plan.sweep_dir.is_dir():
         return code
     failed = sweep.print_table(plan.sweep_dir)
-    best.print_best(plan.sweep_dir)
+    record.print_best(plan.sweep_dir)
     _report_sweep(name, plan.sweep_dir)
     return code or int(failed > 0)
 

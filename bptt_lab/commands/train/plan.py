@@ -18,9 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.commands.search import plan as search
+from bptt_lab.commands.search import record as search
 from bptt_lab.config import output_paths, schema, security
-from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
+from bptt_lab.config.compose import CommandLine, admit, hydra_setting, resolved
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
@@ -59,9 +59,7 @@ def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
     _validate_hydra(config)
     typed.refuse_settings(config, command.lines)
     # What --cfg shows may run elsewhere.
-    experiment = _experiment(
-        command, command.lines, config, config, typed, here=not command.args.cfg
-    )
+    experiment = _experiment(command, command.lines, config, typed, here=not command.args.cfg)
     _folder(config, "hydra.run.dir", typed)
     resume.refuse_changed_config(experiment)
     shown = command.args.package if command.args.cfg else None
@@ -81,7 +79,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for override in command.parse(lines):
         if override.is_discrete_sweep() and not [*override.sweep_string_iterator()]:
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
-    space = search.space(command, sweep) if search.is_search(sweep) else None
+    space = search.space(command.loader, sweep) if search.is_search(sweep) else None
     jobs = command.expand(sweep) if space is None else space.corners()
     for same, times in collections.Counter(map(tuple, jobs)).items():
         if times > 1:
@@ -104,9 +102,9 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for number, job in enumerate(jobs):
         try:
             with on_one_line(command, job):
-                config = command.compose_job(sweep, job)
-                experiments.append(_experiment(command, job, config, sweep, typed, here))
-                folders.append(command.subdir(sweep, number, job, config))
+                config = command.compose_job(sweep, number, job)
+                experiments.append(_experiment(command, job, config, typed, here))
+                folders.append(hydra_setting(config, "sweep.subdir"))
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error
@@ -116,15 +114,11 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
 
 
 def _experiment(
-    command: CommandLine,
-    lines: list[str],
-    config: DictConfig,
-    hydra: DictConfig,
-    typed: Typed,
-    here: bool,
+    command: CommandLine, lines: list[str], config: DictConfig, typed: Typed, here: bool
 ) -> Experiment:
     """Validate one configuration; where a limit is broken, name a value that works."""
-    plain = resolved(without_hydra(config), hydra)
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    plain = resolved(own, config)
     typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)
@@ -189,10 +183,7 @@ def _validate_plugin(part: str, section: DictConfig) -> None:
 
 def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
     """The folder that Hydra will make, if it may and can."""
-    value = resolved(
-        OmegaConf.create({"folder": f"${{hydra:{key.removeprefix('hydra.')}}}"}), config
-    )
-    text = str(value["folder"] or "")
+    text = hydra_setting(config, key.removeprefix("hydra."))
     if not text:
         schema.refuse(key, text, "must name a folder; leave it out for a new one in outputs/")
     path = output_paths.check_folder(key, text, typed.keys)
