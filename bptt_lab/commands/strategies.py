@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from bptt_lab.config import signatures
+from bptt_lab.config.arguments import parse_arguments
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.schema import Component
 from bptt_lab.config.strategies import Options, packaged
-from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
     from bptt_lab.gradients.base import GradientStrategy
@@ -28,10 +26,7 @@ def options(config_dir: str | None = None) -> Options:
     """
     if config_dir is None:
         return packaged()
-    if not os.path.isdir(config_dir):
-        raise ConfigError(f"--config-dir={config_dir}: is not a folder; give one that exists")
-    flags: dict[str, Any] = {"config_path": None, "config_name": None, "config_dir": config_dir}
-    return CommandLine(argparse.Namespace(**flags, overrides=[])).strategies
+    return CommandLine(parse_arguments([f"--config-dir={config_dir}"])).strategies
 
 
 def settings(component: Component) -> Mapping[str, signatures.Setting]:

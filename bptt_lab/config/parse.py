@@ -16,11 +16,11 @@ from bptt_lab.config.schema import (
     Control,
     Experiment,
     General,
-    Measuring,
     fields,
     refuse,
     suggest,
 )
+from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
 from bptt_lab.core.validation import ConfigError
 
@@ -95,16 +95,18 @@ def _section(name: str, kind: Any, values: Composed) -> Any:
 def _callbacks(
     values: Composed, allow: str | Sequence[str], seed: int, options: Options | None
 ) -> Callbacks:
-    own, instruments = fields(Measuring), {}
+    own = {**fields(Callbacks), "shadow": Setting(list[object], required=True)}
+    del own["instruments"]
+    instruments = {}
     validate("callbacks", values, own)
     for name, value in values.items():
         if isinstance(value, Mapping):
             instruments[name] = components.component(f"callbacks.{name}", value)
         elif name not in own and value is not None:
             refuse(f"callbacks.{name}", value, f"there is no such setting; {suggest(name, own)}")
-    measuring = Measuring(**_only(values, own))
-    shadows = strategies.shadows(measuring.shadow, seed, options or strategies.packaged(), allow)
-    return Callbacks(measuring.every_n_steps, measuring.probe_size, shadows, instruments)
+    shadow, options = values["shadow"], options or strategies.packaged()
+    shadows = strategies.shadows(shadow, seed, options, allow)
+    return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
 def _refuse_nesterov(optimizer: Component) -> None:

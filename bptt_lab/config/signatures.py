@@ -18,14 +18,7 @@ from typing import Any, NamedTuple
 
 from bptt_lab.config.classes import Found, find, lineage
 from bptt_lab.config.source_text import UNKNOWN as UNKNOWN
-from bptt_lab.config.source_text import (
-    FromSetting,
-    literal,
-    literals,
-    parse,
-    properties,
-    source,
-)
+from bptt_lab.config.source_text import FromSetting, literal, literals, parse, properties, source
 from bptt_lab.core import validation
 
 # What an annotation may name, beside its module's own constants; anything else makes it Any, and

@@ -7,7 +7,6 @@ completes its last batch with the same results.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from bptt_lab.runs import Run
 from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
 from bptt_lab.training.launchers import worker
+from bptt_lab.training.launchers.base import require
 from bptt_lab.training.launchers.worker import SweepJob
 
 
@@ -77,8 +77,7 @@ class SearchSweeper(Sweeper):
         seed: Annotated[int | None, Ge(0)] = None,
         params: Any = None,
     ) -> None:
-        if importlib.util.find_spec("optuna") is None:
-            raise ConfigError("hydra/sweeper=search: needs optuna; pip install 'bptt_lab[search]'")
+        require("optuna", "hydra/sweeper", "search")
         self.n_trials = n_trials
         self.metric = metric
         self.direction = direction
@@ -146,15 +145,13 @@ class SearchSweeper(Sweeper):
         left = [trial for trial in known if trial.state == TrialState.RUNNING]
         # Only by this id does Optuna give back a trial that was asked for.
         batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
-        total, size = len(known), self.batch or self._at_a_time()
+        at_a_time = self._config.hydra.launcher.get("n_jobs")
+        at_a_time = at_a_time or max(1, cores() // int(self._config.num_threads))
+        total, size = len(known), self.batch or at_a_time
         while total < self.n_trials and (not batch or total % size):
             batch.append(drawn(study.ask()))
             total += 1
         return self._listed(batch)
-
-    def _at_a_time(self) -> int:
-        n_jobs: int | None = self._config.hydra.launcher.get("n_jobs")
-        return n_jobs or max(1, cores() // int(self._config.num_threads))
 
     def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
         """List trials as jobs in sweep.json."""
@@ -192,15 +189,17 @@ class SearchSweeper(Sweeper):
                 _ = job.return_value  # raises an error that came from outside of the run
 
     def _tell(self, study: Any, batch: Sequence[SweepJob]) -> bool:
-        """Tell Optuna the results of a batch.
-
-        Returns:
-            Whether the search goes on.
-        """
+        """Tell Optuna the results of a batch; return whether the search goes on."""
         from optuna.trial import TrialState
 
         ended = [(trial.number, runs.read_run(trial.folder)) for trial in batch]
-        self._refuse_unknown_metric([run for _, run in ended])
+        for _, run in ended:
+            if run.status == "completed" and self.metric not in run.metrics:
+                tags = ", ".join(sorted(run.metrics))
+                raise ConfigError(
+                    f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "
+                    f"with one of {tags}"
+                )
         for number, run in ended:
             value = record.value(run, self.metric)
             if self._config.fail_fast and was_killed(run):
@@ -212,15 +211,6 @@ class SearchSweeper(Sweeper):
                 study.tell(number, state=TrialState.PRUNED if diverged else TrialState.FAIL)
         failed = any(run.status != "completed" for _, run in ended)
         return not (failed and self._config.fail_fast)
-
-    def _refuse_unknown_metric(self, ended: Sequence[Run]) -> None:
-        for run in ended:
-            if run.status == "completed" and self.metric not in run.metrics:
-                tags = ", ".join(sorted(run.metrics))
-                raise ConfigError(
-                    f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "
-                    f"with one of {tags}"
-                )
 
 
 def was_killed(run: Run) -> bool:

@@ -1,5 +1,7 @@
 """From a command line to the jobs that it asks for, each of them validated before the first starts.
 
+`dry_run=true` shows them, and starts none.
+
 Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import inspect
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +30,7 @@ from bptt_lab.config.schema import Experiment
 from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume
+from bptt_lab.runs.sweep import aligned
 
 
 class Plan(NamedTuple):
@@ -195,3 +199,36 @@ def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
             key, text, f"cannot be made, since {nearest} may not be written to; give another"
         )
     return path
+
+
+def show_plan(plan: Plan) -> None:
+    """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
+    lengths: dict[str, int] = {}
+    rows, total = [["job", "steps", "status", "overrides"]], 0
+    folders = plan.folders or [None] * len(plan.jobs)
+    for number, (job, experiment, folder) in enumerate(
+        zip(plan.jobs, plan.experiments, folders, strict=True)
+    ):
+        steps = _steps(experiment, lengths)
+        status = "waiting"
+        if folder is not None and plan.sweep_dir is not None:
+            status = runs.read_run(plan.sweep_dir / folder).status
+        total += steps if status != "completed" else 0
+        rows.append([str(number), str(steps), status, " ".join(resume.experiment_lines(job))])
+    print(aligned(rows))
+    if plan.sweep_dir is not None and not plan.folders:
+        print("a search draws its trials as it goes; shown are the ends of its space")
+        return
+    what = "job" if len(plan.jobs) == 1 else "jobs"
+    print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
+
+
+def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
+    """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
+    key = json.dumps(experiment.dataset.section(), sort_keys=True)
+    if key not in lengths:
+        from bptt_lab.training.build import build
+
+        lengths[key] = len(build(experiment).task.train_dataloader())
+    trainer = experiment.trainer
+    return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs

@@ -10,16 +10,13 @@ import pickle
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
     assert_identical,
     assert_same,
     by_hand,
     draws,
-    mask_of,
     random_tensor,
     suited,
-    without_leaves,
 )
 from bptt_lab.diagnostics.conformance.nets import LOSSES, Net, collect, gradients, run
 from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
@@ -55,9 +52,7 @@ def check_dropout(strategy: GradientStrategy) -> None:
         torch.manual_seed(5)
         output = run(rnn, input, hx).output
     (output * q).sum().backward()
-    mask = mask_of(strategy, net.num_steps)
-    expected, _ = masked_by_hand(net.rnn(dropout=0.4), *net.data(), mask, q, dropout=dropped)
-    expected = without_leaves(expected, net)
+    expected, _ = by_hand(strategy, net, q, dropout=dropped)
     assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
 
 

@@ -138,9 +138,7 @@ class SweepLauncher(Launcher):
         return jobs
 
 
-def require(library: str, launcher: str) -> None:
-    """Refuse a launcher whose library is not installed; its option is also the extra's name."""
+def require(library: str, group: str, option: str) -> None:
+    """Refuse an option whose library is not installed; its name is also the extra's."""
     if importlib.util.find_spec(library) is None:
-        raise ConfigError(
-            f"hydra/launcher={launcher}: needs {library}; pip install 'bptt_lab[{launcher}]'"
-        )
+        raise ConfigError(f"{group}={option}: needs {library}; pip install 'bptt_lab[{option}]'")

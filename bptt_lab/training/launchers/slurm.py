@@ -52,7 +52,7 @@ class SlurmLauncher(SweepLauncher):
         array_parallelism: Annotated[int, Ge(1)] = 256,
         additional_parameters: dict[str, object] | None = None,
     ) -> None:
-        require("submitit", "slurm")
+        require("submitit", "hydra/launcher", "slurm")
         self.folder = folder
         self.cluster = cluster
         parameters = {
