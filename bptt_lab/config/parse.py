@@ -39,11 +39,10 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     Raises:
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
     """
-    _refuse_unknown_keys(composed)
+    _refuse_keys(composed)
     control = _section("", Control, {**vars(Control()), **_only(composed, CONTROL)})
     general = _only(composed, fields(General))
     validate("", general, fields(General))
-    _refuse_missing_sections(composed)
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
     sections: dict[str, Any] = {
@@ -68,17 +67,16 @@ def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def _refuse_unknown_keys(composed: Composed) -> None:
-    known = [*fields(General), *CONTROL, *SECTIONS, *PLUGIN_SECTIONS, "callbacks"]
+def _refuse_keys(composed: Composed) -> None:
+    """Refuse a key that there is not, and a section that is missing."""
+    sections = (*SECTIONS, *PLUGIN_SECTIONS, "callbacks")
+    known = [*fields(General), *CONTROL, *sections]
     for key, value in composed.items():
         if key == "experiment":
             refuse(key, value, "a preset's file must begin with '# @package _global_'")
         if key not in known:
             refuse(str(key), value, f"there is no such setting; {suggest(key, known)}")
-
-
-def _refuse_missing_sections(composed: Composed) -> None:
-    for name in (*SECTIONS, *PLUGIN_SECTIONS, "callbacks"):
+    for name in sections:
         if name not in composed:
             raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
         if not isinstance(composed[name], Mapping):

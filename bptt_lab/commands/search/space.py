@@ -32,15 +32,10 @@ _DIGITS = 6  # significant ones, of a drawn number: more would only fill tables 
 class Choice:
     """One of several texts, in no order."""
 
-    values: tuple[str, ...]
-
-    @property
-    def ends(self) -> tuple[str, ...]:
-        """The values to try before all others."""
-        return self.values
+    ends: tuple[str, ...]  # the values to try before all others, which are all of them
 
     def __str__(self) -> str:
-        return ",".join(self.values)
+        return ",".join(self.ends)
 
 
 @dataclass(frozen=True)
