@@ -107,12 +107,15 @@ def test_files_and_table(tmp_path, capsys):
     assert "10 none" in out and "full" in out
 
 
+SHARES = ("solved by all seeds", "by some", "by none")
+
+
 def test_the_curve_and_the_line_are_where_they_belong(tmp_path):
     reach = {(4, 0): 10, (4, 1): 10, (16, 0): 40, (16, 1): 40}
     lines = longest.read(write_sweep(tmp_path / "sweep", grid("adding", reach)))
     axes, handles = Figure().subplots(), {}
     figure._panel(axes, "adding", lines, handles)
-    assert set(handles) == {"delay = k", "truncated tail", "band", "solved", "some", "none"}
+    assert set(handles) == {"delay = k", "truncated tail", "band", *SHARES}
     assert list(handles["truncated tail"].get_xdata()) == [4, 16]
     assert list(handles["truncated tail"].get_ydata()) == [10, 40]
     assert list(handles["delay = k"].get_xdata()) == list(handles["delay = k"].get_ydata())

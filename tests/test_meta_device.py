@@ -92,7 +92,8 @@ STRATEGIES = [
 def _layers(name: str) -> int:
     """Two, or one for a strategy that refuses more."""
     with contextlib.suppress(ConfigError):
-        _strategy(name).init_carry(_net(), N)
+        rnn, strategy = _net(), _strategy(name)
+        strategy.unroll(rnn, _tensor(L, N, I), strategy.init_carry(rnn, N))
         return 2
     return 1
 

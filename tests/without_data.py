@@ -18,9 +18,9 @@ aten = torch.ops.aten
 # Functions that need numbers and not only shapes: a GPU waits for them there. With the reason.
 NEEDS_DATA = {
     "nn.initialisation.initialise": "to: W_hh is drawn where the generator is",
-    "gradients.future.Stack.immediate": "nonzero: which sequences end inside a part of the chunk",
-    "gradients.adaptive.Adaptive.estimate": "float: compares the bias of each lag with the target",
-    "gradients.credit_clip.CreditClip.assign_by": "int: how many credits it clipped, as a reading",
+    "gradients.stack.Stack.immediate": "nonzero: which sequences end inside a part of the chunk",
+    "gradients.adaptive.Adaptive.update": "float: compares the bias of each lag with the target",
+    "gradients.credit_clip.CreditClip.modify": "int: how many credits it clipped, as a reading",
     "diagnostics.linearise.linearise": "bool: refuses weights and states that are not finite",
     "diagnostics.linearise.loss_steps": "nonzero, tolist: which steps have a loss",
     "diagnostics.lags.LagSpectrum.effective_lag": "any, nonzero, int: a lag is a number",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from bptt_lab.config import signatures
 from bptt_lab.config.arguments import parse_arguments
-from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.schema import Component
+from bptt_lab.config.security import open_command_line
 from bptt_lab.config.strategies import Options, packaged
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def options(config_dir: str | None = None) -> Options:
     """
     if config_dir is None:
         return packaged()
-    return CommandLine(parse_arguments([f"--config-dir={config_dir}"])).strategies
+    return open_command_line(parse_arguments([f"--config-dir={config_dir}"]))[0].strategies
 
 
 def settings(component: Component) -> Mapping[str, signatures.Setting]:

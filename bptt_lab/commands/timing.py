@@ -16,6 +16,7 @@ Key = TypeVar("Key", bound=Hashable)
 SHORT = 0.02  # seconds
 BUDGET = 3.0  # seconds for all the rounds together
 FEWEST, MOST = 3, 100
+UNSTEADY = 1.5  # median over minimum of a call's times; 1.1 or less where nothing else runs
 
 
 def clock(call: Callable[[], Any], synchronise: Callable[[], None]) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -161,7 +160,3 @@ def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tup
     if before.get("processor") != now.get("processor"):
         changed["processor"] = before.get("processor"), now.get("processor")
     return changed
-
-
-if __name__ == "__main__":
-    sys.exit(main())

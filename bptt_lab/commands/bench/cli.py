@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -141,7 +140,3 @@ def _parser() -> command.Parser:
 
 def _once(values: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(values))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +30,8 @@ class Implementation:
     """One way to run a layer forward and backward, by its name."""
 
     name: str
-    make: Callable[..., Prepared]
-    arguments: tuple[Any, ...] = ()
+    prepare: Callable[[Problem], Prepared]  # its calls; may raise UnavailableError or ConfigError
     needs: str = "torch"  # a module that must be installed
-
-    def prepare(self, problem: Problem) -> Prepared:
-        """Return its calls on a problem.
-
-        Raises:
-            UnavailableError: where it does not work on this machine.
-            ConfigError: where it cannot do this problem.
-        """
-        return self.make(problem, *self.arguments)
 
     def missing(self) -> str | None:
         """Say what is not installed, without importing it."""
@@ -68,7 +59,7 @@ def find(name: str) -> Implementation:
     if not all("=" in setting for setting in settings):
         raise ConfigError(f"--only={name}: must give settings as {option}:key=value")
     given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
-    return Implementation(name, layers.strategy, (_component(option, given),))
+    return Implementation(name, partial(layers.strategy, component=_component(option, given)))
 
 
 def past_facing() -> list[str]:

@@ -14,7 +14,7 @@ from bptt_lab.commands.bench.layers import Prepared, UnavailableError
 from bptt_lab.commands.bench.problem import Answer, Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
 from bptt_lab.commands.bench.workload import PASSES, PRECISIONS, Pass, Shape, flops
-from bptt_lab.commands.timing import alternate, clock, times_as_fast
+from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
 
@@ -22,8 +22,6 @@ from bptt_lab.core.validation import ConfigError
 SIDE = {"cpu": 768, "cuda": 8192}
 # In the place of an implementation, so that it takes its turn in every round.
 PRODUCT = "product"
-# Median over minimum of the product's times; 1.1 or less where nothing else runs.
-UNSTEADY = 1.5
 
 
 class Conditions(NamedTuple):

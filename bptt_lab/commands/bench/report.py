@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -116,9 +117,7 @@ def _new_folder() -> Path:
     number = 1
     while True:
         folder = Path("outputs", f"bench_{stamp}" + (f"_{number}" if number > 1 else ""))
-        try:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
             return folder
+        number += 1

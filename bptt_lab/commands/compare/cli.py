@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +69,3 @@ def _parser() -> command.Parser:
         help=f"draw bias and cost against k, as {', '.join(command.PICTURES)}; default: no figure",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,10 +16,10 @@ from bptt_lab import runs
 from bptt_lab.commands.strategies import choices as allowed
 from bptt_lab.commands.train.plan import make_plan
 from bptt_lab.config import arguments, output_paths, schema, strategies, targets
-from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
+from bptt_lab.config.security import open_command_line
 from bptt_lab.core.validation import ConfigError
 
 CHECKPOINTS = ("last.ckpt", "best.ckpt")
@@ -113,7 +113,7 @@ def _sections(
 ) -> dict[str, Mapping[str, Any]]:
     """What each option of the group `gradient` sets, those of --config-dir among them."""
     with on_one_line(None, args.overrides):
-        command = CommandLine(_without_overrides(args))
+        command, _ = open_command_line(_without_overrides(args))
         known = command.strategies.names()
         for name in wanted or ():
             if name not in known:
@@ -142,7 +142,7 @@ def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
 def _composed(args: argparse.Namespace) -> tuple[Experiment, Mapping[str, str], None]:
     """The configuration of a command line, refused as bptt-train would."""
     with on_one_line(None, args.overrides):
-        for override in CommandLine(args).parse(args.overrides):
+        for override in open_command_line(args)[0].parse(args.overrides):
             if override.is_sweep_override():
                 raise ConfigError(f"{override.input_line}: is a sweep; compare one of its values")
     plan = make_plan(args)
@@ -157,7 +157,7 @@ def _composed(args: argparse.Namespace) -> tuple[Experiment, Mapping[str, str], 
         shown = schema.show(experiment.device.accelerator)
         raise ConfigError(f"device.accelerator={shown}: strategies are compared on device=cpu")
     with on_one_line(None, args.overrides):
-        choices = CommandLine(args).compose(args.overrides).hydra.runtime.choices
+        choices = open_command_line(args)[0].compose(args.overrides).hydra.runtime.choices
     return experiment, dict(choices), None
 
 
@@ -176,7 +176,7 @@ def _trained(args: argparse.Namespace, path: Path) -> tuple[Experiment, Mapping[
     if not isinstance(settings, dict) or not isinstance(choices, dict):
         raise ConfigError(f"{shown}: has no configuration in manifest.json; give a run's folder")
     with on_one_line(None, args.overrides):
-        command = CommandLine(args)
+        command, _ = open_command_line(args)
         given: dict[str, Any] = {o.key_or_group: o.value() for o in command.parse(args.overrides)}
     if set(given) - {"allow"}:
         line = " ".join(args.overrides)

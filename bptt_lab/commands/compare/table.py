@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
+from bptt_lab.commands.timing import UNSTEADY
 
 LEGEND = """\
 cosine, norm ratio, rel. error   of the gradient of all the network's parameters, against full
@@ -16,7 +17,6 @@ ms, x full                       forward and backward pass, median of interleave
                                  median of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
 TEXTS = 3  # columns that are not numbers
-UNSTEADY = 1.5  # times their best; 1.1 or less where nothing else runs
 _HEADS = ["strategy", "k", "claims", "cosine", "norm ratio", "rel. error"]
 _RANDOM = ["bias", "variance", "snr"]
 _COSTS = ["ms", "x full", "peak MB"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from bptt_lab.commands import command, strategies
@@ -121,7 +120,3 @@ def _parser() -> command.Parser:
         help=f"draw it too, as {', '.join(command.PICTURES)}; default: no figure",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +63,3 @@ def _parser() -> command.Parser:
         help="as outputs/..._sweep; of several, one a task, the first receives the files",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -79,10 +79,11 @@ def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
         for delay in line.delays:
             share = line.share(k, delay)
             if share is not None:
-                _circle(axes, k, delay, share, colour)
-    handles["solved"] = _key(colour, colour, "solved by all seeds")
-    handles["some"] = _key(colour, style.mix("#FFFFFF", colour, 0.5), "by some")
-    handles["none"] = _key(colour, "white", "by none")
+                axes.plot(k, delay, "o", zorder=4, markeredgewidth=1.1, **_circle(colour, share))
+    shares = {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}
+    for label, share in shares.items():
+        more: Any = {"marker": "o", "linestyle": "", **_circle(colour, share)}
+        handles[label] = Line2D([], [], label=label, **more)
 
 
 def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
@@ -92,11 +93,6 @@ def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> N
     handles[line.strategy] = axes.axhline(level, zorder=2.5, **drawn)
 
 
-def _circle(axes: Axes, k: int, delay: int, share: float, colour: str) -> None:
-    drawn: Any = {"markerfacecolor": style.mix("#FFFFFF", colour, share), "markeredgecolor": colour}
-    axes.plot(k, delay, "o", markersize=7, markeredgewidth=1.1, zorder=4, **drawn)
-
-
-def _key(edge: str, face: str, label: str) -> Line2D:
-    drawn: Any = {"markerfacecolor": face, "markeredgecolor": edge, "linestyle": ""}
-    return Line2D([], [], marker="o", markersize=7, label=label, **drawn)
+def _circle(colour: str, share: float) -> dict[str, Any]:
+    filled = style.mix("#FFFFFF", colour, share)
+    return {"markersize": 7, "markerfacecolor": filled, "markeredgecolor": colour}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +33,3 @@ def _parser() -> command.Parser:
         "half of the settings reach with all their seeds",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

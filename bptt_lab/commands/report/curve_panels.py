@@ -119,7 +119,6 @@ def _extent(drawn: Curves) -> tuple[float, float]:
 
 
 def _draw(axes: Axes, drawn: Curves, styles: Styles) -> None:
-    """Draw curves and their bands."""
     log, lowest = axes.get_yscale() == "log", _extent(drawn)[0]
     alike, lines = _alike(drawn), []
     for setting, curve in drawn.items():

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+# Where the expected number comes from. Published: the source states it, as a number or as a law.
+# Derived: we computed it from the source's definitions. Regression: it is ours alone; the source
+# describes the task or the effect. Tolerances are always ours.
 Kind = Literal["published", "derived", "regression"]
 SEEDS: Any = {"set_on": range(3), "tested_on": range(10, 13)}  # of most claims
 
@@ -34,31 +37,17 @@ Measure = Callable[[Trial], Result]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One result that can be measured.
+    """One result that can be measured."""
 
-    Attributes:
-        name: what is claimed, in a few words joined by "_"; unique within its topic.
-        kind: where the expected number comes from. "published": the source states it, as a number
-            or as a law. "derived": we computed it from the source's definitions. "regression": it
-            is ours alone; the source describes the task or the effect. Tolerances are always ours.
-        source: who published or defined it.
-        expected: the number or the law, and the tolerance.
-        measure: tests it.
-        set_on: seeds that the threshold was set on; empty where chance plays no part in it.
-        tested_on: seeds that it is tested on; empty where nothing is drawn.
-        slow: whether it takes minutes.
-        file: data that it needs, below the data folder.
-    """
-
-    name: str
+    name: str  # a few words joined by "_", unique within its topic
     kind: Kind
-    source: str
-    expected: str
+    source: str  # who published or defined it
+    expected: str  # the number or the law, and the tolerance
     measure: Measure
-    set_on: Sequence[int] = ()
-    tested_on: Sequence[int] = (10,)
-    slow: bool = False
-    file: str = ""
+    set_on: Sequence[int] = ()  # seeds of the threshold; empty where chance plays no part in it
+    tested_on: Sequence[int] = (10,)  # empty where nothing is drawn
+    slow: bool = False  # whether it takes minutes
+    file: str = ""  # data that it needs, below the data folder
 
     @property
     def seeds(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +101,3 @@ def _parser() -> command.Parser:
         help=f"where data is looked for, else skipped; default: {DATA}",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

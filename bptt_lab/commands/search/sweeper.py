@@ -189,7 +189,7 @@ class SearchSweeper(Sweeper):
                 _ = job.return_value  # raises an error that came from outside of the run
 
     def _tell(self, study: Any, batch: Sequence[SweepJob]) -> bool:
-        """Tell Optuna the results of a batch; return whether the search goes on."""
+        """Tell Optuna the results of a batch, and return whether the search goes on."""
         from optuna.trial import TrialState
 
         ended = [(trial.number, runs.read_run(trial.folder)) for trial in batch]
