@@ -58,11 +58,9 @@ class Forked:
         self._files = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
         whole = {**os.environ, **(environment or {}), MARK: self.mark}
         names = [file.name for file in self._files]
-        fork_server.ensure()
-        self._process = fork_server.process(
+        self._process = fork_server.start(
             run_command, (main, arguments, str(cwd), whole, names, self.mark, report)
         )
-        self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 

@@ -24,7 +24,7 @@ import torch
 from tasks.samples import PROSE, write_music
 
 import bptt_lab
-from bptt_lab.commands.train import dry_run
+from bptt_lab.commands.train import cli as train
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bptt_lab.__file__).parent
@@ -155,7 +155,7 @@ def _run(command: str, *arguments: str) -> int:
         patch.setattr(sys, "argv", [command, *arguments])
         patch.setattr(sys, "path", [*sys.path])
         patch.setattr(os, "execv", lambda *_: sys.exit(0))  # bptt-board becomes TensorBoard
-        patch.setattr(dry_run, "show", lambda plan: None)  # it makes the data to count the steps
+        patch.setattr(train, "show_plan", lambda plan: None)  # it makes the data to count the steps
         try:
             return int(EntryPoint(command, COMMANDS[command], "").load()() or 0)
         except SystemExit as stop:

@@ -108,9 +108,7 @@ def work(settings: Experiment, folder: Path) -> None:
 
 
 def begin(settings: Experiment, folder: Path, until: str):
-    fork_server.ensure()
-    process = fork_server.process(work, (settings, folder))
-    process.start()
+    process = fork_server.start(work, (settings, folder))
     wait_for((folder / until).exists)
     return process
 

@@ -43,10 +43,7 @@ def work(config_: Experiment, folder: Path, forget: bool) -> None:
 
 
 def attempt(config_: Experiment, folder: Path, *, forget: bool = False):
-    fork_server.ensure()
-    process = fork_server.process(work, (config_, folder, forget))
-    process.start()
-    return process
+    return fork_server.start(work, (config_, folder, forget))
 
 
 def kill_at(process, folder: Path, dice: random.Random, aim: bool) -> bool:

@@ -67,9 +67,7 @@ def segmented(result: Path, num_steps: int) -> None:
 
 
 def measure(target: Callable[..., None], result: Path, *arguments: Any) -> float:
-    fork_server.ensure()
-    process = fork_server.process(target, (result, *arguments))
-    process.start()
+    process = fork_server.start(target, (result, *arguments))
     process.join()
     assert process.exitcode == 0
     return float(result.read_text())

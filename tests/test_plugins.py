@@ -12,8 +12,8 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from bptt_lab.config import classes, signatures, targets
-from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.signatures import UNKNOWN, Setting
+from bptt_lab.config.source_text import FromSetting
 from bptt_lab.core.validation import ConfigError, Ge, Le
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -135,7 +135,7 @@ def test_old_names_of_classes_are_read_and_made():
 
 
 def test_a_target_may_be_a_packages_public_name():
-    assert classes.home("bptt_lab.gradients.Truncated") == "bptt_lab.gradients.truncated"
+    assert classes.find("bptt_lab.gradients.Truncated").module == "bptt_lab.gradients.truncated"
     assert instantiate({"_target_": "bptt_lab.gradients.Truncated", "k": 3}).k == 3
 
 
@@ -275,9 +275,8 @@ class Made(type("X", (), {})): ...
 """,
     )
     name = package("front.py", "from .deep import *\nfrom .deep import Twig as Bough\n")
-    assert (
-        classes.home(f"{name}.front.Twig") == classes.home(f"{name}.front.Bough") == f"{name}.deep"
-    )
+    for target in (f"{name}.front.Twig", f"{name}.front.Bough"):
+        assert classes.find(target).module == f"{name}.deep"
     assert classes.descends(f"{name}.front.Bough", f"{name}.base.Base") is True
     assert classes.descends(f"{name}.front.Bough", f"{name}.base.Other") is False
     assert classes.descends(f"{name}.deep.Odd", f"{name}.base.Base") is None
@@ -289,7 +288,7 @@ class Made(type("X", (), {})): ...
 @pytest.mark.parametrize("target", ["torch.optim.SGD", "torch.nn.LSTM", "bptt_lab.tasks.text.Text"])
 def test_what_is_read_of_a_lineage_is_what_python_says(target):
     kind = get_class(target)
-    assert classes.home(target) == kind.__module__
+    assert classes.find(target).module == kind.__module__
     for ancestor in kind.__mro__[:-1]:
         dotted = f"{ancestor.__module__}.{ancestor.__qualname__}"
         if ancestor.__module__.partition(".")[0] not in sys.stdlib_module_names:

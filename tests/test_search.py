@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.commands.search import best, cli, plan
+from bptt_lab.commands.search import cli, record
 from bptt_lab.commands.search.space import Choice, Numbers, Space
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
@@ -327,19 +327,19 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
 )
 def test_a_search_is_continued_as_it_began(tmp_path, changed, said):
     same = {"metric": "val/loss", "direction": "minimize", "settings": {"a": "1,2", "seed": "3"}}
-    runs.write_json(tmp_path / runs.SWEEP, {"command": "", "jobs": [], best.SEARCH: same})
-    plan.refuse_changed(tmp_path, same)
+    runs.write_json(tmp_path / runs.SWEEP, {"command": "", "jobs": [], record.SEARCH: same})
+    record.refuse_changed(tmp_path, same)
     with pytest.raises(ConfigError, match=said):
-        plan.refuse_changed(tmp_path, {**same, **changed})
+        record.refuse_changed(tmp_path, {**same, **changed})
 
 
 def test_a_sweep_that_is_no_search_is_not_continued_as_one(tmp_path):
     search = {"metric": "val/loss", "direction": "minimize", "settings": {}}
     runs.write_json(tmp_path / runs.SWEEP, {"jobs": []})
-    plan.refuse_changed(tmp_path, search)  # killed before it had begun
+    record.refuse_changed(tmp_path, search)  # killed before it had begun
     runs.write_json(tmp_path / runs.SWEEP, {"jobs": [{"folder": "000", "overrides": []}]})
     with pytest.raises(ConfigError, match="no search"):
-        plan.refuse_changed(tmp_path, search)
+        record.refuse_changed(tmp_path, search)
 
 
 def test_a_metric_that_no_run_reports_is_refused_after_the_first(tmp_path, monkeypatch, capsys):

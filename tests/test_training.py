@@ -14,8 +14,8 @@ from tasks.samples import SAMPLES
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.training import processes
 from bptt_lab.training.build import build
+from bptt_lab.training.callbacks.run_card import flat_settings
 from bptt_lab.training.train import train
-from bptt_lab.training.trainer import flat_settings
 
 CONF = Path(__file__).parents[1] / "conf"
 STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))

@@ -30,7 +30,7 @@ NEEDS_DATA = {
     "diagnostics.alignments._estimate": "float: its figures are numbers",
     "diagnostics.alignments._jackknife": "float: its figures are numbers",
     "training.module.SequenceModule.on_train_batch_start": "int: how many elements count",
-    "training.module.SequenceModule._end_evaluation": "float: metrics to log",
+    "training.module.SequenceModule.on_validation_epoch_end": "float: metrics to log",
     "training.histograms.log_histograms": "cpu: bins are counted there",
     "training.callbacks.probe.Instrument._moment": "bool: whether the probe has a loss at all",
     "training.callbacks.credit.CreditHistogram.on_train_batch_start": "bool, float: shares to log",

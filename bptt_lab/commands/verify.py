@@ -155,9 +155,8 @@ def _compare(before: Run, now: Run, tolerance: float) -> int:
 def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return what differs in machine, versions and threads; data that differ are printed."""
     changed = dict(resume.differences(before, now))
-    if "data_sha256" in changed:
+    if changed.pop("data_sha256", None):
         print("data: not the data that the run learnt; the file has changed")
-        del changed["data_sha256"]
     if before.get("processor") != now.get("processor"):
         changed["processor"] = before.get("processor"), now.get("processor")
     return changed

@@ -34,14 +34,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
     parser.error = error  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(argv)
-    modes = {
-        "--run": args.run,
-        "--multirun": args.multirun,
-        "--cfg": args.cfg,
-        "--info": args.info,
-        "--shell-completion": args.shell_completion,
-    }
-    chosen = [flag for flag, value in modes.items() if value]
+    modes = ("run", "multirun", "cfg", "info", "shell_completion")
+    chosen = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(args, mode)]
     if len(chosen) > 1:
         raise ConfigError(f"{' '.join(chosen)}: exclude each other; keep one")
     if args.resolve and not (args.cfg or args.help):

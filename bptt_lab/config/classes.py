@@ -12,8 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bptt_lab.config.claims import literals
-from bptt_lab.config.source_text import absolute, parse, source, statements
+from bptt_lab.config.source_text import absolute, literals, parse, source, statements
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
 
@@ -23,11 +22,6 @@ class Found(NamedTuple):
 
     module: str
     node: ast.ClassDef
-
-
-def home(target: str) -> str:
-    """Return the module in which a `_target_`'s class statement stands; raises as `find`."""
-    return find(target).module
 
 
 def descends(target: str, kind: str) -> bool | None:

@@ -11,13 +11,14 @@ import copy
 import functools
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra import version
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -39,6 +40,7 @@ from bptt_lab.config.hydra_internals import (
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
 from bptt_lab.core.validation import ConfigError
 
+Compose = Callable[[list[str]], DictConfig]  # may raise HydraException
 MODULE = "bptt_lab.commands.train.cli"  # a relative --config-path starts from here
 
 
@@ -61,9 +63,9 @@ class CommandLine:
         self.args = args
         self.lines: list[str] = list(args.overrides)
         self.searchpath = [line for line in self.lines if line.startswith("hydra.searchpath=")]
-        self._loader = ConfigLoaderImpl(search_path)
+        self.loader = ConfigLoaderImpl(search_path)
         self.name = args.config_name or CONFIG_NAME
-        self._parser = OverridesParser.create(config_loader=self._loader)
+        self._parser = OverridesParser.create(config_loader=self.loader)
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def parse(self, lines: list[str]) -> list[Override]:
@@ -78,11 +80,11 @@ class CommandLine:
             Exception: whatever Hydra raises.
         """
         with _folders_found():
-            return self._loader.load_configuration(self.name, lines, mode)
+            return self.loader.load_configuration(self.name, lines, mode)
 
     @functools.cached_property
     def _repository(self) -> IConfigRepository:
-        create = self._loader._parse_overrides_and_create_caching_repo
+        create = self.loader._parse_overrides_and_create_caching_repo
         with _folders_found():
             return create(self.name, self.searchpath)[1]
 
@@ -104,7 +106,7 @@ class CommandLine:
     @functools.cached_property
     def strategies(self) -> Options:
         """Return the options of the group `gradient`, for whoever names a strategy."""
-        return Options(self._loader, self.name, self.searchpath)
+        return Options(self.loader, self.name, self.searchpath)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""
@@ -163,15 +165,13 @@ class CommandLine:
         job returned is the part that is fixed.
         """
         section = sweep.hydra.sweeper
-        lines = [f"{key}={value}" for key, value in (section.get("params") or {}).items()]
-        lines += given(sweep, "task")
-        overrides = self.parse(lines)
+        overrides = self.parse(swept(sweep))
         if not self.knows_jobs(sweep):
             return [[o.input_line or "" for o in overrides if not o.is_sweep_override()]]
         kind: Any = admit(section._target_)
         sweeper = kind(section.max_batch_size)
         sweeper.config = sweep
-        sweeper.hydra_context = HydraContext(self._loader, Callbacks())
+        sweeper.hydra_context = HydraContext(self.loader, Callbacks())
         batches = sweeper.split_arguments(overrides, section.max_batch_size)
         return [job for batch in batches for job in batch]
 
@@ -181,44 +181,35 @@ class CommandLine:
         # By name: Hydra's search for plug-ins runs that module twice, and so makes the class twice.
         return any(base.__name__ == "BasicSweeper" for base in kind.__mro__)
 
-    def subdir(self, sweep: DictConfig, number: int, job: list[str], config: DictConfig) -> str:
-        """Name a job's folder in the sweep's as Hydra will.
-
-        Args:
-            sweep: the composed sweep.
-            number: of the job, from 0.
-            job: its overrides.
-            config: as `compose_job` returns it.
-        """
-        overrides, whole = self.parse(job), copy.deepcopy(config)
-        with open_dict(whole):
-            whole.hydra = sweep.hydra
-        with read_write(whole.hydra), open_dict(whole.hydra):
-            settings = whole.hydra.job
-            settings.id = settings.num = number
-            settings.override_dirname = get_overrides_dirname(
-                overrides=overrides, **settings.config.override_dirname
-            )
-            whole.hydra.overrides.task = job
-            chosen = {o.key_or_group: o.value() for o in overrides if self.is_group(o)}
-            whole.hydra.runtime.choices.update(chosen)
-        wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
-        return str(resolved(wanted, whole)["subdir"])
-
-    def compose_job(self, sweep: DictConfig, job: list[str]) -> DictConfig:
-        """Compose a job of a sweep, without its `hydra` section.
+    def compose_job(self, sweep: DictConfig, number: int, job: list[str]) -> DictConfig:
+        """Compose a job of a sweep, with the `hydra` section that it will have.
 
         Composing takes 50 ms, so it is done once for each choice of groups; the job's values are
         then set in a copy, by the function by which Hydra sets them.
         """
-        values = [override for override in self.parse(job) if not self.is_group(override)]
-        set_later = {override.input_line for override in values}
-        groups = tuple(line for line in job if line not in set_later)
+        overrides = self.parse(job)
+        chosen = {o.input_line: o for o in overrides if self.is_group(o)}
+        groups = tuple(line for line in job if line in chosen)
         if groups not in self._bases:
-            fixed = given(sweep, "hydra")
-            self._bases[groups] = without_hydra(self.compose([*fixed, *groups]))
+            base = self.compose([*given(sweep, "hydra"), *groups])
+            with open_dict(base):
+                del base["hydra"]
+            self._bases[groups] = base
         config = copy.deepcopy(self._bases[groups])
+        values = [override for override in overrides if override.input_line not in chosen]
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        with open_dict(config):
+            config.hydra = sweep.hydra
+        with read_write(config.hydra), open_dict(config.hydra):
+            settings = config.hydra.job
+            settings.id = settings.num = number
+            settings.override_dirname = get_overrides_dirname(
+                overrides=overrides, **settings.config.override_dirname
+            )
+            config.hydra.overrides.task = job
+            config.hydra.runtime.choices.update(
+                {o.key_or_group: o.value() for o in chosen.values()}
+            )
         return config
 
 
@@ -253,12 +244,22 @@ def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
     return [str(line) for line in lines]
 
 
-def without_hydra(config: DictConfig) -> DictConfig:
-    """Return a copy without the `hydra` section."""
-    config = copy.deepcopy(config)
-    with open_dict(config):
-        config.pop("hydra", None)
-    return config
+def swept(sweep: DictConfig) -> list[str]:
+    """Return what a sweeper makes jobs from: its own `params`, then the overrides as given."""
+    params = sweep.hydra.sweeper.get("params") or {}
+    return [*(f"{key}={value}" for key, value in params.items()), *given(sweep, "task")]
+
+
+def composer(loader: ConfigLoader, sweep: DictConfig) -> Compose:
+    """Return a function that composes overrides beside those of a sweep's `hydra` section."""
+    name, fixed = sweep.hydra.job.config_name, given(sweep, "hydra")
+    return lambda lines: loader.load_configuration(name, [*fixed, *lines], RunMode.MULTIRUN)
+
+
+def hydra_setting(config: DictConfig, key: str) -> str:
+    """Return a setting of a composed configuration's `hydra` section, resolved; empty for null."""
+    wanted = OmegaConf.create({"value": f"${{hydra:{key}}}"})
+    return str(resolved(wanted, config)["value"] or "")
 
 
 def resolved(config: DictConfig, hydra: DictConfig) -> Any:

@@ -15,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bptt_lab.config.compose import CommandLine, without_hydra
+from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.schema import suggest
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
@@ -57,9 +57,10 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
         if match:
             return answer(match, command, lines)
     if isinstance(cause, OmegaConfBaseException):
-        return f"{_subject(message, cause)}: {_first(cause)}; correct it or leave it out"
+        subject = message.partition("Error merging override ")[2] or cause.full_key or message
+        return f"{subject}: {_first(cause)}; correct it or leave it out"
     if isinstance(error, OmegaConfBaseException):
-        subject = _line(error.full_key or "", lines) or error.full_key or "configuration"
+        subject = _line(error.full_key or "configuration", lines)
         return f"{subject}: {_first(error)}; give a value instead"
     kind = "" if isinstance(error, HydraException) and message else f"{type(error).__name__}: "
     hydra = [line for line in lines if line.lstrip("+~").startswith("hydra")]
@@ -118,14 +119,13 @@ def _missing(error: MissingConfigException, lines: list[str]) -> str:
 
 def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
     key = match[1].strip()
-    line = _line(key, lines) or key
+    line = _line(key, lines)
     if command is None:
         return f"{line}: there is no such setting; {HELP}"
     config = compose_choices(command, lines)
     choices = config.hydra.runtime.choices
-    if not key.startswith("hydra"):
-        config = without_hydra(config)
-    known = [*_keys(OmegaConf.to_container(config, resolve=False))]
+    names = [str(name) for name in config if name != "hydra" or key.startswith("hydra")]
+    known = [*_keys(OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=False))]
     parent, _, leaf = key.rpartition(".")
     same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
@@ -138,18 +138,10 @@ def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]
     return f"{line}: there is no such setting; {way_out}"
 
 
-def _sweep(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    return f"{match[1]}: is a sweep; add -m for one job a value, or write [...] for a list"
-
-
 def _twice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
     key = match[1].strip()
-    line = _line(key, lines) or key
+    line = _line(key, lines)
     return f"{line}: {key} is there already; write {line.lstrip('+')}"
-
-
-def _delete(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    return f"~{match[1]}: there is nothing of that name to delete; leave it out"
 
 
 def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
@@ -172,29 +164,32 @@ def _resolve(match: re.Match[str], command: CommandLine | None, lines: list[str]
 _Answer = Callable[[re.Match[str], CommandLine | None, list[str]], str]
 _ANSWERS: list[tuple[str, _Answer]] = [
     (r"^Could not override '([^']*)'", _unknown),
-    (r"^Ambiguous value for argument '(.*?)'\n", _sweep),
-    (r"^Sweep parameters '(.*)' requires --multirun", _sweep),
+    (
+        r"^(?:Ambiguous value for argument '(.*?)'\n|Sweep parameters '(.*)' requires --multirun)",
+        lambda match, *_: (
+            f"{match[1] or match[2]}: is a sweep; add -m for one job a value, or "
+            "write [...] for a list"
+        ),
+    ),
     (r"^Could not append to config. An item is already at '([^']*)'", _twice),
     (r"^([^ ]*) appears more than once in the final defaults list", _twice),
-    (r"^Could not delete(?: from config\.)? '([^']*)'", _delete),
+    (
+        r"^Could not delete(?: from config\.)? '([^']*)'",
+        lambda match, *_: f"~{match[1]}: there is nothing of that name to delete; leave it out",
+    ),
     (r"^Config group override must be", _choice),
     (r"^Interpolation key '([^']*)' not found", _resolve),
 ]
-
-
-def _subject(message: str, cause: OmegaConfBaseException) -> str:
-    override = message.partition("Error merging override ")[2]
-    return override or cause.full_key or message
 
 
 def _first(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
-def _line(key: str, lines: list[str]) -> str | None:
-    """The override that sets a key, or something in it."""
+def _line(key: str, lines: list[str]) -> str:
+    """The override that sets a key; the key itself where none does."""
     sets = [line for line in lines if line.lstrip("+~").partition("=")[0] == key]
-    return sets[-1] if sets else None
+    return sets[-1] if sets else key
 
 
 def _keys(value: object, prefix: str = "") -> Iterator[str]:

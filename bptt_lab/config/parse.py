@@ -14,16 +14,13 @@ from bptt_lab.config.schema import (
     Callbacks,
     Component,
     Control,
-    Device,
     Experiment,
     General,
-    Measuring,
-    Model,
-    Trainer,
     fields,
     refuse,
     suggest,
 )
+from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
 from bptt_lab.core.validation import ConfigError
 
@@ -42,21 +39,19 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     Raises:
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
     """
-    _refuse_unknown_keys(composed)
+    _refuse_keys(composed)
     control = _section("", Control, {**vars(Control()), **_only(composed, CONTROL)})
     general = _only(composed, fields(General))
     validate("", general, fields(General))
-    _refuse_missing_sections(composed)
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
+    sections: dict[str, Any] = {
+        **{name: components.component(name, composed[name]) for name in PLUGIN_SECTIONS},
+        **{name: _section(name, kind, composed[name]) for name, kind in SECTIONS.items()},
+    }
     experiment = Experiment(
         **general,
-        gradient=components.component("gradient", composed["gradient"]),
-        dataset=components.component("dataset", composed["dataset"]),
-        optimizer=components.component("optimizer", composed["optimizer"]),
-        trainer=_section("trainer", Trainer, composed["trainer"]),
-        model=_section("model", Model, composed["model"]),
-        device=_section("device", Device, composed["device"]),
+        **sections,
         callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
         control=control,
     )
@@ -72,17 +67,16 @@ def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def _refuse_unknown_keys(composed: Composed) -> None:
-    known = [*fields(General), *CONTROL, *SECTIONS, *PLUGIN_SECTIONS, "callbacks"]
+def _refuse_keys(composed: Composed) -> None:
+    """Refuse a key that there is not, and a section that is missing."""
+    sections = (*SECTIONS, *PLUGIN_SECTIONS, "callbacks")
+    known = [*fields(General), *CONTROL, *sections]
     for key, value in composed.items():
         if key == "experiment":
             refuse(key, value, "a preset's file must begin with '# @package _global_'")
         if key not in known:
             refuse(str(key), value, f"there is no such setting; {suggest(key, known)}")
-
-
-def _refuse_missing_sections(composed: Composed) -> None:
-    for name in (*SECTIONS, *PLUGIN_SECTIONS, "callbacks"):
+    for name in sections:
         if name not in composed:
             raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
         if not isinstance(composed[name], Mapping):
@@ -99,16 +93,18 @@ def _section(name: str, kind: Any, values: Composed) -> Any:
 def _callbacks(
     values: Composed, allow: str | Sequence[str], seed: int, options: Options | None
 ) -> Callbacks:
-    own, instruments = fields(Measuring), {}
+    own = {**fields(Callbacks), "shadow": Setting(list[object], required=True)}
+    del own["instruments"]
+    instruments = {}
     validate("callbacks", values, own)
     for name, value in values.items():
         if isinstance(value, Mapping):
             instruments[name] = components.component(f"callbacks.{name}", value)
         elif name not in own and value is not None:
             refuse(f"callbacks.{name}", value, f"there is no such setting; {suggest(name, own)}")
-    measuring = Measuring(**_only(values, own))
-    shadows = strategies.shadows(measuring.shadow, seed, options or strategies.packaged(), allow)
-    return Callbacks(measuring.every_n_steps, measuring.probe_size, shadows, instruments)
+    shadow, options = values["shadow"], options or strategies.packaged()
+    shadows = strategies.shadows(shadow, seed, options, allow)
+    return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
 def _refuse_nesterov(optimizer: Component) -> None:

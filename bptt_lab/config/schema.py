@@ -79,20 +79,11 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """How often the callbacks measure, and on how much."""
-
-    every_n_steps: Annotated[int, Ge(1)]
-    probe_size: Annotated[int, Ge(1)]
-    shadow: list[object]
-
-
-@dataclass(frozen=True)
 class Callbacks:
     """What is measured: instruments, and strategies that do not train, each by its name."""
 
-    every_n_steps: int
-    probe_size: int
+    every_n_steps: Annotated[int, Ge(1)]
+    probe_size: Annotated[int, Ge(1)]
     shadow: Mapping[str, Component]
     instruments: Mapping[str, Component]
 

@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bptt_lab.config.claims import UNKNOWN as UNKNOWN
-from bptt_lab.config.claims import FromSetting, literal, literals, properties
 from bptt_lab.config.classes import Found, find, lineage
-from bptt_lab.config.source_text import parse, source
+from bptt_lab.config.source_text import UNKNOWN as UNKNOWN
+from bptt_lab.config.source_text import FromSetting, literal, literals, parse, properties, source
 from bptt_lab.core import validation
 
 # What an annotation may name, beside its module's own constants; anything else makes it Any, and

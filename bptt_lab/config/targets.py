@@ -124,7 +124,7 @@ def check_target(
     if not covers((*ours, *trusted), target):
         raise ConfigError(f"{key}={target}: is not in {_listed(ours)}; {_way_out(target)}")
     try:
-        home = classes.home(target)
+        home = classes.find(target).module
     except ConfigError as error:
         raise ConfigError(f"{key}={target}: {error}") from error
     if not covers((*ours, *trusted), home):

@@ -95,12 +95,9 @@ def read(path: Path, map_location: Any = None) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is not what was written; its sha256 has changed")
     try:
         with warnings.catch_warnings(action="ignore"):  # of what is refused anyway
-            checkpoint = torch.load(io.BytesIO(content), map_location, weights_only=True)
+            return dict(torch.load(io.BytesIO(content), map_location, weights_only=True))
     except Exception as error:  # a file made to do harm can fail in any way
         raise CheckpointError(f"{path}: is no checkpoint of plain tensors and numbers") from error
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(f"{path}: is no checkpoint of plain tensors and numbers")
-    return checkpoint
 
 
 def to_continue(folder: Path) -> Path | None:

@@ -22,17 +22,20 @@ PRELOAD = "bptt_lab.training.launchers.preload"
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
-def process(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerProcess:
-    """Make a process that will run target(*args); it starts with signals blocked.
+def start(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerProcess:
+    """Start a process that runs target(*args), with signals blocked.
 
     Args:
         target: an importable function; it calls `begin` once it is ready for signals.
         args: its arguments, picklable.
     """
-    return multiprocessing.get_context("forkserver").Process(target=target, args=args)
+    _ensure_server()
+    process = multiprocessing.get_context("forkserver").Process(target=target, args=args)
+    process.start()
+    return process
 
 
-def ensure() -> None:
+def _ensure_server() -> None:
     """Start the server, unless it runs.
 
     Signals to all processes of the terminal are for this process, so the server has them blocked.

@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 LOW, HIGH, BINS_PER_DECADE = -20, 8, 2
-
-
 EDGES = torch.linspace(LOW, HIGH, (HIGH - LOW) * BINS_PER_DECADE + 1, dtype=torch.float64)
 
 

@@ -160,14 +160,8 @@ class SequenceModule(LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all that counted as val/..."""
-        self._end_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means over all that counted as test/..."""
-        self._end_evaluation("test")
-
-    def _end_evaluation(self, stage: str) -> None:
+        """Log the means over all that counted as val/... or test/..."""
+        stage = "test" if self.trainer.testing else "val"
         self.carry = self._training_carry
         sums = {
             name: self.trainer.strategy.reduce(value, reduce_op="sum")
@@ -182,3 +176,5 @@ class SequenceModule(LightningModule):
         # Lightning would write validation one step early, and an `epoch` beside every metric.
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.global_step)
+
+    on_test_epoch_end = on_validation_epoch_end

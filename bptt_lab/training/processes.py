@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training import fork_server
@@ -52,10 +53,7 @@ def launch(
         "NODE_RANK": "0",
         "WORLD_SIZE": str(num_ranks),
     }
-    processes = [
-        fork_server.process(_rank, ({**environment, "LOCAL_RANK": str(rank)}, target, args))
-        for rank in range(num_ranks)
-    ]
+    processes: list[ForkServerProcess] = []
 
     def end_all(_: int = 0) -> None:
         for process in processes:
@@ -63,9 +61,9 @@ def launch(
                 process.terminate()
 
     try:
-        fork_server.ensure()
-        for process in processes:
-            process.start()
+        for rank in range(num_ranks):
+            own = {**environment, "LOCAL_RANK": str(rank)}
+            processes.append(fork_server.start(_rank, (own, target, args)))
         if stop is not None:
             stop.pass_on, stop.patient = end_all, True
             if stop.asked is not None:  # while they started
@@ -84,8 +82,7 @@ def launch(
             stop.pass_on, stop.patient = None, False
         end_all()
         for process in processes:
-            if process.pid is not None:
-                process.join(10)
+            process.join(10)
 
 
 def _rank(

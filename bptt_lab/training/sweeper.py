@@ -8,18 +8,15 @@ of the swept options has stays, and is refused as a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from bptt_lab.config.compose import given
+from bptt_lab.config.compose import Compose, composer
 from bptt_lab.config.hydra_internals import BasicSweeper
-
-Compose = Callable[[list[str]], DictConfig]
 
 
 def applicable(jobs: list[list[str]], compose: Compose) -> list[list[str]]:
@@ -72,11 +69,6 @@ class ApplicableSweeper(BasicSweeper):
     ) -> list[list[list[str]]]:
         """Return batches of jobs, each a list of overrides."""
         assert self.hydra_context is not None and self.config is not None
-        loader, name = self.hydra_context.config_loader, self.config.hydra.job.config_name
-        fixed = given(self.config, "hydra")
-
-        def compose(lines: list[str]) -> DictConfig:
-            return loader.load_configuration(name, [*fixed, *lines], RunMode.MULTIRUN)
-
+        compose = composer(self.hydra_context.config_loader, self.config)
         (jobs,) = super().split_arguments(overrides, None)
         return list(self.split_overrides_to_chunks(applicable(jobs, compose), max_batch_size))

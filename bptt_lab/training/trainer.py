@@ -10,23 +10,20 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
-from bptt_lab.runs import resume
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceDataModule
 from bptt_lab.training.build import make
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
-from bptt_lab.training.callbacks.credit import CreditHistogram
+from bptt_lab.training.callbacks.credit import CreditHistogram, StrategyReadings
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.callbacks.progress import Progress
 from bptt_lab.training.callbacks.run_card import RunCard
 from bptt_lab.training.callbacks.shadow import Shadow
-from bptt_lab.training.callbacks.strategy_readings import StrategyReadings
 from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
 from bptt_lab.training.metrics_log import MetricsLog
@@ -61,14 +58,7 @@ def make_trainer(
     callbacks: list[Callback] = [
         watching,
         *task.callbacks(),
-        Checkpoints(
-            folder / "checkpoints",
-            folder / runs.METRICS,
-            stop,
-            watching,
-            every_seconds=experiment.checkpoint_seconds,
-            seconds=saved["run"]["seconds"] if saved else 0.0,
-        ),
+        Checkpoints(folder, stop, watching, every_seconds=experiment.checkpoint_seconds),
     ]
     if settings.enable_progress_bar:
         callbacks.append(Progress())
@@ -106,17 +96,8 @@ def _instruments(
     experiment: Experiment, job: Job, task: SequenceDataModule, norms: GradientNorms
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
-    references, plain = task.references(), experiment.plain()
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
-    settings = {key: value for key, value in plain.items() if key != "callbacks"}
-    metrics = next(iter(references.values()))
-    yield RunCard(
-        settings=dict(flat_settings(settings, job.choices)),
-        metrics=[f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics],
-        references=references,
-        config=OmegaConf.to_yaml(plain),
-        command=job.command,
-    )
+    yield RunCard(experiment, job, task.references())
     yield TrainingLoss(every_n_steps=every)
     yield norms
     if experiment.segment_length is not None:  # the rest needs the states of all steps
@@ -130,13 +111,3 @@ def _instruments(
         every_n_steps=callbacks.every_n_steps,
         probe_size=callbacks.probe_size,
     )
-
-
-def flat_settings(
-    settings: Mapping[str, object], choices: Mapping[str, str]
-) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield settings as dotted keys and plain values, each group's choice under its name."""
-    yield from choices.items()
-    for key, value in resume.flat(settings):
-        if value is not None and key.rpartition(".")[2] != "_target_":
-            yield key, value if isinstance(value, bool | int | float | str) else str(value)

@@ -172,9 +172,7 @@ def test_plays_without_markup():
 
 @needs_plays
 def test_plays_are_read_without_importing_their_package():
-    fork_server.ensure()
-    process = fork_server.process(read_plays, ())
-    process.start()
+    process = fork_server.start(read_plays, ())
     process.join()
     assert process.exitcode == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from bptt_lab.commands import command
 from bptt_lab.commands.train import cli
 
 CHOSEN = ("hydra.mode=MULTIRUN", "hydra/sweeper=search")
@@ -20,9 +21,10 @@ Search for settings: a sweep of bptt-train whose jobs Optuna chooses, by the res
 Each trial is an ordinary job of an ordinary sweep. resume=SWEEP_FOLDER continues a search."""
 
 
+@command.named("bptt-search")
 def main(argv: Sequence[str] | None = None) -> int:
     """Search the space that the command line describes."""
-    return cli.start("bptt-search", INTRODUCTION, argv, *CHOSEN)
+    return cli.train("bptt-search", INTRODUCTION, argv, *CHOSEN)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
@@ -45,13 +44,8 @@ def opened(sweep_dir: Path) -> Iterator[JournalStorage]:
             raise ConfigError(
                 f"resume={sweep_dir}: another process is searching there; wait for it, or stop it"
             ) from error
-        _cut(file)
+        file.seek(0)
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
         yield JournalStorage(JournalFileBackend(str(path), _Ours(str(path))))
-
-
-def _cut(file: BinaryIO) -> None:
-    """Cut off what follows the last complete line."""
-    file.seek(0)
-    content = file.read()
-    if not content.endswith(b"\n"):
-        file.truncate(content.rfind(b"\n") + 1)

@@ -65,7 +65,7 @@ def suggestions(trial: Trial) -> Callable[[str, Values], str]:
         if len(values.ends) == 1:
             return values.ends[0]
         if isinstance(values, Choice):
-            return str(trial.suggest_categorical(key, values.values))
+            return str(trial.suggest_categorical(key, values.ends))
         low, high, step = values.low, values.high, values.step
         if values.integer:
             whole = trial.suggest_int(key, int(low), int(high), step=int(step or 1), log=values.log)

@@ -20,8 +20,9 @@ from typing import TypeAlias
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from bptt_lab.config.compose import Compose
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.training.sweeper import Compose, applicable
+from bptt_lab.training.sweeper import applicable
 
 EXAMPLE = "'optimizer.lr=tag(log,interval(1e-4,1e-1))'"
 _DIGITS = 6  # significant ones, of a drawn number: more would only fill tables and folder names
@@ -31,15 +32,10 @@ _DIGITS = 6  # significant ones, of a drawn number: more would only fill tables 
 class Choice:
     """One of several texts, in no order."""
 
-    values: tuple[str, ...]
-
-    @property
-    def ends(self) -> tuple[str, ...]:
-        """The values to try before all others."""
-        return self.values
+    ends: tuple[str, ...]  # the values to try before all others, which are all of them
 
     def __str__(self) -> str:
-        return ",".join(self.values)
+        return ",".join(self.ends)
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,30 @@ completes its last batch with the same results.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.commands.search import best, plan
-from bptt_lab.commands.search.space import Space
-from bptt_lab.config.compose import resolved
+from bptt_lab.commands.search import record
+from bptt_lab.config.compose import hydra_setting
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError, Ge, checked
 from bptt_lab.runs import Run
 from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
+from bptt_lab.training.launchers import worker
+from bptt_lab.training.launchers.base import require
+from bptt_lab.training.launchers.worker import SweepJob
 
 
 class FinalMetric:
@@ -40,14 +41,6 @@ class FinalMetric:
         if value.startswith(("val/", "test/")):
             return None
         return "must be a metric at the end of a run, as val/loss"
-
-
-class Asked(NamedTuple):
-    """A trial to run."""
-
-    number: int
-    lines: list[str]
-    folder: Path
 
 
 class SearchSweeper(Sweeper):
@@ -84,15 +77,13 @@ class SearchSweeper(Sweeper):
         seed: Annotated[int | None, Ge(0)] = None,
         params: Any = None,
     ) -> None:
-        if importlib.util.find_spec("optuna") is None:
-            raise ConfigError("hydra/sweeper=search: needs optuna; pip install 'bptt_lab[search]'")
+        require("optuna", "hydra/sweeper", "search")
         self.n_trials = n_trials
         self.metric = metric
         self.direction = direction
         self.batch = batch
         self.sampler = sampler
         self.seed = seed
-        self.params = dict(params or {})
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -116,7 +107,7 @@ class SearchSweeper(Sweeper):
         from bptt_lab.commands.search import journal, sampling
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space = self._space(arguments)
+        self.space = record.space(self.loader, self._config)
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         with journal.opened(self.sweep_dir) as storage:
             self._announce()
@@ -134,24 +125,14 @@ class SearchSweeper(Sweeper):
                 if not self._tell(study, batch):
                     break
 
-    def _space(self, arguments: Sequence[str]) -> Space:
-        name, fixed = self._config.hydra.job.config_name, list(self._config.hydra.overrides.hydra)
-
-        def compose(lines: list[str]) -> DictConfig:
-            return self.loader.load_configuration(name, [*fixed, *lines], RunMode.MULTIRUN)
-
-        params = [f"{key}={value}" for key, value in self.params.items()]
-        parser = OverridesParser.create(config_loader=self.loader)
-        return Space(parser.parse_overrides([*params, *arguments]), compose)
-
     def _announce(self) -> None:
         """Describe the search in sweep.json, for a later one that continues it."""
         OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
         path = self.sweep_dir / runs.SWEEP
-        description = plan.description(self.space, self._config.hydra.sweeper)
-        runs.write_json(path, {"jobs": [], best.SEARCH: description, **runs.read_json(path)})
+        description = record.description(self.space, self._config.hydra.sweeper)
+        runs.write_json(path, {"jobs": [], record.SEARCH: description, **runs.read_json(path)})
 
-    def _ask(self, study: Any) -> list[Asked]:
+    def _ask(self, study: Any) -> list[SweepJob]:
         """Return the trials without a result, filled up to a batch; none when all are done."""
         from optuna.trial import Trial, TrialState
 
@@ -164,36 +145,28 @@ class SearchSweeper(Sweeper):
         left = [trial for trial in known if trial.state == TrialState.RUNNING]
         # Only by this id does Optuna give back a trial that was asked for.
         batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
-        total, size = len(known), self.batch or self._at_a_time()
+        at_a_time = self._config.hydra.launcher.get("n_jobs")
+        at_a_time = at_a_time or max(1, cores() // int(self._config.num_threads))
+        total, size = len(known), self.batch or at_a_time
         while total < self.n_trials and (not batch or total % size):
             batch.append(drawn(study.ask()))
             total += 1
         return self._listed(batch)
 
-    def _at_a_time(self) -> int:
-        n_jobs: int | None = self._config.hydra.launcher.get("n_jobs")
-        return n_jobs or max(1, cores() // int(self._config.num_threads))
-
-    def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[Asked]:
+    def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
         """List trials as jobs in sweep.json."""
         path = self.sweep_dir / runs.SWEEP
         sweep = runs.read_json(path)
         for number, lines in trials:
             if number == len(sweep["jobs"]):
-                job = {"folder": self._subdir(number, lines), "overrides": experiment_lines(lines)}
-                sweep["jobs"].append(job)
+                composed = worker.compose(self.loader, self._config, number, lines)
+                folder = hydra_setting(composed, "sweep.subdir")
+                sweep["jobs"].append({"folder": folder, "overrides": experiment_lines(lines)})
         runs.write_json(path, sweep)
         folders = [run.folder for run in runs.read_sweep(self.sweep_dir)]
-        return [Asked(number, lines, folders[number]) for number, lines in trials]
+        return [SweepJob(number, tuple(lines), folders[number]) for number, lines in trials]
 
-    def _subdir(self, number: int, lines: list[str]) -> str:
-        config = self.loader.load_sweep_config(self._config, lines)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
-        return str(resolved(wanted, config)["subdir"])
-
-    def _run(self, batch: Sequence[Asked]) -> None:
+    def _run(self, batch: Sequence[SweepJob]) -> None:
         """Run trials, and once more those that were killed."""
         self._launch(batch)
         killed = [trial for trial in batch if was_killed(runs.read_run(trial.folder))]
@@ -201,28 +174,34 @@ class SearchSweeper(Sweeper):
             words = QuotedString(str(self.sweep_dir), Quote.single).with_quotes()
             again = []
             for trial in killed:
-                lines = [line for line in trial.lines if not line.startswith("resume=")]
-                again.append(trial._replace(lines=[*lines, f"resume={words}"]))
+                lines = [line for line in trial.overrides if not line.startswith("resume=")]
+                again.append(replace(trial, overrides=(*lines, f"resume={words}")))
             print(f"{len(killed)} killed: once more, from where they were", flush=True)
             self._launch(again)
 
-    def _launch(self, trials: Sequence[Asked]) -> None:
+    def _launch(self, trials: Sequence[SweepJob]) -> None:
         # A launcher numbers jobs one after the other.
         for _, group in itertools.groupby(
             enumerate(trials), key=lambda pair: pair[1].number - pair[0]
         ):
             jobs = [trial for _, trial in group]
-            for job in self.launcher.launch([trial.lines for trial in jobs], jobs[0].number):
+            for job in self.launcher.launch([trial.overrides for trial in jobs], jobs[0].number):
                 _ = job.return_value  # raises an error that came from outside of the run
 
-    def _tell(self, study: Any, batch: Sequence[Asked]) -> bool:
+    def _tell(self, study: Any, batch: Sequence[SweepJob]) -> bool:
         """Tell Optuna the results of a batch, and return whether the search goes on."""
         from optuna.trial import TrialState
 
         ended = [(trial.number, runs.read_run(trial.folder)) for trial in batch]
-        self._refuse_unknown_metric([run for _, run in ended])
+        for _, run in ended:
+            if run.status == "completed" and self.metric not in run.metrics:
+                tags = ", ".join(sorted(run.metrics))
+                raise ConfigError(
+                    f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "
+                    f"with one of {tags}"
+                )
         for number, run in ended:
-            value = best.value(run, self.metric)
+            value = record.value(run, self.metric)
             if self._config.fail_fast and was_killed(run):
                 continue  # stopped for another one's failure, so it has not ended
             if value is not None:
@@ -232,15 +211,6 @@ class SearchSweeper(Sweeper):
                 study.tell(number, state=TrialState.PRUNED if diverged else TrialState.FAIL)
         failed = any(run.status != "completed" for _, run in ended)
         return not (failed and self._config.fail_fast)
-
-    def _refuse_unknown_metric(self, ended: Sequence[Run]) -> None:
-        for run in ended:
-            if run.status == "completed" and self.metric not in run.metrics:
-                tags = ", ".join(sorted(run.metrics))
-                raise ConfigError(
-                    f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "
-                    f"with one of {tags}"
-                )
 
 
 def was_killed(run: Run) -> bool:

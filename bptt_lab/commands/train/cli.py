@@ -13,8 +13,8 @@ import hydra
 
 from bptt_lab import runs
 from bptt_lab.commands import command
-from bptt_lab.commands.search import best
-from bptt_lab.commands.train.plan import make_plan
+from bptt_lab.commands.search import record
+from bptt_lab.commands.train.plan import make_plan, show_plan
 from bptt_lab.config import arguments, output_paths
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
 from bptt_lab.core.validation import ConfigError
@@ -38,18 +38,15 @@ Train a vanilla RNN, and choose how credit flows back through time.
 Each run writes a folder of its own in outputs/, a sweep one folder for each job and a table."""
 
 
+@command.named("bptt-train")
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the command line, then train."""
-    return start("bptt-train", INTRODUCTION, argv)
+    return train("bptt-train", INTRODUCTION, argv)
 
 
-def start(name: str, introduction: str, argv: Sequence[str] | None, *first: str) -> int:
+def train(name: str, introduction: str, given: Sequence[str] | None, *first: str) -> int:
     """Train for a command of any name; its help has an introduction, its line some first words."""
-    words = [*first, *(sys.argv[1:] if argv is None else argv)]
-    return command.run(name, lambda: _train(name, introduction, words))
-
-
-def _train(name: str, introduction: str, argv: list[str]) -> int:
+    argv = [*first, *(sys.argv[1:] if given is None else given)]
     command.find_plugins_here()
     output_paths.register()
     args = arguments.parse_arguments(argv)
@@ -65,9 +62,7 @@ def _train(name: str, introduction: str, argv: list[str]) -> int:
         return _run_hydra(name, words)
     plan = make_plan(args)
     if plan.experiments[0].control.dry_run:
-        from bptt_lab.commands.train import dry_run
-
-        dry_run.show(plan)
+        show_plan(plan)
         return 0
     if plan.sweep_dir is not None:
         known = plan.jobs[: len(plan.folders)]
@@ -76,7 +71,7 @@ def _train(name: str, introduction: str, argv: list[str]) -> int:
     if plan.sweep_dir is None or not plan.sweep_dir.is_dir():
         return code
     failed = sweep.print_table(plan.sweep_dir)
-    best.print_best(plan.sweep_dir)
+    record.print_best(plan.sweep_dir)
     _report_sweep(name, plan.sweep_dir)
     return code or int(failed > 0)
 

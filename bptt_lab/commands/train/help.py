@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.commands.command import EXIT_CODES
 from bptt_lab.config import schema, signatures
-from bptt_lab.config.claims import FromSetting
 from bptt_lab.config.components import plugin_settings
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.security import open_command_line
 from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
+from bptt_lab.config.source_text import FromSetting
 from bptt_lab.core import validation
 from bptt_lab.core.validation import ConfigError
 
@@ -49,8 +49,8 @@ def print_help(name: str, introduction: str, args: argparse.Namespace) -> None:
 
 
 def _help(command: CommandLine) -> Iterator[str]:
-    config = command.compose(command.searchpath)
-    choices = config.hydra.runtime.choices
+    config = _written(command.compose(command.searchpath))
+    choices = config["hydra"]["runtime"]["choices"]
     options = {group: command.options(group) for group in command.groups()}
     options = {group: names for group, names in options.items() if names}
     yield "\nGroups and their options (* unless you say otherwise):"
@@ -92,7 +92,7 @@ def _plugin(command: CommandLine, group: str, name: str) -> tuple[Plugin, Mappin
     """Read an option's class, and the values that its file gives."""
     values: Any = command.option(group, name)[1]
     if "_target_" not in values:  # it comes from the option's own defaults list
-        values = command.compose([*command.searchpath, f"{group}={name}"])[group]
+        values = _written(command.compose([*command.searchpath, f"{group}={name}"]))[group]
     try:
         return signatures.read(str(values["_target_"])), values
     except (ConfigError, KeyError, TypeError) as error:
@@ -110,17 +110,15 @@ def _settings(
     rows = []
     for name, setting in settings.items():
         key = f"{section}.{name}" if section else name
-        value = _raw(values, name) if name in values else setting.default
+        value = values.get(name, setting.default)
         shown = "..." if value is UNKNOWN else schema.show(value)
         rows.append((f"{indent}{key}={shown}", describe(setting.hint)))
     yield from aligned(rows)
 
 
-def _raw(values: Any, name: str) -> Any:
-    """A value as its file writes it, interpolations too."""
-    if isinstance(values, DictConfig):
-        return OmegaConf.to_container(values, resolve=False)[name]  # type: ignore[call-overload,index]
-    return values[name]
+def _written(config: DictConfig) -> Any:
+    """A configuration as its files write it, interpolations too."""
+    return OmegaConf.to_container(config, resolve=False)
 
 
 def describe(hint: Any) -> str:

@@ -1,5 +1,7 @@
 """From a command line to the jobs that it asks for, each of them validated before the first starts.
 
+`dry_run=true` shows them, and starts none.
+
 Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import inspect
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +21,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
-from bptt_lab.commands.search import plan as search
+from bptt_lab.commands.search import record as search
 from bptt_lab.config import output_paths, schema, security
-from bptt_lab.config.compose import CommandLine, admit, resolved, without_hydra
+from bptt_lab.config.compose import CommandLine, admit, hydra_setting, resolved
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume
+from bptt_lab.runs.sweep import aligned
 
 
 class Plan(NamedTuple):
@@ -59,9 +63,7 @@ def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
     _validate_hydra(config)
     typed.refuse_settings(config, command.lines)
     # What --cfg shows may run elsewhere.
-    experiment = _experiment(
-        command, command.lines, config, config, typed, here=not command.args.cfg
-    )
+    experiment = _experiment(command, command.lines, config, typed, here=not command.args.cfg)
     _folder(config, "hydra.run.dir", typed)
     resume.refuse_changed_config(experiment)
     shown = command.args.package if command.args.cfg else None
@@ -81,7 +83,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for override in command.parse(lines):
         if override.is_discrete_sweep() and not [*override.sweep_string_iterator()]:
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
-    space = search.space(command, sweep) if search.is_search(sweep) else None
+    space = search.space(command.loader, sweep) if search.is_search(sweep) else None
     jobs = command.expand(sweep) if space is None else space.corners()
     for same, times in collections.Counter(map(tuple, jobs)).items():
         if times > 1:
@@ -104,9 +106,9 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for number, job in enumerate(jobs):
         try:
             with on_one_line(command, job):
-                config = command.compose_job(sweep, job)
-                experiments.append(_experiment(command, job, config, sweep, typed, here))
-                folders.append(command.subdir(sweep, number, job, config))
+                config = command.compose_job(sweep, number, job)
+                experiments.append(_experiment(command, job, config, typed, here))
+                folders.append(hydra_setting(config, "sweep.subdir"))
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error
@@ -116,15 +118,11 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
 
 
 def _experiment(
-    command: CommandLine,
-    lines: list[str],
-    config: DictConfig,
-    hydra: DictConfig,
-    typed: Typed,
-    here: bool,
+    command: CommandLine, lines: list[str], config: DictConfig, typed: Typed, here: bool
 ) -> Experiment:
     """Validate one configuration; where a limit is broken, name a value that works."""
-    plain = resolved(without_hydra(config), hydra)
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    plain = resolved(own, config)
     typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)
@@ -189,10 +187,7 @@ def _validate_plugin(part: str, section: DictConfig) -> None:
 
 def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
     """The folder that Hydra will make, if it may and can."""
-    value = resolved(
-        OmegaConf.create({"folder": f"${{hydra:{key.removeprefix('hydra.')}}}"}), config
-    )
-    text = str(value["folder"] or "")
+    text = hydra_setting(config, key.removeprefix("hydra."))
     if not text:
         schema.refuse(key, text, "must name a folder; leave it out for a new one in outputs/")
     path = output_paths.check_folder(key, text, typed.keys)
@@ -204,3 +199,36 @@ def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
             key, text, f"cannot be made, since {nearest} may not be written to; give another"
         )
     return path
+
+
+def show_plan(plan: Plan) -> None:
+    """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
+    lengths: dict[str, int] = {}
+    rows, total = [["job", "steps", "status", "overrides"]], 0
+    folders = plan.folders or [None] * len(plan.jobs)
+    for number, (job, experiment, folder) in enumerate(
+        zip(plan.jobs, plan.experiments, folders, strict=True)
+    ):
+        steps = _steps(experiment, lengths)
+        status = "waiting"
+        if folder is not None and plan.sweep_dir is not None:
+            status = runs.read_run(plan.sweep_dir / folder).status
+        total += steps if status != "completed" else 0
+        rows.append([str(number), str(steps), status, " ".join(resume.experiment_lines(job))])
+    print(aligned(rows))
+    if plan.sweep_dir is not None and not plan.folders:
+        print("a search draws its trials as it goes; shown are the ends of its space")
+        return
+    what = "job" if len(plan.jobs) == 1 else "jobs"
+    print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
+
+
+def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
+    """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
+    key = json.dumps(experiment.dataset.section(), sort_keys=True)
+    if key not in lengths:
+        from bptt_lab.training.build import build
+
+        lengths[key] = len(build(experiment).task.train_dataloader())
+    trainer = experiment.trainer
+    return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs

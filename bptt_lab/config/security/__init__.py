@@ -114,7 +114,7 @@ def _searchpath(command: CommandLine, overrides: list[Override]) -> list[object]
     for override in overrides:
         if override.key_or_group == "hydra.searchpath":
             return _listed(override.value())
-    primary = command._loader.repository.load_config(command.name)
+    primary = command.loader.repository.load_config(command.name)
     found = OmegaConf.select(primary.config, "hydra.searchpath") if primary else None
     return list(found or [])
 

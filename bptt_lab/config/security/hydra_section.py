@@ -80,8 +80,9 @@ def _refuse_plugins(hydra: Mapping[str, object], allow: tuple[str, ...]) -> None
 
 
 def _refuse_logging(key: str, section: object) -> None:
+    group = key.replace(".", "/")
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{key}={section}: must be a section; choose with {_group(key)}=")
+        raise ConfigError(f"{key}={section}: must be a section; choose with {group}=")
     handlers = section.get("handlers")
     names = handlers if isinstance(handlers, Mapping) else {}
     own = {f"{key}.handlers.{name}.{item}" for name in names for item in ("class", "filename")}
@@ -100,7 +101,7 @@ def _refuse_logging(key: str, section: object) -> None:
             problem = "must be written out"
         else:
             continue
-        way_out = f"choose with {_group(key)}=default or disabled"
+        way_out = f"choose with {group}=default or disabled"
         raise ConfigError(f"{inner}={value}: {problem}; {way_out}")
 
 
@@ -136,7 +137,3 @@ def _leaves(value: object, key: str) -> Iterator[tuple[str, str]]:
             yield from _leaves(item, f"{key}.{number}")
     elif isinstance(value, str):
         yield key, value
-
-
-def _group(key: str) -> str:
-    return key.replace(".", "/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -87,14 +88,16 @@ def refusal(strategy: GradientStrategy, net: Net) -> str | None:
     return None
 
 
-def draws(strategy: GradientStrategy, net: Net | None = None, count: int = 6) -> bool:
-    """Whether some of `count` draws on a net give different gradients."""
-    net = suited(strategy, Net(3, 20, 2) if net is None else net)
-    first = gradients(strategy, net)["weight_hh_l0"]
-    return any(
-        not torch.equal(gradients(strategy, net, draw=draw)["weight_hh_l0"], first)
-        for draw in range(1, count)
-    )
+def draws(strategy: GradientStrategy) -> bool:
+    """Whether some of six draws give different gradients."""
+    net = suited(strategy, Net(3, 20, 2))
+    return differ(gradients(strategy, net, draw=draw) for draw in range(6))
+
+
+def differ(found: Iterator[Gradients]) -> bool:
+    """Whether some of the gradients of W_hh are not the first; no more are found than it takes."""
+    first = next(found)["weight_hh_l0"]
+    return any(not torch.equal(other["weight_hh_l0"], first) for other in found)
 
 
 def without_leaves(expected: Gradients, net: Net) -> Gradients:
@@ -103,12 +106,16 @@ def without_leaves(expected: Gradients, net: Net) -> Gradients:
 
 
 def by_hand(
-    strategy: GradientStrategy, net: Net, q: Tensor, q_h_n: Tensor | None = None
+    strategy: GradientStrategy,
+    net: Net,
+    q: Tensor,
+    q_h_n: Tensor | None = None,
+    dropout: list[Tensor | None] | None = None,
 ) -> tuple[Gradients, Tensor]:
     """The gradient and credit that the strategy promises for immediate credit q, by hand."""
     input, hx = net.data()
     mask = mask_of(strategy, net.num_steps)
-    found, credit = masked_by_hand(net.rnn(), input, hx, mask, q, q_h_n)
+    found, credit = masked_by_hand(net.rnn(), input, hx, mask, q, q_h_n, dropout)
     return without_leaves(found, net), credit
 
 

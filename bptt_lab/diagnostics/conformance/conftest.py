@@ -19,27 +19,26 @@ def load(name: str) -> GradientStrategy:
     Raises:
         UsageError: where there is none.
     """
+
+    def refused(problem: str) -> pytest.UsageError:
+        return pytest.UsageError(f"--bptt-strategy={name}: {problem}")
+
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise pytest.UsageError(
-            f"--bptt-strategy={name}: must be MODULE:NAME, such as mypkg.my:Mine"
-        )
+        raise refused("must be MODULE:NAME, such as mypkg.my:Mine")
     sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise pytest.UsageError(f"--bptt-strategy={name}: cannot be found: {error}") from error
+        raise refused(f"cannot be found: {error}") from error
     if isinstance(found, type):
         try:
             found = found()
         except TypeError as error:
-            raise pytest.UsageError(
-                f"--bptt-strategy={name}: cannot be made without settings ({error}); name an object"
-            ) from error
+            problem = f"cannot be made without settings ({error}); name an object"
+            raise refused(problem) from error
     if not isinstance(found, GradientStrategy):
-        raise pytest.UsageError(
-            f"--bptt-strategy={name}: must be a GradientStrategy, not {found!r}"
-        )
+        raise refused(f"must be a GradientStrategy, not {found!r}")
     return found
 
 

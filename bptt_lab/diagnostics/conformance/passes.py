@@ -10,16 +10,13 @@ import pickle
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
     assert_identical,
     assert_same,
     by_hand,
     draws,
-    mask_of,
     random_tensor,
     suited,
-    without_leaves,
 )
 from bptt_lab.diagnostics.conformance.nets import LOSSES, Net, collect, gradients, run
 from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
@@ -55,9 +52,7 @@ def check_dropout(strategy: GradientStrategy) -> None:
         torch.manual_seed(5)
         output = run(rnn, input, hx).output
     (output * q).sum().backward()
-    mask = mask_of(strategy, net.num_steps)
-    expected, _ = masked_by_hand(net.rnn(dropout=0.4), *net.data(), mask, q, dropout=dropped)
-    expected = without_leaves(expected, net)
+    expected, _ = by_hand(strategy, net, q, dropout=dropped)
     assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
 
 
@@ -153,40 +148,35 @@ def check_frozen(strategy: GradientStrategy) -> None:
 
 
 def check_packed(strategy: GradientStrategy) -> None:
-    """A ragged batch gives the sum over its sequences run one by one, h_n's loss included."""
-    if draws(strategy):
-        raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
-    for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
-        compare_packed(strategy, lengths)
-
-
-def compare_packed(strategy: GradientStrategy, lengths: list[int]) -> None:
-    """As `check_packed`, for sequences of these lengths.
+    """A ragged batch gives the sum over its sequences run one by one, h_n's loss included.
 
     They begin with states of their own where the strategy has a gradient for them, else with zeros.
     """
-    net = suited(strategy, Net(4, max(lengths), len(lengths), num_layers=2, leak=0.5))
-    data, hx = net.data()
-    if not net.leaves:
-        hx = torch.zeros_like(hx)
-    q_h_n = random_tensor(*net.state_shape)
-    parts = [data[:length, n].detach() for n, length in enumerate(lengths)]
+    if draws(strategy):
+        raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
+    for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
+        net = suited(strategy, Net(4, max(lengths), len(lengths), num_layers=2, leak=0.5))
+        data, hx = net.data()
+        if not net.leaves:
+            hx = torch.zeros_like(hx)
+        q_h_n = random_tensor(*net.state_shape)
+        parts = [data[:length, n].detach() for n, length in enumerate(lengths)]
 
-    packed_rnn, packed_hx = net.rnn(strategy), hx.detach().clone().requires_grad_(net.leaves)
-    leaves = [part.clone().requires_grad_(net.leaves) for part in parts]
-    packed = pack_sequence(leaves, enforce_sorted=False)
-    output, h_n = packed_rnn(packed, packed_hx if net.leaves else None)
-    (net.loss_of(output.data) + (h_n * q_h_n).sum()).backward()
-    actual = collect(packed_rnn, hx=packed_hx)
-    if net.leaves:
-        actual["input"] = torch.cat([leaf.grad for leaf in leaves if leaf.grad is not None])
+        packed_rnn, packed_hx = net.rnn(strategy), hx.detach().clone().requires_grad_(net.leaves)
+        leaves = [part.clone().requires_grad_(net.leaves) for part in parts]
+        packed = pack_sequence(leaves, enforce_sorted=False)
+        output, h_n = packed_rnn(packed, packed_hx if net.leaves else None)
+        (net.loss_of(output.data) + (h_n * q_h_n).sum()).backward()
+        actual = collect(packed_rnn, hx=packed_hx)
+        if net.leaves:
+            actual["input"] = torch.cat([leaf.grad for leaf in leaves if leaf.grad is not None])
 
-    rnn = net.rnn(strategy)
-    singles = [part.clone().requires_grad_(net.leaves) for part in parts]
-    for n, single in enumerate(singles):
-        output, h_n, *_ = run(rnn, single[:, None], hx[:, n : n + 1])
-        (net.loss_of(output) + (h_n * q_h_n[:, n : n + 1]).sum()).backward()
-    expected = collect(rnn, hx=hx)
-    if net.leaves:
-        expected["input"] = torch.cat([leaf.grad for leaf in singles if leaf.grad is not None])
-    assert_same(actual, expected, f"packed sequences, {strategy}")
+        rnn = net.rnn(strategy)
+        singles = [part.clone().requires_grad_(net.leaves) for part in parts]
+        for n, single in enumerate(singles):
+            output, h_n, *_ = run(rnn, single[:, None], hx[:, n : n + 1])
+            (net.loss_of(output) + (h_n * q_h_n[:, n : n + 1]).sum()).backward()
+        expected = collect(rnn, hx=hx)
+        if net.leaves:
+            expected["input"] = torch.cat([leaf.grad for leaf in singles if leaf.grad is not None])
+        assert_same(actual, expected, f"packed sequences, {strategy}")

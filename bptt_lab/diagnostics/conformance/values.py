@@ -15,13 +15,7 @@ from bptt_lab.diagnostics.conformance.compare import (
     suited,
     without_leaves,
 )
-from bptt_lab.diagnostics.conformance.nets import (
-    INPUT_SIZE,
-    Net,
-    gradients,
-    oracle_terms,
-    run,
-)
+from bptt_lab.diagnostics.conformance.nets import INPUT_SIZE, Net, gradients, oracle_terms, run
 from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
 from bptt_lab.gradients import oracle
 from bptt_lab.gradients.base import GradientStrategy

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from bptt_lab.gradients.base import Carry
+from bptt_lab.runs import METRICS
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceBatch
@@ -32,30 +33,19 @@ class Checkpoints(Checkpoint):
     """Save `last.ckpt` now and then, at the end and at a signal; beside it the best so far.
 
     Args:
-        folder: of the checkpoints.
-        metrics: the run's metrics.jsonl, whose length belongs to a checkpoint.
+        folder: of the run; the length of its metrics.jsonl belongs to a checkpoint.
         stop: whether a signal asked the run to stop.
         watching: callbacks whose half-filled windows belong to a checkpoint.
         every_seconds: between two checkpoints; 0 saves after every step.
-        seconds: how long the run took before this attempt.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        metrics: Path,
-        stop: Stop,
-        watching: Bundle,
-        *,
-        every_seconds: float,
-        seconds: float = 0.0,
-    ) -> None:
-        self.folder = folder
-        self.metrics = metrics
+    def __init__(self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float) -> None:
+        self.folder = folder / "checkpoints"
+        self.metrics = folder / METRICS
         self.stop = stop
         self.watching = watching
         self.every_seconds = every_seconds
-        self._before = seconds
+        self._before = 0.0  # seconds of the attempts before this one
         self._began = self._saved = time.monotonic()
         self._due = self._asked = False
         self._best_loss = math.inf
@@ -159,6 +149,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Take the run's part now, and each process's own once training starts."""
         assert isinstance(pl_module, SequenceModule)
+        self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
         pl_module.metrics = dict(checkpoint["run"]["metrics"])
         self._restored = checkpoint["processes"][trainer.global_rank]

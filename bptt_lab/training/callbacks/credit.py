@@ -1,6 +1,8 @@
-"""How much credit reaches each time step: log10 |dE/dh_t| under the strategy that trains."""
+"""What the strategy that trains does: how much credit reaches each step, and its own readings."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -53,3 +55,24 @@ class CreditHistogram(Periodic):
             "credit/nonfinite_fraction": float((~norms.isfinite()).double().mean()),
         }
         write_scalars(trainer, scalars, step)
+
+
+class StrategyReadings(Periodic):
+    """Write what the strategy tells of itself, once a logging window, as `gradient/<name>`.
+
+    Adaptive tells its k, credit_clip how often it clips.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write, if it is time."""
+        assert isinstance(pl_module, SequenceModule)
+        if not self.is_due(trainer):
+            return
+        self.measured(trainer)
+        assert pl_module.carry is not None
+        readings = pl_module.rnn.gradient.readings(pl_module.carry)
+        if readings:
+            scalars = {f"gradient/{name}": value for name, value in readings.items()}
+            write_scalars(trainer, scalars, trainer.global_step)

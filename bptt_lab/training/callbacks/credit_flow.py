@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from bptt_lab import diagnostics
 from bptt_lab.training.callbacks.lag_spectrum import chosen
 from bptt_lab.training.callbacks.pictures import curves, decades
 from bptt_lab.training.callbacks.probe import Instrument, Moment, Reading
+from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.histograms import log_histogram
 
 ROWS = 200  # of the map over training; then every other one goes
@@ -71,11 +71,13 @@ class CreditFlow(Instrument):
             )
         return {"credit/by_lag_over_training": training, "credit/by_pair_of_steps": moment}
 
-    def history(self) -> object:
-        """Return the profiles so far."""
-        return {"steps": list(self._steps), "by_lag": list(self._by_lag)}
+    def state_dict(self) -> State:
+        """Add the profiles so far."""
+        history = {"steps": list(self._steps), "by_lag": list(self._by_lag)}
+        return super().state_dict() | {"history": history}
 
-    def restore(self, history: Any) -> None:
+    def load_state_dict(self, state_dict: State) -> None:
         """Go on with the map."""
-        self._steps = list(history["steps"])
-        self._by_lag = [profile.cpu() for profile in history["by_lag"]]
+        super().load_state_dict(state_dict)
+        self._steps = list(state_dict["history"]["steps"])
+        self._by_lag = [profile.cpu() for profile in state_dict["history"]["by_lag"]]

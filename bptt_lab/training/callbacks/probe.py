@@ -94,21 +94,13 @@ class Instrument(Periodic):
             self._measure(trainer, pl_module, draw=True)
 
     def state_dict(self) -> State:
-        """Return when the next measurement is due, and what pictures are made of."""
-        return super().state_dict() | {"readings": self._readings, "history": self.history()}
+        """Return when the next measurement is due; `history` is for what pictures are made of."""
+        return super().state_dict() | {"readings": self._readings, "history": None}
 
     def load_state_dict(self, state_dict: State) -> None:
         """Keep to the rhythm of the run so far."""
         super().load_state_dict(state_dict)
         self._readings = state_dict["readings"]
-        self.restore(state_dict["history"])
-
-    def history(self) -> object:
-        """Return what earlier readings left for later pictures, as plain containers."""
-        return None
-
-    def restore(self, history: Any) -> None:
-        """Take back what `history` gave."""
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, *, draw: bool) -> None:
         assert isinstance(pl_module, SequenceModule)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import OmegaConf
 from torch.utils.tensorboard.summary import hparams
 
+from bptt_lab.config.schema import Experiment
+from bptt_lab.runs import resume
+from bptt_lab.runs.job import Job
 from bptt_lab.training.callbacks.writers import tensorboard_writer, write_scalars
 
 # Charts by title, and the patterns of their tags.
@@ -43,31 +47,26 @@ class RunCard(Callback):
     registered here by name. References become flat lines `reference/<predictor>_<metric>`.
 
     Args:
-        settings: the config, flat: dotted key to int, float, str or bool.
-        metrics: tags of the final metrics.
+        experiment: what is run.
+        job: who asked for it, by which command.
         references: what trivial predictors reach, by name and metric.
-        config: the resolved config as YAML.
-        command: the command that reproduces the run.
     """
 
     def __init__(
-        self,
-        *,
-        settings: Mapping[str, bool | int | float | str],
-        metrics: list[str],
-        references: Mapping[str, Mapping[str, float]],
-        config: str,
-        command: str,
+        self, experiment: Experiment, job: Job, references: Mapping[str, Mapping[str, float]]
     ) -> None:
-        self.settings = dict(settings)
-        self.metrics = metrics
+        plain = experiment.plain()
+        self.config = OmegaConf.to_yaml(plain)
+        del plain["callbacks"]
+        self.settings = dict(flat_settings(plain, job.choices))
+        self.command = job.command
+        metrics = next(iter(references.values()))
+        self.metrics = [f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics]
         self.references = {
             f"reference/{name.replace(' ', '_')}_{metric}": value
             for name, values in references.items()
             for metric, value in values.items()
         }
-        self.config = config
-        self.command = command
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Register the hyperparameters; write texts and the references' first points."""
@@ -96,3 +95,13 @@ class RunCard(Callback):
             self.settings, dict.fromkeys(self.metrics, 0.0)
         )
         return messages
+
+
+def flat_settings(
+    settings: Mapping[str, object], choices: Mapping[str, str]
+) -> Iterator[tuple[str, bool | int | float | str]]:
+    """Yield settings as dotted keys and plain values, each group's choice under its name."""
+    yield from choices.items()
+    for key, value in resume.flat(settings):
+        if value is not None and key.rpartition(".")[2] != "_target_":
+            yield key, value if isinstance(value, bool | int | float | str) else str(value)

@@ -43,12 +43,11 @@ class Shadow(Instrument):
         aligned = diagnostics.alignment(
             moment.rnn, moment.input, moment.loss, strategies, after=after
         )
-        scalars: dict[str, float] = {}
-        for name in strategies:
-            figures = aligned[name]
-            scalars |= {
-                f"alignment/cosine_{name}": figures.cosine.value,
-                f"alignment/norm_ratio_{name}": figures.norm_ratio.value,
-                f"alignment/relative_error_{name}": figures.relative_error.value,
+        figures = ("cosine", "norm_ratio", "relative_error")
+        return Reading(
+            {
+                f"alignment/{figure}_{name}": getattr(aligned[name], figure).value
+                for name in strategies
+                for figure in figures
             }
-        return Reading(scalars)
+        )

@@ -13,10 +13,10 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from bptt_lab import runs
-from bptt_lab.config.compose import resolved
+from bptt_lab.config.compose import hydra_setting
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import outcome, signals
 from bptt_lab.runs.outcome import Interrupted
@@ -127,21 +127,18 @@ class SweepLauncher(Launcher):
         listed = [run.folder for run in runs.read_sweep(sweep_dir)]
         jobs = []
         for number, lines in enumerate(overrides, first):
-            job = SweepJob(number, tuple(lines), sweep_dir)
-            folder = listed[number] if number < len(listed) else self._compose_folder(job)
+            if number < len(listed):
+                folder = listed[number]
+            else:
+                composed = worker.compose(self.sweep.context.config_loader, config, number, lines)
+                folder = sweep_dir / hydra_setting(composed, "sweep.subdir")
             jobs.append(SweepJob(number, tuple(lines), folder))
         if len(jobs) > 1:
             self._common = set.intersection(*(set(job.overrides) for job in jobs))
         return jobs
 
-    def _compose_folder(self, job: SweepJob) -> Path:
-        wanted = OmegaConf.create({"subdir": "${hydra:sweep.subdir}"})
-        return job.folder / str(resolved(wanted, worker.compose(self.sweep, job))["subdir"])
 
-
-def require(library: str, launcher: str) -> None:
-    """Refuse a launcher whose library is not installed; its option is also the extra's name."""
+def require(library: str, group: str, option: str) -> None:
+    """Refuse an option whose library is not installed; its name is also the extra's."""
     if importlib.util.find_spec(library) is None:
-        raise ConfigError(
-            f"hydra/launcher={launcher}: needs {library}; pip install 'bptt_lab[{launcher}]'"
-        )
+        raise ConfigError(f"{group}={option}: needs {library}; pip install 'bptt_lab[{option}]'")

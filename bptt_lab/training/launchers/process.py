@@ -107,19 +107,14 @@ class ProcessLauncher(SweepLauncher):
         slot = self.free.pop(0)
         pin = self.pins[slot % len(self.pins)] if self.pins else None
         self.marks[job.number] = outcome.mark(job.folder)
+        args = self.shared, job, pin, self.grace
         try:
-            process = self._fork(job, pin)
+            process = fork_server.start(_work, args)
         except (OSError, EOFError):  # the server has just died; there will be another
             time.sleep(POLL)
-            process = self._fork(job, pin)
+            process = fork_server.start(_work, args)
         self.say(job, "starts")
         self.running.append(Running(job, process, slot, time.monotonic()))
-
-    def _fork(self, job: SweepJob, pin: str | None) -> ForkServerProcess:
-        process = fork_server.process(_work, (self.shared, job, pin, self.grace))
-        fork_server.ensure()
-        process.start()
-        return process
 
     def _end(self, running: Running) -> None:
         self.running.remove(running)

@@ -44,7 +44,7 @@ class RayLauncher(SweepLauncher):
         n_cpus: Annotated[int, Ge(1)] = 1,
         max_retries: Annotated[int, Ge(0)] = 2,
     ) -> None:
-        require("ray", "ray")
+        require("ray", "hydra/launcher", "ray")
         self.address = address
         self.n_cpus = n_cpus
         self.max_retries = max_retries
@@ -102,25 +102,18 @@ class RayLauncher(SweepLauncher):
                 except ray.exceptions.RayError as error:
                     reason = f"its worker was lost ({type(error).__name__})"
                 self.conclude(job, reason, asked, seconds)
-            if not asked and self.halted(stop):
-                asked, kill_at = self.halted(stop), time.monotonic() + GRACE
-                _cancel(ray, running, force=False)
-            elif time.monotonic() > kill_at:
-                _cancel(ray, running, force=True)
-
-
-def _cancel(ray: Any, running: dict[Any, SweepJob], *, force: bool) -> None:
-    for ref in running:
-        with suppress(ray.exceptions.RayError):
-            ray.cancel(ref, force=force)
+            late, halted = time.monotonic() > kill_at, self.halted(stop)
+            if halted and not asked:
+                asked, kill_at = halted, time.monotonic() + GRACE
+            elif not late:
+                continue
+            for ref in running:
+                with suppress(ray.exceptions.RayError):
+                    ray.cancel(ref, force=late)
 
 
 def _work(sweep: Sweep, job: SweepJob) -> float:
-    """Run a job in a worker; one that says `running` has lost a worker before.
-
-    Returns:
-        How long it took, in seconds.
-    """
+    """Run a job, which has lost a worker before if it says `running`; return its seconds."""
     began = time.monotonic()
     with suppress(SystemExit):  # Ray would take it for the loss of the worker
         worker.work(sweep, job, resume=runs.read_run(job.folder).status == "running")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Literal
 
 from bptt_lab.core.validation import Ge, Gt, checked
@@ -53,7 +52,7 @@ class SlurmLauncher(SweepLauncher):
         array_parallelism: Annotated[int, Ge(1)] = 256,
         additional_parameters: dict[str, object] | None = None,
     ) -> None:
-        require("submitit", "slurm")
+        require("submitit", "hydra/launcher", "slurm")
         self.folder = folder
         self.cluster = cluster
         parameters = {
@@ -93,11 +92,7 @@ class SlurmLauncher(SweepLauncher):
 
 def _work(sweep: Sweep, job: SweepJob) -> None:
     """Run a job on whatever machine Slurm chose."""
-    signal.signal(signal.SIGUSR2, _stop)
+    # Slurm warns by it that the time is over: then save and stop.
+    signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with suppress(SystemExit):  # status.json says what it would say
         worker.work(sweep, job)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Save and stop at Slurm's warning that the time is over."""
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import version
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext
@@ -58,7 +60,7 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
     output_paths.register()
     Plugins.instance()
     JobRuntime.instance().set("name", sweep.name)
-    config = compose(sweep, job)
+    config = compose(sweep.context.config_loader, sweep.config, job.number, job.overrides)
     if resume and config.resume is None:
         with open_dict(config):
             config.resume = str(job.folder.parent)
@@ -75,12 +77,13 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
     )
 
 
-def compose(sweep: Sweep, job: SweepJob) -> DictConfig:
+def compose(
+    loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]
+) -> DictConfig:
     """Compose a job's configuration as Hydra's own launcher does; takes some 50 ms."""
-    loader = sweep.context.config_loader
-    config = loader.load_sweep_config(sweep.config, list(job.overrides))
+    config = loader.load_sweep_config(sweep, list(overrides))
     with open_dict(config):
-        config.hydra.job.id = config.hydra.job.num = job.number
+        config.hydra.job.id = config.hydra.job.num = number
     return config
 
 

@@ -1,0 +1,109 @@
+"""What sweep.json says of a search: what it searches, and by which metric; its best trial.
+
+Nothing here needs Optuna.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from bptt_lab import runs
+from bptt_lab.commands.search.space import Space
+from bptt_lab.config import schema
+from bptt_lab.config.compose import composer, swept
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import Run
+
+SEARCH = "search"  # in sweep.json: what is searched, by which metric, in which direction
+SWEEPER = "bptt_lab.commands.search.sweeper.SearchSweeper"
+
+
+def is_search(sweep: DictConfig) -> bool:
+    """Whether a composed sweep is a search."""
+    return bool(sweep.hydra.sweeper._target_ == SWEEPER)
+
+
+def space(loader: ConfigLoader, sweep: DictConfig) -> Space:
+    """Return the space that a composed sweep describes.
+
+    Raises:
+        ConfigError: naming the setting, where it makes no sense.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    return Space(parser.parse_overrides(swept(sweep)), composer(loader, sweep))
+
+
+def description(space: Space, sweeper: DictConfig) -> dict[str, Any]:
+    """Describe for sweep.json what a continued search must share with the first one."""
+    settings = {
+        key: text
+        for key, text in space.described().items()
+        if key.lstrip("+~") not in schema.CONTROL
+    }
+    return {"metric": sweeper.metric, "direction": sweeper.direction, "settings": settings}
+
+
+def refuse_changed(sweep_dir: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse to continue a search with another space, or by another metric, than it began with.
+
+    Raises:
+        ConfigError: naming the first setting that differs.
+    """
+    sweep, began = runs.read_json(sweep_dir / runs.SWEEP), record(sweep_dir)
+    if not began:
+        if sweep.get("jobs"):
+            raise ConfigError(
+                f"resume={sweep_dir}: holds a sweep that is no search; continue it with "
+                "bptt-train -m, or start a new search"
+            )
+        return  # stopped before it began
+    for key in dict.fromkeys([*_flat(began), *_flat(wanted)]):
+        old, new = (_flat(search).get(key, "not given") for search in (began, wanted))
+        if old != new:
+            raise ConfigError(
+                f"resume={sweep_dir}: {key} is {new}, and the search began with {old}; give what "
+                f"it began with: {sweep.get('command', '')}"
+            )
+
+
+def _flat(search: Mapping[str, Any]) -> dict[str, str]:
+    own = {f"hydra.sweeper.{key}": search[key] for key in ("metric", "direction")}
+    return own | dict(search["settings"])
+
+
+def record(sweep_dir: Path) -> dict[str, Any]:
+    """Return the search that sweep.json describes; empty where the sweep is no search."""
+    found = runs.read_json(sweep_dir / runs.SWEEP).get(SEARCH)
+    return found if isinstance(found, dict) else {}
+
+
+def value(run: Run, metric: str) -> float | None:
+    """Return a completed run's final metric; None where there is no finite one."""
+    reached = run.metrics.get(metric, math.nan) if run.status == "completed" else math.nan
+    return reached if math.isfinite(reached) else None
+
+
+def print_best(sweep_dir: Path) -> None:
+    """Print the best trial and the command that runs it again, where the sweep is a search."""
+    search = record(sweep_dir)
+    if not search:
+        return
+    metric, trials = search["metric"], runs.read_sweep(sweep_dir)
+    reached = [(v, n) for n, run in enumerate(trials) if (v := value(run, metric)) is not None]
+    if not reached:
+        print(f"\nno trial reached a {metric}, so there is no best one")
+        return
+    sign = 1 if search["direction"] == "minimize" else -1
+    best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))
+    run = trials[number]
+    print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
+    print(f"settings     {' '.join(run.overrides)}")
+    print(f"run folder   {runs.shown(run.folder)}")
+    print(f"again        {run.manifest.get('command', '')}")
