@@ -149,7 +149,7 @@ def test_a_checkpoint_of_the_old_form_goes_on(strategy, more, tmp_path, monkeypa
     def as_of_old(path, map_location=None):
         checkpoint = read(path, map_location)
         for process in checkpoint["processes"]:
-            hx, influence, _, estimate = process["carry"]
+            hx, influence, _, estimate, _ = process["carry"]
             state = {name.lstrip("_"): value for name, value in (estimate or {}).items()}
             seen.append(state)
             process["carry"] = [hx, influence]

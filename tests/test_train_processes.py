@@ -174,3 +174,15 @@ def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
     statuses = [json.loads(p.read_text()) for p in tmp_path.glob("outputs/**/status.json")]
     assert {status["status"] for status in statuses} == {"interrupted"}
     assert ("0 of 2 jobs completed" in out) == sweep
+
+
+def test_a_strategy_of_the_users_folder_is_a_shadow_too(here, tmp_path, capfd):
+    (tmp_path / "conf" / "gradient").mkdir(parents=True)
+    option = "_target_: bptt_lab.gradients.truncated.Truncated\nk: 2\nmode: lag\n"
+    (tmp_path / "conf" / "gradient" / "mine.yaml").write_text(option)
+    shadow = "callbacks.shadow=[mine,truncated]"
+    assert cli.main(["--config-dir", "conf", *QUICK, shadow]) == 0
+    (run,) = found(tmp_path / "outputs")
+    tags = {tag for line in runs.read_metrics(run.folder) for tag in line}
+    assert {"alignment/cosine_mine", "alignment/cosine_truncated"} <= tags
+    assert [entry["name"] for entry in run.config["callbacks"]["shadow"]] == ["mine", "truncated"]

@@ -11,7 +11,18 @@ from torch.nn.utils.rnn import pack_sequence
 
 from bptt_lab import VanillaRNN
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.gradients import ARTBP, KFRTRL, RTRL, UORO, Adaptive, Carry, Full, Truncated
+from bptt_lab.gradients import (
+    ARTBP,
+    KFRTRL,
+    RFLO,
+    RTRL,
+    UORO,
+    Adaptive,
+    Carry,
+    Full,
+    SnAp1,
+    Truncated,
+)
 
 STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))}
 CARRY = {name: s for name, s in STRATEGIES.items() if s.carries_influence}
@@ -192,3 +203,19 @@ def test_an_estimate_goes_on_from_sequence_to_sequence():
     expected = NET.rnn(Truncated(k=k, mode="lag"))
     expected(input)[0].sin().sum().backward()
     assert_close(collect(rnn), collect(expected))
+
+
+def test_a_carry_goes_to_the_rule_and_the_batch_that_it_came_from():
+    x = torch.randn(8, 2, 3)
+    rnn = VanillaRNN(3, 4, gradient=RFLO())
+    _, carry = rnn.unroll(x[:4])
+    rnn.gradient = SnAp1()
+    with pytest.raises(ConfigError, match="influence of RFLO"):
+        rnn.unroll(x[4:], carry)
+    rnn.gradient = RTRL()
+    _, carry = rnn.unroll(x[:4])
+    with pytest.raises(ConfigError, match="influence of 2 sequences"):
+        rnn.unroll(x[4:, :1], carry._replace(hx=carry.hx[:, :1]))
+    rnn.gradient = RTRL(carry_influence=False)
+    with pytest.raises(ConfigError, match="carries none"):
+        rnn.unroll(x[4:], carry)

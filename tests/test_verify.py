@@ -101,7 +101,11 @@ def test_a_diverged_run_repeats_too(tmp_path, capsys):
     ("values", "message"),
     [
         ({"forced": [{"config.seed": [0, 1]}]}, "force_resume=true"),
-        ({"config": {}}, "seed: is missing"),
+        ({"config": {}}, "section is missing"),
+        ({"config": [1]}, "damaged at config"),
+        ({"choices": None}, "damaged at choices"),
+        ({"command": None}, "damaged at command"),
+        ({"overrides": None}, "damaged at overrides"),
     ],
 )
 def test_what_cannot_be_run_again_is_refused(values, message, run, capsys):

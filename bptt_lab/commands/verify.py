@@ -113,6 +113,10 @@ def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
     folder = run.folder
     if not run.manifest:
         raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
+    kinds = {"config": dict, "choices": dict, "overrides": list, "command": str}
+    for key, kind in kinds.items():
+        if not isinstance(run.manifest.get(key), kind):
+            raise ConfigError(f"{folder}: its {runs.MANIFEST} is damaged at {key}; start a new run")
     if run.status not in ("completed", "diverged"):
         raise ConfigError(
             f"{folder}: the run is {run.status}; end it first, by bptt-train resume={folder}"

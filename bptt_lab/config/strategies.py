@@ -62,7 +62,7 @@ def options_of_job() -> Options:
     hydra = HydraConfig.get()
     search_path = ConfigSearchPathImpl()
     for source in hydra.runtime.config_sources:
-        if source.path:
+        if source.path or source.schema == "structured":  # where Hydra's own schemas are
             search_path.append(source.provider, f"{source.schema}://{source.path}")
     return Options(ConfigLoaderImpl(search_path), hydra.job.config_name or CONFIG_NAME)
 

@@ -41,6 +41,7 @@ class Carry(NamedTuple):
     influence: Any = None  # what a past-facing rule carries, in plain containers of tensors
     draw: int = 0  # index of the next unroll's random numbers
     estimate: Any = None  # what a strategy has measured and goes on with, a plain dict of numbers
+    rule: str = ""  # the class whose influence it is
 
 
 class Unrolled(NamedTuple):
@@ -112,7 +113,8 @@ class GradientStrategy(ABC):
             backward pass may still fill in its estimate.
         """
         output, h_n, influence, estimate = self.states(rnn, input, carry)
-        return output, Carry(h_n.detach(), influence, carry.draw + 1, estimate)
+        rule = "" if influence is None else type(self).__name__
+        return output, Carry(h_n.detach(), influence, carry.draw + 1, estimate, rule)
 
     def readings(self, carry: Carry) -> dict[str, float]:
         """Return what a dashboard shows of the strategy, by name.

@@ -96,6 +96,7 @@ class PastFacing(GradientStrategy):
         """
         refuse_stack(type(self).__name__, rnn)
         refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
+        self.refuse_foreign(carry, input.shape[1])
         input, hx, *parameters = cast(rnn, input, carry.hx)
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
@@ -110,6 +111,24 @@ class PastFacing(GradientStrategy):
             self, chunk, lengths, (carry.influence, kept), (input, states), *parameters
         )
         return Unrolled(output, h_n, influence if lengths is None else None)
+
+    def refuse_foreign(self, carry: Carry, batch_size: int) -> None:
+        """Raise a ConfigError for an influence of another rule, or of another batch."""
+        if carry.influence is None:
+            return
+        own, parts = type(self).__name__, carry.influence
+        parts = [parts] if isinstance(parts, Tensor) else parts
+        problem = ""
+        if carry.rule not in ("", own):
+            problem = f"holds the influence of {carry.rule}, which {own} cannot go on with"
+        elif not self.carries_influence:
+            problem = f"holds an influence, and {self!r} carries none"
+        elif any(len(part) != batch_size for part in parts):
+            problem = (
+                f"holds the influence of {len(parts[0])} sequences, for an input of {batch_size}"
+            )
+        if problem:
+            raise ConfigError(f"carry: {problem}; begin with carry=None, or with its hx alone")
 
     @torch.no_grad()
     def observe(self, rnn: RecurrentNet, input: Tensor, hx: Tensor, after: Carry | None) -> Chunk:

@@ -68,12 +68,13 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read what a run folder says, as far as it says anything: a stopped run is no error."""
     state, manifest, summary = (read_json(folder / name) for name in (STATUS, MANIFEST, SUMMARY))
+    listed = manifest.get("overrides")
     return Run(
         folder=folder,
         status=state.get("status", "waiting"),
         reason=state.get("reason", ""),
         raised=state.get("raised", False),
-        overrides=tuple(manifest.get("overrides", ())),
+        overrides=tuple(listed) if isinstance(listed, list) else (),
         choices=manifest.get("choices", {}),
         config=manifest.get("config", {}),
         manifest=manifest,
