@@ -165,6 +165,7 @@ def test_the_wheel_finds_its_configs_from_another_folder(tmp_path):
 def test_a_signal_stops_a_run_and_is_told(number, code, sweep, tmp_path):
     many = ["-m", "seed=0,1"] if sweep else []
     long = [o.replace("max_epochs=1", "max_epochs=100000") for o in QUICK]
+    long.append("checkpoint_seconds=0.2")
     process = start(tmp_path, *many, *long)
     begun = "outputs/**/checkpoints/last.ckpt"
     wait_for(lambda: list(tmp_path.glob(begun)) or process.poll() is not None)

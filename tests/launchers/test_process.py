@@ -70,6 +70,7 @@ def test_a_signal_to_the_driver_stops_the_jobs_and_they_save(tmp_path, number):
     stops_and_saves(tmp_path, number, Forked)
 
 
+@pytest.mark.slow  # it imports everything once more
 def test_a_sweep_with_a_server_of_its_own(tmp_path):
     (tmp_path / "random.py").write_text("raise SystemExit('this hides a module')")
     stops_and_saves(tmp_path, signal.SIGTERM, Fresh)
