@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bptt_lab.config import output_paths
+from bptt_lab.config.arguments import parse_arguments
+from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.runs.job import Job
@@ -33,10 +34,10 @@ WATCHED = "callbacks=default"
 def composed(*overrides: str) -> dict[str, Any]:
     """What Hydra makes of a command line, as plain containers."""
     output_paths.register()
-    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
-        container = OmegaConf.to_container(
-            compose("config", overrides=list(overrides)), resolve=True
-        )
+    command = CommandLine(parse_arguments([*overrides]))
+    whole = command.compose(command.lines)
+    own = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+    container = OmegaConf.to_container(own, resolve=True)
     assert isinstance(container, dict)
     return container
 

@@ -1,6 +1,8 @@
 """bptt-compare: its figures against gradients computed here, its claims, its refusals."""
 
+import functools
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,7 +72,12 @@ def plugins(tmp_path, monkeypatch):
 
 
 def compared(*overrides, names=None, draws=4):
-    requested = request.read(overrides, None, names)
+    return measured(overrides, names and tuple(names), draws)
+
+
+@functools.cache
+def measured(overrides, names, draws):
+    requested = request.read(overrides, None, names and [*names])
     batch = prepare(requested.experiment, requested.checkpoint)
     return batch, compare(requested, batch, draws, lambda what: None)
 
@@ -186,10 +193,16 @@ def test_a_foreign_option_is_listed_and_not_run(tmp_path, capsys):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    quick_run(folder, *ADDING, "dataset.val_size=4", "dataset.test_size=4")
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path):
-    quick_run(tmp_path / "run", *ADDING, "dataset.val_size=4", "dataset.test_size=4")
-    return tmp_path / "run"
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_trained_parameters(run):
@@ -293,8 +306,15 @@ def test_the_figure_is_written_and_the_same_each_time(tmp_path, suffix):
     assert contents[0] == contents[1] and len(contents[0]) > 5000
 
 
-@pytest.mark.parametrize("names", [["full"], ["truncated"], None])
-@pytest.mark.parametrize("chunk_length", [1, 2, 24])
+# Each choice and each length; with -m slow each with each.
+COMPARISONS = [
+    pytest.param(names, chunk_length, marks=() if i == j else pytest.mark.slow)
+    for i, names in enumerate((["full"], None, ["truncated"]))
+    for j, chunk_length in enumerate((1, 2, 24))
+]
+
+
+@pytest.mark.parametrize(("names", "chunk_length"), COMPARISONS)
 def test_any_comparison_has_a_table_and_a_figure(tmp_path, names, chunk_length):
     _, found = compared(*COPY, f"dataset.chunk_length={chunk_length}", names=names)
     figure.draw(found, "x", tmp_path / "x.png")

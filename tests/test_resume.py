@@ -21,15 +21,15 @@ from bptt_lab.training.train import perform
 
 TEXT = "It was the best of times, it was the worst of times; 1859 (of all years).\n" * 40
 DROPOUT = ("model.num_layers=2", "model.dropout=0.5")
+ROWS = ("dataset.layout=rows", "dataset.batch_size=100")  # an epoch has 13 batches
 RUNS = {
-    "digits": ("dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
-    "watched": (WATCHED, "dataset.layout=rows", "trainer.max_epochs=3", *DROPOUT),
-    "chunks": ("dataset.layout=rows", "trainer.max_epochs=2", "dataset.chunk_length=3"),
+    "digits": (*ROWS, "trainer.max_epochs=3", *DROPOUT),
+    "watched": (WATCHED, *ROWS, "trainer.max_epochs=3", *DROPOUT),
+    "chunks": (*ROWS, "trainer.max_epochs=2", "dataset.chunk_length=3"),
     "stream": ("dataset=echo", "trainer.max_epochs=2", "dataset.stream_length=300", *DROPOUT),
     "text": ("dataset=text", "trainer.max_epochs=4", "dataset.batch_size=4",
              "dataset.chunk_length=16"),
-    "accumulate": ("dataset.layout=rows", "trainer.max_epochs=2",
-                   "trainer.accumulate_grad_batches=3"),
+    "accumulate": (*ROWS, "trainer.max_epochs=2", "trainer.accumulate_grad_batches=3"),
 }  # fmt: skip
 STRATEGIES = ("full", "truncated", "autograd")
 ADAPTIVE = "bptt_lab.gradients.adaptive.Adaptive"
@@ -65,8 +65,8 @@ def settings(name: str, strategy: str, tmp_path, *more: str, resume=None) -> Exp
     overrides = [
         *QUICK,
         f"gradient={strategy}",
-        "trainer.log_every_n_steps=7",
-        "callbacks.every_n_steps=29",
+        "trainer.log_every_n_steps=4",
+        "callbacks.every_n_steps=9",
         *RUNS[name],
         *more,
     ]
@@ -109,7 +109,7 @@ def stop_and_go_on(folder, config_: Experiment, *looks: int) -> None:
 def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, undisturbed):
     expected = undisturbed(name, strategy)
     # 0: before the first step; then within an epoch, at its end, and within another.
-    stop_and_go_on(tmp_path, settings(name, strategy, tmp_path), 0, 3, 25, 14)
+    stop_and_go_on(tmp_path, settings(name, strategy, tmp_path), 0, 2, 8, 5)
     assert outcome(tmp_path) == expected
 
 
@@ -166,16 +166,16 @@ def test_a_checkpoint_of_the_old_form_goes_on(strategy, more, tmp_path, monkeypa
         assert all(state.keys() == {"k", "relative_bias", "period"} for state in seen)
 
 
-@pytest.mark.parametrize("looks", [38, 39, 40, 41, 42, 80, 81, 82, 83, 122, 123])
+@pytest.mark.parametrize("looks", [11, 12, 13, 14, 25, 26, 27, 38])
 def test_every_place_around_an_epochs_end(looks, tmp_path, undisturbed):
-    """An epoch of digits has 41 batches; the 124th look comes after the last of three."""
+    """An epoch has 13 batches; the 40th look comes after the last of three."""
     stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), looks)
     assert outcome(tmp_path) == undisturbed("digits", "full")
 
 
 def test_without_the_random_state_the_bits_differ(tmp_path, undisturbed, monkeypatch):
     monkeypatch.setattr(rng_state, "restore", lambda saved: None)
-    stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), 30)
+    stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), 9)
     assert outcome(tmp_path)[0] != undisturbed("digits", "full")[0]
 
 
@@ -229,7 +229,7 @@ def test_the_best_parameters_are_those_of_the_least_loss_of_all_attempts(tmp_pat
 
 def test_tensorboard_shows_each_point_once(tmp_path):
     config_ = settings("digits", "full", tmp_path)
-    stop_and_go_on(tmp_path, config_, 20, 30)
+    stop_and_go_on(tmp_path, config_, 6, 9)
     perform(settings("digits", "full", tmp_path), tmp_path / "whole", job())
     stopped, whole = events(tmp_path), events(tmp_path / "whole")
     assert stopped.Tags() == whole.Tags()

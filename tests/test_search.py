@@ -30,7 +30,7 @@ from bptt_lab.commands.search.sweeper import was_killed  # noqa: E402  # the lau
 GRADIENTS = {"full": {}, "truncated": {"k": 1}}
 TINY = (
     "dataset=digits", "dataset.layout=rows", "model.hidden_size=4", "trainer.max_epochs=1",
-    "num_threads=1",
+    "num_threads=1", "callbacks=none",
 )  # fmt: skip
 SPACE = (
     "gradient=full,truncated",

@@ -24,7 +24,9 @@ QUICK = [
     "trainer.max_epochs=1",
     "model.hidden_size=8",
     "dataset.layout=rows",
+    "callbacks=none",
 ]
+WATCHED = [*QUICK[:-1], "callbacks.every_n_steps=20"]
 
 
 def start(folder: Path, *arguments: str) -> Forked:
@@ -71,20 +73,20 @@ def test_two_processes_by_one_command(tmp_path):
 
 
 def test_sweeps_started_in_one_second_keep_apart_and_end_in_a_table(tmp_path):
-    sweep = ["-m", "gradient=full,truncated", "gradient.k=1,4", "seed=0,1", *QUICK]
+    sweep = ["-m", "gradient=full,truncated", "gradient.k=1,4", *QUICK]
     started = [start(tmp_path, *sweep) for _ in range(2)]
     for process in started:
         code, out, _ = finish(process)
         assert code == 0
-        assert "6 of 6 jobs completed" in out  # full takes no k
+        assert "3 of 3 jobs completed" in out  # full takes no k
         header = next(line for line in out.splitlines() if line.endswith("  status"))
-        assert header.split()[:4] == ["job", "gradient", "seed", "gradient.k"]
+        assert header.split()[:3] == ["job", "gradient", "gradient.k"]
         assert header.split()[-2:] == ["seconds", "status"]
     folders = sorted((tmp_path / "outputs").iterdir())
     assert len(folders) == 2
     hashes = [[job.parameters_sha256 for job in found(folder)] for folder in folders]
     assert hashes[0] == hashes[1]
-    assert len(set(hashes[0])) == 6
+    assert len(set(hashes[0])) == 3
 
 
 def test_a_job_of_a_sweep_is_the_run_of_its_own_command(here, tmp_path, monkeypatch):
@@ -182,7 +184,7 @@ def test_a_strategy_of_the_users_folder_is_a_shadow_too(here, tmp_path, capfd):
     option = "_target_: bptt_lab.gradients.truncated.Truncated\nk: 2\nmode: lag\n"
     (tmp_path / "conf" / "gradient" / "mine.yaml").write_text(option)
     shadow = "callbacks.shadow=[mine,truncated]"
-    assert cli.main(["--config-dir", "conf", *QUICK, shadow]) == 0
+    assert cli.main(["--config-dir", "conf", *WATCHED, shadow]) == 0
     (run,) = found(tmp_path / "outputs")
     tags = {tag for line in runs.read_metrics(run.folder) for tag in line}
     assert {"alignment/cosine_mine", "alignment/cosine_truncated"} <= tags

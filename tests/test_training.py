@@ -114,25 +114,33 @@ LIGHTNING = {
 }
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_lightning_features_work_for_every_strategy(strategy, tmp_path):
+# Each feature and each strategy; with -m slow each with each.
+FEATURES = [
+    pytest.param(strategy, feature, marks=() if i % len(LIGHTNING) == j else pytest.mark.slow)
+    for i, strategy in enumerate(STRATEGIES)
+    for j, feature in enumerate(LIGHTNING)
+]
+
+
+@pytest.mark.parametrize(("strategy", "feature"), FEATURES)
+def test_lightning_features_work_for_every_strategy(strategy, feature, tmp_path):
     rows = (
         "dataset.layout=rows",
         "optimizer=sgd",
         "dataset.batch_size=130",
         f"gradient={strategy}",
     )
+    options = LIGHTNING[feature]
     plain = quick_run(tmp_path / "plain", *rows)
-    for name, options in LIGHTNING.items():
-        if strategy in ONE_LAYER and "model.num_layers=2" in options:
-            with pytest.raises(ConfigError, match=r"num_layers=2: must be 1, .*use gradient=full"):
-                quick_run(tmp_path / name, *rows, *options)
-            options = tuple(o for o in options if o.startswith(("trainer.", "model.leak")))
-        summary = quick_run(tmp_path / name, *rows, *options)
-        assert summary["parameters_sha256"] != plain["parameters_sha256"], name
-        assert torch.isfinite(torch.tensor(summary["metrics"]["test/loss"])), name
-        for tensor in state_dict(tmp_path / name).values():
-            assert tensor.dtype == torch.float32, name
+    if strategy in ONE_LAYER and "model.num_layers=2" in options:
+        with pytest.raises(ConfigError, match=r"num_layers=2: must be 1, .*use gradient=full"):
+            quick_run(tmp_path / "refused", *rows, *options)
+        options = tuple(o for o in options if o.startswith(("trainer.", "model.leak")))
+    summary = quick_run(tmp_path / "featured", *rows, *options)
+    assert summary["parameters_sha256"] != plain["parameters_sha256"]
+    assert torch.isfinite(torch.tensor(summary["metrics"]["test/loss"]))
+    for tensor in state_dict(tmp_path / "featured").values():
+        assert tensor.dtype == torch.float32
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -151,7 +159,14 @@ def test_clipping_bounds_the_step(tmp_path):
     assert float(moved) ** 0.5 == pytest.approx(0.001, rel=1e-3)
 
 
-@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s not in OWN_WAYS])
+SHARED = [
+    pytest.param(s, marks=() if s in ("full", "truncated", "rtrl") else pytest.mark.slow)
+    for s in STRATEGIES
+    if s not in OWN_WAYS
+]
+
+
+@pytest.mark.parametrize("strategy", SHARED)
 def test_two_processes_train_as_one(strategy, tmp_path):
     """Shares of 156 and 155, then 27 and 26 images: means must weigh by count to agree."""
     options = (f"gradient={strategy}", "trainer.precision=64-true", "dataset.batch_size=311")

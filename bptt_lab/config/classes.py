@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -114,11 +115,12 @@ def _classes(module: str) -> str:
     return ", ".join(n for n in names if n[:1].isupper()) or "none"
 
 
-def lineage(found: Found) -> list[Found | None]:
+@functools.cache
+def lineage(found: Found) -> tuple[Found | None, ...]:
     """The class, then its bases, in Python's order; None for one whose source cannot be found."""
     # A class that is met on several paths comes after all that descend from it.
     walk = list(_walk(found))
-    return [one for n, one in enumerate(walk, 1) if one is None or one not in walk[n:]]
+    return tuple(one for n, one in enumerate(walk, 1) if one is None or one not in walk[n:])
 
 
 def _walk(found: Found) -> Iterator[Found | None]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +22,13 @@ from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 
 HELP = "bptt-train --help lists what there is"
+# What Hydra and OmegaConf raise for what users write.
+MISTAKES = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    *(ValueError, TypeError, KeyError, ImportError, OSError, RecursionError),
+)
 QUOTING = """write key=value, and a text with special characters as 'key="a text"'"""
 
 
@@ -36,7 +44,7 @@ def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]
         yield
     except ConfigError as error:
         raise ConfigError(printable(str(error))) from error
-    except Exception as error:
+    except MISTAKES as error:
         raise ConfigError(printable(explain(error, command, lines))) from error
 
 
@@ -70,11 +78,9 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
 def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
     """Compose the options that the overrides choose, with no value set."""
     try:
-        choices = [o for o in command.parse(lines) if command.is_group(o)]
-        chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
-        return command.compose([*command.searchpath, *chosen])
-    except Exception:  # one of them is what the complaint is about
-        return command.compose([])
+        return command.outline([*command.searchpath, *lines], RunMode.RUN)
+    except (HydraException, OmegaConfBaseException, ConfigError):  # the complaint is about one
+        return command.outline([], RunMode.RUN)
 
 
 def _unreadable(error: OverrideParseException) -> str:

@@ -9,6 +9,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl as ConfigLoaderI
 from hydra._internal.config_loader_impl import get_overrides_dirname as get_overrides_dirname
 from hydra._internal.config_repository import IConfigRepository as IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl as ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra as Hydra
 from hydra._internal.sources_registry import SourcesRegistry as SourcesRegistry
 from hydra._internal.utils import (
     create_automatic_config_search_path as create_automatic_config_search_path,

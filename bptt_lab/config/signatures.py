@@ -11,6 +11,7 @@ its schema:
 from __future__ import annotations
 
 import ast
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,7 +75,11 @@ def read(target: str) -> Plugin:
     Raises:
         ConfigError: where there is no such class, or its file does not parse.
     """
-    found = find(target)
+    return _read(target, find(target))
+
+
+@functools.cache
+def _read(target: str, found: Found) -> Plugin:
     doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
     claims = {**literals(found.node), **properties(found.node, settings)}

@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 
 from bptt_lab.config import components, targets
 from bptt_lab.config.hydra_internals import (
-    ConfigLoaderImpl,
     ConfigSearchPathImpl,
     create_automatic_config_search_path,
 )
+from bptt_lab.config.loader import Loader
 from bptt_lab.config.schema import Component, refuse
 from bptt_lab.core.validation import ConfigError
 
@@ -31,7 +31,7 @@ SHADOW = "callbacks.shadow"
 class Options:
     """The options of the group `gradient`, those of the user's folders among them."""
 
-    def __init__(self, loader: ConfigLoaderImpl, name: str, searchpath: Sequence[str] = ()) -> None:
+    def __init__(self, loader: Loader, name: str, searchpath: Sequence[str] = ()) -> None:
         self.loader, self.name, self.searchpath = loader, name, list(searchpath)
         self._sections: dict[str, Mapping[str, object]] = {}
 
@@ -54,7 +54,7 @@ def packaged() -> Options:
     """Return the package's own options, for whoever has no command line."""
     version.setbase(VERSION_BASE)
     search_path = create_automatic_config_search_path(None, None, CONFIG_PATH)
-    return Options(ConfigLoaderImpl(search_path), CONFIG_NAME)
+    return Options(Loader(search_path), CONFIG_NAME)
 
 
 def options_of_job() -> Options:
@@ -64,7 +64,7 @@ def options_of_job() -> Options:
     for source in hydra.runtime.config_sources:
         if source.path or source.schema == "structured":  # where Hydra's own schemas are
             search_path.append(source.provider, f"{source.schema}://{source.path}")
-    return Options(ConfigLoaderImpl(search_path), hydra.job.config_name or CONFIG_NAME)
+    return Options(Loader(search_path), hydra.job.config_name or CONFIG_NAME)
 
 
 def from_name(

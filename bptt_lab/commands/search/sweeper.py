@@ -22,13 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record
-from bptt_lab.config.compose import hydra_setting
+from bptt_lab.config.compose import compose_job, hydra_setting
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError, Ge, checked
 from bptt_lab.runs import Run
 from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
-from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.base import require
 from bptt_lab.training.launchers.worker import SweepJob
 
@@ -159,7 +158,7 @@ class SearchSweeper(Sweeper):
         sweep = runs.read_json(path)
         for number, lines in trials:
             if number == len(sweep["jobs"]):
-                composed = worker.compose(self.loader, self._config, number, lines)
+                composed = compose_job(self.loader, self._config, number, lines)
                 folder = hydra_setting(composed, "sweep.subdir")
                 sweep["jobs"].append({"folder": folder, "overrides": experiment_lines(lines)})
         runs.write_json(path, sweep)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import hydra
 
 from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.search import record
 from bptt_lab.commands.train.plan import make_plan, show_plan
+from bptt_lab.commands.train.start import answer, start
 from bptt_lab.config import arguments, output_paths
-from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
-from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume, sweep
-from bptt_lab.training.job import task
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
 INTRODUCTION = """\
 Train a vanilla RNN, and choose how credit flows back through time.
 
@@ -59,7 +52,7 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
         return 0
     words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
     if args.hydra_help or args.info or args.shell_completion:
-        return _run_hydra(name, words)
+        return command.run(name, lambda: answer(words))
     plan = make_plan(args)
     if plan.experiments[0].control.dry_run:
         show_plan(plan)
@@ -67,7 +60,7 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     if plan.sweep_dir is not None:
         known = plan.jobs[: len(plan.folders)]
         sweep.announce(plan.sweep_dir, shlex.join(["bptt-train", *argv]), plan.folders, known)
-    code = _run_hydra(name, [plan.reworded.get(word, word) for word in words])
+    code = command.run(name, lambda: start(plan, words))
     if plan.sweep_dir is None or not plan.sweep_dir.is_dir():
         return code
     failed = sweep.print_table(plan.sweep_dir)
@@ -87,47 +80,6 @@ def _report_sweep(name: str, sweep_dir: Path) -> None:
         command.say(name, f"no report ({error}); {again} tries again", 0)
     else:
         print(f"report       {runs.shown(page)}")
-
-
-def _run_hydra(name: str, words: list[str]) -> int:
-    """Hand the command line to Hydra; an error here lies outside of the jobs."""
-    run = hydra.main(
-        version_base=VERSION_BASE,
-        config_path=CONFIG_PATH,
-        config_name=CONFIG_NAME,
-    )(task)
-
-    def work() -> int:
-        try:
-            with _hydra_reads(words):
-                run()
-        except (ConfigError, BrokenPipeError):
-            raise
-        except Exception as error:
-            if os.environ.get(FULL_ERROR) == "1":
-                raise
-            from bptt_lab.config.errors import explain
-
-            raise ConfigError(explain(error, None, words)) from error
-        return 0
-
-    return command.run(name, work)
-
-
-@contextmanager
-def _hydra_reads(words: list[str]) -> Iterator[None]:
-    """Have Hydra read these words, and raise its errors instead of printing them and exiting."""
-    argv, full_error = sys.argv[1:], os.environ.get(FULL_ERROR)
-    sys.argv[1:] = words
-    os.environ[FULL_ERROR] = "1"
-    try:
-        yield
-    finally:
-        sys.argv[1:] = argv
-        if full_error is None:
-            del os.environ[FULL_ERROR]
-        else:
-            os.environ[FULL_ERROR] = full_error
 
 
 if __name__ == "__main__":

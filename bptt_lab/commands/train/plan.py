@@ -12,18 +12,18 @@ import collections
 import inspect
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
 from bptt_lab.config import output_paths, schema, security
-from bptt_lab.config.compose import CommandLine, admit, hydra_setting, resolved
+from bptt_lab.config.compose import CommandLine, admit, compose_job, hydra_setting, resolved
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
@@ -36,10 +36,11 @@ from bptt_lab.runs.sweep import aligned
 class Plan(NamedTuple):
     """What a command line asks for, found to be possible."""
 
+    command: CommandLine
+    config: DictConfig  # of the run or the sweep, its `hydra` section included
     jobs: list[list[str]]  # overrides of each
     experiments: list[Experiment]  # of each
     sweep_dir: Path | None = None  # None for a single run
-    reworded: Mapping[str, str] = {}  # overrides to hand to Hydra in other words
     folders: tuple[str, ...] = ()  # of a sweep's jobs, in its own; none where it chooses as it goes
 
 
@@ -53,13 +54,29 @@ def make_plan(args: argparse.Namespace) -> Plan:
         command, typed = security.open_command_line(args)
     with on_one_line(command, command.lines):
         _refuse_repeats(command.parse(command.lines))
-        if args.cfg or command.mode() == RunMode.RUN:
-            return _plan_of_run(command, typed)
-        return _plan_of_sweep(command, typed)
+        config = _of_run(command)
+        if config is None:
+            return _plan_of_sweep(command, typed)
+        return _plan_of_run(command, typed, config)
 
 
-def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
-    config = command.compose(command.lines)
+def _of_run(command: CommandLine) -> DictConfig | None:
+    """Compose a single run; None for a sweep, by -m or by hydra.mode, in a preset or typed."""
+    if command.args.multirun:
+        return None
+    try:
+        config = command.compose(command.lines)
+    except HydraException:  # a sweep's settings need not make a run
+        if (
+            command.args.cfg
+            or command.outline(command.lines, RunMode.MULTIRUN).hydra.mode != RunMode.MULTIRUN
+        ):
+            raise
+        return None
+    return config if command.args.cfg or config.hydra.mode != RunMode.MULTIRUN else None
+
+
+def _plan_of_run(command: CommandLine, typed: Typed, config: DictConfig) -> Plan:
     _validate_hydra(config)
     typed.refuse_settings(config, command.lines)
     # What --cfg shows may run elsewhere.
@@ -69,12 +86,13 @@ def _plan_of_run(command: CommandLine, typed: Typed) -> Plan:
     shown = command.args.package if command.args.cfg else None
     if shown not in (None, "_global_") and OmegaConf.select(config, shown, default=None) is None:
         raise ConfigError(f"--package={shown}: there is no such section; leave it out for all")
-    return Plan([command.lines], [experiment])
+    return Plan(command, config, [command.lines], [experiment])
 
 
 def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     reworded = command.free_constants()
     lines = [reworded.get(line, line) for line in command.lines]
+    lines.append("hydra.mode=MULTIRUN")  # so that each job knows
     sweep = command.compose(lines, RunMode.MULTIRUN)
     _validate_hydra(sweep)
     typed.refuse_settings(sweep, lines)
@@ -106,7 +124,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for number, job in enumerate(jobs):
         try:
             with on_one_line(command, job):
-                config = command.compose_job(sweep, number, job)
+                config = compose_job(command.loader, sweep, number, job)
                 experiments.append(_experiment(command, job, config, typed, here))
                 folders.append(hydra_setting(config, "sweep.subdir"))
         except ConfigError as error:
@@ -114,15 +132,14 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
             raise ConfigError(f"{error}{which}") from error
     typed.refuse_settings_of_jobs(command, sweep, jobs)
     known = tuple(folders) if command.knows_jobs(sweep) else ()
-    return Plan(jobs, experiments, sweep_dir, reworded, known)
+    return Plan(command, sweep, jobs, experiments, sweep_dir, known)
 
 
 def _experiment(
     command: CommandLine, lines: list[str], config: DictConfig, typed: Typed, here: bool
 ) -> Experiment:
     """Validate one configuration; where a limit is broken, name a value that works."""
-    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    plain = resolved(own, config)
+    plain = resolved(config)
     typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)

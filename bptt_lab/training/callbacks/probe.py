@@ -35,7 +35,7 @@ class Moment(NamedTuple):
     input: Tensor  # (T, N, I)
     loss: Callable[[Tensor], Tensor]  # mean loss of the last layer's states (T, N, H)
     step: int
-    carry: Carry | None = None  # of training, for the draw and the estimate of its strategy
+    carry: Carry | None = None  # of training, for the estimate of its strategy
 
 
 class Reading(NamedTuple):

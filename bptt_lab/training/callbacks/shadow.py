@@ -39,7 +39,8 @@ class Shadow(Instrument):
         if not strategies:
             return Reading({})
         begin = own.init_carry(moment.rnn, moment.input.shape[1])._replace(draw=moment.step)
-        after = dict.fromkeys(strategies, begin) | {"training": moment.carry or begin}
+        training = (moment.carry or begin)._replace(draw=moment.step)
+        after = dict.fromkeys(strategies, begin) | {"training": training}
         aligned = diagnostics.alignment(
             moment.rnn, moment.input, moment.loss, strategies, after=after
         )

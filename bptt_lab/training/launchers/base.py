@@ -16,11 +16,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from bptt_lab import runs
-from bptt_lab.config.compose import hydra_setting
+from bptt_lab.config.compose import compose_job, hydra_setting
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import outcome, signals
 from bptt_lab.runs.outcome import Interrupted
-from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
 POLL = 0.2  # seconds between two looks at clocks and signals
@@ -130,7 +129,7 @@ class SweepLauncher(Launcher):
             if number < len(listed):
                 folder = listed[number]
             else:
-                composed = worker.compose(self.sweep.context.config_loader, config, number, lines)
+                composed = compose_job(self.sweep.context.config_loader, config, number, lines)
                 folder = sweep_dir / hydra_setting(composed, "sweep.subdir")
             jobs.append(SweepJob(number, tuple(lines), folder))
         if len(jobs) > 1:
