@@ -194,6 +194,12 @@ def script() -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def suite() -> None:
+    """Run pytest, as `python -m pytest` does."""
+    sys.path.insert(0, os.getcwd())
+    sys.exit(importlib.import_module("pytest").main(sys.argv[1:]))
+
+
 def ours(entry: str) -> bool:
     """Whether only the tests look for modules there."""
     return Path(entry).resolve().is_relative_to(TESTS)

@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,13 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the painting of instruments' pictures, which takes half of a short run."""
+    black = np.zeros((2, 2, 3), dtype=np.uint8)
+    monkeypatch.setattr("bptt_lab.training.callbacks.probe.pixels", lambda figure: black)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("only", [*INSTRUMENTS, "shadow", "all"])
-def test_training_is_bit_identical_with_instruments(only, alone, tmp_path):
+def test_training_is_bit_identical_with_instruments(only, alone, tmp_path, unpainted):
     off = [f"~callbacks.{name}" for name in INSTRUMENTS if only not in (name, "all")]
     shadow = [SHADOW] if only in ("shadow", "all") else []
     watched = quick_run(tmp_path, WATCHED, *STACK, *off, *shadow, "callbacks.every_n_steps=1")

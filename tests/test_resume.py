@@ -106,7 +106,9 @@ def stop_and_go_on(folder, config_: Experiment, *looks: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "strategy"), PAIRS)
-def test_stopped_and_continued_is_as_never_stopped(name, strategy, tmp_path, undisturbed):
+def test_stopped_and_continued_is_as_never_stopped(
+    name, strategy, tmp_path, undisturbed, unpainted
+):
     expected = undisturbed(name, strategy)
     # 0: before the first step; then within an epoch, at its end, and within another.
     stop_and_go_on(tmp_path, settings(name, strategy, tmp_path), 0, 2, 8, 5)

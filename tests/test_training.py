@@ -96,7 +96,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("task", "strategy"), PAIRS)
-def test_every_task_trains_under_every_strategy(task, strategy, tmp_path):
+def test_every_task_trains_under_every_strategy(task, strategy, tmp_path, unpainted):
     if task == "mnist1d":
         pytest.importorskip("mnist1d")
     path = [f"dataset.path={SAMPLES[task](tmp_path)}"] if task in SAMPLES else []

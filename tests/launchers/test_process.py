@@ -236,6 +236,7 @@ def test_options_outside_their_limits_are_refused_before_anything_starts(tmp_pat
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow  # another server imports everything once more
 def test_a_sweep_survives_the_server_that_its_jobs_come_from(tmp_path):
     driver = sweeps.start(
         tmp_path, "-m", *UNRULY, *TINY, "hydra.launcher.n_jobs=1", "optimizer.how=sleep,well"
