@@ -85,6 +85,11 @@ class SweepLauncher(Launcher):
             stop: tells when a signal has asked to stop.
         """
 
+    def composed(self, job: SweepJob) -> DictConfig:
+        """Compose a job's configuration, which goes to its process."""
+        loader = self.sweep.context.config_loader
+        return compose_job(loader, self.sweep.config, job.number, job.overrides)
+
     def halted(self, stop: signals.Stop) -> str:
         """Why all jobs are to stop; empty while they are not."""
         if stop.asked is not None:

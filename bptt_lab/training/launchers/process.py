@@ -18,6 +18,8 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from typing import Annotated
 
+from omegaconf import DictConfig
+
 from bptt_lab.config import gpus
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import Ge, Gt, checked
@@ -107,7 +109,7 @@ class ProcessLauncher(SweepLauncher):
         slot = self.free.pop(0)
         pin = self.pins[slot % len(self.pins)] if self.pins else None
         self.marks[job.number] = outcome.mark(job.folder)
-        args = self.shared, job, pin, self.grace
+        args = self.shared, job, self.composed(job), pin, self.grace
         try:
             process = fork_server.start(_work, args)
         except (OSError, EOFError):  # the server has just died; there will be another
@@ -157,10 +159,10 @@ def _kill(process: ForkServerProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _work(shared: bytes, job: SweepJob, pin: str | None, grace: float) -> None:
+def _work(shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, grace: float) -> None:
     """Run a job, in its own process."""
     os.setsid()
     fork_server.begin(grace)
     if pin is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = pin
-    worker.work(pickle.loads(shared), job)
+    worker.work(pickle.loads(shared), job, config)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
+from omegaconf import DictConfig
+
 from bptt_lab import runs
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.runs import outcome, signals
@@ -86,7 +88,7 @@ class RayLauncher(SweepLauncher):
             max_retries=self.max_retries,
         )(_work)
         shared = ray.put(self.sweep)
-        running = {task.remote(shared, job): job for job in left}
+        running = {task.remote(shared, job, self.composed(job)): job for job in left}
         asked, kill_at = "", float("inf")
         while running:
             ended, _ = ray.wait(list(running), timeout=POLL)
@@ -112,9 +114,9 @@ class RayLauncher(SweepLauncher):
                     ray.cancel(ref, force=late)
 
 
-def _work(sweep: Sweep, job: SweepJob) -> float:
+def _work(sweep: Sweep, job: SweepJob, config: DictConfig) -> float:
     """Run a job, which has lost a worker before if it says `running`; return its seconds."""
     began = time.monotonic()
     with suppress(SystemExit):  # Ray would take it for the loss of the worker
-        worker.work(sweep, job, resume=runs.read_run(job.folder).status == "running")
+        worker.work(sweep, job, config, resume=runs.read_run(job.folder).status == "running")
     return time.monotonic() - began

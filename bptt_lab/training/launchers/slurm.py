@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
+from omegaconf import DictConfig
+
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.runs import signals
 from bptt_lab.training.launchers import worker
@@ -74,7 +76,10 @@ class SlurmLauncher(SweepLauncher):
         executor = submitit.AutoExecutor(Path(self.folder).absolute(), cluster=self.cluster)
         executor.update_parameters(**self.parameters)
         with executor.batch():  # one array
-            running = {job: executor.submit(_work, self.sweep, job) for job in jobs}
+            running = {
+                job: executor.submit(_work, self.sweep, job, self.composed(job)) for job in jobs
+            }
+        running = dict(zip(jobs, tasks, strict=True))
         asked = ""
         while running:
             for job in [job for job, task in running.items() if task.done()]:
@@ -90,9 +95,9 @@ class SlurmLauncher(SweepLauncher):
             time.sleep(POLL)
 
 
-def _work(sweep: Sweep, job: SweepJob) -> None:
+def _work(sweep: Sweep, job: SweepJob, config: DictConfig) -> None:
     """Run a job on whatever machine Slurm chose."""
     # Slurm warns by it that the time is over: then save and stop.
     signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with suppress(SystemExit):  # status.json says what it would say
-        worker.work(sweep, job)
+        worker.work(sweep, job, config)

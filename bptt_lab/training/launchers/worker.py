@@ -16,7 +16,6 @@ from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config import output_paths
-from bptt_lab.config.compose import compose_job
 from bptt_lab.config.strategies import VERSION_BASE
 from bptt_lab.runs.sweep import LOG
 from bptt_lab.training.job import task
@@ -42,12 +41,13 @@ class SweepJob:
     folder: Path  # absolute
 
 
-def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
+def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = False) -> None:
     """Run a job in this process, which does nothing else: its output goes to log.txt.
 
     Args:
         sweep: what it shares with the others.
         job: which one.
+        config: the job's, as it was composed and verified.
         resume: continue what its folder holds, though the command line did not ask for that.
     """
     os.chdir(sweep.cwd)
@@ -59,7 +59,6 @@ def work(sweep: Sweep, job: SweepJob, *, resume: bool = False) -> None:
     output_paths.register()
     Plugins.instance()
     JobRuntime.instance().set("name", sweep.name)
-    config = compose_job(sweep.context.config_loader, sweep.config, job.number, job.overrides)
     if resume and config.resume is None:
         with open_dict(config):
             config.resume = str(job.folder.parent)
