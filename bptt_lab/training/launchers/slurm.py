@@ -79,7 +79,6 @@ class SlurmLauncher(SweepLauncher):
             running = {
                 job: executor.submit(_work, self.sweep, job, self.composed(job)) for job in jobs
             }
-        running = dict(zip(jobs, tasks, strict=True))
         asked = ""
         while running:
             for job in [job for job, task in running.items() if task.done()]:
