@@ -135,7 +135,7 @@ def test_truncation_shows_as_steps_without_credit(tmp_path):
     assert fraction == pytest.approx(48 / 64)  # only the last step has a loss
 
 
-def test_instruments_leave_training_alone(tmp_path, monkeypatch):
+def test_instruments_leave_training_alone(tmp_path, unpainted):
     stack = (WATCHED, "model.num_layers=2", "model.dropout=0.3")
     watched = quick_run(tmp_path / "a", *stack, "trainer.log_every_n_steps=1")
     rare = quick_run(tmp_path / "b", *stack, "trainer.log_every_n_steps=1000")

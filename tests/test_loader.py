@@ -54,7 +54,7 @@ def loads_what_hydra_loads(lines, mode):
     assert loaded(ours, lines, mode) == expected  # from memory, which nothing has changed
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @COMMAND_LINES
 def test_it_loads_what_hydra_loads(lines, mode):
     loads_what_hydra_loads(lines, mode)

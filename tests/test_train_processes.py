@@ -30,7 +30,7 @@ WATCHED = [*QUICK[:-1], "callbacks.every_n_steps=20"]
 
 
 def start(folder: Path, *arguments: str) -> Forked:
-    return Forked("bptt_lab.commands.train.cli:main", arguments, folder, report=True)
+    return Forked("bptt_lab.commands.train.cli:main", arguments, folder)
 
 
 def finish(process: Forked | Fresh) -> tuple[int, str, str]:

@@ -159,10 +159,10 @@ def test_mean_over_draws_comes_near_full():
     """At H = 16, within a few standard errors."""
     net = Net(16, 12)
     strategy = ARTBP(mean_length=6)
-    draws = [gradients(strategy, net, draw=draw)["weight_hh_l0"] for draw in range(400)]
+    draws = [gradients(strategy, net, draw=draw)["weight_hh_l0"] for draw in range(200)]
     draws = torch.stack(draws)
     error = draws.mean(0) - gradients(Full(), net)["weight_hh_l0"]
-    standard_error = draws.std(0) / 400**0.5
+    standard_error = draws.std(0) / 200**0.5
     assert error.square().sum() < 2 * standard_error.square().sum()
 
 

@@ -79,7 +79,7 @@ def test_equals_its_equations_step_by_step():
 
 def test_variance_is_several_times_below_uoros():
     """At H = 16; and its mean comes near full within what its own spread allows."""
-    net, count = Net(16, 10, 1), 600
+    net, count = Net(16, 10, 1), 300
     full = draws(Full(), net, 1)[0]
     found = {rule: draws(rule(), net, count) for rule in (KFRTRL, UORO)}
     variance = {rule: (g - full).square().sum(1).mean() for rule, g in found.items()}

@@ -399,7 +399,8 @@ PLANTED = [
 
 @pytest.mark.parametrize("broken, sound, settings, check, complaint", PLANTED)
 def test_contract_catches(broken, sound, settings, check, complaint):
-    with contextlib.suppress(contract.Skipped):  # no mask, no oracle
-        check(sound(**settings))
+    if check is not contract.check_unbiased:  # which takes seconds; sound ones pass it elsewhere
+        with contextlib.suppress(contract.Skipped):  # no mask, no oracle
+            check(sound(**settings))
     with pytest.raises(AssertionError, match=complaint):
         check(broken(**settings))

@@ -49,15 +49,29 @@ def test_mask_is_the_one_in_the_table(drawn):
     assert strategy.mask(T).tolist() == expected
 
 
-@given(
+ON_ANY_NET = given(
     truncations(9),
     st.sampled_from(["tanh", "relu", "identity", "sigmoid"]),
     st.integers(1, 3),
     st.sampled_from([1.0, 0.5, 0.3]),
     st.sampled_from(["sum", "last"]),
 )
-@settings(max_examples=150)
+
+
+@settings(max_examples=50)
+@ON_ANY_NET
 def test_gradient_and_credit_are_the_masked_ones(drawn, nonlinearity, num_layers, leak, loss):
+    gradient_and_credit_are_the_masked_ones(drawn, nonlinearity, num_layers, leak, loss)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000)
+@ON_ANY_NET
+def test_so_they_are_in_many_cases(drawn, nonlinearity, num_layers, leak, loss):
+    gradient_and_credit_are_the_masked_ones(drawn, nonlinearity, num_layers, leak, loss)
+
+
+def gradient_and_credit_are_the_masked_ones(drawn, nonlinearity, num_layers, leak, loss):
     strategy, num_steps = drawn
     net = Net(3, num_steps, 2, num_layers, nonlinearity, leak, loss)
     check_gradient(strategy, net)

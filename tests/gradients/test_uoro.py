@@ -85,7 +85,7 @@ def test_equals_its_equations_step_by_step():
 def test_mean_over_draws_comes_near_full():
     """At H = 16, within the error that the draws' own spread allows."""
     net = Net(16, 10, 1)
-    count = 800
+    count = 400
     found = draws(UORO(), net, count)
     full = draws(Full(), net, 1)[0]
     error = (found.mean(0) - full).square().sum()
