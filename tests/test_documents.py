@@ -222,6 +222,27 @@ def test_options_of_documents(name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert not options - {*re.findall(r"--[a-z-]+", capsys.readouterr().out)}
 
 
+def _rows(text: str) -> list[str]:
+    return re.findall(r"^\|.*\|$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("row", _rows((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+def test_files_and_names_of_contributings_tables(row: str) -> None:
+    """A file lies in the package, or in that of its row; a name beside it stands in one of them."""
+    spans = re.findall(r"`([^`;=]+)`", row)
+    folders = [PACKAGE, *(PACKAGE / span for span in spans if span.endswith("/"))]
+    texts = []
+    for span in spans:
+        if span.endswith((".py", "/")):
+            found = [f / span for f in (ROOT, *folders) if (f / span).exists()]
+            assert found, f"there is no {span}"
+            texts += [path.read_text(encoding="utf-8") for path in found if path.is_file()]
+    for span in spans:
+        if span.isidentifier():
+            defined = re.compile(rf"^\s*(def|class) {span}\b", re.MULTILINE)
+            assert any(map(defined.search, texts)), f"there is no {span} in these files"
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_python_of_documents(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -105,6 +105,7 @@ def to_continue(folder: Path) -> Path | None:
 
     A broken one must not stay: at the next save it would replace the whole one before it.
     """
+    broken = False
     for name in (LAST, PREVIOUS):
         path = folder / name
         if not path.exists():
@@ -113,11 +114,18 @@ def to_continue(folder: Path) -> Path | None:
             if not set(_PARTS) <= set(read(path)):
                 raise CheckpointError(f"{path}: is no checkpoint of a run of ours")
         except CheckpointError as error:
-            print(f"{outcome.program}: {error}; going on from the one before", file=sys.stderr)
+            _tell(f"{error}; it is renamed to {name}.broken")
             os.replace(path, path.with_name(f"{name}.broken"))
+            broken = True
         else:
             return path
+    if broken:
+        _tell("no whole checkpoint is left, so the run begins anew")
     return None
+
+
+def _tell(message: str) -> None:
+    print(f"{outcome.program}: {message}", file=sys.stderr)
 
 
 def _sum(content: bytes) -> str:
