@@ -1,5 +1,6 @@
 """What every test takes for granted: one thread a worker, repeatable draws, no GPU."""
 
+import gc
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
@@ -17,6 +18,12 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is loaded by now out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_it_serves_and_ends_at_ctrl_c(tmp_path: Path) -> None:
         with socket.socket() as other:
             assert other.connect_ex(("127.0.0.2", port)) != 0
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(600)
     finally:
         process.kill()
         process.wait()

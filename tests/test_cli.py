@@ -242,7 +242,7 @@ def test_the_installed_command_and_the_script_are_the_same(folder):
         [sys.executable, script],
         [sys.executable, "-m", "bptt_lab.commands.train.cli"],
     ):
-        done = subprocess.run([*command, "lr=3"], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*command, "lr=3"], capture_output=True, text=True, timeout=600)
         assert (done.returncode, done.stdout) == (2, "")
         assert refusal(done.stderr).endswith("did you mean optimizer.lr?")
     assert not [*folder.iterdir()]

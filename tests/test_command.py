@@ -121,7 +121,7 @@ def test_streams_of_a_real_process(redirect, lines, flush, returned, code, out, 
     done = subprocess.run(
         ["bash", "-c", f'"$1" -c "$2" {redirect}; exit "${{PIPESTATUS[0]}}"', "", sys.executable,
          script],
-        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONUNBUFFERED": ""},
+        capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
 

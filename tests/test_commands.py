@@ -113,7 +113,7 @@ def test_ctrl_c_in_a_real_process():
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out, err) == (130, "", "bptt-horizon: interrupted\n")
 
 
@@ -132,6 +132,6 @@ def test_neither_help_nor_a_refusal_waits_for_torch():
 @pytest.mark.parametrize("name", ["train", "benchmark"])
 def test_a_script_of_a_checkout_is_its_command(name):
     script = [sys.executable, ROOT / "scripts" / f"{name}.py", "--nope"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("bptt-") and done.stderr.count("\n") == 1

@@ -413,7 +413,7 @@ def test_the_command_itself_refuses(arguments, tmp_path):
     Path("bomb.pickle").write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
     before = listing(tmp_path)
     command = [sys.executable, "-m", "bptt_lab.commands.train.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("bptt-train: ") and done.stderr.count("\n") == 1
     assert listing(tmp_path) == before
