@@ -18,6 +18,7 @@ import bptt_lab.gradients
 from bptt_lab import VanillaRNN
 from bptt_lab.core.kernels import core
 from bptt_lab.gradients.autograd import Autograd
+from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
@@ -459,7 +460,9 @@ def test_importing_is_light(statement, unwanted):
 def test_the_packages_names(package, names):
     """One spelling each, listed before they are imported."""
     assert set(names.split()) == set(package.__all__) - {"__version__"}
-    assert set(package.__all__) <= set(dir(package))
+    assert [name for name in dir(package) if not name.startswith("__")] == sorted(
+        set(package.__all__) - {"__version__"}
+    )
     for name in package.__all__:
         assert getattr(package, name) is not None
 
@@ -479,14 +482,20 @@ def test_the_package_has_no_other_names():
         ("kf_rtrl", r"use gradient=KFRTRL\(\.\.\.\), from bptt_lab.gradients import KFRTRL$"),
         ("nonsense", "from bptt_lab.gradients import "),
         (Truncated, r"^gradient=Truncated: must be an object.*; use Truncated\(\.\.\.\)$"),
+        (GradientStrategy, r"use Truncated\(\.\.\.\)$"),
         (16, "must be a strategy object"),
+        ("x" * 5000, "must be a strategy object"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:20],
 )
 def test_a_gradient_that_is_no_object_is_refused_at_once(gradient, way_out):
     with pytest.raises(TypeError, match=way_out) as refusal:
         VanillaRNN(I, H, gradient=gradient)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
+    rnn = VanillaRNN(I, H)
+    with pytest.raises(TypeError, match=way_out):
+        rnn.gradient = gradient
+    assert isinstance(rnn.gradient, Full)
 
 
 def test_bidirectional_by_position_is_refused():

@@ -46,6 +46,6 @@ def exports(
         return value
 
     def list_names() -> list[str]:
-        return sorted({*names, *vars(sys.modules[package])})
+        return sorted({*names, *(name for name in vars(sys.modules[package]) if name[:2] == "__")})
 
     return names, get, list_names

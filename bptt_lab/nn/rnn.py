@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import reprlib
 from typing import Any, overload
 
 import torch
@@ -117,7 +119,10 @@ class VanillaRNN(RNNBase):
         )
         self.nonlinearity = nonlinearity
         self.leak = float(leak)
-        self.gradient: GradientStrategy = Full() if gradient is None else _strategy(gradient)
+        self.gradient: GradientStrategy = Full() if gradient is None else gradient
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _strategy(value) if name == "gradient" else value)
 
     @overload
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
@@ -209,6 +214,7 @@ class VanillaRNN(RNNBase):
 
         Raises:
             ValueError: for an input that is packed or not batched, and for both `carry` and `hx`.
+            TypeError: for a `carry` that is no Carry.
 
         Example:
             >>> import torch
@@ -230,6 +236,11 @@ class VanillaRNN(RNNBase):
             carry = Carry(hx, None, self.draw, self.estimate)
         elif hx is not None:
             raise ValueError("carry and hx: only one may be given; the carry has a state already")
+        elif not isinstance(carry, Carry):
+            kind = type(carry).__name__
+            raise TypeError(
+                f"carry: must be what unroll returned, not a {kind}; use hx=... for a state"
+            )
         self._check(input, carry.hx, None)
         input_LNI = input.transpose(0, 1) if self.batch_first else input
         output, carry = self.gradient.unroll(self, _nonempty(input_LNI), carry)
@@ -276,10 +287,11 @@ def _strategy(gradient: object) -> GradientStrategy:
         return gradient
     if isinstance(gradient, type) and issubclass(gradient, GradientStrategy):
         name = gradient.__name__
-        raise TypeError(f"gradient={name}: must be an object, not its class; use {name}(...)")
+        use = "Truncated(...)" if inspect.isabstract(gradient) else f"{name}(...)"
+        raise TypeError(f"gradient={name}: must be an object, not its class; use {use}")
     known = {public.lower(): public for public in gradients.__all__}
     name = known.get(str(gradient).replace("_", "").lower(), "Truncated")
     raise TypeError(
-        f"gradient={gradient!r}: must be a strategy object; use gradient={name}(...), "
+        f"gradient={reprlib.repr(gradient)}: must be a strategy object; use gradient={name}(...), "
         f"from bptt_lab.gradients import {name}"
     )
