@@ -238,9 +238,7 @@ class VanillaRNN(RNNBase):
             raise ValueError("carry and hx: only one may be given; the carry has a state already")
         elif not isinstance(carry, Carry):
             kind = type(carry).__name__
-            raise TypeError(
-                f"carry: must be what unroll returned, not a {kind}; use hx=... for a state"
-            )
+            raise TypeError(f"carry: must be what unroll returned, not {kind}; a state goes in hx")
         self._check(input, carry.hx, None)
         input_LNI = input.transpose(0, 1) if self.batch_first else input
         output, carry = self.gradient.unroll(self, _nonempty(input_LNI), carry)
