@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 train: $(STAMP)
 	@$(BIN)/bptt-train $(ARGS)
 
-test: lint
+test: $(STAMP)
 	$(BIN)/pytest $(ARGS)
 
 test-slow: $(STAMP)

@@ -45,8 +45,20 @@ def named(check: Callable[..., None]) -> str:
     return check.__name__.removeprefix("check_")
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=named)
-@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+# Each check of each option, and of every third variant; with -m slow of the others too.
+CHECKED = [
+    pytest.param(
+        strategy,
+        check,
+        marks=pytest.mark.slow if strategy in VARIANTS and (i + j) % 3 else (),
+        id=f"{name}-{named(check)}",
+    )
+    for i, (name, strategy) in enumerate(STRATEGIES.items())
+    for j, check in enumerate(contract.CHECKS)
+]
+
+
+@pytest.mark.parametrize(("strategy", "check"), CHECKED)
 def test_contract(strategy, check):
     check(strategy)
 
