@@ -69,7 +69,7 @@ def test_it_loads_what_hydra_loads_in_many_cases(lines, mode):
 
 def test_values_are_set_without_composing_again(monkeypatch):
     composed, load = [], ConfigLoaderImpl.load_configuration
-    monkeypatch.setattr(module, "_of_packages", module._Memory())
+    monkeypatch.setattr(module, "_of_packages", {})
     monkeypatch.setattr(
         ConfigLoaderImpl,
         "load_configuration",

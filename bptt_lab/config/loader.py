@@ -28,18 +28,7 @@ from bptt_lab.core.validation import ConfigError
 
 SEARCHPATH = "hydra.searchpath"
 PACKAGES = ("pkg://", "structured://")
-_Key = tuple[object, ...]
-
-
-class _Memory:
-    """What was composed, and the files of options, by all that they depend on."""
-
-    def __init__(self) -> None:
-        self.composed: dict[_Key, DictConfig] = {}
-        self.files: dict[_Key, IConfigRepository] = {}
-
-
-_of_packages = _Memory()
+_of_packages: dict[tuple[object, ...], DictConfig] = {}
 
 
 class Loader(ConfigLoaderImpl):
@@ -48,7 +37,9 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, search_path: ConfigSearchPath) -> None:
         super().__init__(search_path)
         self._paths = tuple(str(folder.path) for folder in search_path.get_path())
-        self._own = _Memory()
+        self.of_packages = all(path.startswith(PACKAGES) for path in self._paths)
+        self._composed = _of_packages if self.of_packages else {}
+        self._files: dict[tuple[str | None, tuple[str, ...]], IConfigRepository] = {}
 
     def load_configuration(
         self,
@@ -74,14 +65,15 @@ class Loader(ConfigLoaderImpl):
             if not override.is_sweep_override():
                 chosen = _is_searchpath(override) or is_choice(override, files)
                 (options if chosen else values).append(override)
-        composed = self._memory(parsed).composed
         key = (self._paths, config_name, run_mode, *_lines(options))
-        if key not in composed:
+        config = self._composed.get(key)
+        if config is None:
             with _folders_found():
-                composed[key] = super().load_configuration(
-                    config_name, [*_lines(options)], run_mode, from_shell
-                )
-        config = copy.deepcopy(composed[key])
+                lines = [*_lines(options)]
+                config = super().load_configuration(config_name, lines, run_mode, from_shell)
+            if not any(map(_is_searchpath, options)):  # those folders' files may change
+                self._composed[key] = config
+        config = copy.deepcopy(config)
         self._apply_overrides_to_config(values, config)
         _describe(config, parsed, options)
         return config
@@ -92,20 +84,12 @@ class Loader(ConfigLoaderImpl):
         Raises:
             ConfigError: for such a folder that does not exist.
         """
-        files = self._memory(overrides).files
         folders = _lines(filter(_is_searchpath, overrides))
-        key = (self._paths, config_name, *folders)
-        if key not in files:
+        if (config_name, folders) not in self._files:
             create = self._parse_overrides_and_create_caching_repo
             with _folders_found():
-                files[key] = create(config_name, [*folders])[1]
-        return files[key]
-
-    def _memory(self, overrides: Sequence[Override]) -> _Memory:
-        """The process's own memory, where only packages are read."""
-        others = any(map(_is_searchpath, overrides))
-        packages = all(path.startswith(PACKAGES) for path in self._paths)
-        return _of_packages if packages and not others else self._own
+                self._files[config_name, folders] = create(config_name, [*folders])[1]
+        return self._files[config_name, folders]
 
 
 def is_choice(override: Override, files: IConfigRepository) -> bool:

@@ -52,7 +52,7 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
         return 0
     words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
     if args.hydra_help or args.info or args.shell_completion:
-        return command.run(name, lambda: answer(words))
+        return answer(args)
     plan = make_plan(args)
     if plan.experiments[0].control.dry_run:
         show_plan(plan)

@@ -125,12 +125,13 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
         try:
             with on_one_line(command, job):
                 config = compose_job(command.loader, sweep, number, job)
+                if command.searchpath or not command.loader.of_packages:
+                    typed.refuse_settings_of_job(config, sweep, job)
                 experiments.append(_experiment(command, job, config, typed, here))
                 folders.append(hydra_setting(config, "sweep.subdir"))
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error
-    typed.refuse_settings_of_jobs(command, sweep, jobs)
     known = tuple(folders) if command.knows_jobs(sweep) else ()
     return Plan(command, sweep, jobs, experiments, sweep_dir, known)
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import hydra
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
 from bptt_lab.commands.train.plan import Plan
-from bptt_lab.config.errors import explain
-from bptt_lab.config.hydra_internals import Hydra
-from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE
+from bptt_lab.config import security
+from bptt_lab.config.errors import explain, on_one_line
+from bptt_lab.config.hydra_internals import Hydra, get_args_parser
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.outcome import COMPLETED
 from bptt_lab.training.job import task
-
-FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 class _Runner(Hydra):
@@ -63,43 +59,31 @@ def start(plan: Plan, words: list[str]) -> int:
         ConfigError: for an error outside of the jobs.
         SystemExit: with a job's exit code.
     """
-    return _explained(_Runner(plan).start, words)
-
-
-def answer(words: list[str]) -> int:
-    """Have Hydra answer --hydra-help, --info or --shell-completion; it composes what it shows."""
-    app = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)
-    logging.raiseExceptions = False  # Hydra logs the answer, and the reader may have left
-    before = os.environ.get(FULL_ERROR)
-    os.environ[FULL_ERROR] = "1"  # errors are raised, not printed
+    before, sys.argv[1:] = sys.argv[1:], words
     try:
-        return _explained(app(task), words)
-    finally:
-        del os.environ[FULL_ERROR]
-        if before is not None:
-            os.environ[FULL_ERROR] = before
-
-
-def _explained(work: Callable[[], object], words: list[str]) -> int:
-    """Call a function of Hydra's, and put an error of its own on one line."""
-    try:
-        with _command_line(words):
-            work()
-        return COMPLETED
+        _Runner(plan).start()
     except (ConfigError, BrokenPipeError):
         raise
     except Exception as error:
-        if os.environ.get(FULL_ERROR) == "1":
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         raise ConfigError(explain(error, None, words)) from error
-
-
-@contextmanager
-def _command_line(words: list[str]) -> Iterator[None]:
-    """Let these words be the command line of this process."""
-    before = sys.argv[1:]
-    sys.argv[1:] = words
-    try:
-        yield
     finally:
         sys.argv[1:] = before
+    return COMPLETED
+
+
+def answer(args: argparse.Namespace) -> int:
+    """Have Hydra answer --hydra-help, --info or --shell-completion."""
+    logging.raiseExceptions = False  # Hydra logs the answer, and the reader may have left
+    with on_one_line(None, args.overrides):
+        command, _ = security.open_command_line(args)
+        hydra = Hydra(command.job_name, command.loader)
+        if args.hydra_help:
+            hydra.hydra_help(command.name, get_args_parser(), args)
+        elif args.info:
+            command.compose(command.lines)  # whose errors are raised, not printed
+            hydra.show_info(args.info, command.name, command.lines)
+        else:
+            hydra.shell_completion(command.name, command.lines)
+    return COMPLETED

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import schema, targets
@@ -71,29 +70,13 @@ class Typed(NamedTuple):
         whole: Any = OmegaConf.to_container(config, resolve=False)
         hydra_section.refuse(whole["hydra"], lines, self.keys, self.allow)
 
-    def refuse_settings_of_jobs(
-        self, command: CommandLine, sweep: DictConfig, jobs: list[list[str]]
-    ) -> None:
-        """Do so for each job whose options come from files of the user's.
-
-        A swept preset may set what the sweep's own configuration does not.
-        """
-        args = command.args
-        if not (args.config_dir or args.config_path or command.searchpath):
-            return
-        fixed = given(sweep, "hydra")
-        choices = dict.fromkeys(
-            tuple(str(o.input_line) for o in command.parse(job) if command.is_group(o))
-            for job in jobs
-        )
-        for groups in choices:
-            lines = [*fixed, *groups]
-            config = command.compose(lines, RunMode.RUN)
-            self.refuse_settings(config, lines)
-            for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"):
-                if (found := _written(config, key)) != _written(sweep, key):
-                    problem = "is set by an option that is swept; set it for the whole sweep"
-                    raise ConfigError(f"{key}={found}: {problem} (job {' '.join(groups)})")
+    def refuse_settings_of_job(self, config: DictConfig, sweep: DictConfig, job: list[str]) -> None:
+        """Do so for a job, whose options may set what the sweep's own configuration does not."""
+        self.refuse_settings(config, [*given(sweep, "hydra"), *job])
+        for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"):
+            if (found := _written(config, key)) != _written(sweep, key):
+                problem = "is set by an option that is swept; set it for the whole sweep"
+                raise ConfigError(f"{key}={found}: {problem}")
 
 
 def _refuse_paths(override: Override) -> None:

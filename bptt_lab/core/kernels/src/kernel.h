@@ -5,6 +5,7 @@
 #include "bptt_core.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* The batch is cut into `parts`, one a thread, and a part into `groups` of rows that run through
  * the whole sequence one after the other; `rows` is the largest group, `tile_rows` the height of

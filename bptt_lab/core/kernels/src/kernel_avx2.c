@@ -3,8 +3,6 @@
 
 #include "kernel.h"
 
-#include <string.h>
-
 #if defined(__clang__)
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -18,18 +16,7 @@
 #define VECTOR_ISA 256
 #define VECTOR_BYTES 32
 
-#define REAL float
-#define REAL_NAME f32
-#define REAL_BITS 32
-#include "template.h"
-#undef REAL
-#undef REAL_NAME
-#undef REAL_BITS
-
-#define REAL double
-#define REAL_NAME f64
-#define REAL_BITS 64
-#include "template.h"
+#include "both_types.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
