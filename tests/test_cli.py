@@ -127,6 +127,11 @@ BAD = [
     ),
     (f"{TRUNCATED} gradient.k1=8", "gradient.k1=8: only means something with mode=window; leave"),
     ("dataset.batch_size=1 device=ddp_cpu", "dataset.batch_size=1: must be at least device.dev"),
+    # Hydra's own
+    ("-m seed=1,2 hydra.sweeper=null", "hydra.sweeper=null: cannot be used"),
+    ("-m optimizer.lr=1,2 seed=${hydra.job.num}", r"seed=$\{hydra.job.num\}: 'hydra.job.num' cann"),
+    ("hydra.overrides.task=[a]", "hydra.overrides.task=[a]: is for Hydra to fill in; "),
+    ("hydra.runtime.choices.model=a", "hydra.runtime.choices.model=a: there is no such setting"),
     # how to go about it
     ("divergence=foo", "divergence=foo: must be one of stop, record; leave it out for stop"),
     ("checkpoint_seconds=-1", "checkpoint_seconds=-1: must be at least 0; leave it out for 10"),

@@ -22,6 +22,9 @@ LINES = (
     *("optimizer.betas=[0.1,0.2]", "dataset.length=7", "nope=1", "gradient=nope", "a b", "seed"),
     *("hydra/launcher=basic", "hydra.launcher.n_jobs=2", "hydra.job.name=mine", "hydra.nope=1"),
     *("hydra.job.env_copy=[HOME]", "hydra.job.config.override_dirname.kv_sep=:", "hydra.mode=RUN"),
+    *("hydra.job.config_name=foo", "hydra.overrides.task=[seed=1]", "hydra.overrides.task=[]"),
+    *("hydra.runtime.choices.model=foo", "hydra.runtime.version=0", "hydra.runtime.cwd=x"),
+    *("+hydra.job.config.override_dirname.foo=1", "hydra.sweeper=null", "seed=${hydra.job.num}"),
     *("experiment=horizon", "hydra.run.dir=x", "hydra.sweep.dir=x,y", "callbacks=none", "=3"),
 )
 
@@ -81,6 +84,16 @@ def test_values_are_set_without_composing_again(monkeypatch):
         assert config.seed == int(lines[-1][-1]) or config.optimizer.lr == 3
     loader(Loader).load_configuration("config", ["seed=3"], RunMode.RUN)
     assert len(composed) == 2
+
+
+def test_the_time_is_told_anew(monkeypatch):
+    ours, times = loader(Loader), []
+    for year in ("1999", "2001"):
+        OmegaConf.register_new_resolver("now", lambda _: year, use_cache=True, replace=True)  # noqa: B023
+        config = ours.load_configuration("config", ["hydra.run.dir=${now:%Y-%m-%d}"], RunMode.RUN)
+        times.append(config.hydra.run.dir)
+    setup_globals()
+    assert times == ["1999", "2001"]
 
 
 def test_files_of_a_folder_are_read_again_by_another_command_line(tmp_path):

@@ -217,17 +217,11 @@ def hydra_setting(config: DictConfig, key: str) -> str:
         return str(OmegaConf.select(config, f"hydra.{key}") or "")
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
+def resolved(config: DictConfig) -> Any:
     """Turn a composed configuration into plain containers, its `hydra` section left out."""
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     with _speaking_for_hydra(config):
-        return {str(name): _resolved(config, str(name)) for name in config if name != "hydra"}
-
-
-def _resolved(config: DictConfig, name: str) -> Any:
-    if OmegaConf.is_missing(config, name):
-        return "???"
-    value = config[name]
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        return OmegaConf.to_container(own, resolve=True)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ MISTAKES = (
     HydraException,
     OmegaConfBaseException,
     yaml.YAMLError,
-    *(ValueError, TypeError, KeyError, ImportError, OSError, RecursionError),
+    *(ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, RecursionError),
 )
 QUOTING = """write key=value, and a text with special characters as 'key="a text"'"""
 

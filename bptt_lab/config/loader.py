@@ -17,7 +17,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bptt_lab.config.hydra_internals import (
     ConfigLoaderImpl,
@@ -74,8 +74,10 @@ class Loader(ConfigLoaderImpl):
             if not any(map(_is_searchpath, options)):  # those folders' files may change
                 self._composed[key] = config
         config = copy.deepcopy(config)
+        OmegaConf.clear_cache(config)  # of `${now:...}`, which has been asked for a default
+        runtime = _as_before_any_value(config, options)
         self._apply_overrides_to_config(values, config)
-        _describe(config, parsed, options)
+        _describe(config, config_name, runtime, parsed)
         return config
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:
@@ -99,19 +101,37 @@ def is_choice(override: Override, files: IConfigRepository) -> bool:
     return False
 
 
-def _describe(config: DictConfig, overrides: Sequence[Override], known: Sequence[Override]) -> None:
-    """Tell in the `hydra` section what Hydra tells, for overrides of which the known are listed."""
-    job = config.hydra.job
+def _as_before_any_value(config: DictConfig, options: Sequence[Override]) -> DictConfig:
+    """Take from the `hydra` section what Hydra fills in after the values; return some of it."""
     for kind in ("hydra", "task"):
         listed = config.hydra.overrides[kind]
-        written = listed[: len(listed) - len(_of_kind(kind, known))]  # by a file of options
-        config.hydra.overrides[kind] = [*written, *_lines(_of_kind(kind, overrides))]
-    config.hydra.runtime.cwd = os.getcwd()
-    with open_dict(job):
+        config.hydra.overrides[kind] = listed[: len(listed) - len(_of_kind(kind, options))]
+    runtime: DictConfig = copy.deepcopy(config.hydra.runtime)
+    config.hydra.runtime.choices = {}
+    return runtime
+
+
+def _describe(
+    config: DictConfig, config_name: str | None, runtime: DictConfig, overrides: Sequence[Override]
+) -> None:
+    """Fill in the `hydra` section, as Hydra does once the values are set."""
+    job = config.hydra.job
+    for kind in ("hydra", "task"):
+        config.hydra.overrides[kind].extend(_lines(_of_kind(kind, overrides)))
+    with open_dict(config.hydra):
+        config.hydra.runtime.choices.update(runtime.choices)
         for name in job.env_copy:
             job.env_set[name] = os.environ[name]
+    for name in ("version", "version_base", "config_sources"):
+        config.hydra.runtime[name] = runtime[name]
+    config.hydra.runtime.cwd = os.getcwd()
+    job.config_name = config_name
+    how = job.config.override_dirname
     job.override_dirname = get_overrides_dirname(
-        overrides=_of_kind("task", overrides), **job.config.override_dirname
+        overrides=_of_kind("task", overrides),
+        kv_sep=how.kv_sep,
+        item_sep=how.item_sep,
+        exclude_keys=how.exclude_keys,
     )
 
 
