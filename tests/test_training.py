@@ -145,10 +145,9 @@ def test_lightning_features_work_for_every_strategy(strategy, feature, tmp_path)
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_learns(optimizer, tmp_path):
-    rows = ("dataset.layout=rows", "dataset.batch_size=64", "model.hidden_size=32")
-    rows += ("trainer.max_epochs=2",)
+    rows = ("dataset.layout=rows", "model.hidden_size=32", "trainer.max_epochs=3")
     summary = quick_run(tmp_path, *rows, f"optimizer={optimizer}")
-    assert summary["metrics"]["test/loss"] < 2.15  # chance is 2.30
+    assert summary["metrics"]["test/loss"] < 2.0  # chance is 2.30
 
 
 def test_clipping_bounds_the_step(tmp_path):

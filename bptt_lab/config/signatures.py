@@ -37,6 +37,10 @@ _GRAMMAR = (
     *(ast.Expression, ast.Name, ast.expr_context, ast.Constant, ast.Subscript, ast.Tuple),
     *(ast.List, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub, ast.Call, ast.keyword),
 )
+# What evaluating within that grammar raises for an annotation that means nothing here.
+_UNREADABLE = (
+    *(SyntaxError, NameError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError),
+)
 
 
 class Setting(NamedTuple):
@@ -150,5 +154,5 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
         if not all(isinstance(node, _GRAMMAR) for node in ast.walk(expression)):
             return Any
         return eval(compile(expression, "annotation", "eval"), {**constants, **_NAMESPACE})
-    except Exception:
+    except _UNREADABLE:
         return Any
