@@ -130,6 +130,8 @@ def _refuse_segments(experiment: Experiment) -> None:
         refuse("segment_length", length, "needs an exact strategy; use gradient=checkpointed")
     if model.dropout > 0 and model.num_layers > 1:
         refuse("segment_length", length, "cannot drop units; use model.dropout=0")
+    if model.embedding_size is not None:
+        refuse("segment_length", length, "cannot train an embedding; use model.embedding_size=null")
 
 
 def _refuse_device(experiment: Experiment, here: bool) -> None:

@@ -55,6 +55,7 @@ class Model:
     init: Literal["uniform", "orthogonal", "identity", "gaussian"]
     gain: Positive
     spectral_radius: Annotated[float | None, Gt(0)]
+    embedding_size: Annotated[int | None, Ge(1)] = None
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,9 @@ PLUGIN_SECTIONS = ("gradient", "dataset", "optimizer")
 
 @functools.cache
 def fields(section: type) -> Mapping[str, Setting]:
-    """A fixed section's settings; each one must be given."""
+    """A fixed section's settings; one without a default must be given."""
     hints = typing.get_type_hints(section, include_extras=True)
-    return {name: Setting(hint, required=True) for name, hint in hints.items()}
+    return {n: Setting(hint, required=not hasattr(section, n)) for n, hint in hints.items()}
 
 
 CONTROL = tuple(fields(Control))

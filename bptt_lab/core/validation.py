@@ -83,6 +83,19 @@ class ReadableFile:
         return None
 
 
+@dataclass(frozen=True)
+class Splits:
+    """The value says how much is for training, validation and test: shares, or numbers of rows."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say what the three numbers must be."""
+        rows = all(isinstance(part, int) for part in value)
+        whole = rows or math.isclose(sum(value), 1)
+        if len(value) == 3 and min(value) > 0 and whole:
+            return None
+        return "must be three shares above 0 that sum to 1, as [0.8,0.1,0.1], or numbers of rows"
+
+
 def checked(init: F) -> F:
     """Decorate a constructor so that it refuses values outside its annotations' limits.
 

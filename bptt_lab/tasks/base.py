@@ -47,6 +47,11 @@ def at_last_step(input: Tensor, answers: Tensor) -> Sequences:
     return Sequences(input, answers.expand(len(input), *answers.shape), mask)
 
 
+def best_first(references: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
+    """Return what predictors reach, the one with the least loss first."""
+    return dict(sorted(references.items(), key=lambda named: named[1]["loss"]))
+
+
 class SequenceDataModule(LightningDataModule, ABC):
     """Interface of every task.
 
@@ -95,7 +100,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         """Return what trivial predictors reach, and known floors, on the test split.
 
         By name, such as "chance", the value of "loss" and of the metrics. The first entry is
-        what the final line compares with.
+        what the final line compares with: the best that is to be had without training.
         """
 
     def encode(self, input: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.nn.losses import masked_sum, mse
-from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.kinds import Generated
 
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
@@ -125,7 +125,9 @@ class MackeyGlass(Generated):
             name: (masked_sum(mse(guess, target), mask) / mask.sum()).item()
             for name, guess in guesses.items()
         }
-        return {
-            name: {"loss": loss, "relative_error": loss / self.persistence}
-            for name, loss in losses.items()
-        }
+        return best_first(
+            {
+                name: {"loss": loss, "relative_error": loss / self.persistence}
+                for name, loss in losses.items()
+            }
+        )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import Ge, Le, ReadableFile, checked
+from bptt_lab.core.validation import Ge, Le, ReadableFile, Splits, checked
 from bptt_lab.nn.losses import mse
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split, best_first
 from bptt_lab.tasks.columns import read_column
 from bptt_lab.tasks.files import check_size, refuse
 
@@ -46,8 +47,24 @@ def windows(series: Tensor, begin: int, end: int, num_steps: int, order: int) ->
     return Sequences(input, target, mask)
 
 
+def split_rows(path: str, length: int, splits: Sequence[float]) -> tuple[int, int, int]:
+    """Return where training, validation and test end, in shares or numbers of so many rows.
+
+    Raises:
+        ConfigError: where the rows are fewer, or a part is empty.
+    """
+    rows = all(isinstance(part, int) for part in splits)
+    sums = accumulate(splits)
+    ends = tuple(int(part if rows else part * length + 1e-6) for part in sums)
+    train, val, test = ends
+    if not train < val < test <= length:
+        problem = f"must hold enough rows for dataset.splits={list(splits)}, but holds {length}"
+        refuse(path, f"{problem}; give a longer series or other splits")
+    return train, val, test
+
+
 class Series(SequenceDataModule):
-    """Name the next value at every step: 80, 10 and 10 % of a series in order.
+    """Name the next value at every step of a series: training, validation and test in order.
 
     The series is standardised by the mean and variance of its training part alone. A sequence
     reads `order` values before its answers count, as AR(p) does, and sequences overlap by as
@@ -59,6 +76,8 @@ class Series(SequenceDataModule):
         column: its column, by name or by number from 1; null is the only one.
         order: p of the AR(p) that the model is compared with.
         num_steps: steps of a sequence.
+        splits: what is for training, validation and test: three shares, or three numbers of
+            rows, after which the rest is left out.
         settings: as SequenceDataModule has them.
 
     Raises:
@@ -77,29 +96,31 @@ class Series(SequenceDataModule):
         column: str | int | None = None,
         order: Annotated[int, Ge(1), Le("num_steps")] = 16,
         num_steps: Annotated[int, Ge(1)] = 64,
+        splits: Annotated[list[float], Splits()] = (0.8, 0.1, 0.1),  # type: ignore[assignment]
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.order = order
         self.num_steps = num_steps
         values = read_column(path, column)
-        num_train = len(values) * 8 // 10
+        ends = split_rows(path, len(values), splits)
+        num_train = ends[0]
         # More equations than coefficients for AR(p), a whole sequence for the network.
-        needed = -(-(num_steps + 2 * order + 2) * 10 // 8)
-        if len(values) < needed:
-            problem = f"must hold at least {needed} values for num_steps={num_steps} and "
-            problem += f"order={order}, but holds {len(values)}"
+        needed = num_steps + 2 * order + 2
+        if num_train < needed:
+            problem = f"must hold at least {needed} values for training with num_steps={num_steps} "
+            problem += f"and order={order}, but holds {num_train} of {len(values)}"
             refuse(path, f"{problem}; give a longer series or a smaller dataset.num_steps")
         check_size(path, "it", num_steps * (len(values) // (num_steps - order + 1) + 1))
         train = values[:num_train]
         self.series = (values - train.mean()) / train.std(correction=0)
         if not self.series.float().isfinite().all():
-            problem = "must vary in its first 80 %, and by no power of ten that overflows"
+            problem = f"must vary in its first {num_train} values, by no power that overflows"
             refuse(path, f"{problem}; choose another dataset.column")
         self.bounds: dict[Split, tuple[int, int]] = {
             "train": (order, num_train),
-            "val": (num_train, len(values) * 9 // 10),
-            "test": (len(values) * 9 // 10, len(values)),
+            "val": ends[:2],
+            "test": ends[1:],
         }
         self.persistence = self.series[:num_train].diff().square().mean().item()
 
@@ -112,7 +133,7 @@ class Series(SequenceDataModule):
         return {"relative_error": mse(prediction, target) / self.persistence}
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
-        """Repeating the value just read, AR(p), and naming the training mean, on the test split."""
+        """Repeating the value just read, AR(p), and the training mean, the best of them first."""
         begin, end = self.bounds["test"]
         constant, *weights = fit_ar(self.series[: self.bounds["train"][1]], self.order)
         lags = self.series[begin - self.order : end - 1].unfold(0, self.order, 1)
@@ -125,7 +146,9 @@ class Series(SequenceDataModule):
             name: (guess - self.series[begin:end]).square().mean().item()
             for name, guess in guesses.items()
         }
-        return {
-            name: {"loss": loss, "relative_error": loss / self.persistence}
-            for name, loss in losses.items()
-        }
+        return best_first(
+            {
+                name: {"loss": loss, "relative_error": loss / self.persistence}
+                for name, loss in losses.items()
+            }
+        )

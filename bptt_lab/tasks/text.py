@@ -218,7 +218,7 @@ def sample(module: Any, task: Text, length: int, draws: torch.Generator) -> str:
     """Let a network go on from the first character of the text, each drawn at temperature 1.
 
     Args:
-        module: holds the network, `rnn`, and its `readout`.
+        module: holds the network, `rnn`, its `readout`, and what is before it, `embed`.
         task: knows the characters.
         length: characters to draw; fewer where the network's output is not finite.
         draws: source of randomness, on the CPU.
@@ -231,7 +231,8 @@ def sample(module: Any, task: Text, length: int, draws: torch.Generator) -> str:
     tokens = [token]
     carry = rnn.gradient.init_carry(rnn, 1)
     for _ in range(length):
-        output, carry = rnn.gradient.unroll(rnn, task.encode(token[None]).to(readout.weight), carry)
+        input = module.embed(task.encode(token[None]).to(readout.weight))
+        output, carry = rnn.gradient.unroll(rnn, input, carry)
         chances = torch.softmax(readout(output[0, 0]).double().cpu(), -1)
         if not chances.isfinite().all():
             break

@@ -33,8 +33,12 @@ def build(experiment: Experiment) -> Built:
     """
     model, seed = experiment.model, experiment.seed
     task: SequenceDataModule = make("dataset", experiment.dataset)
+    embedding = None
+    if model.embedding_size is not None:
+        embedding = nn.Linear(task.input_size, model.embedding_size, bias=False)
+        nn.init.normal_(embedding.weight, generator=generator(seed, "embedding"))
     rnn = VanillaRNN(
-        task.input_size,
+        model.embedding_size or task.input_size,
         model.hidden_size,
         num_layers=model.num_layers,
         nonlinearity=model.nonlinearity,
@@ -56,7 +60,13 @@ def build(experiment: Experiment) -> Built:
         nn.init.uniform_(parameter, -bound, bound, generator(seed, "readout"))
     make_optimizer = make("optimizer", experiment.optimizer, _partial_=True)
     module = SequenceModule(
-        rnn, readout, LOSSES[task.loss], task.score, make_optimizer, experiment.segment_length
+        rnn,
+        readout,
+        LOSSES[task.loss],
+        task.score,
+        make_optimizer,
+        experiment.segment_length,
+        embedding,
     )
     return Built(task, module)
 

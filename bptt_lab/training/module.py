@@ -36,6 +36,8 @@ class SequenceModule(LightningModule):
         make_optimizer: from the parameters to their optimizer.
         segment_length: take the loss so many steps at a time, so that nothing is as long as the
             chunk; needs an exact gradient strategy. None takes it all at once.
+        embedding: linear map from I inputs to those of the network; None is none. Of an input
+            that is one-hot it is a table of vectors, as torch.nn.Embedding.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class SequenceModule(LightningModule):
         score: Score,
         make_optimizer: MakeOptimizer,
         segment_length: int | None = None,
+        embedding: nn.Linear | None = None,
     ) -> None:
         super().__init__()
+        self.embedding = embedding
         self.rnn = rnn
         self.readout = readout
         self.loss = loss
@@ -73,6 +77,10 @@ class SequenceModule(LightningModule):
         if batch.is_first or self.carry is None:
             return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1], after=self.carry)
         return self.carry
+
+    def embed(self, input: Tensor) -> Tensor:
+        """Map a batch's input (L, N, I) to the network's."""
+        return input if self.embedding is None else self.embedding(input)
 
     def predict(self, output: Tensor) -> Tensor:
         """Map states (L, N, H) to outputs (L, N, O), in the parameters' own precision."""
@@ -105,7 +113,8 @@ class SequenceModule(LightningModule):
         draw = step * trainer.world_size + trainer.global_rank
         carry = self.carry_before(batch)._replace(draw=draw)
         if self.segment_length is None:
-            output, self.carry = self.rnn.gradient.unroll(self.rnn, batch.input, carry)
+            input = self.embed(batch.input)
+            output, self.carry = self.rnn.gradient.unroll(self.rnn, input, carry)
             total, _ = self.loss_sum(output, batch)
         else:
             chunk = (batch.input, batch.target, batch.mask, carry.hx)
@@ -148,7 +157,7 @@ class SequenceModule(LightningModule):
             piece = batch._replace(
                 input=batch.input[part], target=batch.target[part], mask=batch.mask[part]
             )
-            output, carry = self.rnn.gradient.unroll(self.rnn, piece.input, carry)
+            output, carry = self.rnn.gradient.unroll(self.rnn, self.embed(piece.input), carry)
             total, prediction = self.loss_sum(output, piece)
             sums = {"count": piece.mask.sum(), "loss": total}
             for name, values in self.score(prediction, piece.target).items():

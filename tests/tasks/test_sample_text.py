@@ -29,6 +29,9 @@ class Writer(LightningModule):
         self.readout = nn.Linear(12, size)
         self.modes: list[bool] = []
 
+    def embed(self, input):
+        return input
+
     def training_step(self, batch, batch_idx):
         self.modes.append(self.rnn.training)
         prediction = self.readout(self.rnn(batch.input)[0])

@@ -101,6 +101,38 @@ def test_splits_follow_one_another(small):
     assert torch.equal(named[2].flatten().sort().values, small.series[360:].float().sort().values)
 
 
+@pytest.mark.parametrize(
+    ("splits", "ends"),
+    [
+        ([0.8, 0.1, 0.1], (320, 360, 400)),
+        ([0.7, 0.2, 0.1], (280, 360, 400)),
+        ([0.5, 0.3, 0.2], (200, 320, 400)),
+        ([300, 40, 60], (300, 340, 400)),
+        ([250, 1, 2], (250, 251, 253)),  # the rest is left out
+    ],
+)
+def test_splits_by_share_or_by_row(tmp_path, splits, ends):
+    task = Series(path=str(write_series(tmp_path)), num_steps=20, order=4, splits=splits)
+    begins = (4, *ends)
+    for split, begin, end in zip(SPLITS, begins, ends, strict=False):
+        _, target, mask = task.sequences(split, 0)
+        wanted = task.series[begin:end].float()
+        assert torch.equal(target[mask].flatten().sort().values, wanted.sort().values)
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        *([], [1.0], [0.5, 0.5], [0.8, 0.1, 0.2], [0.9, 0.1, 0.0], [1.1, -0.2, 0.1]),
+        *([300, 40, 0], [300, 40, 0.5], [math.nan, 0.5, 0.5], [300, 40, 61], [0.999, 0.0005, 0.0005]),
+        *([True, True, True], [10, 200, 190], "0.8", 0.8),
+    ],
+)  # fmt: skip
+def test_refuses_splits_that_are_none(tmp_path, splits):
+    with pytest.raises(ConfigError, match=r"splits=|training"):
+        Series(path=str(write_series(tmp_path)), num_steps=20, order=4, splits=splits)
+
+
 def test_standardised_by_the_training_part_alone(tmp_path):
     values = torch.cat((noisy(400), 50 + noisy(100)))
     path = str(write(tmp_path, "\n".join(map(repr, values.tolist()))))
@@ -120,7 +152,7 @@ def test_references_are_what_they_reach(small):
             w * x for w, x in zip(weights, input[step - 3 : step + 1], strict=True)
         )
     references = small.references()
-    assert list(references) == ["persistence", "ar", "mean"]
+    assert list(references) == ["ar", "persistence", "mean"]  # the best first
     guesses = {"persistence": input, "ar": ar, "mean": torch.zeros_like(target)}
     for name, guess in guesses.items():
         assert measure(small, guess) == pytest.approx(references[name], rel=1e-4)
@@ -155,10 +187,10 @@ DAMAGED = {
     "binary": (b"\x80\x04" + bytes(range(256)), 1, "must be a text in UTF-8, but byte 0 is 0x80"),
     "zero bytes": (bytes(2000), 1, "must"),
     "empty": ("", "x", "the file is empty"),
-    "only a header": ("x\n", "x", "must hold at least 123 values"),
-    "too short": (GOOD[: GOOD.index("\n122,") + 1], "x", "order=16, but holds 122"),
-    "constant": ("\n".join(["3.7"] * 200), 1, "must vary in its first 80 %"),
-    "too large": ("1\n2\n" * 90 + "1e308\n" * 20, 1, "must vary in its first 80 %, and by no"),
+    "only a header": ("x\n", "x", "must hold enough rows for dataset.splits=[0.8, 0.1, 0.1]"),
+    "too short": (GOOD[: GOOD.index("\n122,") + 1], "x", "order=16, but holds 97 of 122"),
+    "constant": ("\n".join(["3.7"] * 200), 1, "must vary in its first 160 values"),
+    "too large": ("1\n2\n" * 90 + "1e308\n" * 20, 1, "must vary in its first 160 values, by no"),
     "endless field": ("9" * 10**6 + "\n" + GOOD, 1, "must be CSV, but is not (field larger"),
     "escape codes": (GOOD.replace("0.0", "\x1b[2J", 1), "x", r"but has '\x1b[2J'"),
     "many columns": ("x," * 10**6, None, "has 1000001 columns"),

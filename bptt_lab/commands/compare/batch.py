@@ -64,7 +64,7 @@ def prepare(experiment: Experiment, checkpoint: Path | None) -> TrainingBatch:
     module.to(dtype)
     carry = None
     for batch in task.train_dataloader():
-        batch = batch._replace(input=batch.input.to(dtype))
+        batch = batch._replace(input=module.embed(batch.input.to(dtype)).detach())
         if batch.target.is_floating_point():
             batch = batch._replace(target=batch.target.to(dtype))
         if carry is None or batch.is_first:

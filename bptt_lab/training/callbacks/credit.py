@@ -36,14 +36,15 @@ class CreditHistogram(Periodic):
         rnn, carry = pl_module.rnn, pl_module.carry_before(batch)
         rnn.eval()
         with torch.no_grad():
-            output, _ = rnn.gradient.unroll(rnn, batch.input, carry)
+            input = pl_module.embed(batch.input)
+            output, _ = rnn.gradient.unroll(rnn, input, carry)
         rnn.train()
         with torch.enable_grad():
             output.requires_grad_()
             total, _ = pl_module.loss_sum(output, batch)
             (q_LNH,) = torch.autograd.grad(total / batch.mask.sum(), output)
         try:
-            credit = rnn.gradient.credit(rnn, batch.input, carry.hx, q_LNH, after=carry)
+            credit = rnn.gradient.credit(rnn, input, carry.hx, q_LNH, after=carry)
         except NotImplementedError:  # a rule that carries influence hands no credit back
             return
         step = trainer.global_step

@@ -137,5 +137,6 @@ class Instrument(Periodic):
             elements = module.loss(module.predict(output), target)
             return masked_sum(elements, mask) / mask.sum()
 
-        input = input.to(module.readout.weight.dtype)
+        with torch.no_grad():
+            input = module.embed(input.to(module.readout.weight.dtype))
         return Moment(module.rnn, input, loss, trainer.global_step, module.carry)
