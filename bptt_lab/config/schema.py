@@ -69,6 +69,7 @@ class Trainer:
     precision: Literal["32-true", "64-true", "bf16-mixed"]
     log_every_n_steps: Annotated[int, Ge(1)]
     enable_progress_bar: bool
+    ema_decay: Annotated[float | None, Gt(0), Lt(1)] = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,13 +51,26 @@ def overrides(lines: Sequence[str]) -> list[str]:
     return _with([*(o for o in recorded if _key(o) not in typed), *lines], "hydra.run.dir", path)
 
 
+def as_begun(experiment: Experiment, config: Mapping[str, Any]) -> Experiment:
+    """Return the experiment with the settings that its run's version did not have yet at null."""
+    changed = {}
+    for name, kind in schema.SECTIONS.items():
+        known, section = config.get(name), getattr(experiment, name)
+        if isinstance(known, Mapping):
+            new = {n: None for n, s in schema.fields(kind).items() if not s.required}
+            absent = {n: value for n, value in new.items() if n not in known}
+            changed[name] = dataclasses.replace(section, **absent)
+    return dataclasses.replace(experiment, **changed)
+
+
 def refuse_changed_config(experiment: Experiment) -> None:
     """Refuse a single run whose config is not what it began with, before torch is imported."""
     control = experiment.control
     if control.resume and not control.force_resume:
         began = runs.read_run(Path(control.resume)).config
         if began:
-            compared({"config": began}, {"config": experiment.plain()})
+            now = as_begun(experiment, began).plain()
+            compared({"config": began}, {"config": now})
 
 
 def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:

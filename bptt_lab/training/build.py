@@ -67,6 +67,7 @@ def build(experiment: Experiment) -> Built:
         make_optimizer,
         experiment.segment_length,
         embedding,
+        experiment.trainer.ema_decay,
     )
     return Built(task, module)
 

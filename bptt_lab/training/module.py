@@ -20,6 +20,7 @@ from bptt_lab.nn.losses import ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training.averaging import Average
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -38,6 +39,8 @@ class SequenceModule(LightningModule):
             chunk; needs an exact gradient strategy. None takes it all at once.
         embedding: linear map from I inputs to those of the network; None is none. Of an input
             that is one-hot it is a table of vectors, as torch.nn.Embedding.
+        ema_decay: of the moving average of the parameters, which is then what is validated and
+            tested, and what training ends with; None is none.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class SequenceModule(LightningModule):
         make_optimizer: MakeOptimizer,
         segment_length: int | None = None,
         embedding: nn.Linear | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -59,6 +63,7 @@ class SequenceModule(LightningModule):
         self.make_optimizer = make_optimizer
         self.segment_length = segment_length
         self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
+        self.average = None if ema_decay is None else Average(ema_decay)
         self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
         self._training_carry: Carry | None = None
         # Of the latest training batch, for whoever logs them: a value returned costs more.
@@ -139,9 +144,42 @@ class SequenceModule(LightningModule):
         """
         if self._counted > 0:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            if self.average is not None:
+                self.average.update(self.named_parameters(), self.trainer.global_step + 1)
         elif optimizer_closure is not None:
             optimizer_closure()
         self._counted = 0.0
+
+    def on_train_start(self) -> None:
+        """Begin the average, or go on with it."""
+        if self.average is not None:
+            self.average.start(self.named_parameters())
+
+    def on_validation_start(self) -> None:
+        """Have the average validated; its parameters stay until all callbacks have seen them."""
+        if self.average is not None:
+            self.average.swap(self.named_parameters())
+
+    on_validation_end = on_validation_start
+
+    def on_fit_end(self) -> None:
+        """Keep the average, once everything is saved."""
+        if self.average is not None and self.average.kept:
+            self.load_state_dict({**self.state_dict(), **self.average.kept})
+            self.average.kept = {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the average where others look for parameters."""
+        if self.average is not None:
+            checkpoint["trained_state_dict"] = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {**checkpoint["state_dict"], **self.average.kept}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Undo it."""
+        if self.average is not None:
+            self.average.restore(checkpoint["state_dict"])
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = checkpoint.get("trained_state_dict", state)
 
     def on_validation_epoch_start(self) -> None:
         """Leave training's carry for later; an evaluation begins with its own."""

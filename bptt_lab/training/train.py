@@ -48,9 +48,11 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
     stop, control = stop or Stop(), experiment.control
     targets.refuse_foreign(experiment.plain(), control.allow)
     torch.set_num_threads(experiment.threads)
+    began = runs.read_run(folder).manifest
+    if control.resume and isinstance(began.get("config"), dict):
+        experiment = resume.as_begun(experiment, began["config"])
     built = build(experiment)  # refuses here, in one line, what every process would refuse
     recorded = manifest.manifest(experiment, job, manifest.fingerprint(built.task))
-    began = runs.read_run(folder).manifest
     if control.resume and began:  # there is none where a run was killed before it wrote one
         recorded = resume.compared(began, recorded, force=control.force_resume)
     start = checkpoint_io.to_continue(folder / "checkpoints") if control.resume else None
