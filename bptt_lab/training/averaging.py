@@ -42,7 +42,7 @@ class Average:
 
     @torch.no_grad()
     def swap(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Exchange the average and the parameters; with an average that has not begun do nothing."""
+        """Exchange the average and the parameters, once there is an average."""
         for name, parameter in named if self.kept else ():
             other = self.kept[name].clone()
             self.kept[name].copy_(parameter)
