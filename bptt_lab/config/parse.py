@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         **{name: components.component(name, composed[name]) for name in PLUGIN_SECTIONS},
         **{name: _section(name, kind, composed[name]) for name, kind in SECTIONS.items()},
     }
+    sections["dataset"] = Component.of(placed(sections["dataset"].section()))
     experiment = Experiment(
         **general,
         **sections,
@@ -61,6 +63,17 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     if here:
         memory_limit.refuse_above(experiment, memory_limit.installed())
     return experiment
+
+
+def placed(dataset: Composed, folder: str = "") -> dict[str, Any]:
+    """Return a section with its data's `path` absolute, relative to the current folder or another.
+
+    It then means the same in every folder.
+    """
+    path = dataset.get("path")
+    if not isinstance(path, str) or not path:
+        return dict(dataset)
+    return {**dataset, "path": os.path.abspath(os.path.join(folder, os.path.expanduser(path)))}
 
 
 def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 from bptt_lab import runs
 from bptt_lab.config import schema
 from bptt_lab.config.components import renamed
+from bptt_lab.config.parse import placed
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.strategies import packaged, shadow_sections
 from bptt_lab.core.validation import ConfigError
 
 # Settings that leave no trace in a result, so that a continued run may have others.
 _FREE = ("config.trainer.enable_progress_bar", "config.checkpoint_seconds")
+DATA = "dataset.path"  # relative to the folder in which it was typed
 _COMPARED = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
 
 
@@ -32,7 +35,7 @@ def overrides(lines: Sequence[str]) -> list[str]:
     folder = next((_unquoted(o.partition("=")[2]) for o in lines if o.startswith("resume=")), None)
     if folder in (None, "", "null"):
         return list(lines)
-    path = Path(str(folder)).absolute()
+    path = Path(os.path.abspath(str(folder)))
     if (path / runs.SWEEP).is_file():
         return _with(lines, "hydra.sweep.dir", path)
     if not (path / runs.MANIFEST).is_file():
@@ -48,6 +51,10 @@ def overrides(lines: Sequence[str]) -> list[str]:
         if key in schema.CONTROL or key.partition(".")[0].partition("/")[0] == "hydra":
             raise ConfigError(f"resume={folder}: its {runs.MANIFEST} sets {key}, which no run does")
     typed = {_key(line) for line in lines}
+    data = manifest["config"].get("dataset")
+    file = data.get("path") if isinstance(data, dict) and not typed & {"dataset", DATA} else None
+    if isinstance(file, str) and os.path.isabs(file):  # whatever folder this one is
+        recorded = [*(o for o in recorded if _key(o) != DATA), f"++{DATA}={_quoted(file)}"]
     return _with([*(o for o in recorded if _key(o) not in typed), *lines], "hydra.run.dir", path)
 
 
@@ -80,14 +87,13 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
         ConfigError: naming the first job that differs.
     """
     command = runs.read_json(folder / runs.SWEEP).get("command", "")
-    began = [experiment_lines(run.overrides) for run in runs.read_sweep(folder)]
+    where = str(runs.read_json(folder / runs.SWEEP).get("cwd", ""))
+    began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
     way_out = f"give what it began with: {command}" if command else "start a new sweep"
     for number, (old, new) in enumerate(zip(began, jobs, strict=False)):
-        if old != experiment_lines(new):
-            raise ConfigError(
-                f"resume={folder}: its job {number} is {shlex.join(old)}, not "
-                f"{shlex.join(experiment_lines(new))}; {way_out}"
-            )
+        if old != (now := _placed_lines(new)):
+            problem = f"its job {number} is {shlex.join(old)}, not {shlex.join(now)}"
+            raise ConfigError(f"resume={folder}: {problem}; {way_out}")
     if len(began) != len(jobs):
         raise ConfigError(f"resume={folder}: it has {len(began)} jobs, not {len(jobs)}; {way_out}")
 
@@ -95,6 +101,18 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
 def experiment_lines(lines: Sequence[str]) -> list[str]:
     """Return overrides without what only says how to go about it."""
     return [line for line in lines if _key(line) not in schema.CONTROL]
+
+
+def place(key: str, text: str, folder: str = "") -> str:
+    """Return an override's value: that of the data's path absolute, any other as it is."""
+    if key.lstrip("+~") != DATA or any(mark in text for mark in ",()[]{}"):
+        return text
+    return str(placed({"path": _unquoted(text)}, folder)["path"])
+
+
+def _placed_lines(lines: Sequence[str], folder: str = "") -> list[str]:
+    parts = [line.partition("=") for line in experiment_lines(lines)]
+    return [f"{key}{mark}{place(key, text, folder)}" for key, mark, text in parts]
 
 
 def compared(
@@ -139,10 +157,12 @@ def differences(
 
 
 def _written_out(manifest: Mapping[str, object]) -> Mapping[str, object]:
-    """Write out what earlier versions put in other words: classes since moved, shadows by name."""
+    """Write out what earlier versions put in other words: moved classes, shadows, paths."""
     config = renamed(manifest.get("config"))
     if not isinstance(config, dict):
         return manifest
+    if isinstance(config.get("dataset"), dict):
+        config["dataset"] = placed(config["dataset"])
     callbacks = config.get("callbacks")
     if isinstance(callbacks, dict) and callbacks.get("shadow"):
         found = shadow_sections(callbacks["shadow"], config.get("seed", 0), packaged())
@@ -163,12 +183,16 @@ def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
 def _with(lines: Sequence[str], key: str, path: Path) -> list[str]:
     if any(_key(line) == key for line in lines):
         raise ConfigError(f"{key}: the folder is that of resume=; leave it out")
-    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return [*lines, f"{key}='{quoted}'"]
+    return [*lines, f"{key}={_quoted(path)}"]
 
 
 def _key(line: str) -> str:
     return line.lstrip("+~").partition("=")[0]
+
+
+def _quoted(path: str | Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
 
 
 def _unquoted(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def announce(
         {"folder": folder, "overrides": list(overrides)}
         for folder, overrides in zip(folders, jobs, strict=True)
     ]
-    runs.write_json(sweep_dir / runs.SWEEP, {"command": command, "jobs": listed})
+    runs.write_json(
+        sweep_dir / runs.SWEEP, {"command": command, "cwd": os.getcwd(), "jobs": listed}
+    )
 
 
 def print_table(sweep_dir: Path) -> int:

@@ -19,7 +19,7 @@ from bptt_lab.commands.search.space import Space
 from bptt_lab.config import schema
 from bptt_lab.config.compose import composer, swept
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run
+from bptt_lab.runs import Run, resume
 
 SEARCH = "search"  # in sweep.json: what is searched, by which metric, in which direction
 SWEEPER = "bptt_lab.commands.search.sweeper.SearchSweeper"
@@ -43,7 +43,7 @@ def space(loader: ConfigLoader, sweep: DictConfig) -> Space:
 def description(space: Space, sweeper: DictConfig) -> dict[str, Any]:
     """Describe for sweep.json what a continued search must share with the first one."""
     settings = {
-        key: text
+        key: resume.place(key, text)
         for key, text in space.described().items()
         if key.lstrip("+~") not in schema.CONTROL
     }
@@ -75,7 +75,7 @@ def refuse_changed(sweep_dir: Path, wanted: Mapping[str, Any]) -> None:
 
 def _flat(search: Mapping[str, Any]) -> dict[str, str]:
     own = {f"hydra.sweeper.{key}": search[key] for key in ("metric", "direction")}
-    return own | dict(search["settings"])
+    return own | {key: resume.place(key, text) for key, text in search["settings"].items()}
 
 
 def record(sweep_dir: Path) -> dict[str, Any]:
