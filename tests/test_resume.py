@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from runs import QUICK, WATCHED, config, events, job, resumed
+from tasks.samples import write_music
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
@@ -29,6 +30,8 @@ RUNS = {
     "stream": ("dataset=echo", "trainer.max_epochs=2", "dataset.stream_length=300", *DROPOUT),
     "text": ("dataset=text", "trainer.max_epochs=4", "dataset.batch_size=4",
              "dataset.chunk_length=16"),
+    "music": ("dataset=music", "trainer.max_epochs=2", "dataset.batch_size=2",
+              "dataset.chunk_length=3"),
     "accumulate": (*ROWS, "trainer.max_epochs=2", "trainer.accumulate_grad_batches=3"),
 }  # fmt: skip
 STRATEGIES = ("full", "truncated", "autograd")
@@ -73,6 +76,8 @@ def settings(name: str, strategy: str, tmp_path, *more: str, resume=None) -> Exp
     if name == "text":
         (tmp_path / "book.txt").write_text(TEXT)
         overrides.append(f"dataset.path={tmp_path}/book.txt")
+    if name == "music":
+        overrides.append(f"dataset.path={write_music(tmp_path)}")
     return resumed(config(*overrides), resume) if resume else config(*overrides)
 
 

@@ -3,6 +3,7 @@
 A batch is a chunk: some steps of some sequences. Chunks of the same sequences follow one another,
 the first one marked, so that a state can be carried from chunk to chunk, in validation as in
 training. Every process of a group walks through the same batches and takes its share of each.
+A batch goes as far as the longest of its sequences.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
+from bptt_lab.tasks.grouping import by_length, lengths_of
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -65,6 +67,8 @@ class SequenceDataModule(LightningDataModule, ABC):
     """
 
     stream: ClassVar[bool] = False  # parallel stretches of one series: kept in order, all at once
+    # Sequences end at different steps, the same in every epoch: those about as long go together.
+    unequal: ClassVar[bool] = False
     num_elements: ClassVar[tuple[str, ...]] = ()
     input_size: int
     output_size: int
@@ -157,37 +161,47 @@ class ChunkLoader:
         epoch = trainer.current_epoch if trainer is not None and self.split == "train" else 0
         return epoch, self.task.cached(self.split, epoch)
 
+    def groups(self) -> tuple[list[Tensor], Tensor]:
+        """Return the sequences of each of this epoch's batches, and how far each sequence goes."""
+        task, (epoch, data) = self.task, self._sequences()
+        num_steps, num_sequences = data.mask.shape
+        whole = torch.full((num_sequences,), num_steps)
+        lengths = lengths_of(data.mask) if task.unequal else whole
+        shuffled = self.split == "train" and not task.stream
+        draws = generator(task.seed, "order", epoch) if shuffled else None
+        return by_length(lengths, task.batch_size, task.chunk_length, draws), lengths
+
+    def _chunks(self) -> list[tuple[Tensor, int, int]]:
+        """The sequences of each chunk, where it begins, and where the last one of them ends."""
+        groups, lengths = self.groups()
+        ends = [int(lengths[group].max()) for group in groups]
+        return [
+            (group, begin, end)
+            for group, end in zip(groups, ends, strict=True)
+            for begin in range(0, end, self.task.chunk_length or end)
+        ]
+
     def __len__(self) -> int:
-        num_steps, num_sequences = self._sequences()[1].mask.shape
-        chunk_length = self.task.chunk_length or num_steps
-        return -(-num_steps // chunk_length) * -(-num_sequences // self.task.batch_size)
+        return len(self._chunks())
 
     def __iter__(self) -> Iterator[SequenceBatch]:
-        epoch, data = self._sequences()
-        num_steps, num_sequences = data.mask.shape
-        chunk_length = self.task.chunk_length or num_steps
-        order = torch.arange(num_sequences)
-        if self.split == "train" and not self.task.stream:
-            order = torch.randperm(
-                num_sequences, generator=generator(self.task.seed, "order", epoch)
-            )
+        data, chunks = self._sequences()[1], self._chunks()
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        groups = torch.split(order, self.task.batch_size)
-        begins = range(0, num_steps, chunk_length)
-        part, parted = data, -1
-        for index in range(self._next, len(groups) * len(begins)):
-            group, place = divmod(index, len(begins))
-            if parted != group:
-                part, parted = _share(data, groups[group], rank, world), group
-            chunk = slice(begins[place], begins[place] + chunk_length)
+        part, parted = data, None
+        for index in range(self._next % len(chunks), len(chunks)):
+            group, begin, end = chunks[index]
+            if parted is not group:
+                whole = Sequences(*(tensor[:end] for tensor in data))
+                part, parted = _share(whole, group, rank, world), group
+            chunk = slice(begin, begin + (self.task.chunk_length or end))
             # Before the yield: nothing after the last one would run.
-            self._next = (index + 1) % (len(groups) * len(begins))
+            self._next = (index + 1) % len(chunks)
             yield SequenceBatch(
                 self.task.encode(part.input[chunk]),
                 part.target[chunk],
                 part.mask[chunk],
-                place == 0,
+                begin == 0,
             )
 
 

@@ -1,7 +1,7 @@
 """Polyphonic music: name the notes of the next moment, any of a piano's 88 at once.
 
 A file is JSON, as the JSB chorales are shared: {"train": [...], "valid": [...], "test": [...]},
-each a list of pieces, a piece a list of moments, a moment a list of MIDI note numbers.
+each a list of pieces, a piece a list of moments, a moment a list of MIDI note numbers, 67 or 67.0.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
-from bptt_lab.tasks.files import check_size, pad, quote, refuse
-from bptt_lab.tasks.text import read_text
+from bptt_lab.tasks.files import check_size, pad, quote, read_text, refuse
 
 LOWEST, HIGHEST = 21, 108  # MIDI numbers of a piano's keys
 NUM_NOTES = HIGHEST - LOWEST + 1
+MOST_JSON = 2**25  # bytes; Python makes up to 24 times as many of brackets
 KEYS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 
 
@@ -30,7 +30,7 @@ def read_rolls(path: str) -> dict[Split, Sequences]:
     Raises:
         ConfigError: naming the piece and moment that is not as it should be.
     """
-    text = read_text(path)
+    text = read_text(path, MOST_JSON)
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -63,24 +63,25 @@ def _check_notes(path: str, place: str, notes: Any) -> None:
     if not isinstance(notes, list):
         refuse(path, f"{place} must be a list of notes, but is {quote(repr(notes))}; correct it")
     for note in notes:
-        if type(note) is not int or not LOWEST <= note <= HIGHEST:
+        whole = type(note) is int or (type(note) is float and note.is_integer())
+        if not whole or not LOWEST <= note <= HIGHEST:
             problem = f"{place} must hold MIDI numbers of {LOWEST} to {HIGHEST}, but holds"
             refuse(path, f"{problem} {quote(json.dumps(note))}; correct it")
 
 
-def to_roll(piece: list[list[int]]) -> Tensor:
+def to_roll(piece: list[list[float]]) -> Tensor:
     """Turn a piece into a roll (T, 88): 1 where a key is down, 0 elsewhere."""
     roll = torch.zeros(len(piece), NUM_NOTES)
     for step, notes in enumerate(piece):
-        roll[step, [note - LOWEST for note in notes]] = 1
+        roll[step, [int(note) - LOWEST for note in notes]] = 1
     return roll
 
 
 class Music(SequenceDataModule):
     """Name the notes of the next moment, at every moment of a piece but the last.
 
-    The splits are the file's. The loss is the sum over the 88 notes, in nats a moment; pieces are
-    padded to the longest, and the padding does not count.
+    The splits are the file's. The loss is the sum over the 88 notes, in nats a moment; pieces
+    about as long go together, padded to the longest of them, and the padding does not count.
 
     Reference: Boulanger-Lewandowski, Bengio and Vincent (2012), "Modeling temporal dependencies in
     high-dimensional sequences".
@@ -94,6 +95,7 @@ class Music(SequenceDataModule):
         ConfigError: where the file is missing, damaged or not of this form.
     """
 
+    unequal = True
     input_size = NUM_NOTES
     output_size = NUM_NOTES
     loss = "binary_cross_entropy"

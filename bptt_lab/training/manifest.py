@@ -45,11 +45,16 @@ def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, ob
 
 
 def fingerprint(task: SequenceDataModule) -> str:
-    """Return the sha256 of a task's data: the first training epoch, validation and test."""
+    """Return the sha256 of a task's data: the first training epoch, validation and test.
+
+    Of sequences of unequal lengths it is also of the batches that they make.
+    """
     tensors = {}
     for split in SPLITS:
         for name, tensor in task.cached(split, 0)._asdict().items():
             tensors[f"{split}.{name}"] = tensor
+    if task.unequal:
+        tensors["train.order"] = torch.cat(task.train_dataloader().groups()[0])
     return parameter_hash(tensors)
 
 

@@ -24,6 +24,7 @@ from bptt_lab.runs import resume, signals
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import Interrupted, conclude
 from bptt_lab.runs.signals import Stop
+from bptt_lab.tasks.grouping import padded_share
 from bptt_lab.training import checkpoint_io, manifest, metrics_log, processes
 from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
@@ -125,12 +126,14 @@ def train(
 
     def summary(**more: Any) -> dict[str, Any]:
         assert isinstance(trainer.checkpoint_callback, Checkpoints)
+        padding = padded_share(*task.train_dataloader().groups()) if task.unequal else 0
         return {
             "metrics": module.metrics,
             "references": task.references(),
             "seconds": round(trainer.checkpoint_callback.seconds, 3),
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
+            **({"padded_share": round(padding, 4)} if task.unequal else {}),
             **({"diverged": norms.diverged} if norms.diverged else {}),
             **more,
         }
@@ -172,6 +175,8 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
         if stage == "test":
             known = f"   {name} {values[metric]:.4f}" if metric in values else ""
             yield f"  {tag:<24}{value:>10.4f}{known}"
+    if "padded_share" in summary:
+        yield f"  {summary['padded_share']:.1%} of training's steps are padding"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
     yield runs.folder_and_board("run folder", folder)
