@@ -1,56 +1,105 @@
-"""One column of a CSV file, as numbers."""
+"""One column of a CSV file, as numbers; what may be read in two ways is refused.
+
+People's files differ in separators and headers. csv.Sniffer guesses them; here the lines must
+agree.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bptt_lab.tasks.files import quote, refuse
-from bptt_lab.tasks.text import read_text
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.tasks.files import quote, read_text, refuse
+from bptt_lab.tasks.numerals import number, parse
+
+SEPARATORS = (";", "\t", "|", ",")  # the comma last: it may be within numbers
+NONE = "\x1f"  # for a file of one column
+SAMPLE = 100  # lines that must agree for a separator
+FEW = 8  # fewer values say nothing of their range
+WAY_OUT = "put a line of names above the numbers"
+
+
+class Table(NamedTuple):
+    """A file's text, and what separates its columns."""
+
+    path: str
+    text: str
+    separator: str
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each row with the number of its line, less comments before and nothing after."""
+        lines = io.StringIO(self.text, newline="")
+        reader = csv.reader(lines, delimiter=self.separator, strict=True)
+        begun, held = False, list[tuple[int, list[str]]]()
+        try:
+            for row in reader:
+                begun = begun or not (row and row[0].startswith("#"))
+                if begun:
+                    held.append((reader.line_num, row))
+                if begun and any(row):
+                    yield from held
+                    held.clear()
+        except csv.Error as error:
+            problem = f"line {reader.line_num} must be CSV, but is not ({error}); correct it"
+            refuse(self.path, problem)
+
+    def widths(self) -> list[int]:
+        """Return how many columns the first lines have, 0 for one that is no CSV."""
+        found = []
+        try:
+            for _, row in islice(self.rows(), SAMPLE):
+                found.append(len(row))
+        except ConfigError:
+            found.append(0)
+        return found
 
 
 def read_column(path: str, column: str | int | None) -> Tensor:
     """Read a column in float64.
 
-    The first line is a header where its entry is not a number, or the column is given by name.
+    Lines at the top that begin with # are comments. The next one is a header where its entry is no
+    number, where other columns say so, and where the column is given by name.
 
     Args:
-        path: a file in UTF-8, its columns separated by commas.
+        path: a file in UTF-8; commas, semicolons, tabs or bars separate its columns.
         column: a name in the header; or a number, the first column being 1; None is the only one.
 
     Raises:
-        ConfigError: naming the line that is not as it should be.
+        ConfigError: naming the line that is not as it should be, or may be read in two ways.
     """
-    rows = _rows(path)
-    first = rows[0][1]
-    place = _place(path, column, first)
-    names = bool(first[place].strip()) and _number(first[place]) is None
-    header = names or isinstance(column, str)
-    return torch.tensor(
-        [_value(path, line, row, place, len(first)) for line, row in rows[header:]],
-        dtype=torch.float64,
-    )
-
-
-def _rows(path: str) -> list[tuple[int, list[str]]]:
-    """The rows with the numbers of their lines, less empty ones at the end."""
-    reader = csv.reader(
-        io.StringIO(read_text(path).removeprefix("\ufeff"), newline=""), strict=True
-    )
-    rows = []
-    try:
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        refuse(path, f"line {reader.line_num} must be CSV, but is not ({error}); correct it")
-    while rows and not any(rows[-1][1]):
-        rows.pop()
-    if not rows or not rows[0][1]:
+    table = _table(path)
+    first = next(table.rows(), (1, []))[1]
+    if not first:
         refuse(path, "must begin with a header or a value, but begins with an empty line; cut it")
-    return rows
+    place = _place(path, column, first)
+    header = isinstance(column, str) or _has_header(table, first, place)
+    if not header and table.separator == ",":
+        _refuse_cut_numbers(table, place, len(first))
+
+    def cells() -> Iterator[tuple[int, str]]:
+        for line, row in islice(table.rows(), int(header), None):
+            yield line, _cell(path, line, row, place, len(first))
+
+    return torch.from_numpy(np.array(parse(path, cells, place + 1, table.separator)))
+
+
+def _table(path: str) -> Table:
+    """Find what separates the columns: what cuts all lines alike, or else the first one."""
+    text = read_text(path)
+    tables = [Table(path, text, separator) for separator in SEPARATORS]
+    widths = {table: table.widths() for table in tables}
+    cutting = [table for table in tables if widths[table] and widths[table][0] > 1]
+    alike = [table for table in cutting if len(set(widths[table])) == 1]
+    return next(iter([*alike, *cutting]), Table(path, text, NONE))
 
 
 def _place(path: str, column: str | int | None, first: list[str]) -> int:
@@ -65,27 +114,65 @@ def _place(path: str, column: str | int | None, first: list[str]) -> int:
         names = ", ".join(map(quote, first[:20]))
         refuse(path, f"has {len(first)} columns, beginning {names}; choose one with dataset.column")
     if column is not None and not 1 <= column <= len(first):
-        problem = f"has columns 1 to {len(first)} between commas, but no column {column}"
+        problem = f"has columns 1 to {len(first)}, but no column {column}"
         refuse(path, f"{problem}; choose another dataset.column")
     return (column or 1) - 1
 
 
-def _value(path: str, line: int, row: list[str], place: int, width: int) -> float:
+def _has_header(table: Table, first: list[str], place: int) -> bool:
+    """Whether the first row names the columns; refused where it may or may not."""
+    cell = first[place].strip()
+    if number(cell) is None:
+        return bool(cell)
+    # A column that begins without a digit and goes on with some has a name, so all have.
+    named = {index for index, text in enumerate(first) if not _has_digit(text)} - {place}
+    low, high, count, whole = math.inf, -math.inf, 0, False
+    for _, row in islice(table.rows(), 1, None):
+        named = {index for index in named if index < len(row) and _has_digit(row[index])}
+        text = row[place].strip() if place < len(row) else ""
+        whole = whole or text.lstrip("+-").isdecimal()
+        if (value := number(text)) is not None:
+            low, high, count = min(low, value), max(high, value), count + 1
+    if named and count:
+        return True
+    if count and cell.isdecimal():
+        numbers = [text.strip() for text in first if number(text) is not None]
+        start = int(cell) - numbers.index(cell)
+        counted = numbers == [str(start + n) for n in range(len(numbers))]
+        far = count >= FEW and not 2 * low - high <= int(cell) <= 2 * high - low
+        if far or not whole or (counted and numbers != [cell]) or numbers == ["0"]:
+            problem = f"begins with {quote(cell)} in column {place + 1}, a value or a name"
+            by_name = f"or say dataset.column=\"'{cell}'\" where it is one"
+            refuse(table.path, f"{problem}; {WAY_OUT}, {by_name}")
+    return False
+
+
+def _refuse_cut_numbers(table: Table, place: int, width: int) -> None:
+    """Refuse two columns of whole numbers that may be one with decimal commas."""
+    pairs = {index for index in (place - 1, place) if 0 <= index < width - 1}
+    for _, row in table.rows():
+        texts = [text.strip() for text in row]
+        pairs = {
+            index
+            for index in pairs
+            if index + 1 < len(texts)
+            if texts[index].lstrip("+-").isdecimal() and texts[index + 1].isdecimal()
+        }
+        if not pairs:
+            return
+    for index in pairs:
+        problem = f"columns {index + 1} and {index + 2} hold whole numbers, which may be one number"
+        refuse(table.path, f"{problem} with a decimal comma; {WAY_OUT}")
+
+
+def _cell(path: str, line: int, row: list[str], place: int, width: int) -> str:
     if len(row) != width:
         problem = f"line {line} must have {width} columns as the first one has, but has {len(row)}"
         refuse(path, f"{problem}; correct it, or get the file again")
     if not row[place].strip():
         refuse(path, f"line {line} has no value in column {place + 1}; fill it in or cut the line")
-    value = _number(row[place])
-    if value is None or not math.isfinite(value):
-        problem = f"line {line} must have a finite number in column {place + 1}, but has"
-        refuse(path, f"{problem} {quote(row[place])}; correct it or cut the line")
-    return value
+    return row[place]
 
 
-def _number(text: str) -> float | None:
-    """The number that a text writes, inf and nan among them, or None."""
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdecimal, text))

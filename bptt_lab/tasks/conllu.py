@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
-from bptt_lab.tasks.files import check_file, quote, refuse
-from bptt_lab.tasks.text import read_text
+from bptt_lab.tasks.files import quote, read_text, refuse
 
 # The universal parts of speech.
 TAGS = (
@@ -24,21 +25,19 @@ def read_conllu(file: Path) -> list[Sentence]:
     Raises:
         ConfigError: naming the line that is not as it should be.
     """
-    check_file(file)
-    lines = read_text(str(file)).removesuffix("\n").split("\n")
-    sentences: list[Sentence] = []
+    number, sentences = 0, list[Sentence]()
     sentence: Sentence = []
-    for number, line in enumerate(lines, start=1):
-        line = line.removesuffix("\r")
+    for number, line in enumerate(io.StringIO(read_text(file), newline="\n"), start=1):
+        line = line.removesuffix("\n").removesuffix("\r")
         if not line and sentence:
             sentences.append(sentence)
             sentence = []
         if not line or line.startswith("#"):
             continue
-        columns = line.split("\t")
-        if len(columns) != NUM_COLUMNS:
+        if (width := line.count("\t") + 1) != NUM_COLUMNS:
             problem = f"line {number} must have {NUM_COLUMNS} columns between tabs, but has"
-            refuse(file, f"{problem} {len(columns)}; correct it, or get the file again")
+            refuse(file, f"{problem} {width}; correct it, or get the file again")
+        columns = line.split("\t")
         if "-" in columns[0] or "." in columns[0]:
             continue
         if columns[0] != str(len(sentence) + 1):
@@ -49,10 +48,10 @@ def read_conllu(file: Path) -> list[Sentence]:
         if columns[TAG] not in TAGS:
             problem = f"line {number} must have a universal tag in column 4, as NOUN, but has"
             refuse(file, f"{problem} {quote(columns[TAG])}; correct it")
-        sentence.append((columns[FORM], columns[TAG]))
+        sentence.append((columns[FORM], sys.intern(columns[TAG])))
     if sentence:
         problem = "must end in an empty line, but ends within a sentence, as if cut short"
-        refuse(file, f"{problem}, at line {len(lines)}; get the file again")
+        refuse(file, f"{problem}, at line {number}; get the file again")
     if not sentences:
         refuse(file, "must hold some sentences, but holds none; give another file")
     return sentences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,15 @@ from torch.nn.utils.rnn import pad_sequence
 from bptt_lab.core.validation import ConfigError, ReadableFile
 
 MOST = 2**28  # numbers of one split, padding included: 1 GiB of them
+MOST_TEXT = 2**27  # bytes of a file of text, of which Python makes several times as many
+# How files begin that are often given in place of a text in UTF-8.
+MARKS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "gzip; unpack it",
+    b"\x80": "a pickle, which could run anything and is never opened",
+    b"PK\3\4": "zip; unpack it",
+}
 
 
 def refuse(path: str | Path, problem: str) -> NoReturn:
@@ -32,8 +42,44 @@ def check_file(file: Path) -> None:
         refuse(file, problem)
 
 
+def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
+    """Read a file in UTF-8, every character as it stands but byte order marks.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        ConfigError: where the file holds anything else, or more.
+    """
+    file = Path(path).expanduser()
+    check_file(file)
+    if file.stat().st_size > most:
+        problem = f"must have at most {most / 2**20:.0f} MiB, but has"
+        refuse(path, f"{problem} {file.stat().st_size / 2**20:.0f}; cut it")
+    data = file.read_bytes()
+    mark = next((words for mark, words in MARKS.items() if data.startswith(mark)), "")
+    hint = f" (it begins as {mark})" if mark else ""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"must be a text in UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
+        refuse(path, f"{problem}{hint}; convert the file or give another one")
+    if (zero := text.find("\0")) >= 0:
+        problem = f"must be a text in UTF-8, but character {zero} is 0, as in UTF-16"
+        refuse(path, f"{problem}{hint}; convert the file or give another one")
+    return text.replace("\ufeff", "")
+
+
+def usable(files: Sequence[Path]) -> list[Path]:
+    """The files that can be read and hold something; all of them where none does."""
+    return [file for file in files if not ReadableFile().unmet(str(file), {})] or list(files)
+
+
 def list_folder(path: str) -> list[Path] | None:
     """Return the entries of a folder by name, or None where `path` is a file.
+
+    What begins with a dot is left out: hidden, or the shadow that macOS writes of a file.
 
     Raises:
         ConfigError: where it is neither, or cannot be read.
@@ -43,7 +89,7 @@ def list_folder(path: str) -> list[Path] | None:
         refuse("''", "must name a folder; give the path of one")
     if os.path.isdir(place):
         try:
-            return sorted(Path(place).iterdir())
+            return sorted(e for e in Path(place).iterdir() if not e.name.startswith("."))
         except OSError:
             refuse(path, "must be readable, but you may not read it; change its permissions")
     if not os.path.lexists(place):
@@ -52,11 +98,13 @@ def list_folder(path: str) -> list[Path] | None:
     return None
 
 
-def check_size(path: str | Path, what: str, numbers: int) -> None:
-    """Refuse a split of more than MOST numbers, before it is allocated."""
+def check_size(
+    path: str | Path, what: str, numbers: int, way_out: str = "cut it into shorter pieces"
+) -> None:
+    """Refuse what needs more than MOST numbers, before they are allocated."""
     if numbers > MOST:
         problem = f"{what} would need {numbers * 4 / 2**30:.3g} GiB of memory, of which"
-        refuse(path, f"{problem} {MOST * 4 / 2**30:.3g} are allowed; cut it into shorter pieces")
+        refuse(path, f"{problem} {MOST * 4 / 2**30:.3g} are allowed; {way_out}")
 
 
 def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:

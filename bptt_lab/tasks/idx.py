@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 import torch
 from torch import Tensor
 
-from bptt_lab.tasks.files import check_file, refuse
+from bptt_lab.tasks.files import check_file, check_size, refuse
 
 GZIP = b"\x1f\x8b"
 DEFLATE = 1032  # a byte of gzip holds no more than so many
@@ -66,6 +66,7 @@ def _read(file: Path, stream: BinaryIO, num_dimensions: int, most: int) -> Tenso
         refuse(file, f"must hold some values, but its header says {words}; give another file")
     if total > most:
         refuse(file, f"must hold {words} values, as its header says, but cannot; {AGAIN}")
+    check_size(file, f"its {words} values", total, "give fewer or smaller images")
     values = bytearray()
     while len(values) < total:
         piece = stream.read(min(PIECE, total - len(values)))

@@ -13,7 +13,7 @@ from bptt_lab.core.random import generator
 from bptt_lab.core.validation import checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
-from bptt_lab.tasks.files import list_folder, refuse
+from bptt_lab.tasks.files import list_folder, refuse, usable
 from bptt_lab.tasks.idx import read_idx
 from bptt_lab.tasks.kinds import Classification
 
@@ -80,9 +80,9 @@ def read_pairs(path: str) -> list[Pair]:
 
 
 def _either(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of the files that exists, plain or gzipped."""
-    files = (folder / f"{name}{end}" for name in names for end in ("", ".gz"))
-    return next((file for file in files if file.exists()), None)
+    """The first of the files that can be read, plain or gzipped, or else the first there is."""
+    files = [folder / f"{name}{end}" for name in names for end in ("", ".gz")]
+    return next(iter(usable([file for file in files if file.exists()])), None)
 
 
 class Mnist(Classification):

@@ -72,7 +72,7 @@ class Series(SequenceDataModule):
     units of what persistence makes of the training part: below 1 is better than persistence.
 
     Args:
-        path: a CSV file in UTF-8, with a header or without.
+        path: a CSV file in UTF-8, with a header or without; see bptt_lab.tasks.columns.
         column: its column, by name or by number from 1; null is the only one.
         order: p of the AR(p) that the model is compared with.
         num_steps: steps of a sequence.
@@ -112,6 +112,7 @@ class Series(SequenceDataModule):
             problem += f"and order={order}, but holds {num_train} of {len(values)}"
             refuse(path, f"{problem}; give a longer series or a smaller dataset.num_steps")
         check_size(path, "it", num_steps * (len(values) // (num_steps - order + 1) + 1))
+        check_size(path, "AR(p)", 2 * (order + 1) * num_train, "give a smaller dataset.order")
         train = values[:num_train]
         self.series = (values - train.mean()) / train.std(correction=0)
         if not self.series.float().isfinite().all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,33 +15,49 @@ from bptt_lab.core.validation import checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split
 from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
-from bptt_lab.tasks.files import check_size, list_folder, pad, refuse
+from bptt_lab.tasks.files import check_size, list_folder, pad, refuse, usable
 from bptt_lab.tasks.kinds import Classification
 
-ENDS: Mapping[Split, str] = {
-    "train": "train.conllu",
-    "val": "dev.conllu",
-    "test": "test.conllu",
-}
+PARTS: Mapping[Split, str] = {"train": "train", "val": "dev", "test": "test"}
+# A treebank's name, the split and, where a split is in several files, which of them.
+FILE = re.compile(r"(?P<name>.*)(?P<part>train|dev|test)(?P<piece>[-_]\w[-\w]*)?\.conllu")
+FEWER = "give a smaller dataset.batch_size or dataset.chunk_length"
 UNKNOWN = 0  # the number of a word that training never or rarely saw
 
 
-def find_files(path: str) -> dict[Split, Path]:
-    """Find a treebank's three files in its folder.
+def find_files(path: str) -> dict[Split, list[Path]]:
+    """Find a treebank's files: one for each split, or its pieces in the order of their names.
+
+    Args:
+        path: its folder, or one of its files.
 
     Raises:
-        ConfigError: where there is not one of each.
+        ConfigError: where a split has no file, or those of several treebanks.
     """
-    files = list_folder(path)
-    if files is None:
-        refuse(path, "must be the folder of a treebank, but is a file; give its folder")
-    found: dict[Split, Path] = {}
-    for split, end in ENDS.items():
-        fitting = [file for file in files if file.name.endswith(end)]
-        if len(fitting) != 1:
-            problem = f"must hold one file whose name ends in {end}, but holds {len(fitting)}"
-            refuse(path, f"{problem}; give a folder of one treebank")
-        found[split] = fitting[0]
+    entries, folder, prefix = list_folder(path), path, None
+    if entries is None:
+        file = Path(path).expanduser()
+        named = FILE.fullmatch(file.name)
+        if named is None:
+            problem = "must be the folder of a treebank or one of its files, named"
+            refuse(path, f"{problem} ...train.conllu, ...dev.conllu or ...test.conllu; rename it")
+        folder, prefix = str(file.parent), named["name"]
+        entries = list_folder(folder) or []
+    matches = [(entry, match) for entry in entries if (match := FILE.fullmatch(entry.name))]
+    found: dict[Split, list[Path]] = {}
+    for split, part in PARTS.items():
+        fitting = [
+            (entry, match)
+            for entry, match in matches
+            if match["part"] == part and prefix in (None, match["name"])
+        ]
+        whole = [(entry, match) for entry, match in fitting if not match["piece"]]
+        files = usable([entry for entry, _ in whole or fitting])
+        names = {match["name"] for entry, match in fitting if entry in files}
+        if len(names) != 1 or (whole and len(files) > 1):
+            problem = f"must hold one file whose name ends in {part}.conllu, but holds {len(files)}"
+            refuse(folder, f"{problem}; give a folder of one treebank, or one of its files")
+        found[split] = files
     return found
 
 
@@ -48,20 +65,22 @@ class Tagging(Classification):
     """Name the tag of every word of a sentence, knowing the words up to it.
 
     A word is a one-hot vector. Words that training saw once, or never, share one: so it learns
-    from training's rare words what to make of words it has not seen. Sentences are padded to the
-    longest, and the padding does not count.
+    from training's rare words what to make of words it has not seen. Sentences about as long
+    go together, padded to the longest of them, and the padding does not count.
 
     Reference: Nivre et al. (2020), "Universal Dependencies v2: an evergrowing multilingual treebank
     collection".
 
     Args:
-        path: a folder that holds one treebank: ...train.conllu, ...dev.conllu and ...test.conllu.
+        path: a folder that holds one treebank: ...train.conllu, ...dev.conllu and ...test.conllu,
+            or ...train-a.conllu, ...train-b.conllu where it is split; or one of these files.
         settings: as SequenceDataModule has them; sentences are the sequences.
 
     Raises:
         ConfigError: where a file is missing or damaged.
     """
 
+    unequal = True
     input_size: int
     output_size = len(TAGS)
     loss = "cross_entropy"
@@ -70,14 +89,20 @@ class Tagging(Classification):
     def __init__(self, *, path: str = "", **settings: Any) -> None:
         super().__init__(**settings)
         files = find_files(path)
-        self.sentences = {split: read_conllu(file) for split, file in files.items()}
+        self.sentences = {
+            split: [sentence for file in pieces for sentence in read_conllu(file)]
+            for split, pieces in files.items()
+        }
         counts = Counter(word for sentence in self.sentences["train"] for word, _ in sentence)
         words = sorted(word for word, count in counts.items() if count > 1)
         self.numbers = {word: number for number, word in enumerate(words, start=UNKNOWN + 1)}
         self.input_size = len(words) + 1
-        for split, file in files.items():
+        for split, pieces in files.items():
             own = self.sentences[split]
-            check_size(file, "it", max(map(len, own)) * len(own))
+            longest = max(map(len, own))
+            check_size(pieces[0], f"{split} with its padding", longest * len(own))
+            numbers = min(longest, self.chunk_length or longest) * self.batch_size
+            check_size(path, "a batch of its longest sentences", numbers * self.input_size, FEWER)
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Return the sentences of a split, the same in every epoch."""

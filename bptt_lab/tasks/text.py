@@ -23,25 +23,11 @@ from bptt_lab.core.random import generator
 from bptt_lab.core.validation import ConfigError, Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.files import check_size, read_text, refuse
 from bptt_lab.tasks.kinds import ClassificationByLoss
 
+MOST_SYMBOLS = 2**14  # different characters; the network's output has one number for each
 PERCENT: dict[Split, tuple[int, int]] = {"train": (0, 90), "val": (90, 95), "test": (95, 100)}
-
-
-def read_text(path: str) -> str:
-    """Read a file in UTF-8, every character as it stands.
-
-    Raises:
-        ConfigError: where the file holds anything else.
-    """
-    data = Path(path).expanduser().read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"path={path}: must be a text in UTF-8, but byte {error.start} is "
-            f"0x{data[error.start]:02x}; convert the file or give another one"
-        ) from None
 
 
 def read_shakespeare() -> str:
@@ -125,11 +111,16 @@ class Text(ClassificationByLoss):
         text = read_shakespeare() if path is None else read_text(path)
         needed = 20 * (batch_size + 1)  # a step a stream in the 5 % of validation and test
         if len(text) < needed:
-            raise ConfigError(
-                f"path={path}: must hold at least {needed} characters for batch_size={batch_size}, "
-                f"but holds {len(text)}; give a longer text or a smaller dataset.batch_size"
-            )
+            problem = f"must hold at least {needed} characters for batch_size={batch_size}, but"
+            problem += f" holds {len(text)}; give a longer text or a smaller dataset.batch_size"
+            refuse(str(path), problem)
         self.vocabulary = "".join(sorted(set(text)))
+        if len(self.vocabulary) > MOST_SYMBOLS:
+            problem = f"must hold at most {MOST_SYMBOLS} different characters, but holds"
+            refuse(str(path), f"{problem} {len(self.vocabulary)}; give a text in one script")
+        steps = min(chunk_length or len(text), -(-len(text) // batch_size))
+        numbers = steps * batch_size * len(self.vocabulary)
+        check_size(str(path), "a chunk", numbers, "give a smaller dataset.chunk_length")
         self.tokens = to_tokens(text, self.vocabulary)
         self.input_size = self.output_size = len(self.vocabulary)
 
@@ -150,31 +141,59 @@ class Text(ClassificationByLoss):
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Frequencies of characters, of pairs (training counts plus one), and all alike."""
-        size = self.output_size
         train, (before, after) = self._part("train"), self._part("test").unfold(0, 2, 1).T
-        pairs = torch.bincount(train[:-1] * size + train[1:], minlength=size**2).view(size, size)
-        counts = {
-            "unigram": torch.bincount(train, minlength=size).expand(size, size),
-            "bigram": pairs,
-            "uniform": torch.zeros(size, size),
+        nowhere, size = torch.zeros_like, self.output_size
+        one = torch.tensor(1 / size, dtype=torch.float64).expand(len(after))
+        return {
+            "unigram": self._counting(nowhere(train), train, nowhere(after), after),
+            "bigram": self._counting(train[:-1], train[1:], before, after),
+            "uniform": self._reference(one, one, after == 0),
         }
-        return {name: self._reference(table + 1, before, after) for name, table in counts.items()}
 
-    def _reference(self, counts: Tensor, before: Tensor, after: Tensor) -> dict[str, float]:
-        chances = counts.double() / counts.sum(-1, keepdim=True)  # after each character
-        nats = -chances[before, after].log()
-        loss = nats
-        if self.loss == "softmax_mse":
-            loss = chances.square().sum(-1)[before] - 2 * chances[before, after] + 1
+    def _counting(
+        self, contexts: Tensor, symbols: Tensor, context: Tensor, symbol: Tensor
+    ) -> dict[str, float]:
+        """What counting each symbol after each context reaches; only pairs that occur are held."""
+        size = self.output_size
+        pairs, counts = _count(contexts * size + symbols, size**2)
+        first, zeros = pairs // size, torch.zeros(size, dtype=torch.long)
+        total = zeros.index_add(0, first, counts) + size
+        squares = zeros.index_add(0, first, (counts + 1) ** 2 - 1) + size
+        best = counts == zeros.scatter_reduce(0, first, counts, "amax")[first]
+        likeliest = zeros.scatter_reduce(
+            0, first[best], pairs[best] % size, "amin", include_self=False
+        )
+        wanted = context * size + symbol
+        place = torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)
+        seen = torch.where(pairs[place] == wanted, counts[place], 0)
+        sums = total[context].double()
+        return self._reference(
+            (seen + 1) / sums, squares[context] / sums**2, likeliest[context] == symbol
+        )
+
+    def _reference(self, chance: Tensor, squares: Tensor, right: Tensor) -> dict[str, float]:
+        """Of the chances given to what came, and the sums of the squares of all chances there."""
+        nats = -chance.log()
+        loss = squares - 2 * chance + 1 if self.loss == "softmax_mse" else nats
         return {
             "loss": loss.mean().item(),
             "bits_per_character": nats.mean().item() / math.log(2),
-            "accuracy": (chances.argmax(-1)[before] == after).double().mean().item(),
+            "accuracy": right.double().mean().item(),
         }
 
     def callbacks(self) -> list[Callback]:
         """Show what the network would write."""
         return [SampleText()]
+
+
+def _count(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The codes below `size` that occur, in order, and how often: in memory of the codes' size."""
+    if size > len(codes):
+        found, counts = torch.unique(codes, return_counts=True)
+        return found, counts
+    counts = torch.bincount(codes, minlength=size)
+    found = counts.nonzero().flatten()
+    return found, counts[found]
 
 
 class SampleText(Callback):

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.tasks.text import Text, read_shakespeare, read_text, to_streams, to_text, to_tokens
+from bptt_lab.tasks.files import read_text
+from bptt_lab.tasks.text import Text, read_shakespeare, to_streams, to_text, to_tokens
 from bptt_lab.training import fork_server
 from tasks.predictors import logits, measure
 
