@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split
+from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split, best_first
 from bptt_lab.tasks.files import check_size, pad, quote, read_text, refuse
 
 LOWEST, HIGHEST = 21, 108  # MIDI numbers of a piano's keys
@@ -134,7 +134,9 @@ class Music(SequenceDataModule):
             "unigram": always.expand(input.shape),
             "markov": torch.where(input > 0, if_down, if_up),
         }
-        return {name: self._reference(guess, target, mask) for name, guess in guesses.items()}
+        return best_first(
+            {name: self._reference(guess, target, mask) for name, guess in guesses.items()}
+        )
 
     def _reference(self, guess: Tensor, target: Tensor, mask: Tensor) -> dict[str, float]:
         values = {"loss": binary_cross_entropy(guess, target.double()), **self.score(guess, target)}

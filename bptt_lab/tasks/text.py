@@ -22,7 +22,7 @@ from torch.nn import functional
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import ConfigError, Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
-from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.files import check_size, read_text, refuse
 from bptt_lab.tasks.kinds import ClassificationByLoss
 
@@ -144,11 +144,13 @@ class Text(ClassificationByLoss):
         train, (before, after) = self._part("train"), self._part("test").unfold(0, 2, 1).T
         nowhere, size = torch.zeros_like, self.output_size
         one = torch.tensor(1 / size, dtype=torch.float64).expand(len(after))
-        return {
-            "unigram": self._counting(nowhere(train), train, nowhere(after), after),
-            "bigram": self._counting(train[:-1], train[1:], before, after),
-            "uniform": self._reference(one, one, after == 0),
-        }
+        return best_first(
+            {
+                "unigram": self._counting(nowhere(train), train, nowhere(after), after),
+                "bigram": self._counting(train[:-1], train[1:], before, after),
+                "uniform": self._reference(one, one, after == 0),
+            }
+        )
 
     def _counting(
         self, contexts: Tensor, symbols: Tensor, context: Tensor, symbol: Tensor
