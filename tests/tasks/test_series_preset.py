@@ -12,7 +12,7 @@ COEFFICIENTS = {"a damped wave": [1.6, -0.8], "a slow one": [0.9], "lag 3": [0.2
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
 
 
-def made_by(coefficients, length=600):
+def made_by(coefficients, length=1000):
     draws, x = np.random.default_rng(0), [0.0] * 3
     while len(x) < length:
         x.append(sum(c * x[-i] for i, c in enumerate(coefficients, 1)) + draws.standard_normal())
@@ -31,4 +31,4 @@ def test_it_comes_near_the_autoregression(tmp_path, name, seed):
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     best, reference = next(iter(summary["references"].items()))
     assert best == "ar"
-    assert summary["metrics"]["test/loss"] < 1.05 * reference["loss"]
+    assert summary["metrics"]["test/loss"] < 1.1 * reference["loss"]
