@@ -55,16 +55,6 @@ def test_the_first_process_to_end_says_how_the_run_ended(tmp_path, error, status
     assert "the other process" not in runs.read_run(tmp_path).reason
 
 
-def test_a_run_that_starts_anew_keeps_nothing(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("checkpoints/last.ckpt", "events.out.tfevents.1", runs.METRICS, runs.SUMMARY):
-        (tmp_path / name).write_text("{}")
-    runs.write_json(tmp_path / runs.MANIFEST, {})
-    (tmp_path / "log.txt").touch()
-    runs.clear(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
-
-
 def test_what_an_earlier_attempt_said_does_not_count(tmp_path):
     runs.write_status(tmp_path, "interrupted", "the first time")
     assert conclude_process(tmp_path, mark(tmp_path), "gone").reason == "gone"

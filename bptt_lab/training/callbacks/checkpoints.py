@@ -8,7 +8,6 @@ data, random generators and half-filled logging windows. All of it is saved, for
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from bptt_lab.gradients.base import Carry
-from bptt_lab.runs import METRICS
+from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training import checkpoint_io, rng_state
+from bptt_lab.training import checkpoint_io, metrics_log, rng_state
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
@@ -33,7 +32,7 @@ class Checkpoints(Checkpoint):
     """Save `last.ckpt` now and then, at the end and at a signal; beside it the best so far.
 
     Args:
-        folder: of the run; the length of its metrics.jsonl belongs to a checkpoint.
+        folder: of the run; its id, and how far its metrics.jsonl is, belong to a checkpoint.
         stop: whether a signal asked the run to stop.
         watching: callbacks whose half-filled windows belong to a checkpoint.
         every_seconds: between two checkpoints; 0 saves after every step.
@@ -41,7 +40,8 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float) -> None:
         self.folder = folder / "checkpoints"
-        self.metrics = folder / METRICS
+        self.mark = metrics_log.Mark(folder / METRICS)
+        self.run_id = read_json(folder / MANIFEST).get("id")
         self.stop = stop
         self.watching = watching
         self.every_seconds = every_seconds
@@ -51,6 +51,7 @@ class Checkpoints(Checkpoint):
         self._best_loss = math.inf
         self._best: State | None = None  # not yet on the disk
         self._restored: State | None = None
+        self.at_work = False  # past everything that a checkpoint could be unfit for
 
     @property
     def seconds(self) -> float:
@@ -72,6 +73,9 @@ class Checkpoints(Checkpoint):
             self.watching.restore(own["watching"])
             rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
             self._restored = None
+            if trainer.is_global_zero:
+                metrics_log.cut(self.mark.path, self._metrics_bytes)
+        self.at_work = True
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
@@ -140,7 +144,8 @@ class Checkpoints(Checkpoint):
             "seconds": self.seconds,
             "best_loss": self._best_loss,
             "metrics": dict(pl_module.metrics),
-            "metrics_bytes": _length(self.metrics),
+            **self.mark.state(),
+            **({"id": self.run_id} if self.run_id else {}),
         }
         _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
@@ -151,6 +156,7 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, SequenceModule)
         self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
+        self._metrics_bytes = checkpoint["run"]["metrics_bytes"]
         pl_module.metrics = dict(checkpoint["run"]["metrics"])
         self._restored = checkpoint["processes"][trainer.global_rank]
 
@@ -201,15 +207,6 @@ def _rewind(fit_loop: State, num_batches: float) -> None:
     for count in ("total", "current"):
         done = epochs[count]["processed"]
         epochs[count] = {**dict.fromkeys(epochs[count], done), "ready": done + 1}
-
-
-def _length(path: Path) -> int:
-    """The length of a file, all of it on the disk."""
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return file.seek(0, os.SEEK_END)
 
 
 def _to(value: Any, device: torch.device | str) -> Any:
