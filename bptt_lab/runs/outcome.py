@@ -67,7 +67,7 @@ def conclude(folder: Path, error: BaseException) -> int:
 
 def tell(message: str) -> None:
     """Say on one line of stderr what was found on the way."""
-    print(f"{program}: {message}", file=sys.stderr, flush=True)
+    print(f"{program}:", *message.split(), file=sys.stderr, flush=True)
 
 
 def start_anew(folder: Path, why: str) -> None:
@@ -79,7 +79,7 @@ def start_anew(folder: Path, why: str) -> None:
 def report(error: BaseException) -> None:
     """Print an error: one line where the message says it all, otherwise the traceback."""
     if isinstance(error, ONE_LINE):
-        print(f"{program}:", *str(error).split(), file=sys.stderr, flush=True)
+        tell(str(error))
     else:
         traceback.print_exception(error)
 

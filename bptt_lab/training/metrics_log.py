@@ -86,12 +86,12 @@ def unfit(path: Path, saved: Mapping[str, Any]) -> str:
         saved: the checkpoint's `run`; in old ones there is no sum, but the best loss is a line.
     """
     length, digest, best = saved["metrics_bytes"], saved.get("metrics_sha256"), saved["best_loss"]
+    if not 0 <= length <= (path.stat().st_size if path.exists() else 0):
+        return "is shorter than when"
     head = b""
-    if path.exists():
+    if length:
         with files.reading(path) as file:
             head = file.read(length)
-    if len(head) != length:
-        return "is shorter than when"
     if digest is not None and hashlib.sha256(head).hexdigest() != digest:
         return "is not what it was when"
     if digest is None and math.isfinite(best) and f'"val/loss": {best!r}'.encode() not in head:

@@ -33,6 +33,7 @@ from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.trainer import make_trainer
 
 UNFIT = 4  # exit code of a process of several that cannot go on from the checkpoint
+UNUSABLE, WAY_OUT = "a run cannot go on from it", "move it away, or start a new run"
 
 
 def perform(
@@ -103,7 +104,7 @@ def _train(
         if stop.asked is not None:
             raise Interrupted(stop.asked) from error
         if error.code == UNFIT:
-            raise Unfit(f"{start}: a run cannot go on from it; the reason stands above") from error
+            raise Unfit(f"{start}: {UNUSABLE}, as said above; {WAY_OUT}") from error
         if runs.read_run(folder).status != "running":  # the process has said why
             raise SystemExit(error.code) from error
         raise
@@ -184,7 +185,7 @@ def train(
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
         if saved is not None and not checkpoints.at_work and not own:
             problem = f"{type(error).__name__}: {error}"
-            raise Unfit(f"{start}: a run cannot go on from it ({problem})") from error
+            raise Unfit(f"{start}: {UNUSABLE} ({problem}); {WAY_OUT}") from error
         if trainer.is_global_zero:
             with suppress(OSError):  # what went wrong first is what is told
                 runs.write_json(folder / runs.SUMMARY, summary())

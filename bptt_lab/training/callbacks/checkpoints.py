@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class Checkpoints(Checkpoint):
         self._best_loss = math.inf
         self._best: State | None = None  # not yet on the disk
         self._restored: State | None = None
+        self._of_lightning: tuple[Any, ...] = ()  # loops and optimizers, as they were saved
+        self._metrics_bytes: int | None = None  # of the checkpoint that the run goes on from
         self.at_work = False  # past everything that a checkpoint could be unfit for
 
     @property
@@ -72,10 +75,11 @@ class Checkpoints(Checkpoint):
             pl_module.carry = read_carry(own)
             self.watching.restore(own["watching"])
             rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
-            self._restored = None
-            if trainer.is_global_zero:
-                metrics_log.cut(self.mark.path, self._metrics_bytes)
-        self.at_work = True
+            now = trainer.fit_loop.state_dict(), [o.state_dict() for o in trainer.optimizers]
+            if lost := lacking(self._of_lightning, now):
+                raise ValueError(f"it has nothing at {lost}")
+            self._restored, self._of_lightning = None, ()
+        self._go_on(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
@@ -124,6 +128,13 @@ class Checkpoints(Checkpoint):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning; what is tested is saved already."""
         self.stop.install()
+        self._go_on(trainer)  # a run that was stopped here trains no more
+
+    def _go_on(self, trainer: Trainer) -> None:
+        """Cut the log to what a checkpoint was saved with, once everything is restored."""
+        if not self.at_work and self._metrics_bytes is not None and trainer.is_global_zero:
+            metrics_log.cut(self.mark.path, self._metrics_bytes)
+        self.at_work = True
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
@@ -157,6 +168,7 @@ class Checkpoints(Checkpoint):
         self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
         self._metrics_bytes = checkpoint["run"]["metrics_bytes"]
+        self._of_lightning = checkpoint["loops"]["fit_loop"], checkpoint["optimizer_states"]
         pl_module.metrics = dict(checkpoint["run"]["metrics"])
         self._restored = checkpoint["processes"][trainer.global_rank]
 
@@ -190,6 +202,20 @@ def read_carry(process: State) -> Carry | None:
         estimate = estimate["of"]
     estimate = {"_period" if name == "period" else name: x for name, x in estimate.items()}
     return carry._replace(estimate=estimate)
+
+
+def lacking(saved: Any, now: Any, place: str = "") -> str:
+    """Say where nested containers have nothing, and those of now do: Lightning lets that pass."""
+    pairs: Iterable[tuple[Any, Any]] = now.items() if isinstance(now, dict) else ()
+    if isinstance(now, list | tuple):
+        pairs = enumerate(now)
+        saved = dict(enumerate(saved))
+    for key, value in pairs:
+        if key not in saved:
+            return f"{place}{key}"
+        if lost := lacking(saved[key], value, f"{place}{key}."):
+            return lost
+    return ""
 
 
 def _rewind(fit_loop: State, num_batches: float) -> None:
