@@ -78,15 +78,25 @@ def test_a_paper_has_a_size(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "name", ["metrics.jsonl", ".status.json.part", "checkpoints/last.ckpt", ".hydra/config.yaml"]
+    "name", ["metrics.jsonl", "checkpoints", "checkpoints/last.ckpt", ".hydra/config.yaml"]
 )
 def test_a_folder_with_something_strange_is_refused_by_name(kind, name, tmp_path):
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     files.refuse_strange(tmp_path / "run")
     plant(path, kind)
-    with pytest.raises(ConfigError, match=rf"{name}: is .*; move it away"):
+    if (name, kind) == ("checkpoints", "folder"):
         files.refuse_strange(tmp_path / "run")
+    else:
+        with pytest.raises(ConfigError, match=rf"{name}: is (a link|no).*; move it away"):
+            files.refuse_strange(tmp_path / "run")
+
+
+def test_what_is_not_ours_may_be_anything(tmp_path):
+    """As in the folder of a project, where the run's folder is the project's."""
+    (tmp_path / "data").symlink_to("/")
+    os.mkfifo(tmp_path / "pipe")
+    files.refuse_strange(tmp_path)
 
 
 def test_a_run_whose_checkpoints_lie_elsewhere_is_refused(tmp_path, capsys):

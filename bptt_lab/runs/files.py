@@ -16,7 +16,11 @@ from typing import BinaryIO, Literal
 from bptt_lab.core.validation import ConfigError
 
 LARGEST_PAPER = 64 * 2**20  # bytes of a JSON file
-_OF_FILES = (".json", ".jsonl", ".ckpt", ".part", ".txt", ".lock", ".csv", ".html", ".yaml")
+_FILES = (
+    *("status.json", "manifest.json", "summary.json", "metrics.jsonl", "log.txt", ".lock"),
+    *("hparams.yaml", "sweep.json", "multirun.yaml", "search.journal", "results.csv"),
+)
+_FOLDERS = ("checkpoints", ".hydra", "report", "_summary")
 
 
 def reading(path: Path, largest: float = math.inf) -> BufferedReader:
@@ -62,23 +66,19 @@ def _opened(path: Path, flags: int) -> int:
 
 
 def refuse_strange(folder: Path) -> None:
-    """Refuse a run or sweep folder with a link in it, or with what is no file where one belongs.
+    """Refuse a run or sweep folder where we, Hydra or TensorBoard would write through a link.
 
     Raises:
-        ConfigError: naming it.
+        ConfigError: naming what is no regular file, or no folder, where one belongs.
     """
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            path = Path(place, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                problem = "is a link, which is not followed"
-            elif stat.S_ISDIR(mode) and path.suffix in _OF_FILES:
-                problem = "is a folder, where a file belongs"
-            elif name == "checkpoints" and not stat.S_ISDIR(mode):
-                problem = "is no folder"
-            elif not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                problem = "is no regular file"
-            else:
-                continue
-            raise ConfigError(f"{path}: {problem}; move it away")
+    ours = [(folder / name, stat.S_ISREG) for name in _FILES]
+    for place in (folder / name for name in _FOLDERS):
+        ours.append((place, stat.S_ISDIR))
+        if place.is_dir() and not place.is_symlink():
+            ours += [(path, stat.S_ISREG) for path in sorted(place.iterdir())]
+    for path, belongs in ours:
+        if not os.path.lexists(path) or belongs(path.lstat().st_mode):
+            continue
+        kind = "folder" if belongs is stat.S_ISDIR else "regular file"
+        problem = "is a link, which is not followed" if path.is_symlink() else f"is no {kind}"
+        raise ConfigError(f"{path}: {problem}; move it away")

@@ -69,6 +69,11 @@ class Run:
     epochs: int | None = None
     parameters_sha256: str | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it completed, and its results are there."""
+        return self.status == "completed" and bool(self.metrics)
+
 
 def read_run(folder: Path) -> Run:
     """Read what a run folder says, as far as it says anything: a stopped run is no error."""

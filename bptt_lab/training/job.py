@@ -102,13 +102,13 @@ def attempt(experiment: Experiment, folder: Path, job: Job, *, in_sweep: bool = 
 
 def _is_done(experiment: Experiment, folder: Path) -> bool:
     """Whether there is nothing left to do; refuse to begin where another run has begun."""
-    status = runs.read_run(folder).status
+    run = runs.read_run(folder)
     if experiment.control.resume:
-        if status == "completed":
+        if run.is_done:
             print(f"{folder}: is completed already", flush=True)
-        return status == "completed"
-    if status != "waiting" or runs.leftovers(folder):
-        problem = f"holds a run already ({status}); continue it with resume={folder}"
+        return run.is_done
+    if run.status != "waiting" or runs.leftovers(folder):
+        problem = f"holds a run already ({run.status}); continue it with resume={folder}"
         raise ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder")
     return False
 

@@ -160,8 +160,7 @@ def train(
         every_n_steps=experiment.trainer.log_every_n_steps, divergence=experiment.divergence
     )
     trainer = make_trainer(experiment, folder, job, task, stop or Stop(), norms, saved)
-    checkpoints = trainer.checkpoint_callback
-    assert isinstance(checkpoints, Checkpoints)
+    (saving,) = (c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
     _seed_global_generators(experiment.seed, trainer.global_rank)
 
     def summary(**more: Any) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def train(
         return {
             "metrics": module.metrics,
             "references": task.references(),
-            "seconds": round(checkpoints.seconds, 3),
+            "seconds": round(saving.seconds, 3),
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             **({"padded_share": round(padding, 4)} if task.unequal else {}),
@@ -183,7 +182,7 @@ def train(
         trainer.test(module, datamodule=task, verbose=False)
     except BaseException as error:
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
-        if saved is not None and not checkpoints.at_work and not own:
+        if saved is not None and not saving.at_work and not own:
             problem = f"{type(error).__name__}: {error}"
             raise Unfit(f"{start}: {UNUSABLE} ({problem}); {WAY_OUT}") from error
         if trainer.is_global_zero:
