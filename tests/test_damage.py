@@ -260,5 +260,15 @@ def test_a_damaged_folder_is_mended_or_refused(name, begun, tmp_path, capsys):
         assert again == code  # and it stays refused, until somebody does something
 
 
+@pytest.mark.parametrize("text", [None, "", "[]", '{"metrics": {}}'])
+def test_a_run_that_lost_its_results_has_them_again(text, begun, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(begun / "whole", folder)
+    runs.write_status(folder, "completed")
+    paper("summary.json", text)(folder)
+    assert jobs.attempt(resumed(config(*SETTINGS), folder), folder, job(*SETTINGS)) == 0
+    assert outcome(folder) == outcome(begun / "whole")
+
+
 def test_they_are_many():
     assert len(DAMAGES) >= 60

@@ -125,8 +125,8 @@ def keep(own: lock.Lock, until: Path) -> None:
 def hold_and_die(folder: Path, until: Path) -> None:
     """Hold a folder, share the lock with another process, and be killed."""
     commands.serve()
-    with lock.held(folder) as own:
-        fork_server.start(keep, (own, until))
+    with lock.held(folder):
+        fork_server.start(keep, (lock.OURS[folder], until))
         wait_for((until.parent / "kept").exists)
         os._exit(9)
 
@@ -171,6 +171,20 @@ def test_a_sweep_has_one_driver(in_use, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and f"process {holder.pid} is writing it" in err
     assert sorted(path.name for path in folder.iterdir()) == [lock.LOCK, runs.SWEEP]
+
+
+def test_a_job_whose_folder_is_a_link_does_not_start(tmp_path, monkeypatch, capsys):
+    elsewhere, sweep = tmp_path / "elsewhere", tmp_path / "sweep"
+    elsewhere.mkdir()
+    sweep.mkdir()
+    (sweep / "000").symlink_to(elsewhere)
+    line = ["num_threads=1", "dataset.layout=rows"]
+    jobs_ = [{"folder": "000", "overrides": ["seed=0", *line]}]
+    runs.write_json(sweep / runs.SWEEP, {"command": "", "jobs": jobs_})
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["-m", "seed=0", *line, f"resume={sweep}"]) == 2
+    assert "000: is a link, which is not followed; move it away" in capsys.readouterr().err
+    assert not [*elsewhere.iterdir()]
 
 
 def test_the_lock_goes_with_its_process_and_stays_with_those_it_was_sent_to(tmp_path):

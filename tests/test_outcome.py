@@ -4,6 +4,7 @@ import pytest
 
 from bptt_lab import runs
 from bptt_lab.runs.outcome import (
+    CheckpointError,
     Diverged,
     Interrupted,
     conclude,
@@ -53,6 +54,17 @@ def test_the_first_process_to_end_says_how_the_run_ended(tmp_path, error, status
     conclude(tmp_path, RuntimeError("the other process is gone"))
     assert runs.read_run(tmp_path).status == status
     assert "the other process" not in runs.read_run(tmp_path).reason
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ValueError("no"), True), (CheckpointError("x: no room"), False)]
+)
+def test_a_full_disk_is_no_error_of_the_runs_own(tmp_path, error, raised):
+    """So a sweep that is continued goes on from the checkpoint, and does not start the run anew."""
+    runs.write_status(tmp_path, "running")
+    conclude(tmp_path, error)
+    run = runs.read_run(tmp_path)
+    assert (run.status, run.raised) == ("failed", raised)
 
 
 def test_what_an_earlier_attempt_said_does_not_count(tmp_path):

@@ -71,7 +71,8 @@ def refuse_strange(folder: Path) -> None:
     Raises:
         ConfigError: naming what is no regular file, or no folder, where one belongs.
     """
-    ours = [(folder / name, stat.S_ISREG) for name in _FILES]
+    files = [*(folder / name for name in _FILES), *folder.glob("*.log")]
+    ours = [(path, stat.S_ISREG) for path in files]
     for place in (folder / name for name in _FOLDERS):
         ours.append((place, stat.S_ISDIR))
         if place.is_dir() and not place.is_symlink():

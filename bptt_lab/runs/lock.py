@@ -21,24 +21,25 @@ from bptt_lab.runs import files
 
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds that a killed process may take to be gone
+OURS: dict[Path, Lock] = {}  # by folder
 
 
 class Lock:
-    """A folder's lock; whichever process it is sent to, by `multiprocessing`, has it as well."""
+    """A folder's lock; a process that `multiprocessing` starts with it has it as well."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (reduction.DupFd(self.descriptor),)
+        return Lock._received, (reduction.DupFd(self.descriptor),)
 
-
-def _received(sent: Any) -> Lock:
-    return Lock(sent.detach())
+    @classmethod
+    def _received(cls, sent: Any) -> Lock:
+        return cls(sent.detach())
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Lock]:
+def held(folder: Path) -> Iterator[None]:
     """Make a folder, where there is none, and hold it for this process alone.
 
     Raises:
@@ -60,7 +61,11 @@ def held(folder: Path) -> Iterator[Lock]:
         file.truncate(0)
         file.write(f"{os.getpid()} on {platform.node()}\n".encode())
         file.flush()
-        yield Lock(file.fileno())
+        OURS[folder] = Lock(file.fileno())
+        try:
+            yield
+        finally:
+            del OURS[folder]
 
 
 def holder(folder: Path) -> str:

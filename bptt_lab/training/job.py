@@ -90,11 +90,11 @@ def attempt(experiment: Experiment, folder: Path, job: Job, *, in_sweep: bool = 
     try:
         if _is_done(experiment, folder):
             return COMPLETED
-        with lock.held(folder) as own:
+        with lock.held(folder):
             if _is_done(experiment, folder):  # by another process, until this one had the lock
                 return COMPLETED
             files.refuse_strange(folder)
-            return _attempt(experiment, folder, job, own, in_sweep)
+            return _attempt(experiment, folder, job, in_sweep)
     except ConfigError as error:
         report(error)
         return REFUSED  # with nothing touched: that run may be at work
@@ -113,7 +113,7 @@ def _is_done(experiment: Experiment, folder: Path) -> bool:
     return False
 
 
-def _attempt(experiment: Experiment, folder: Path, job: Job, own: lock.Lock, in_sweep: bool) -> int:
+def _attempt(experiment: Experiment, folder: Path, job: Job, in_sweep: bool) -> int:
     before = runs.read_run(folder)
     with signals.caught() as stop:
         try:
@@ -125,7 +125,7 @@ def _attempt(experiment: Experiment, folder: Path, job: Job, own: lock.Lock, in_
             runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())
             from bptt_lab.training.train import perform
 
-            perform(experiment, folder, job, stop, own)
+            perform(experiment, folder, job, stop)
         except ConfigError as error:
             if before.status == "waiting":
                 return conclude(folder, error)

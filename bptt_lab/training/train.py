@@ -20,7 +20,7 @@ from bptt_lab import runs
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.random import generator
-from bptt_lab.runs import resume, signals
+from bptt_lab.runs import lock, resume, signals
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.lock import Lock
 from bptt_lab.runs.outcome import ONE_LINE, Interrupted, Unfit, conclude, report, start_anew
@@ -33,16 +33,9 @@ from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.trainer import make_trainer
 
 UNFIT = 4  # exit code of a process of several that cannot go on from the checkpoint
-UNUSABLE, WAY_OUT = "a run cannot go on from it", "move it away, or start a new run"
 
 
-def perform(
-    experiment: Experiment,
-    folder: Path,
-    job: Job,
-    stop: Stop | None = None,
-    lock: Lock | None = None,
-) -> None:
+def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = None) -> None:
     """Start a run, or continue the one in its folder if `control.resume` is set.
 
     Args:
@@ -50,7 +43,6 @@ def perform(
         folder: where everything of the run goes.
         job: who asked for it.
         stop: whether a signal asked the run to stop.
-        lock: of the folder, which the processes of the run hold on to.
 
     Raises:
         CheckpointError: where no whole checkpoint is one that the run can go on from.
@@ -67,53 +59,47 @@ def perform(
     built = build(experiment)  # refuses here, in one line, what every process would refuse
     recorded = manifest.manifest(experiment, job, manifest.fingerprint(built.task))
     if control.resume and began:  # there is none where a run was killed before it wrote one
-        own = recorded["id"]
-        recorded = resume.compared(began, recorded, force=control.force_resume)
-        recorded["id"] = began.get("id", own)
+        known = began.get("id", recorded["id"])
+        recorded = {**resume.compared(began, recorded, force=control.force_resume), "id": known}
     starts = checkpoint_io.to_continue(folder, recorded["id"]) if control.resume else []
     folder.mkdir(parents=True, exist_ok=True)
     if not starts:
         start_anew(folder, "no whole checkpoint is there")
     runs.write_json(folder / runs.MANIFEST, recorded)
     try:
-        _train(experiment, folder, job, stop, starts[0] if starts else None, built, lock)
+        _train(experiment, folder, job, stop, starts[0] if starts else None, built)
     except Unfit as error:
         if len(starts) < 2:
             raise
         checkpoint_io.put_away(starts[0], str(error))
-        _train(experiment, folder, job, stop, starts[1], None, lock)
+        _train(experiment, folder, job, stop, starts[1])
 
 
 def _train(
-    experiment: Experiment,
-    folder: Path,
-    job: Job,
-    stop: Stop,
-    start: Path | None,
-    built: Built | None,
-    lock: Lock | None,
+    experiment: Experiment, folder: Path, job: Job, stop: Stop, start: Path | None, *built: Built
 ) -> None:
     """Train in this process, or in one for each device."""
     devices = experiment.device.devices
     if devices == 1:
-        train(experiment, folder, job, stop, start, built)
+        train(experiment, folder, job, stop, start, *built)
         return
+    args = experiment, folder, job, start, lock.OURS.get(folder)
     try:
-        processes.launch(_train_as_rank, (experiment, folder, job, start, lock), devices, stop)
+        processes.launch(_train_as_rank, args, devices, stop)
     except processes.RankEnded as error:
         if stop.asked is not None:
             raise Interrupted(stop.asked) from error
         if error.code == UNFIT:
-            raise Unfit(f"{start}: {UNUSABLE}, as said above; {WAY_OUT}") from error
+            raise Unfit(f"{start}: a run cannot go on from it, as said above") from error
         if runs.read_run(folder).status != "running":  # the process has said why
             raise SystemExit(error.code) from error
         raise
 
 
 def _train_as_rank(
-    experiment: Experiment, folder: Path, job: Job, start: Path | None, lock: Lock | None
+    experiment: Experiment, folder: Path, job: Job, start: Path | None, own: Lock | None
 ) -> None:
-    """Train as one process of several; its exit code says how it ended."""
+    """Train as one process of several, with the run's lock; its exit code says how it ended."""
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's go to the run's process as well
         signal.signal(number, signal.SIG_IGN)
     with signals.caught() as stop:
@@ -184,7 +170,8 @@ def train(
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
         if saved is not None and not saving.at_work and not own:
             problem = f"{type(error).__name__}: {error}"
-            raise Unfit(f"{start}: {UNUSABLE} ({problem}); {WAY_OUT}") from error
+            way_out = "move it away, or start a new run"
+            raise Unfit(f"{start}: a run cannot go on from it ({problem}); {way_out}") from error
         if trainer.is_global_zero:
             with suppress(OSError):  # what went wrong first is what is told
                 runs.write_json(folder / runs.SUMMARY, summary())

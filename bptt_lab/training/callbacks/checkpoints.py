@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -206,11 +205,9 @@ def read_carry(process: State) -> Carry | None:
 
 def lacking(saved: Any, now: Any, place: str = "") -> str:
     """Say where nested containers have nothing, and those of now do: Lightning lets that pass."""
-    pairs: Iterable[tuple[Any, Any]] = now.items() if isinstance(now, dict) else ()
     if isinstance(now, list | tuple):
-        pairs = enumerate(now)
-        saved = dict(enumerate(saved))
-    for key, value in pairs:
+        saved, now = dict(enumerate(saved)), dict(enumerate(now))
+    for key, value in now.items() if isinstance(now, dict) else ():
         if key not in saved:
             return f"{place}{key}"
         if lost := lacking(saved[key], value, f"{place}{key}."):
