@@ -95,6 +95,7 @@ def test_a_folder_with_something_strange_is_refused_by_name(kind, name, tmp_path
 def test_what_is_not_ours_may_be_anything(tmp_path):
     """As in the folder of a project, where the run's folder is the project's."""
     (tmp_path / "data").symlink_to("/")
+    (tmp_path / "_summary" / "k=1").mkdir(parents=True)
     os.mkfifo(tmp_path / "pipe")
     files.refuse_strange(tmp_path)
 

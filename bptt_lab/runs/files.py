@@ -20,7 +20,8 @@ _FILES = (
     *("status.json", "manifest.json", "summary.json", "metrics.jsonl", "log.txt", ".lock"),
     *("hparams.yaml", "sweep.json", "multirun.yaml", "search.journal", "results.csv"),
 )
-_FOLDERS = ("checkpoints", ".hydra", "report", "_summary")
+_OF_FILES = ("checkpoints", ".hydra")  # which hold no folders
+_FOLDERS = (*_OF_FILES, "report", "_summary")
 
 
 def reading(path: Path, largest: float = math.inf) -> BufferedReader:
@@ -75,7 +76,7 @@ def refuse_strange(folder: Path) -> None:
     ours = [(path, stat.S_ISREG) for path in files]
     for place in (folder / name for name in _FOLDERS):
         ours.append((place, stat.S_ISDIR))
-        if place.is_dir() and not place.is_symlink():
+        if place.name in _OF_FILES and place.is_dir() and not place.is_symlink():
             ours += [(path, stat.S_ISREG) for path in sorted(place.iterdir())]
     for path, belongs in ours:
         if not os.path.lexists(path) or belongs(path.lstat().st_mode):
