@@ -3,6 +3,7 @@
 Each one would, if it were followed, create the file `canary` or write outside of outputs/.
 """
 
+import hashlib
 import json
 import os
 import pickle
@@ -386,16 +387,17 @@ def test_a_hostile_checkpoint_is_not_unpickled(how, form, inside, tmp_path):
         "run": Bomb(runpy.run_path, (str(tmp_path / "inner.py"),)),
     }[how]
     content = {"state_dict": {"weight": torch.zeros(2), "more": [content]}} if inside else content
-    path = tmp_path / "last.ckpt"
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
     if form == "pickle":
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
     # Who writes the file can write its checksum too.
-    checkpoint_io._remember(tmp_path, path.read_bytes(), {})
+    checkpoint_io._remember(path.parent, hashlib.sha256(path.read_bytes()).hexdigest(), {})
     with pytest.raises(CheckpointError, match="is no checkpoint of plain tensors"):
         checkpoint_io.read(path)
-    assert checkpoint_io.to_continue(tmp_path) is None
+    assert checkpoint_io.to_continue(tmp_path) == []
     assert not canary.exists()
 
 

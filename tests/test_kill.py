@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 from runs import QUICK, config, job, resumed
+from test_damage import DAMAGES, SETTINGS, begun, kept  # noqa: F401  # a fixture
 from test_resume import TEXT, outcome
 
 from bptt_lab import runs
@@ -97,3 +99,56 @@ def test_without_the_random_state_the_outcome_differs(tmp_path):
     attempt(config_, tmp_path / "whole").join()
     end_in_spite_of(2, config_, tmp_path / "run", seed=0, forget=True)
     assert outcome(tmp_path / "run")[0] != outcome(tmp_path / "whole")[0]
+
+
+STEPS = ("fsync", "link", "mkdir", "open", "rename", "replace", "truncate", "unlink")  # of a disk
+
+
+def work_until(number: int, config_: Experiment, folder: Path) -> None:
+    """One attempt, in a process that dies at its n-th step in the run's folder."""
+    left = [number]
+
+    def dying(call):
+        def step(path, *args, **kwargs):
+            inside = isinstance(path, int) or str(path).startswith(str(folder))
+            writes = call.__name__ != "open" or (args and args[0] & os.O_CREAT)
+            left[0] -= bool(inside and writes)
+            if left[0] < 0:
+                os._exit(9)
+            return call(path, *args, **kwargs)
+
+        return step
+
+    for name in STEPS:
+        setattr(os, name, dying(getattr(os, name)))
+    work(config_, folder, forget=False)
+
+
+def few_of(numbers: range, fast: int) -> list:
+    """Every number, most of them marked slow."""
+    return [
+        pytest.param(n, marks=() if n % (len(numbers) // fast) == 1 else pytest.mark.slow)
+        for n in numbers
+    ]
+
+
+@pytest.mark.parametrize("number", few_of(range(40), 3))
+@pytest.mark.parametrize("state", ["new", "stopped", "both cut, no sums"])
+def test_killed_at_any_step_on_the_disk(state, number, begun, tmp_path):  # noqa: F811
+    """A run that has just begun, one that goes on, and one that has to start anew."""
+    config_, folder = config(*SETTINGS), tmp_path / "run"
+    if state != "new":
+        shutil.copytree(begun / "run", folder)
+        config_ = resumed(config_, folder)
+        DAMAGES.get(state, lambda folder: None)(folder)
+    before = kept(folder)
+    process = fork_server.start(work_until, (number, config_, folder))
+    process.join()
+    assert process.exitcode == 9
+    if (folder / "manifest.json").exists():
+        config_ = resumed(config_, folder)
+    process = attempt(config_, folder)
+    process.join()
+    assert process.exitcode == 0
+    assert outcome(folder) == outcome(begun / "whole")
+    assert state == "stopped" or before <= kept(folder)

@@ -4,6 +4,7 @@ import pytest
 
 from bptt_lab import runs
 from bptt_lab.runs.outcome import (
+    CheckpointError,
     Diverged,
     Interrupted,
     conclude,
@@ -55,14 +56,15 @@ def test_the_first_process_to_end_says_how_the_run_ended(tmp_path, error, status
     assert "the other process" not in runs.read_run(tmp_path).reason
 
 
-def test_a_run_that_starts_anew_keeps_nothing(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("checkpoints/last.ckpt", "events.out.tfevents.1", runs.METRICS, runs.SUMMARY):
-        (tmp_path / name).write_text("{}")
-    runs.write_json(tmp_path / runs.MANIFEST, {})
-    (tmp_path / "log.txt").touch()
-    runs.clear(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ValueError("no"), True), (CheckpointError("x: no room"), False)]
+)
+def test_a_full_disk_is_no_error_of_the_runs_own(tmp_path, error, raised):
+    """So a sweep that is continued goes on from the checkpoint, and does not start the run anew."""
+    runs.write_status(tmp_path, "running")
+    conclude(tmp_path, error)
+    run = runs.read_run(tmp_path)
+    assert (run.status, run.raised) == ("failed", raised)
 
 
 def test_what_an_earlier_attempt_said_does_not_count(tmp_path):

@@ -130,32 +130,27 @@ def test_numbers_are_written_short_and_inside_their_limits():
 
 
 def study(folder, name, seed=0):
-    opened = journal.opened(folder)
-    storage = opened.__enter__()
-    sampler = sampling.SeededSampler(name, seed)
-    made = optuna.create_study(
+    storage, sampler = journal.opened(folder), sampling.SeededSampler(name, seed)
+    return optuna.create_study(
         storage=storage, sampler=sampler, study_name="search", load_if_exists=True
     )
-    return opened, made
 
 
 def asked(folder, name, trials, *, restart, seed=0):
     """The jobs of a search whose values are known at once, in one process or in many."""
     folder.mkdir()
     searched, jobs = space(*SPACE), []
-    opened, current = study(folder, name, seed)
+    current = study(folder, name, seed)
     for number in range(trials):
         trial = current.ask()
         assert trial.number == number
         if restart:  # in the middle of a trial, with its first value drawn
             trial.suggest_categorical("gradient", ["full", "truncated"])
-            opened.__exit__(None, None, None)
-            opened, current = study(folder, name, seed)
+            current = study(folder, name, seed)
             (left,) = current.get_trials(states=[optuna.trial.TrialState.RUNNING])
             trial = optuna.trial.Trial(current, left._trial_id)
         jobs.append(tuple(searched.draw(sampling.suggestions(trial))))
         current.tell(trial, trial.params["optimizer.lr"] + trial.params.get("gradient.k", 0))
-    opened.__exit__(None, None, None)
     return jobs
 
 
@@ -169,9 +164,8 @@ def test_a_restart_neither_repeats_nor_changes_a_draw(tmp_path, name):
 
 def test_settings_of_a_trial_are_drawn_apart(tmp_path):
     searched = space("a=interval(0,1)", "b=interval(0,1)")
-    opened, current = study(tmp_path, "random")
+    current = study(tmp_path, "random")
     lines = [searched.draw(sampling.suggestions(current.ask())) for _ in range(20)]
-    opened.__exit__(None, None, None)
     pairs = [(a.partition("=")[2], b.partition("=")[2]) for a, b in lines]
     assert not [pair for pair in pairs if pair[0] == pair[1]]
 
@@ -182,21 +176,10 @@ def test_a_journal_cut_short_can_be_read_and_continued(tmp_path):
     whole = path.read_bytes()
     for end in range(0, len(whole) + 1, 29):
         path.write_bytes(whole[:end])
-        opened, found = study(tmp_path / "search", "random")
+        found = study(tmp_path / "search", "random")
         found.ask().suggest_float("optimizer.lr", 1e-4, 1, log=True)
-        opened.__exit__(None, None, None)
-        opened, found = study(tmp_path / "search", "random")
+        found = study(tmp_path / "search", "random")
         assert len(found.trials) >= 1
-        opened.__exit__(None, None, None)
-
-
-def test_a_search_has_one_driver(tmp_path):
-    with (
-        journal.opened(tmp_path),
-        pytest.raises(ConfigError, match="another process is searching there"),
-        journal.opened(tmp_path),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(
@@ -286,9 +269,8 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
     assert f"again        bptt-train {' '.join(TINY[:2])}" in out
     assert "3 of 3 jobs completed" in out
     assert re.findall(r"Launching (\d+) jobs", out) == ["2", "1"]
-    with journal.opened(folder) as storage:
-        (kept,) = optuna.get_all_study_summaries(storage)
-        assert kept.best_trial.value == max(reached)
+    (kept,) = optuna.get_all_study_summaries(journal.opened(folder))
+    assert kept.best_trial.value == max(reached)
 
     # Continued for more trials, those that are there stay as they are.
     before = {run.folder: (run.folder / "status.json").stat().st_mtime_ns for run in trials}
@@ -369,8 +351,7 @@ def start(cwd, *arguments):
 
 
 def states(folder):
-    with journal.opened(folder) as storage:
-        found = optuna.load_study(study_name="search", storage=storage).trials
+    found = optuna.load_study(study_name="search", storage=journal.opened(folder)).trials
     return [trial.state.name for trial in found]
 
 

@@ -12,6 +12,7 @@ Nothing in this package imports torch, so that a table of a thousand jobs is the
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bptt_lab.runs import files
+
 __all__ = [
     "MANIFEST",
     "METRICS",
@@ -29,12 +32,13 @@ __all__ = [
     "SWEEP",
     "Run",
     "Status",
-    "clear",
     "folder_and_board",
+    "leftovers",
     "read_json",
     "read_metrics",
     "read_run",
     "read_sweep",
+    "set_aside",
     "shown",
     "write_json",
     "write_status",
@@ -43,6 +47,7 @@ __all__ = [
 Status = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
 STATUS, MANIFEST, SUMMARY, METRICS = "status.json", "manifest.json", "summary.json", "metrics.jsonl"
 SWEEP = "sweep.json"
+_LINE = 2**20  # bytes of a line of metrics.jsonl at most
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,11 @@ class Run:
     steps: int | None = None
     epochs: int | None = None
     parameters_sha256: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it completed, and its results are there."""
+        return self.status == "completed" and bool(self.metrics)
 
 
 def read_run(folder: Path) -> Run:
@@ -98,26 +108,43 @@ def read_sweep(folder: Path) -> list[Run]:
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats."""
-    path = folder / METRICS
-    if not path.exists():
+    try:
+        file = files.reading(folder / METRICS)
+    except OSError:
         return
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:  # the last line of a run that was killed
-            continue
-        if not isinstance(values, dict):
-            continue
-        yield {tag: float(v) if isinstance(v, str) else v for tag, v in values.items()}
+    with file:
+        for line in iter(lambda: file.readline(_LINE), b""):
+            try:
+                values = json.loads(line.decode(errors="replace"))
+            except (ValueError, RecursionError):  # the last line of a run that was killed
+                continue
+            if not isinstance(values, dict):
+                continue
+            yield {tag: float(v) if isinstance(v, str) else v for tag, v in values.items()}
 
 
-def clear(folder: Path) -> None:
-    """Take away what a run left in its folder, so that it can start anew."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for name in (METRICS, SUMMARY, MANIFEST):
-        (folder / name).unlink(missing_ok=True)
-    for events in folder.glob("events.out.tfevents.*"):
-        events.unlink()
+def leftovers(folder: Path) -> list[Path]:
+    """List what a run left in its folder, besides the papers that say what and how it is."""
+    ours = [folder / name for name in ("checkpoints", METRICS, SUMMARY)]
+    return [*filter(os.path.lexists, ours), *sorted(folder.glob("events.out.tfevents.*"))]
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Move what a run left into a new folder in its own, so that it can start anew.
+
+    Returns:
+        The new folder, which has a copy of the manifest; None where nothing was left.
+    """
+    left = leftovers(folder)
+    if not left:
+        return None
+    names = (folder / f"set_aside_{number}" for number in itertools.count(1))
+    aside = next(path for path in names if not os.path.lexists(path))
+    aside.mkdir()
+    write_json(aside / MANIFEST, read_json(folder / MANIFEST))
+    for path in left:
+        path.rename(aside / path.name)
+    return aside
 
 
 def write_status(folder: Path, status: Status, reason: str = "", **more: object) -> None:
@@ -126,8 +153,8 @@ def write_status(folder: Path, status: Status, reason: str = "", **more: object)
     try:
         write_json(folder / STATUS, content)
     except OSError:
-        with (folder / STATUS).open("r+") as file:  # needs no room beyond the file's own
-            file.write(json.dumps(content))
+        with files.writing(folder / STATUS, "over") as file:
+            file.write(json.dumps(content).encode())
             file.truncate()
 
 
@@ -141,8 +168,8 @@ def write_json(path: Path, content: Mapping[str, object], *, durable: bool = Fal
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("w") as file:
-            file.write(json.dumps(content, indent=2, default=str) + "\n")
+        with files.writing(part, "anew") as file:
+            file.write((json.dumps(content, indent=2, default=str) + "\n").encode())
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -155,7 +182,8 @@ def write_json(path: Path, content: Mapping[str, object], *, durable: bool = Fal
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; an empty one where there is none."""
     try:
-        content = json.loads(path.read_text())
+        with files.reading(path, files.LARGEST_PAPER) as file:
+            content = json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

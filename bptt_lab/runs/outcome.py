@@ -9,11 +9,12 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from bptt_lab import runs
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run, Status
+from bptt_lab.runs import Run, Status, lock
 
 COMPLETED, FAILED, REFUSED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 program = "bptt-train"  # begins each line on stderr; every command sets its own name
@@ -41,7 +42,11 @@ class CheckpointError(Exception):
     """A checkpoint cannot be written or read; the message names the file and the way out."""
 
 
-_ONE_LINE = (ConfigError, Interrupted, Diverged, CheckpointError)  # the message says it all
+class Unfit(CheckpointError):
+    """A whole checkpoint that a run cannot go on from."""
+
+
+ONE_LINE = (ConfigError, Interrupted, Diverged, CheckpointError)  # the message says it all
 
 
 def conclude(folder: Path, error: BaseException) -> int:
@@ -52,16 +57,29 @@ def conclude(folder: Path, error: BaseException) -> int:
     """
     status, code = _status_and_code(error)
     if runs.read_run(folder).status == "running":
-        runs.write_status(folder, status, _reason(error), raised=status == "failed")
+        # A run that failed for want of a disk goes on from its checkpoint.
+        raised = status == "failed" and not isinstance(error, CheckpointError)
+        runs.write_status(folder, status, _reason(error), raised=raised)
     if not isinstance(error, SystemExit):
         report(error)
     return code
 
 
+def tell(message: str) -> None:
+    """Say on one line of stderr what was found on the way."""
+    print(f"{program}:", *message.split(), file=sys.stderr, flush=True)
+
+
+def start_anew(folder: Path, why: str) -> None:
+    """Set aside what a run left in its folder, and say so."""
+    if aside := runs.set_aside(folder):
+        tell(f"{folder}: {why}, so the run starts anew; what it left is in {aside.name}")
+
+
 def report(error: BaseException) -> None:
     """Print an error: one line where the message says it all, otherwise the traceback."""
-    if isinstance(error, _ONE_LINE):
-        print(f"{program}:", *str(error).split(), file=sys.stderr, flush=True)
+    if isinstance(error, ONE_LINE):
+        tell(str(error))
     else:
         traceback.print_exception(error)
 
@@ -79,7 +97,7 @@ def _status_and_code(error: BaseException) -> tuple[Status, int]:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, _ONE_LINE):
+    if isinstance(error, ONE_LINE):
         return str(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
@@ -118,6 +136,8 @@ def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: s
         status = "interrupted", asked
     if status is None:
         return run
+    if writer := lock.holder(folder):  # it says how the run stands, not the process that ended
+        return replace(run, status="failed", reason=f"{writer} is writing it")
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_status(folder, *status)
     return runs.read_run(folder)

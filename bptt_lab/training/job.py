@@ -22,9 +22,9 @@ from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.strategies import options_of_job
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import signals
+from bptt_lab.runs import Run, files, lock, signals
 from bptt_lab.runs.job import Job
-from bptt_lab.runs.outcome import COMPLETED, REFUSED, conclude, report
+from bptt_lab.runs.outcome import COMPLETED, REFUSED, conclude, report, start_anew
 
 
 def task(cfg: DictConfig) -> None:
@@ -72,31 +72,54 @@ def run(cfg: DictConfig) -> int:
             return conclude(folder, error)
         report(error)
         return REFUSED
-    return attempt(experiment, folder, job)
+    return attempt(experiment, folder, job, in_sweep=hydra.mode == RunMode.MULTIRUN)
 
 
-def attempt(experiment: Experiment, folder: Path, job: Job) -> int:
+def attempt(experiment: Experiment, folder: Path, job: Job, *, in_sweep: bool = False) -> int:
     """Start or continue a run and write status.json, whatever becomes of it.
 
     Args:
         experiment: what to run.
         folder: the run folder.
         job: who asked for it.
+        in_sweep: whether a run that failed by an error of its own starts anew.
 
     Returns:
         The exit code.
     """
-    before = runs.read_run(folder)
-    if experiment.control.resume and before.status == "completed":
-        print(f"{folder}: is completed already", flush=True)
-        return COMPLETED
-    if before.status != "waiting" and not experiment.control.resume:
-        problem = f"holds a run already ({before.status}); continue it with resume={folder}"
-        report(ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder"))
+    try:
+        if _is_done(experiment, folder):
+            return COMPLETED
+        with lock.held(folder):
+            if _is_done(experiment, folder):  # by another process, until this one had the lock
+                return COMPLETED
+            files.refuse_strange(folder)
+            return _attempt(experiment, folder, job, in_sweep)
+    except ConfigError as error:
+        report(error)
         return REFUSED  # with nothing touched: that run may be at work
+
+
+def _is_done(experiment: Experiment, folder: Path) -> bool:
+    """Whether there is nothing left to do; refuse to begin where another run has begun."""
+    run = runs.read_run(folder)
+    if experiment.control.resume:
+        if run.is_done:
+            print(f"{folder}: is completed already", flush=True)
+        return run.is_done
+    if run.status != "waiting" or runs.leftovers(folder):
+        problem = f"holds a run already ({run.status}); continue it with resume={folder}"
+        raise ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder")
+    return False
+
+
+def _attempt(experiment: Experiment, folder: Path, job: Job, in_sweep: bool) -> int:
+    before = runs.read_run(folder)
     with signals.caught() as stop:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if before.raised and in_sweep:
+                start_anew(folder, "it failed by an error of its own")
+                before = Run(folder, before.status, before.reason)
             if not before.manifest:  # what it takes to continue, should it get no further
                 runs.write_json(folder / runs.MANIFEST, job.manifest(experiment))
             runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())

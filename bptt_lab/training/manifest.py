@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,6 +17,8 @@ from bptt_lab.core.kernels import core
 from bptt_lab.runs.job import Job
 from bptt_lab.tasks.base import SPLITS, SequenceDataModule
 
+# What two runs must share to be one: its checkpoints know a run by the sum of these.
+IDENTITY = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
 PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensorboard", "numpy")
 
 
@@ -29,7 +32,7 @@ def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, ob
     """
     gpu = experiment.device.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    return {
+    begun = {
         **job.manifest(experiment),
         "seed": experiment.seed,
         "data_sha256": data_sha256,
@@ -42,6 +45,8 @@ def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, ob
         "git_commit": machine.git_commit(),
         "platform": platform.platform(),
     }
+    same = json.dumps([begun[key] for key in IDENTITY], default=str)
+    return {**begun, "id": hashlib.sha256(same.encode()).hexdigest()}
 
 
 def fingerprint(task: SequenceDataModule) -> str:

@@ -1,7 +1,11 @@
-"""metrics.jsonl: every logged scalar of a run, one line a logging event, for any tool to read."""
+"""metrics.jsonl: every logged scalar of a run, one line a logging event, for any tool to read.
+
+A checkpoint has the length and the sum of the log as it was, so that a run goes on with that log.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -12,6 +16,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from bptt_lab.runs import files
+
+_BLOCK = 2**20  # bytes read at a time
 
 
 class MetricsLog(Logger):
@@ -41,8 +49,8 @@ class MetricsLog(Logger):
         """Append one line."""
         numbers = {tag: float(value) for tag, value in metrics.items()}
         values = {tag: x if math.isfinite(x) else str(x) for tag, x in numbers.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        with files.writing(self.path, "append") as file:
+            file.write((json.dumps({"step": step, **values}) + "\n").encode())
 
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
@@ -50,7 +58,49 @@ class MetricsLog(Logger):
         """Ignore them: the run's config is a file of its own."""
 
 
+class Mark:
+    """How far a log has got; each time only what is new is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._length = 0
+        self._digest = hashlib.sha256()
+
+    def state(self) -> dict[str, Any]:
+        """Return length and sum of a log, all of it on the disk."""
+        if self.path.exists():
+            with files.reading(self.path) as file:
+                os.fsync(file.fileno())
+                file.seek(self._length)
+                while block := file.read(_BLOCK):
+                    self._digest.update(block)
+                    self._length += len(block)
+        return {"metrics_bytes": self._length, "metrics_sha256": self._digest.hexdigest()}
+
+
+def unfit(path: Path, saved: Mapping[str, Any]) -> str:
+    """Say why a log is not the one that a checkpoint was saved with; empty where it is.
+
+    Args:
+        path: the log.
+        saved: the checkpoint's `run`; in old ones there is no sum, but the best loss is a line.
+    """
+    length, digest, best = saved["metrics_bytes"], saved.get("metrics_sha256"), saved["best_loss"]
+    if not 0 <= length <= (path.stat().st_size if path.exists() else 0):
+        return "is shorter than when"
+    head = b""
+    if length:
+        with files.reading(path) as file:
+            head = file.read(length)
+    if digest is not None and hashlib.sha256(head).hexdigest() != digest:
+        return "is not what it was when"
+    if digest is None and math.isfinite(best) and f'"val/loss": {best!r}'.encode() not in head:
+        return f"has no val/loss of {best!r}, the best when"
+    return ""
+
+
 def cut(path: Path, length: int) -> None:
     """Cut a log to what it held when a checkpoint was taken, in bytes."""
-    if path.exists() and path.stat().st_size > length:
-        os.truncate(path, length)
+    if path.exists():
+        with files.writing(path, "over") as file:
+            file.truncate(length)

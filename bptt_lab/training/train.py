@@ -20,16 +20,19 @@ from bptt_lab import runs
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.random import generator
-from bptt_lab.runs import resume, signals
+from bptt_lab.runs import lock, resume, signals
 from bptt_lab.runs.job import Job
-from bptt_lab.runs.outcome import Interrupted, conclude
+from bptt_lab.runs.lock import Lock
+from bptt_lab.runs.outcome import ONE_LINE, Interrupted, Unfit, conclude, report, start_anew
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.grouping import padded_share
-from bptt_lab.training import checkpoint_io, manifest, metrics_log, processes
+from bptt_lab.training import checkpoint_io, manifest, processes
 from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.trainer import make_trainer
+
+UNFIT = 4  # exit code of a process of several that cannot go on from the checkpoint
 
 
 def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = None) -> None:
@@ -42,6 +45,7 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
         stop: whether a signal asked the run to stop.
 
     Raises:
+        CheckpointError: where no whole checkpoint is one that the run can go on from.
         ConfigError: for what cannot be built, or is not what the folder's run began with.
         Diverged: for a loss or gradient that is not finite, with `divergence` at stop.
         Interrupted: after a signal, once everything is saved.
@@ -55,33 +59,55 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
     built = build(experiment)  # refuses here, in one line, what every process would refuse
     recorded = manifest.manifest(experiment, job, manifest.fingerprint(built.task))
     if control.resume and began:  # there is none where a run was killed before it wrote one
-        recorded = resume.compared(began, recorded, force=control.force_resume)
-    start = checkpoint_io.to_continue(folder / "checkpoints") if control.resume else None
+        known = began.get("id", recorded["id"])
+        recorded = {**resume.compared(began, recorded, force=control.force_resume), "id": known}
+    starts = checkpoint_io.to_continue(folder, recorded["id"]) if control.resume else []
     folder.mkdir(parents=True, exist_ok=True)
-    if start is None:
-        runs.clear(folder)
+    if not starts:
+        start_anew(folder, "no whole checkpoint is there")
     runs.write_json(folder / runs.MANIFEST, recorded)
+    try:
+        _train(experiment, folder, job, stop, starts[0] if starts else None, built)
+    except Unfit as error:
+        if len(starts) < 2:
+            raise
+        checkpoint_io.put_away(starts[0], str(error))
+        _train(experiment, folder, job, stop, starts[1])
+
+
+def _train(
+    experiment: Experiment, folder: Path, job: Job, stop: Stop, start: Path | None, *built: Built
+) -> None:
+    """Train in this process, or in one for each device."""
     devices = experiment.device.devices
     if devices == 1:
-        train(experiment, folder, job, stop, start, built)
+        train(experiment, folder, job, stop, start, *built)
         return
+    args = experiment, folder, job, start, lock.OURS.get(folder)
     try:
-        processes.launch(_train_as_rank, (experiment, folder, job, start), devices, stop)
+        processes.launch(_train_as_rank, args, devices, stop)
     except processes.RankEnded as error:
         if stop.asked is not None:
             raise Interrupted(stop.asked) from error
+        if error.code == UNFIT:
+            raise Unfit(f"{start}: a run cannot go on from it, as said above") from error
         if runs.read_run(folder).status != "running":  # the process has said why
             raise SystemExit(error.code) from error
         raise
 
 
-def _train_as_rank(experiment: Experiment, folder: Path, job: Job, start: Path | None) -> None:
-    """Train as one process of several; its exit code says how it ended."""
+def _train_as_rank(
+    experiment: Experiment, folder: Path, job: Job, start: Path | None, own: Lock | None
+) -> None:
+    """Train as one process of several, with the run's lock; its exit code says how it ended."""
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's go to the run's process as well
         signal.signal(number, signal.SIG_IGN)
     with signals.caught() as stop:
         try:
             train(experiment, folder, job, stop, start)
+        except Unfit as error:
+            report(error)
+            sys.exit(UNFIT)
         except BaseException as error:
             sys.exit(conclude(folder, error))
 
@@ -120,17 +146,15 @@ def train(
         every_n_steps=experiment.trainer.log_every_n_steps, divergence=experiment.divergence
     )
     trainer = make_trainer(experiment, folder, job, task, stop or Stop(), norms, saved)
-    if saved is not None and trainer.is_global_zero:
-        metrics_log.cut(folder / runs.METRICS, saved["run"]["metrics_bytes"])
+    (saving,) = (c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
     _seed_global_generators(experiment.seed, trainer.global_rank)
 
     def summary(**more: Any) -> dict[str, Any]:
-        assert isinstance(trainer.checkpoint_callback, Checkpoints)
         padding = padded_share(*task.train_dataloader().groups()) if task.unequal else 0
         return {
             "metrics": module.metrics,
             "references": task.references(),
-            "seconds": round(trainer.checkpoint_callback.seconds, 3),
+            "seconds": round(saving.seconds, 3),
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             **({"padded_share": round(padding, 4)} if task.unequal else {}),
@@ -142,7 +166,12 @@ def train(
         trainer.fit(module, datamodule=task, ckpt_path=start, weights_only=True)
         fitted = summary(parameters_sha256=manifest.parameter_hash(module.state_dict()))
         trainer.test(module, datamodule=task, verbose=False)
-    except BaseException:
+    except BaseException as error:
+        own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
+        if saved is not None and not saving.at_work and not own:
+            problem = f"{type(error).__name__}: {error}"
+            way_out = "move it away, or start a new run"
+            raise Unfit(f"{start}: a run cannot go on from it ({problem}); {way_out}") from error
         if trainer.is_global_zero:
             with suppress(OSError):  # what went wrong first is what is told
                 runs.write_json(folder / runs.SUMMARY, summary())

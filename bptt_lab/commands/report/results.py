@@ -16,7 +16,7 @@ from typing import Any
 from bptt_lab import runs
 from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run
+from bptt_lab.runs import Run, files
 
 SEED = "seed"
 Value = bool | int | float | str | None
@@ -96,10 +96,11 @@ def read(folder: Path) -> SweepResults:
         kind = "a single run's folder" if alone else "no sweep's folder"
         raise ConfigError(f"{folder}: this is {kind}; give one that `bptt-train -m` made")
     try:
-        command = json.loads(listed.read_text())["command"]
+        with files.reading(listed, files.LARGEST_PAPER) as file:
+            command = json.loads(file.read())["command"]
         # A sweeper that chooses as it goes may list no jobs.
         found = runs.read_sweep(folder) or _run_folders(folder)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{listed}: cannot be read, {error!r}; is it a sweep's?") from error
     if not found:
         raise ConfigError(f"{folder}: no job of this sweep has begun; wait for the first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
+from bptt_lab.runs import files
 
 CURVES = (
     "Mean over the seeds, with a band of one standard deviation to either side; where fewer seeds "
@@ -52,6 +54,7 @@ AFTER = ("seconds", "steps", "epochs", "parameters_sha256")
 def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
     """Do what `bptt_lab.commands.report.write_report` promises."""
     sweep = results.read(sweep_dir)
+    files.refuse_strange(sweep_dir)
     rankings = [scores.rank(sweep, dataset, target_loss) for dataset in sweep.datasets]
     styles = line_styles(sweep.keys, {job.values: job.strategy for job in sweep.jobs})
     write_csv(sweep, sweep_dir / "results.csv")
@@ -63,7 +66,8 @@ def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
     sections = _sections(sweep, rankings, styles, pictures, target)
     path = sweep_dir / "report.html"
     part = path.with_name(".report.html.part")  # someone may be looking at the page
-    part.write_text(page.render(sweep, rankings, sections, styles), encoding="utf-8")
+    with files.writing(part, "anew") as file:
+        file.write(page.render(sweep, rankings, sections, styles).encode())
     os.replace(part, path)
     summary_events.write(sweep, rankings)
     return path
@@ -75,7 +79,7 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
     What a job does not have is empty. Metrics keep all their digits.
     """
     tags = sorted({tag for job in sweep.jobs for tag in job.metrics})
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with io.TextIOWrapper(files.writing(path, "anew"), "utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["folder", *sweep.keys, *BEFORE, *tags, *AFTER])
         for job in sweep.jobs:

@@ -99,7 +99,7 @@ class SearchSweeper(Sweeper):
         """Search, or continue the search in the sweep's folder.
 
         Raises:
-            ConfigError: where runs do not report the metric, or another process searches here.
+            ConfigError: where runs do not report the metric.
         """
         import optuna
 
@@ -108,21 +108,20 @@ class SearchSweeper(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = record.space(self.loader, self._config)
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
-        with journal.opened(self.sweep_dir) as storage:
-            self._announce()
-            study = optuna.create_study(
-                storage=storage,
-                sampler=sampling.SeededSampler(
-                    self.sampler, self._config.seed if self.seed is None else self.seed
-                ),
-                study_name="search",
-                direction=self.direction,
-                load_if_exists=True,
-            )
-            while batch := self._ask(study):
-                self._run(batch)
-                if not self._tell(study, batch):
-                    break
+        self._announce()
+        study = optuna.create_study(
+            storage=journal.opened(self.sweep_dir),
+            sampler=sampling.SeededSampler(
+                self.sampler, self._config.seed if self.seed is None else self.seed
+            ),
+            study_name="search",
+            direction=self.direction,
+            load_if_exists=True,
+        )
+        while batch := self._ask(study):
+            self._run(batch)
+            if not self._tell(study, batch):
+                break
 
     def _announce(self) -> None:
         """Describe the search in sweep.json, for a later one that continues it."""

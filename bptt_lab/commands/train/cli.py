@@ -13,7 +13,7 @@ from bptt_lab.commands.search import record
 from bptt_lab.commands.train.plan import make_plan, show_plan
 from bptt_lab.commands.train.start import answer, start
 from bptt_lab.config import arguments, output_paths
-from bptt_lab.runs import resume, sweep
+from bptt_lab.runs import lock, resume, sweep
 
 INTRODUCTION = """\
 Train a vanilla RNN, and choose how credit flows back through time.
@@ -57,15 +57,15 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     if plan.experiments[0].control.dry_run:
         show_plan(plan)
         return 0
-    if plan.sweep_dir is not None:
+    if plan.sweep_dir is None:
+        return command.run(name, lambda: start(plan, words))
+    with lock.held(plan.sweep_dir):
         known = plan.jobs[: len(plan.folders)]
         sweep.announce(plan.sweep_dir, shlex.join(["bptt-train", *argv]), plan.folders, known)
-    code = command.run(name, lambda: start(plan, words))
-    if plan.sweep_dir is None or not plan.sweep_dir.is_dir():
-        return code
-    failed = sweep.print_table(plan.sweep_dir)
-    record.print_best(plan.sweep_dir)
-    _report_sweep(name, plan.sweep_dir)
+        code = command.run(name, lambda: start(plan, words))
+        failed = sweep.print_table(plan.sweep_dir)
+        record.print_best(plan.sweep_dir)
+        _report_sweep(name, plan.sweep_dir)
     return code or int(failed > 0)
 
 

@@ -29,7 +29,7 @@ from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import resume
+from bptt_lab.runs import files, resume
 from bptt_lab.runs.sweep import aligned
 
 
@@ -209,6 +209,7 @@ def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
     if not text:
         schema.refuse(key, text, "must name a folder; leave it out for a new one in outputs/")
     path = output_paths.check_folder(key, text, typed.keys)
+    files.refuse_strange(path)
     nearest = next(parent for parent in (path, *path.parents) if parent.exists())
     if not nearest.is_dir():
         schema.refuse(key, text, f"cannot be made, since {nearest} is a file; give another folder")

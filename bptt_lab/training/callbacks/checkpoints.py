@@ -8,7 +8,6 @@ data, random generators and half-filled logging windows. All of it is saved, for
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from bptt_lab.gradients.base import Carry
-from bptt_lab.runs import METRICS
+from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training import checkpoint_io, rng_state
+from bptt_lab.training import checkpoint_io, metrics_log, rng_state
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
@@ -33,7 +32,7 @@ class Checkpoints(Checkpoint):
     """Save `last.ckpt` now and then, at the end and at a signal; beside it the best so far.
 
     Args:
-        folder: of the run; the length of its metrics.jsonl belongs to a checkpoint.
+        folder: of the run; its id, and how far its metrics.jsonl is, belong to a checkpoint.
         stop: whether a signal asked the run to stop.
         watching: callbacks whose half-filled windows belong to a checkpoint.
         every_seconds: between two checkpoints; 0 saves after every step.
@@ -41,7 +40,8 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float) -> None:
         self.folder = folder / "checkpoints"
-        self.metrics = folder / METRICS
+        self.mark = metrics_log.Mark(folder / METRICS)
+        self.run_id = read_json(folder / MANIFEST).get("id")
         self.stop = stop
         self.watching = watching
         self.every_seconds = every_seconds
@@ -51,6 +51,9 @@ class Checkpoints(Checkpoint):
         self._best_loss = math.inf
         self._best: State | None = None  # not yet on the disk
         self._restored: State | None = None
+        self._of_lightning: tuple[Any, ...] = ()  # loops and optimizers, as they were saved
+        self._metrics_bytes: int | None = None  # of the checkpoint that the run goes on from
+        self.at_work = False  # past everything that a checkpoint could be unfit for
 
     @property
     def seconds(self) -> float:
@@ -71,7 +74,11 @@ class Checkpoints(Checkpoint):
             pl_module.carry = read_carry(own)
             self.watching.restore(own["watching"])
             rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
-            self._restored = None
+            now = trainer.fit_loop.state_dict(), [o.state_dict() for o in trainer.optimizers]
+            if lost := lacking(self._of_lightning, now):
+                raise ValueError(f"it has nothing at {lost}")
+            self._restored, self._of_lightning = None, ()
+        self._go_on(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
@@ -120,6 +127,13 @@ class Checkpoints(Checkpoint):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning; what is tested is saved already."""
         self.stop.install()
+        self._go_on(trainer)  # a run that was stopped here trains no more
+
+    def _go_on(self, trainer: Trainer) -> None:
+        """Cut the log to what a checkpoint was saved with, once everything is restored."""
+        if not self.at_work and self._metrics_bytes is not None and trainer.is_global_zero:
+            metrics_log.cut(self.mark.path, self._metrics_bytes)
+        self.at_work = True
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
@@ -140,7 +154,8 @@ class Checkpoints(Checkpoint):
             "seconds": self.seconds,
             "best_loss": self._best_loss,
             "metrics": dict(pl_module.metrics),
-            "metrics_bytes": _length(self.metrics),
+            **self.mark.state(),
+            **({"id": self.run_id} if self.run_id else {}),
         }
         _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
@@ -151,6 +166,8 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, SequenceModule)
         self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
+        self._metrics_bytes = checkpoint["run"]["metrics_bytes"]
+        self._of_lightning = checkpoint["loops"]["fit_loop"], checkpoint["optimizer_states"]
         pl_module.metrics = dict(checkpoint["run"]["metrics"])
         self._restored = checkpoint["processes"][trainer.global_rank]
 
@@ -186,6 +203,18 @@ def read_carry(process: State) -> Carry | None:
     return carry._replace(estimate=estimate)
 
 
+def lacking(saved: Any, now: Any, place: str = "") -> str:
+    """Say where nested containers have nothing, and those of now do: Lightning lets that pass."""
+    if isinstance(now, list | tuple):
+        saved, now = dict(enumerate(saved)), dict(enumerate(now))
+    for key, value in now.items() if isinstance(now, dict) else ():
+        if key not in saved:
+            return f"{place}{key}"
+        if lost := lacking(saved[key], value, f"{place}{key}."):
+            return lost
+    return ""
+
+
 def _rewind(fit_loop: State, num_batches: float) -> None:
     """Have a checkpoint taken between two epochs begin the next one, at its first batch.
 
@@ -201,15 +230,6 @@ def _rewind(fit_loop: State, num_batches: float) -> None:
     for count in ("total", "current"):
         done = epochs[count]["processed"]
         epochs[count] = {**dict.fromkeys(epochs[count], done), "ready": done + 1}
-
-
-def _length(path: Path) -> int:
-    """The length of a file, all of it on the disk."""
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return file.seek(0, os.SEEK_END)
 
 
 def _to(value: Any, device: torch.device | str) -> Any:

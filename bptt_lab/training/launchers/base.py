@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import outcome, signals
+from bptt_lab.runs import files, outcome, signals
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
@@ -61,9 +61,13 @@ class SweepLauncher(Launcher):
         jobs = self._jobs(job_overrides, initial_job_idx)
         todo = jobs
         if config.resume is not None:
-            todo = [job for job in jobs if runs.read_run(job.folder).status != "completed"]
+            todo = [job for job in jobs if not runs.read_run(job.folder).is_done]
             if len(todo) < len(jobs):
                 print(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are completed already")
+        for job in todo:
+            if job.folder.is_symlink():
+                raise ConfigError(f"{job.folder}: is a link, which is not followed; move it away")
+            files.refuse_strange(job.folder)
         self.marks = {job.number: outcome.mark(job.folder) for job in todo}
         with signals.caught() as stop:
             stop.patient = True

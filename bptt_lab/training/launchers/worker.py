@@ -14,9 +14,9 @@ from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from bptt_lab import runs
 from bptt_lab.config import output_paths
 from bptt_lab.config.strategies import VERSION_BASE
+from bptt_lab.runs import files
 from bptt_lab.runs.sweep import LOG
 from bptt_lab.training.job import task
 
@@ -62,8 +62,6 @@ def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = Fals
     if resume and config.resume is None:
         with open_dict(config):
             config.resume = str(job.folder.parent)
-    if config.resume is not None and runs.read_run(job.folder).raised:
-        runs.clear(job.folder)
     with open_dict(config):
         config.trainer.enable_progress_bar = False  # nobody watches a log
     run_job(
@@ -81,12 +79,11 @@ def _log_alone(path: Path) -> None:
     The driver of a sweep may be killed and started again while a job of before is still saving. The
     lock goes with the open file, so it lasts as long as any process that this one starts.
     """
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
+    with files.writing(path, "append") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed job's too

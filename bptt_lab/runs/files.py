@@ -1,0 +1,86 @@
+"""How a run folder's files are opened: regular files only, and no link is followed.
+
+A folder may come from anyone, and a link in it may lead anywhere; a FIFO blocks whoever opens it.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from bptt_lab.core.validation import ConfigError
+
+LARGEST_PAPER = 64 * 2**20  # bytes of a JSON file
+_FILES = (
+    *("status.json", "manifest.json", "summary.json", "metrics.jsonl", "log.txt", ".lock"),
+    *("hparams.yaml", "sweep.json", "multirun.yaml", "search.journal", "results.csv"),
+)
+_OF_FILES = ("checkpoints", ".hydra")  # which hold no folders
+_FOLDERS = (*_OF_FILES, "report", "_summary")
+
+
+def reading(path: Path, largest: float = math.inf) -> BufferedReader:
+    """Open a file for reading.
+
+    Raises:
+        OSError: for a link, for what is no regular file, for one of more than `largest` bytes.
+    """
+    file = os.fdopen(_opened(path, os.O_RDONLY), "rb")
+    if os.fstat(file.fileno()).st_size > largest:
+        file.close()
+        raise OSError(errno.EFBIG, f"is larger than {largest} bytes", str(path))
+    return file
+
+
+def writing(path: Path, how: Literal["anew", "append", "over"]) -> BinaryIO:
+    """Open a file for writing.
+
+    Args:
+        path: the file.
+        how: `anew` makes a new one, and what had the name before loses it; `append` adds to the
+            end; `over` writes over what a file holds, in the room that it has.
+
+    Raises:
+        OSError: for a link, and for what is no regular file.
+    """
+    if how == "anew":
+        path.unlink(missing_ok=True)
+    flags = {
+        "anew": os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+        "append": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+        "over": os.O_RDWR,
+    }
+    return os.fdopen(_opened(path, flags[how]), "r+b" if how == "over" else "ab")
+
+
+def _opened(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return descriptor
+
+
+def refuse_strange(folder: Path) -> None:
+    """Refuse a run or sweep folder where we, Hydra or TensorBoard would write through a link.
+
+    Raises:
+        ConfigError: naming what is no regular file, or no folder, where one belongs.
+    """
+    files = [*(folder / name for name in _FILES), *folder.glob("*.log")]
+    ours = [(path, stat.S_ISREG) for path in files]
+    for place in (folder / name for name in _FOLDERS):
+        ours.append((place, stat.S_ISDIR))
+        if place.name in _OF_FILES and place.is_dir() and not place.is_symlink():
+            ours += [(path, stat.S_ISREG) for path in sorted(place.iterdir())]
+    for path, belongs in ours:
+        if not os.path.lexists(path) or belongs(path.lstat().st_mode):
+            continue
+        kind = "folder" if belongs is stat.S_ISDIR else "regular file"
+        problem = "is a link, which is not followed" if path.is_symlink() else f"is no {kind}"
+        raise ConfigError(f"{path}: {problem}; move it away")
