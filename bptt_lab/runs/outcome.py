@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bptt_lab import runs
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run, Status
+from bptt_lab.runs import Run, Written
 
 COMPLETED, FAILED, REFUSED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 program = "bptt-train"  # begins each line on stderr; every command sets its own name
@@ -51,7 +51,7 @@ def conclude(folder: Path, error: BaseException) -> int:
         The exit code.
     """
     status, code = _status_and_code(error)
-    if runs.read_run(folder).status == "running":
+    if runs.read_status(folder) in ("running", "unreadable"):
         runs.write_status(folder, status, _reason(error), raised=status == "failed")
     if not isinstance(error, SystemExit):
         report(error)
@@ -66,7 +66,7 @@ def report(error: BaseException) -> None:
         traceback.print_exception(error)
 
 
-def _status_and_code(error: BaseException) -> tuple[Status, int]:
+def _status_and_code(error: BaseException) -> tuple[Written, int]:
     if isinstance(error, Interrupted):
         return "interrupted", error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -105,21 +105,20 @@ def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: s
     Returns:
         The run.
     """
-    run = runs.read_run(folder)
-    silent = mark(folder) == before or run.status in ("waiting", "running")
-    status: tuple[Status, str] | None = None
+    said = runs.read_status(folder)
+    silent = mark(folder) == before or said in ("waiting", "running", "unreadable")
+    status: tuple[Written, str] | None = None
     if silent and asked.startswith(TIME_LIMIT):
         status = "failed", f"{asked}, and would not stop"
     elif silent and asked:
         status = "interrupted", asked
     elif silent:
         status = "failed", ended
-    elif asked and run.status == "interrupted":
+    elif asked and said == "interrupted":
         status = "interrupted", asked
-    if status is None:
-        return run
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_status(folder, *status)
+    if status is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_status(folder, *status)
     return runs.read_run(folder)
 
 

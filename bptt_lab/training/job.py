@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> int:
     try:
         experiment = parse(composed, options=options_of_job())
     except ConfigError as error:  # of a search, whose jobs are not all known beforehand
-        if runs.read_run(folder).status == "waiting":
+        if runs.read_status(folder) == "waiting":
             runs.write_status(folder, "running")
             return conclude(folder, error)
         report(error)
@@ -106,8 +106,9 @@ def attempt(experiment: Experiment, folder: Path, job: Job) -> int:
         except ConfigError as error:
             if before.status == "waiting":
                 return conclude(folder, error)
-            # Refused, so all is as it was.
-            runs.write_status(folder, before.status, before.reason, raised=before.raised)
+            # Refused, so all is as it was; of a run whose papers are damaged that is not known.
+            was = "interrupted" if before.status == "unreadable" else before.status
+            runs.write_status(folder, was, before.reason, raised=before.raised)
             report(error)
             return REFUSED
         except BaseException as error:

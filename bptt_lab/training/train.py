@@ -70,7 +70,7 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
     except processes.RankEnded as error:
         if stop.asked is not None:
             raise Interrupted(stop.asked) from error
-        if runs.read_run(folder).status != "running":  # the process has said why
+        if runs.read_status(folder) != "running":  # the process has said why
             raise SystemExit(error.code) from error
         raise
 

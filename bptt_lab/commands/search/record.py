@@ -56,7 +56,7 @@ def refuse_changed(sweep_dir: Path, wanted: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the first setting that differs.
     """
-    sweep, began = runs.read_json(sweep_dir / runs.SWEEP), record(sweep_dir)
+    sweep, began = runs.read_sweep_file(sweep_dir), record(sweep_dir)
     if not began:
         if sweep.get("jobs"):
             raise ConfigError(
@@ -80,8 +80,8 @@ def _flat(search: Mapping[str, Any]) -> dict[str, str]:
 
 def record(sweep_dir: Path) -> dict[str, Any]:
     """Return the search that sweep.json describes; empty where the sweep is no search."""
-    found = runs.read_json(sweep_dir / runs.SWEEP).get(SEARCH)
-    return found if isinstance(found, dict) else {}
+    search: dict[str, Any] = runs.read_sweep_file(sweep_dir).get(SEARCH, {})
+    return search
 
 
 def value(run: Run, metric: str) -> float | None:
