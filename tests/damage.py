@@ -70,6 +70,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "metrics": [None, [], "x", 3, [["test/loss", 1]]],
         "metrics|test/loss": [None, "0.4", [], [1], {}, {"a": 1}, True],
         "metrics|": [1.0],
+        "metrics|test/a\x1b]0;x\x07": [1.0],
         f"metrics|{LONG}": [1.0],
         "references": [None, [], "x", 3, {"chance": None}, {"chance": [1]}, {"chance": 1}],
         "references|chance|loss": [None, "x", [], {}, False],
@@ -83,7 +84,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "command": [None, 5, [], {}],
         "overrides": [None, "seed=0", {}, [None], [5], [["seed=0"]], 3],
         "choices": [None, [], "x", {"gradient": None}, {"gradient": 3}, {"gradient": {}}],
-        "choices|gradient": ["", LONG, []],
+        "choices|gradient": ["", LONG, [], "\0", "\x1b[2J"],
         "choices|": ["x"],
         "config": [None, [], "x", 5],
         "config|dataset": [None, [], "digits", 5],
@@ -118,7 +119,6 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "status.json": {"reason": ["", "x" * 10**5, "\0\x1b[2J\n", "<b>", "漢字", "$\\frac{"]},
     "summary.json": {
         "metrics|test/loss": [float("nan"), float("inf"), -1e308, 1e308, 0, 10**200],
-        "metrics|test/a\x1b]0;x\x07": [1.0],
         "metrics": [{}],
         "references": [{}, {"chance": {}}],
         "references|chance|loss": [float("nan"), float("-inf"), 1e308, -5, 0],
@@ -128,7 +128,7 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "manifest.json": {
         "command": ["", "=1+1", "\x1b[31m"],
         "overrides": [[], ["="], ["a=[1"], ["~"], ["seed=${x}"], ["x" * 10**4], ["\0"]],
-        "choices": [{}, {"gradient": "../../x"}, {"gradient": "\0"}, {"dataset": "漢/字"}],
+        "choices": [{}, {"gradient": "../../x"}, {"dataset": "漢/字"}],
         "config": [{}, {"dataset": {}}, {"seed": 10**200}],
         "config|dataset|_target_": ["", ".", "a..b", "os.system", "\0", "x" * 10**4, "bptt_lab"],
         "config|dataset|loss": [None, [], {}, 5, float("nan")],

@@ -20,6 +20,7 @@ from bptt_lab.commands import command
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Damaged, Run, resume
 from bptt_lab.runs.job import Job
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if now.status == "interrupted":
             return code
         if now.status != before.status:
-            print(f"different: {before.status} then, {now.status} now: {now.reason}")
+            print(f"different: {before.status} then, {now.status} now: {printable(now.reason)}")
             return DIFFERENT
         return _compare(before, logged, now, args.tolerance)
 
@@ -147,7 +148,7 @@ def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
         print(f"the same: {count} logged numbers and the parameters, bit for bit")
         return SAME
     for key, (old, new) in elsewhere.items():
-        print(f"{key}: {schema.show(old)} then, {schema.show(new)} now")
+        print(printable(f"{key}: {schema.show(old)} then, {schema.show(new)} now"))
     print(f"parameters: {'the same' if same_parameters else 'different'}")
     print(f"logged numbers: {len(found)} of {count} different")
     for difference in found[:5]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bptt_lab.core.messages import escaped
 from bptt_lab.runs import papers
 from bptt_lab.runs.papers import (
     MANIFEST,
@@ -234,4 +235,5 @@ def folder_and_board(kind: str, folder: Path) -> str:
 def shown(path: Path) -> str:
     """Write a path from where the user is, if that is shorter."""
     relative = os.path.relpath(path)
-    return str(path.absolute()) if relative.startswith("..") else relative
+    text = str(path.absolute()) if relative.startswith("..") else relative
+    return escaped(text.replace("\n", "\\n"))

@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 from bptt_lab import runs
+from bptt_lab.core.messages import escaped, printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run, Written
 
@@ -50,6 +51,8 @@ def conclude(folder: Path, error: BaseException) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(error.__context__, KeyboardInterrupt) and isinstance(error, SystemExit):
+        error = error.__context__  # Lightning ends the process for it
     status, code = _status_and_code(error)
     if runs.read_status(folder) in ("running", "unreadable"):
         runs.write_status(folder, status, _reason(error), raised=status == "failed")
@@ -61,9 +64,12 @@ def conclude(folder: Path, error: BaseException) -> int:
 def report(error: BaseException) -> None:
     """Print an error: one line where the message says it all, otherwise the traceback."""
     if isinstance(error, _ONE_LINE):
-        print(f"{program}:", *str(error).split(), file=sys.stderr, flush=True)
+        text = f"{program}: {printable(str(error))}\n"
+    elif isinstance(error, KeyboardInterrupt):
+        text = f"{program}: interrupted\n"
     else:
-        traceback.print_exception(error)
+        text = escaped("".join(traceback.format_exception(error)))
+    print(text, end="", file=sys.stderr, flush=True)
 
 
 def _status_and_code(error: BaseException) -> tuple[Written, int]:

@@ -40,11 +40,12 @@ class _Number:
 
 
 class _Short:
-    """A text that fits into a table or a title."""
+    """A text that fits into a table or a title, and that a terminal shows."""
 
     def unmet(self, value: str, siblings: Any) -> str | None:
         """Say what is wrong with the value."""
-        return None if 0 < len(value) <= 200 else "must have 1 to 200 letters"
+        fits = 0 < len(value) <= 200 and value.isprintable()
+        return None if fits else "must be 1 to 200 letters that can be printed"
 
 
 class _Folder:

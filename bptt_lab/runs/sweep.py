@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab import runs
+from bptt_lab.core.messages import escaped, printable
 from bptt_lab.runs import Run
 
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
@@ -82,11 +83,12 @@ def print_table(sweep_dir: Path) -> int:
 def _complaint(job: Run) -> list[str]:
     log = job.folder / LOG
     where = [f"  see {runs.shown(log)}"] if log.exists() else []
-    return [f"{job.status}: {job.folder.name}: {job.reason}", *where]
+    return [f"{job.status}: {escaped(job.folder.name)}: {printable(job.reason)}", *where]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     """Lay out a table: a header, a rule, and rows of cells; some columns to the `right`."""
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [">" if head in right else "<" for head in rows[0]]
     columns = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))

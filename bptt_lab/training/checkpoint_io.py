@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from bptt_lab.core.messages import printable
 from bptt_lab.runs import outcome, read_json, write_json
 from bptt_lab.runs.outcome import CheckpointError
 
@@ -75,9 +76,11 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
         _make_durable(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
+        before = any((path.parent / name).exists() for name in (LAST, PREVIOUS))
         raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); the checkpoint before it is "
-            "whole; make room, then continue with resume="
+            f"{path}: cannot be written ({error.strerror or error}); "
+            f"{'the checkpoint before it is whole' if before else 'there is none before it'}; "
+            "make room, then continue with resume="
         ) from error
 
 
@@ -125,7 +128,7 @@ def to_continue(folder: Path) -> Path | None:
 
 
 def _tell(message: str) -> None:
-    print(f"{outcome.program}: {message}", file=sys.stderr)
+    print(f"{outcome.program}: {printable(message)}", file=sys.stderr)
 
 
 def _sum(content: bytes) -> str:

@@ -88,7 +88,7 @@ def attempt(experiment: Experiment, folder: Path, job: Job) -> int:
     """
     before = runs.read_run(folder)
     if experiment.control.resume and before.status == "completed":
-        print(f"{folder}: is completed already", flush=True)
+        print(f"{runs.shown(folder)}: is completed already", flush=True)
         return COMPLETED
     if before.status != "waiting" and not experiment.control.resume:
         problem = f"holds a run already ({before.status}); continue it with resume={folder}"

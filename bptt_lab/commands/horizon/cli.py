@@ -6,10 +6,12 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.horizon import longest
 from bptt_lab.commands.horizon.longest import Line
 from bptt_lab.commands.report import results
+from bptt_lab.core.messages import cell, printable
 from bptt_lab.runs import sweep
 
 DESCRIPTION = """\
@@ -27,13 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(sweep.aligned(_summary(lines)))
     table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
     with table.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(longest.rows(lines))
+        csv.writer(file, lineterminator="\n").writerows(
+            [map(cell, row) for row in longest.rows(lines)]
+        )
     from bptt_lab.commands.horizon import figure  # matplotlib: once there is something to draw
 
     figure.draw(lines, picture)
     for job in (job for each in sweeps for job in each.jobs if job.run.status == "unreadable"):
-        print(f"left out: {job.run.folder.name}: {job.run.reason}")
-    print(f"\ntable   {table}\nfigure  {picture}")
+        print(printable(f"left out: {job.run.folder.name}: {job.run.reason}"))
+    print(f"\ntable   {runs.shown(table)}\nfigure  {runs.shown(picture)}")
     return 0
 
 

@@ -24,6 +24,7 @@ from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
+from bptt_lab.core.messages import cell
 
 CURVES = (
     "Mean over the seeds, with a band of one standard deviation to either side; where fewer seeds "
@@ -77,14 +78,15 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
     tags = sorted({tag for job in sweep.jobs for tag in job.metrics})
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["folder", *sweep.keys, *BEFORE, *tags, *AFTER])
+        rows.writerow(map(cell, ["folder", *sweep.keys, *BEFORE, *tags, *AFTER]))
         for job in sweep.jobs:
-            run, metrics = job.run, job.metrics
+            run, metrics = job.run, job.run.metrics
             row = [run.folder.name, *map(results.exact, (*job.values, job.seed))]
             row += [run.status, run.reason]
-            row += [repr(metrics[tag]) if tag in metrics else "" for tag in tags]
+            row += [repr(float(metrics[tag])) if tag in metrics else "" for tag in tags]
             last = (getattr(run, name) for name in AFTER)
-            rows.writerow([*row, *("" if value is None else value for value in last)])
+            row += ["" if value is None else str(value) for value in last]
+            rows.writerow(map(cell, row))
 
 
 def _sections(

@@ -18,6 +18,7 @@ from bptt_lab import runs
 from bptt_lab.commands.search.space import Space
 from bptt_lab.config import schema
 from bptt_lab.config.compose import composer, swept
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run, resume
 
@@ -104,6 +105,6 @@ def print_best(sweep_dir: Path) -> None:
     best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))
     run = trials[number]
     print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
-    print(f"settings     {' '.join(run.overrides)}")
+    print(f"settings     {escaped(' '.join(run.overrides))}")
     print(f"run folder   {runs.shown(run.folder)}")
-    print(f"again        {run.manifest.get('command', '')}")
+    print(f"again        {escaped(run.manifest.get('command', ''))}")

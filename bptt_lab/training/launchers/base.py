@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import outcome, signals
 from bptt_lab.runs.outcome import Interrupted
@@ -121,7 +122,7 @@ class SweepLauncher(Launcher):
         """Tell the terminal that a job starts, or how it ended."""
         own = [line for line in job.overrides if line not in self._common]
         words = [f"job {job.number:>3}", f"{what:<11}", *filter(None, more), shlex.join(own)]
-        print("  ".join(words).rstrip(), flush=True)
+        print(escaped("  ".join(words).rstrip().replace("\n", " ")), flush=True)
 
     def _jobs(self, overrides: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
         """Find each job's folder: sweep.json says it, else Hydra has to compose it."""
