@@ -34,7 +34,7 @@ def test_training_is_bit_identical_with_instruments(only, alone, tmp_path, unpai
     tags = {"lag_spectrum": "truncation/cosine_k_001", "recurrence": "recurrence/omega",
             "credit_flow": "credit_log10_at_lag/000", "shadow": "alignment/cosine_autograd",
             "all": "alignment/cosine_training"}  # fmt: skip
-    assert len(events(tmp_path).Scalars(tags[only])) == 42  # 41 steps, and the end
+    assert len(events(tmp_path).Scalars(tags[only])) == 41
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_few_tags_and_a_small_run(run):
 
 
 def test_pictures_come_at_the_start_and_the_end(run):
-    assert [image.step for image in events(run).Images("truncation/curve")] == [0, 41]
+    assert [image.step for image in events(run).Images("truncation/curve")] == [1, 41]
 
 
 def test_the_layout_asks_for_tags_that_there_are(run):

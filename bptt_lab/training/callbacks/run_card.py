@@ -72,11 +72,11 @@ class RunCard(Callback):
         """Register the hyperparameters; write texts and the references' first points."""
         if trainer.global_step:  # a continued run; it is all there
             return
-        write_scalars(trainer, self.references, 0)
+        write_scalars(trainer, self.references, 1)
         if writer := tensorboard_writer(trainer):
-            writer.add_text("run/config", f"```yaml\n{self.config}\n```", 0)
+            writer.add_text("run/config", f"```yaml\n{self.config}\n```", 1)
             writer.add_custom_scalars(LAYOUT)
-            writer.add_text("run/command", f"```\n{self.command}\n```", 0)
+            writer.add_text("run/command", f"```\n{self.command}\n```", 1)
             experiment, start, _ = self._session()
             file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
             file_writer.add_summary(experiment)
