@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import re
 from pathlib import Path
@@ -109,6 +111,28 @@ def test_hparams_name_settings_and_metrics_and_hold_no_value_of_their_own(run):
     assert "hp_metric" not in logged(accumulator)
 
 
+def hyperparameters(folder: Path) -> list[str]:
+    plugin = events(folder).summary_metadata["_hparams_/session_start_info"].plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(plugin.content)
+    return [*content.session_start_info.hparams]
+
+
+def test_hparams_of_a_sweep_are_what_was_swept(tmp_path, unpainted):
+    common = ["dataset=digits", "gradient=truncated"]
+    own = [f"model={{leak:{leak}}} seed={n}".split() for leak in (0.5, 1.0) for n in range(2)]
+    jobs = [[*common, "gradient.k=4", *lines] for lines in own]
+    listed = [{"folder": f"{n:03d}", "overrides": job} for n, job in enumerate(jobs)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"command": "", "jobs": listed}))
+    given = ("gradient=truncated", "gradient.k=4", "model.leak=0.5", "dataset.layout=rows")
+    quick_run(tmp_path / "000", WATCHED, *given)
+    names = hyperparameters(tmp_path / "000")
+    assert {"model.leak", "seed"} <= set(names)
+    assert all(name.startswith(("model", "seed")) for name in names)
+    quick_run(tmp_path / "alone" / "run", WATCHED, *given)
+    names = hyperparameters(tmp_path / "alone" / "run")
+    assert {"gradient", "gradient.k", "model.leak", "optimizer.lr"} <= set(names)
+
+
 def test_texts_hold_config_and_command(run):
     accumulator, _ = run
 
@@ -150,9 +174,9 @@ def test_instruments_leave_training_alone(tmp_path, unpainted):
 def test_events_of_a_long_run_are_small(tmp_path, unpainted):
     """A window of one step has the bytes of one of 50, of which 50,000 steps have a thousand."""
     quick_run(tmp_path, WATCHED, "trainer.log_every_n_steps=1", "callbacks.every_n_steps=20")
-    (file,) = tmp_path.glob("events.*")
+    loaders = [RawEventFileLoader(str(file)) for file in tmp_path.glob("events.*")]
     in_windows = {"scalars": 0, "histograms": 0}
-    for raw in RawEventFileLoader(str(file)).Load():
+    for raw in itertools.chain(*(loader.Load() for loader in loaders)):
         event = Event.FromString(raw)
         for value in event.summary.value:
             tag = value.tag.partition("/")[0]

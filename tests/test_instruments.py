@@ -13,6 +13,7 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.training import job as jobs
 from bptt_lab.training.build import build
 from bptt_lab.training.callbacks.lag_spectrum import chosen
+from bptt_lab.training.callbacks.pictures import decades
 
 STACK = ("model.num_layers=2", "model.dropout=0.3", "dataset.layout=rows", "gradient=truncated")
 SHADOW = "callbacks.shadow=[full,autograd,{name:truncated,k:2,mode:lag}]"
@@ -157,3 +158,17 @@ def test_a_diverging_run_is_watched_to_its_end(tmp_path):
     wild = ("model.nonlinearity=identity", "model.gain=1e30", "divergence=record")
     settings = config(*QUICK, WATCHED, *wild, "callbacks.every_n_steps=10", SHADOW)
     assert jobs.attempt(settings, tmp_path, job()) == 0
+
+
+def test_maps_of_credit_share_their_axis_and_their_colours():
+    figures = [
+        decades("", "", "", 10 * torch.rand(3, 4) - scale, [1, 50, 123]) for scale in (3, 40)
+    ]
+    for figure in figures:
+        axes, bar = figure.axes
+        assert axes.get_ylim() == (0.5, 123.5) and axes.get_xlim() == (-0.5, 3.5)
+        (mesh,) = axes.collections
+        assert mesh.get_clim() == (-10, 0)
+        assert bar.get_ylabel() == "log10"
+    one = decades("", "", "", torch.zeros(1, 4), [7], first=1).axes[0]
+    assert one.get_ylim() == (6.5, 7.5) and one.get_xlim() == (0.5, 4.5)

@@ -36,6 +36,24 @@ def announce(
     )
 
 
+def swept(folder: Path) -> list[str]:
+    """Return the keys that tell a job from the others of its sweep; none outside of a sweep."""
+    try:
+        listed = runs.read_sweep_file(folder.parent)
+    except runs.Damaged:  # a run needs no list of the others
+        return []
+    jobs = [dict(_pair(line) for line in job["overrides"]) for job in listed.get("jobs", [])]
+    space = listed.get("search", {}).get("settings", {})
+    jobs += [{key.lstrip("+"): text for key, text in space.items()}] * bool(space)
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
+
+
+def _pair(line: str) -> tuple[str, str]:
+    key, _, text = line.lstrip("+").partition("=")
+    return key, text
+
+
 def print_table(sweep_dir: Path) -> int:
     """Print one row a job, then all failures together, each with its reason and its log.
 
@@ -50,19 +68,17 @@ def print_table(sweep_dir: Path) -> int:
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
         jobs = [run for run in map(runs.read_run, sorted(sweep_dir.iterdir())) if run.overrides]
-    settings = [
-        dict(override.lstrip("+").partition("=")[::2] for override in job.overrides) for job in jobs
-    ]
+    settings = [dict(_pair(override) for override in job.overrides) for job in jobs]
     keys = list(dict.fromkeys(key for setting in settings for key in setting))
-    swept = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    own = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
     tags = [tag for job in jobs for tag in job.metrics]
     metrics = [tag for tag in dict.fromkeys(tags) if tag.startswith("test/")]
-    rows = [["job", *swept, *metrics, "seconds", "status"]]
+    rows = [["job", *own, *metrics, "seconds", "status"]]
     for job, setting in zip(jobs, settings, strict=True):
         rows.append(
             [
                 job.folder.name.partition("_")[0],
-                *(setting.get(key, "") for key in swept),
+                *(setting.get(key, "") for key in own),
                 *(f"{job.metrics[tag]:.4f}" if tag in job.metrics else "" for tag in metrics),
                 f"{job.seconds:.1f}" if job.seconds is not None else "",
                 job.status,

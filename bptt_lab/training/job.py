@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -62,7 +63,7 @@ def run(cfg: DictConfig) -> int:
         overrides=overrides,
         command=shlex.join(["bptt-train", *options, *overrides, *allow, *alone]),
     )
-    folder = Path(hydra.runtime.output_dir)
+    folder = _listed(Path(hydra.runtime.output_dir), hydra)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
         experiment = parse(composed, options=options_of_job())
@@ -73,6 +74,14 @@ def run(cfg: DictConfig) -> int:
         report(error)
         return REFUSED
     return attempt(experiment, folder, job)
+
+
+def _listed(made: Path, hydra: HydraConf) -> Path:
+    """Return the folder that the sweep lists for a job, instead of the one that Hydra has made."""
+    jobs = []
+    if hydra.mode == RunMode.MULTIRUN:
+        jobs = runs.read_sweep_file(made.parent).get("jobs", [])[hydra.job.num :]
+    return made.parent / Path(jobs[0]["folder"]).name if jobs else made
 
 
 def attempt(experiment: Experiment, folder: Path, job: Job) -> int:

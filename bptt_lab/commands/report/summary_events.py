@@ -24,6 +24,8 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
+    if not any(len(score.group.jobs) > 1 for ranking in rankings for score in ranking.scores):
+        return  # no means to show: each run's own curves say all
     for ranking in rankings:
         tags = [VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM]
         for score in ranking.scores:

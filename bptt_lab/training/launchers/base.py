@@ -13,7 +13,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
@@ -89,7 +89,11 @@ class SweepLauncher(Launcher):
     def composed(self, job: SweepJob) -> DictConfig:
         """Compose a job's configuration, which goes to its process."""
         loader = self.sweep.context.config_loader
-        return compose_job(loader, self.sweep.config, job.number, job.overrides)
+        config = compose_job(loader, self.sweep.config, job.number, job.overrides)
+        place = os.path.relpath(job.folder, Path(str(config.hydra.sweep.dir)).absolute())
+        with open_dict(config):  # as listed, where an earlier version has named it
+            config.hydra.sweep.subdir = place.replace("${", "\\${")
+        return config
 
     def halted(self, stop: signals.Stop) -> str:
         """Why all jobs are to stop; empty while they are not."""
