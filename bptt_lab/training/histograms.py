@@ -61,7 +61,7 @@ def is_kept(step: int, every_n_steps: int) -> bool:
     TensorBoard shows no more, and of a long run they would be most of its file.
     """
     window = step // every_n_steps
-    return window % 2 ** max(0, window.bit_length() - DENSE) == 0
+    return window % (1 << max(0, window.bit_length() - DENSE)) == 0
 
 
 def write_histogram(writer: SummaryWriter, tag: str, histogram: LogHistogram, step: int) -> None:

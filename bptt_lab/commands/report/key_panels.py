@@ -21,7 +21,7 @@ from bptt_lab.training.style import LineStyle
 
 MOST = 24  # entries of a legend
 MOST_TICKS = 8  # values that each have a label on the axis
-ROOM = 48  # letters along an axis
+ROOM = 38  # letters along an axis
 Entries = list[tuple[str, LineStyle]]
 
 

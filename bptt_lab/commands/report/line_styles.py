@@ -16,7 +16,7 @@ from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
 LEGEND_ROW = 0.19  # inches
-ROOM = 70  # letters in a row
+ROOM = 56  # letters in a row
 OTHERS = LineStyle(style.FAINT, width=1.2)  # of settings that are not told apart
 Styles = Mapping[SweptValues, LineStyle]
 
@@ -64,7 +64,7 @@ def legend(figure: Figure, entries: Sequence[tuple[str, LineStyle]], *, markers:
         for label, line in entries
     ]
     longest = max(len(label) for label, _ in entries)
-    columns = max(1, min(3, len(entries), 76 // (longest + 8)))
+    columns = max(1, min(3, len(entries), (ROOM + 6) // (longest + 8)))
     rows = -(len(entries) // -columns) + sum(str(h.get_label()).count("\n") for h in handles)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (1 + rows))
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=2.6)
