@@ -20,8 +20,8 @@ def printable(message: str) -> str:
 def escaped(text: str) -> str:
     r"""Escape control characters, and what a terminal cannot show; lines stay lines.
 
-    >>> escaped("a[31m")
-    'a\x1b[31m'
+    >>> escaped("a\x1b[31m")
+    'a\\x1b[31m'
     """
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
