@@ -104,6 +104,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
     },
     "sweep.json": {
         "command": [None, 5, [], {}],
+        "cwd": [None, 5, []],
         "jobs": [None, {}, "x", 3, [None], [3], ["x"], [[]], [{}], [{"folder": "0"}]],
         "jobs|0|folder": [None, 5, "", "..", ".", "/", "a\0b", LONG, "ä" * 200, "001", [], {}],
         "jobs|0|overrides": [None, "seed=0", {}, [None], [5], [[]]],
