@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bptt_lab.config import job_names
 from bptt_lab.config.hydra_internals import (
     ConfigLoaderImpl,
     IConfigRepository,
@@ -78,6 +79,14 @@ class Loader(ConfigLoaderImpl):
         runtime = _as_before_any_value(config, options)
         self._apply_overrides_to_config(values, config)
         _describe(config, config_name, runtime, parsed)
+        return config
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Compose a sweep's job, called after what tells it from the others."""
+        config = super().load_sweep_config(master_config, sweep_overrides)
+        config.hydra.job.override_dirname = job_names.words(master_config, sweep_overrides)
         return config
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:

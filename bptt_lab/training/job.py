@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -62,17 +63,25 @@ def run(cfg: DictConfig) -> int:
         overrides=overrides,
         command=shlex.join(["bptt-train", *options, *overrides, *allow, *alone]),
     )
-    folder = Path(hydra.runtime.output_dir)
+    folder = _listed(Path(hydra.runtime.output_dir), hydra)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
         experiment = parse(composed, options=options_of_job())
     except ConfigError as error:  # of a search, whose jobs are not all known beforehand
-        if runs.read_run(folder).status == "waiting":
+        if runs.read_status(folder) == "waiting":
             runs.write_status(folder, "running")
             return conclude(folder, error)
         report(error)
         return REFUSED
     return attempt(experiment, folder, job, in_sweep=hydra.mode == RunMode.MULTIRUN)
+
+
+def _listed(made: Path, hydra: HydraConf) -> Path:
+    """Return the folder that the sweep lists for a job, instead of the one that Hydra has made."""
+    jobs = []
+    if hydra.mode == RunMode.MULTIRUN:
+        jobs = runs.read_sweep_file(made.parent).get("jobs", [])[hydra.job.num :]
+    return made.parent / Path(jobs[0]["folder"]).name if jobs else made
 
 
 def attempt(experiment: Experiment, folder: Path, job: Job, *, in_sweep: bool = False) -> int:
@@ -105,7 +114,7 @@ def _is_done(experiment: Experiment, folder: Path) -> bool:
     run = runs.read_run(folder)
     if experiment.control.resume:
         if run.is_done:
-            print(f"{folder}: is completed already", flush=True)
+            print(f"{runs.shown(folder)}: is completed already", flush=True)
         return run.is_done
     if run.status != "waiting" or runs.leftovers(folder):
         problem = f"holds a run already ({run.status}); continue it with resume={folder}"
@@ -129,8 +138,9 @@ def _attempt(experiment: Experiment, folder: Path, job: Job, in_sweep: bool) -> 
         except ConfigError as error:
             if before.status == "waiting":
                 return conclude(folder, error)
-            # Refused, so all is as it was.
-            runs.write_status(folder, before.status, before.reason, raised=before.raised)
+            # Refused, so all is as it was; of a run whose papers are damaged that is not known.
+            was = "interrupted" if before.status == "unreadable" else before.status
+            runs.write_status(folder, was, before.reason, raised=before.raised)
             report(error)
             return REFUSED
         except BaseException as error:

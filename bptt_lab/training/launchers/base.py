@@ -13,10 +13,11 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import files, outcome, signals
 from bptt_lab.runs.outcome import Interrupted
@@ -92,7 +93,11 @@ class SweepLauncher(Launcher):
     def composed(self, job: SweepJob) -> DictConfig:
         """Compose a job's configuration, which goes to its process."""
         loader = self.sweep.context.config_loader
-        return compose_job(loader, self.sweep.config, job.number, job.overrides)
+        config = compose_job(loader, self.sweep.config, job.number, job.overrides)
+        place = os.path.relpath(job.folder, Path(str(config.hydra.sweep.dir)).absolute())
+        with open_dict(config):  # as listed, where an earlier version has named it
+            config.hydra.sweep.subdir = place.replace("${", "\\${")
+        return config
 
     def halted(self, stop: signals.Stop) -> str:
         """Why all jobs are to stop; empty while they are not."""
@@ -125,7 +130,7 @@ class SweepLauncher(Launcher):
         """Tell the terminal that a job starts, or how it ended."""
         own = [line for line in job.overrides if line not in self._common]
         words = [f"job {job.number:>3}", f"{what:<11}", *filter(None, more), shlex.join(own)]
-        print("  ".join(words).rstrip(), flush=True)
+        print(escaped("  ".join(words).rstrip().replace("\n", " ")), flush=True)
 
     def _jobs(self, overrides: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
         """Find each job's folder: sweep.json says it, else Hydra has to compose it."""

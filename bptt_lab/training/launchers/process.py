@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -160,9 +161,21 @@ def _kill(process: ForkServerProcess) -> None:
 
 
 def _work(shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, grace: float) -> None:
-    """Run a job, in its own process."""
+    """Run a job in its own process, which ends with it, though it left a thread behind."""
     os.setsid()
     fork_server.begin(grace)
     if pin is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = pin
-    worker.work(pickle.loads(shared), job, config)
+    code = outcome.FAILED
+    try:
+        worker.work(pickle.loads(shared), job, config)
+        code = outcome.COMPLETED
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else code
+    except BaseException as error:
+        outcome.report(error)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a full disk
+                stream.flush()
+        os._exit(code)

@@ -118,5 +118,5 @@ def _work(sweep: Sweep, job: SweepJob, config: DictConfig) -> float:
     """Run a job, which has lost a worker before if it says `running`; return its seconds."""
     began = time.monotonic()
     with suppress(SystemExit):  # Ray would take it for the loss of the worker
-        worker.work(sweep, job, config, resume=runs.read_run(job.folder).status == "running")
+        worker.work(sweep, job, config, resume=runs.read_status(job.folder) == "running")
     return time.monotonic() - began
