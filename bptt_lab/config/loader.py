@@ -73,9 +73,9 @@ class Loader(ConfigLoaderImpl):
                 config = super().load_configuration(config_name, lines, run_mode, from_shell)
             if not any(map(_is_searchpath, options)):  # those folders' files may change
                 self._composed[key] = config
-        config = copy.deepcopy(config)
+        config, runtime = copy.deepcopy(config), config.hydra.runtime
         OmegaConf.clear_cache(config)  # of `${now:...}`, which has been asked for a default
-        runtime = _as_before_any_value(config, options)
+        _as_before_any_value(config, options)
         self._apply_overrides_to_config(values, config)
         _describe(config, config_name, runtime, parsed)
         return config
@@ -101,14 +101,12 @@ def is_choice(override: Override, files: IConfigRepository) -> bool:
     return False
 
 
-def _as_before_any_value(config: DictConfig, options: Sequence[Override]) -> DictConfig:
-    """Take from the `hydra` section what Hydra fills in after the values; return some of it."""
+def _as_before_any_value(config: DictConfig, options: Sequence[Override]) -> None:
+    """Take from the `hydra` section what Hydra fills in after the values."""
     for kind in ("hydra", "task"):
         listed = config.hydra.overrides[kind]
         config.hydra.overrides[kind] = listed[: len(listed) - len(_of_kind(kind, options))]
-    runtime: DictConfig = copy.deepcopy(config.hydra.runtime)
     config.hydra.runtime.choices = {}
-    return runtime
 
 
 def _describe(
