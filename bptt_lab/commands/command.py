@@ -38,6 +38,7 @@ from bptt_lab.runs.outcome import (
     CheckpointError,
     Interrupted,
 )
+from bptt_lab.runs.streams import progress as progress
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 failed, or a result is not what it should be; 2 refused, and one line on
@@ -106,14 +107,9 @@ def _run(name: str, work: Callable[[], int]) -> int:
 def say(name: str, message: str, code: int) -> int:
     """Print on one line of stderr why a command ends, and return the exit code."""
     with contextlib.suppress(OSError):  # stderr may be closed, too
+        progress("")
         print(f"{name}: {printable(message)}", file=sys.stderr, flush=True)
     return code
-
-
-def progress(text: str) -> None:
-    """Show on a terminal what is being done; an empty text wipes it out."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def find_plugins_here() -> None:

@@ -219,14 +219,9 @@ def hydra_setting(config: DictConfig, key: str) -> str:
 
 def resolved(config: DictConfig) -> Any:
     """Turn a composed configuration into plain containers, its `hydra` section left out."""
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     with _speaking_for_hydra(config):
-        own = {name: config[name] for name in config if name != "hydra"}
-        return {
-            name: OmegaConf.to_container(value, resolve=True)
-            if OmegaConf.is_config(value)
-            else value
-            for name, value in own.items()
-        }
+        return OmegaConf.to_container(own, resolve=True)
 
 
 @contextmanager

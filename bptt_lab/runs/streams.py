@@ -99,6 +99,26 @@ def _text(raw: _Lasting, like: TextIO) -> TextIO:
     )
 
 
+def progress(text: str) -> None:
+    """Show on a terminal, on a line of its own, what is being done; an empty text wipes it out."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text[: width()]}", end="", file=sys.stderr, flush=True)
+
+
+def width() -> int:
+    """How many characters a line of the terminal holds that stderr is."""
+    with suppress(OSError):
+        return (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    return 79
+
+
+def loading(library: str) -> None:
+    """Say that a library is being imported, which takes seconds; nothing where it is already."""
+    if library not in sys.modules:
+        text = f"loading {library} ..."
+        progress(text) if sys.stderr.isatty() else print(text, file=sys.stderr, flush=True)
+
+
 def open_closed() -> None:
     """Open what the shell has closed, as by `>&-`, on /dev/null.
 

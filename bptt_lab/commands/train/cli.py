@@ -53,7 +53,9 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
     if args.hydra_help or args.info or args.shell_completion:
         return answer(args)
+    command.progress("composing the configuration ...")
     plan = make_plan(args)
+    command.progress("")
     if plan.experiments[0].control.dry_run:
         show_plan(plan)
         return 0

@@ -62,8 +62,6 @@ def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = Fals
     if resume and config.resume is None:
         with open_dict(config):
             config.resume = str(job.folder.parent)
-    with open_dict(config):
-        config.trainer.enable_progress_bar = False  # nobody watches a log
     with streams.lasting():
         run_job(
             hydra_context=sweep.context,
