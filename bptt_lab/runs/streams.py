@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 PATIENCE = 5.0  # seconds in which a reader takes nothing, before the rest is dropped at the end
 KEPT = 2**20  # bytes of what has not been taken yet; older ones are dropped
@@ -37,7 +37,7 @@ class _Lasting(io.RawIOBase):
     def isatty(self) -> bool:
         return os.isatty(self._descriptor)
 
-    def write(self, data: memoryview) -> int:  # type: ignore[override]  # BufferedWriter's only
+    def write(self, data: Any, /) -> int:  # whatever has bytes
         self._left += data
         self.send()
         del self._left[:-KEPT]

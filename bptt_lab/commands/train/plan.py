@@ -11,6 +11,7 @@ import argparse
 import collections
 import inspect
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -260,7 +261,8 @@ def batches(dataset: Component) -> int:
         plugin.value(name, dataset.settings) for name in (*shape, "batch_size", "chunk_length")
     )
     if sequences and (steps or not chunk):
-        return -(-sequences // size) * (-(-steps // chunk) if chunk else 1)
+        chunks: int = -(-steps // chunk) if chunk else 1
+        return chunks * math.ceil(sequences / size)
     from bptt_lab.training.build import make
 
     return len(make("dataset", dataset).train_dataloader())
