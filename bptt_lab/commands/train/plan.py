@@ -261,8 +261,8 @@ def batches(dataset: Component) -> int:
         plugin.value(name, dataset.settings) for name in (*shape, "batch_size", "chunk_length")
     )
     if sequences and (steps or not chunk):
-        chunks: int = -(-steps // chunk) if chunk else 1
-        return chunks * math.ceil(sequences / size)
+        chunks = -(-steps // chunk) if chunk else 1
+        return int(chunks * math.ceil(sequences / size))
     from bptt_lab.training.build import make
 
     return len(make("dataset", dataset).train_dataloader())
