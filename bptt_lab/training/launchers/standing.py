@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bptt_lab import runs
 from bptt_lab.core.messages import printable
-from bptt_lab.runs import streams
+from bptt_lab.runs import files, streams
 from bptt_lab.runs.sweep import LOG
 from bptt_lab.training.launchers.worker import SweepJob
 
@@ -68,7 +68,7 @@ class Standing:
 def last_line(job: SweepJob) -> str:
     """Return what a job's process printed last; empty where it printed nothing or has no log."""
     try:
-        with (job.folder / LOG).open("rb") as log:
+        with files.reading(job.folder / LOG) as log:
             log.seek(max(0, log.seek(0, 2) - TAIL))
             lines = log.read().decode(errors="replace").split("\n")
     except OSError:
