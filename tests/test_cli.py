@@ -214,12 +214,12 @@ def test_a_bad_command_line_is_refused(line, message, started, capfd, folder, mo
 
 
 # In one process of their own: another test may have imported torch into this one.
-REFUSE = """
+COMMANDS = """
 import json, sys
 from bptt_lab.commands.train.cli import main
 for line in json.load(sys.stdin):
-    assert main(line.split()) == 2, line
-    heavy = {"torch", "lightning", "numpy", "sklearn", "tensorboard"} & set(sys.modules)
+    assert main(line.split()) == {code}, line
+    heavy = {{"torch", "lightning", "numpy", "sklearn", "tensorboard"}} & set(sys.modules)
     assert not heavy, (line, heavy)
 """
 
@@ -230,7 +230,7 @@ def test_no_refusal_waits_for_torch(step, folder, monkeypatch):
     (folder / "empty.txt").touch()
     lines = [line for line, _ in BAD[::step]]
     done = subprocess.run(
-        [sys.executable, "-c", REFUSE],
+        [sys.executable, "-c", COMMANDS.format(code=2)],
         input=json.dumps(lines),
         capture_output=True,
         text=True,
@@ -238,6 +238,19 @@ def test_no_refusal_waits_for_torch(step, folder, monkeypatch):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr.count("\n") == len(lines)
     assert [path.name for path in folder.iterdir()] == ["empty.txt"]
+
+
+def test_a_dry_run_counts_steps_without_torch(folder):
+    lines = ["dry_run=true dataset=echo -m seed=0,1", "dry_run=true"]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS.format(code=0)],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 jobs, 9600 steps to do" in done.stdout and "1 job, 2460 steps" in done.stdout
+    assert not [*folder.iterdir()]
 
 
 def test_the_installed_command_and_the_script_are_the_same(folder):

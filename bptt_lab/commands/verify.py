@@ -55,7 +55,7 @@ class Difference(NamedTuple):
         return abs(self.before - self.now) / largest if largest else 0.0
 
 
-@command.named("bptt-verify")
+@command.named("bptt-verify", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Train the run again that the command line names, and print what differs."""
     args = _parser().parse_args(argv)

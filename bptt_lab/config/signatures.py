@@ -66,7 +66,13 @@ class Plugin:
         value = self.claims.get(name)
         if not isinstance(value, FromSetting):
             return value
-        return settings.get(value.setting, self.settings[value.setting].default)
+        return self.value(value.setting, settings)
+
+    def value(self, name: Any, settings: Mapping[str, Any]) -> Any:
+        """Return what a setting has come to, or `name` itself where it names none."""
+        if name not in self.settings:
+            return name
+        return settings.get(name, self.settings[name].default)
 
 
 def read(target: str) -> Plugin:

@@ -66,6 +66,7 @@ class Mnist1d(Classification):
 
     input_size = 1
     output_size = NUM_CLASSES
+    train_shape = (40, 3600)
     loss = "cross_entropy"
 
     def __init__(self, **settings: Any) -> None:

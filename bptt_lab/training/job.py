@@ -23,7 +23,7 @@ from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.strategies import options_of_job
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run, files, lock, signals
+from bptt_lab.runs import Run, files, lock, signals, streams
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import COMPLETED, REFUSED, conclude, report, start_anew
 
@@ -132,6 +132,7 @@ def _attempt(experiment: Experiment, folder: Path, job: Job, in_sweep: bool) -> 
             if not before.manifest:  # what it takes to continue, should it get no further
                 runs.write_json(folder / runs.MANIFEST, job.manifest(experiment))
             runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())
+            streams.loading("torch")
             from bptt_lab.training.train import perform
 
             perform(experiment, folder, job, stop)

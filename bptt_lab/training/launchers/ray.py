@@ -104,6 +104,7 @@ class RayLauncher(SweepLauncher):
                 except ray.exceptions.RayError as error:
                     reason = f"its worker was lost ({type(error).__name__})"
                 self.conclude(job, reason, asked, seconds)
+            self.sign_of_life()
             late, halted = time.monotonic() > kill_at, self.halted(stop)
             if halted and not asked:
                 asked, kill_at = halted, time.monotonic() + GRACE
