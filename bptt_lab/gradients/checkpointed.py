@@ -77,7 +77,7 @@ class Checkpointed(GradientStrategy):
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
         leaves = cast(rnn, input, carry.hx)
-        refuse_transforms(repr(self), leaves)
+        refuse_transforms(self, leaves)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
             self.every or segment_length(len(input)),
             (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),

@@ -84,21 +84,22 @@ def differentiable_gradients(
     return [next(found) if need else None for need in needed]
 
 
-def refuse_transforms(name: str, leaves: Sequence[Tensor]) -> None:
+def refuse_transforms(what: object, leaves: Sequence[Tensor]) -> None:
     """Raise a RuntimeError inside of torch.func's transforms and for a forward-mode derivative."""
     dual = forward_ad._current_level >= 0 and any(
-        forward_ad.unpack_dual(leaf).tangent is not None for leaf in leaves
+        forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
+        for leaf in leaves
     )
     if dual or torch._C._are_functorch_transforms_active():
         raise RuntimeError(
-            f"torch.func, vmap, forward mode: {name} has .backward() only; use Autograd()"
+            f"torch.func, vmap, forward mode: {what} has .backward() only; use Autograd()"
         )
 
 
-def refuse_second_derivative(name: str) -> None:
+def refuse_second_derivative(what: object) -> None:
     """Raise a RuntimeError in a backward pass that is to be differentiated itself."""
     if torch.is_grad_enabled():
         raise RuntimeError(
-            f"create_graph=True: {name} cannot be differentiated twice; use Full(), "
+            f"create_graph=True: {what} cannot be differentiated twice; use Full(), "
             "Checkpointed() or Autograd()"
         )

@@ -66,7 +66,7 @@ class PerUnroll(GradientStrategy):
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
         leaves = cast(rnn, input, carry.hx)
-        refuse_transforms(repr(self), leaves)
+        refuse_transforms(self, leaves)
         estimate: Estimate = dict(carry.estimate or {})
         rule = self.begin(len(input), carry.draw, estimate)
         kind = rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)
@@ -153,7 +153,7 @@ class _Unroll(torch.autograd.Function):
                 ctx.needs_input_grad[4:],
                 [grad_output, grad_h_n],
             )
-        refuse_second_derivative(repr(strategy))
+        refuse_second_derivative(strategy)
         weights = by_layer(parameters, num_layers)
         layers, x_LNI = [], input
         for s, y, w, mask in zip(states, values, weights, masks, strict=True):

@@ -104,7 +104,7 @@ class PastFacing(GradientStrategy):
         refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
         self.refuse_foreign(carry, input.shape[1])
         leaves = cast(rnn, input, carry.hx)
-        refuse_transforms(repr(self), leaves)
+        refuse_transforms(self, leaves)
         input, hx, *parameters = leaves
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
@@ -181,7 +181,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        refuse_second_derivative(repr(ctx.rule))
+        refuse_second_derivative(ctx.rule)
         input, states, *parameters = ctx.saved_tensors
         q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
         if grad_h_n is not None:
