@@ -11,31 +11,16 @@ import torch
 
 from bptt_lab.commands.bench.implementations import BASELINE, Implementation
 from bptt_lab.commands.bench.layers import Prepared, UnavailableError
-from bptt_lab.commands.bench.problem import Answer, Problem, draw, error, gradient_error, solve
+from bptt_lab.commands.bench.problem import Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.workload import PASSES, PRECISIONS, Pass, Shape, flops
+from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
 
 # Side of the square product that the machine's rate is taken from: large enough to reach it.
 SIDE = {"cpu": 768, "cuda": 8192}
-# In the place of an implementation, so that it takes its turn in every round.
-PRODUCT = "product"
-
-
-class Conditions(NamedTuple):
-    """What all shapes of one table share."""
-
-    device: str
-    precision: str
-    threads: int
-    isa: str  # of the C core; "none" where it does not work
-
-    def __str__(self) -> str:
-        if self.device == "cuda":
-            return f"cuda, {self.precision}"
-        return f"{self.threads} thread{'s' * (self.threads > 1)}, {self.precision}"
+PRODUCT = "product"  # in the place of a pass, so that it takes its turn in every round
 
 
 @contextmanager
@@ -43,7 +28,7 @@ def applied(conditions: Conditions) -> Iterator[None]:
     """Have torch and the C core work under the conditions, and as before afterwards."""
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cudnn, isa = torch.backends.cudnn.allow_tf32, core.instruction_set()
-    tf32 = PRECISIONS[conditions.precision].tf32
+    tf32 = conditions.precision == "tf32"
     torch.set_num_threads(conditions.threads)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
@@ -132,10 +117,9 @@ def _measure(
     note: Callable[[str], None],
 ) -> _Timed:
     note(f"{conditions}: {shape}")
-    precision, on_gpu = PRECISIONS[conditions.precision], conditions.device == "cuda"
-    problem = draw(shape, precision, conditions.device, conditions.threads)
+    problem = draw(shape, conditions)
     right = solve(problem)
-    synchronise = torch.cuda.synchronize if on_gpu else lambda: None
+    synchronise = torch.cuda.synchronize if conditions.device == "cuda" else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
     calls: dict[Key, _Call] = {}
@@ -161,7 +145,9 @@ def _measure(
 
 
 def _first(
-    prepared: Prepared, right: Answer, synchronise: Callable[[], None]
+    prepared: Prepared,
+    right: tuple[torch.Tensor, Mapping[str, torch.Tensor]],
+    synchronise: Callable[[], None],
 ) -> Iterator[tuple[Pass, _Call]]:
     """Call each pass once, timed, and compare what it returns with the right answer."""
     kept: list[Any] = []
@@ -171,12 +157,12 @@ def _first(
         yield "forward+backward", _Call(prepared.both, seconds, claims)
         return
     found = {name: prepared.to_torch(gradient) for name, gradient in both[1].items()}
-    errors = error(prepared.to_torch(both[0]), right.output), gradient_error(found, right.gradients)
+    errors = error(prepared.to_torch(both[0]), right[0]), gradient_error(found, right[1])
     yield "forward+backward", _Call(prepared.both, seconds, claims, *errors)
     forward = prepared.forward
     if forward is not None:
         seconds = clock(lambda: kept.append(forward()), synchronise)
-        output_error = error(prepared.to_torch(kept.pop()), right.output)
+        output_error = error(prepared.to_torch(kept.pop()), right[0])
         yield "forward", _Call(forward, seconds, claims, output_error)
 
 
@@ -184,14 +170,12 @@ def one_pass(
     shape: Shape, conditions: Conditions, implementation: Implementation
 ) -> Callable[[], Any]:
     """Return both passes as a call, for a process of its own."""
-    precision = PRECISIONS[conditions.precision]
-    problem = draw(shape, precision, conditions.device, conditions.threads)
-    return applied(conditions)(implementation.prepare(problem).both)
+    return applied(conditions)(implementation.prepare(draw(shape, conditions)).both)
 
 
 def _product(problem: Problem) -> Callable[[], Any]:
-    side = SIDE[problem.device.type]
+    side = SIDE[problem.conditions.device]
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(side, side, generator=generator).to(problem.device, problem.dtype)
+    a = torch.randn(side, side, generator=generator).to(problem.input)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, a, out=out)

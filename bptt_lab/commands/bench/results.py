@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import platform
-import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 from bptt_lab.commands.bench.workload import Pass, Shape
-from bptt_lab.core import machine
 
 
 @dataclass(frozen=True)
@@ -66,27 +62,11 @@ COLUMNS = ["pass" if field.name == "which" else field.name for field in fields(R
 COLUMNS += Provenance._fields
 
 
-def provenance(packages: Iterable[str], gpu: str = "") -> Provenance:
-    """Return where this process runs, with the versions of packages and the GPU, if it works."""
-    named = f"{machine.processor()}, {machine.cores()} cores" + f", {gpu}" * bool(gpu)
-    versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
-    today = time.strftime("%Y-%m-%d")
-    return Provenance(named, ", ".join(versions), machine.git_commit() or "", today)
-
-
 def write_csv(rows: Iterable[Row], path: Path, where: Provenance) -> None:
-    """Write all rows, over what is there.
-
-    Each line says where it was measured, so that files of several machines can be joined.
-    """
+    """Write all rows, over what is there, each with where it was measured."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([*_cells(row), *where] for row in rows)
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-        for value in asdict(row).values()
-    ]
+        for row in rows:
+            numbers = (f"{v:.6g}" if isinstance(v, float) else v for v in astuple(row))
+            writer.writerow([*numbers, *where])

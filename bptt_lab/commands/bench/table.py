@@ -47,9 +47,10 @@ def table(rows: Sequence[Row], title: str) -> str:
         lines.append(f"{shape}   floor {floor} ms")
         for name in dict.fromkeys(row.implementation for row in here):
             passes = {row.which: row for row in here if row.implementation == name}
-            cells = [_cell(passes.get("forward"), field) for field in _FORWARD.values()]
+            forward, both = passes.get("forward"), passes["forward+backward"]
+            cells = [_shown(getattr(forward, field, None), field) for field in _FORWARD.values()]
             fields = [*_BOTH.values(), *others.values()]
-            cells += [_cell(passes["forward+backward"], field) for field in fields]
+            cells += [_shown(getattr(both, field), field) for field in fields]
             lines.append(_line(f"  {name}", cells))
     return "\n".join([*lines, "", *_means(rows)])
 
@@ -79,10 +80,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _line(name: str, cells: Sequence[str]) -> str:
     return f"{name:<25}{''.join(cells)}".rstrip()
-
-
-def _cell(row: Row | None, field: str) -> str:
-    return _shown(None if row is None else getattr(row, field), field)
 
 
 def _shown(value: float | None, field: str) -> str:
