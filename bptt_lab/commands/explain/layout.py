@@ -25,10 +25,6 @@ class Layout:
         """Add sentences, wrapped."""
         self.lines += textwrap.wrap(" ".join(text.split()), WIDTH)
 
-    def blank(self) -> None:
-        """Add an empty line."""
-        self.lines.append("")
-
     def show(self, formula: str, value: Tensor | float) -> None:
         """Add a formula and its value: a number, a vector (2), or a matrix (2, 2) in two lines."""
         left = f"  {formula}".ljust(FORMULA)
@@ -39,11 +35,7 @@ class Layout:
         self.lines.append(left + first)
         self.lines += [" " * FORMULA + row for row in others]
 
-    def tiny(self, formula: str, value: float) -> None:
-        """Add a difference that ought to be nothing, in powers of ten."""
-        self.lines.append(f"  {formula}".ljust(FORMULA) + f"  {value:.1e}")
-
-    def number(self, value: float) -> str:
+    def _number(self, value: float) -> str:
         """Write one number; zero has no sign."""
         text = f"{value:.{self.digits}f}"
         zero = not any(digit in text for digit in "123456789")
@@ -51,9 +43,9 @@ class Layout:
 
     def _rows(self, value: Tensor | float) -> list[str]:
         if isinstance(value, float) or value.dim() == 0:
-            return ["  " + self.number(float(value))]
+            return ["  " + self._number(float(value))]
         rows = value if value.dim() == 2 else value[None]
-        return ["[ " + " ".join(self.number(float(v)) for v in row) + " ]" for row in rows]
+        return ["[ " + " ".join(self._number(float(v)) for v in row) + " ]" for row in rows]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

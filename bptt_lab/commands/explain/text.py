@@ -16,7 +16,7 @@ from bptt_lab.commands.explain.derivation import (
     total,
 )
 from bptt_lab.commands.explain.example import Example
-from bptt_lab.commands.explain.layout import Layout
+from bptt_lab.commands.explain.layout import FORMULA, Layout
 from bptt_lab.gradients.autograd import Autograd
 
 INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_t is the sum of
@@ -29,22 +29,14 @@ rounded when printed, never before."""
 def write(
     example: Example, at: Sequence[int], name: str, found: StrategyGradient, digits: int = 5
 ) -> str:
-    """Return the text.
-
-    Args:
-        example: the numbers given.
-        at: the steps t, from 1, whose losses count.
-        name: how to call the strategy.
-        found: its gradient.
-        digits: decimals of every number.
-    """
+    """Return the text of the losses at some steps t, from 1, and of a strategy's gradient."""
     layout = Layout(digits)
     derivation, T = derive(example), example.num_steps
     every = terms(derivation, at)
     back = adjoint(derivation, at)
     loss = f"E_{T}" if list(at) == [T] else "E"
     layout.lines.append(f"Backpropagation through time, T = {T}: every term of d{loss}/dW")
-    layout.blank()
+    layout.lines.append("")
     layout.prose(INTRODUCTION)
     _given(layout, example)
     _forward(layout, derivation, T)
@@ -77,7 +69,7 @@ def _forward(layout: Layout, derivation: Derivation, T: int) -> None:
         layout.show(f"ybar_{t} = exp(z_{t}) / sum(exp(z_{t}))", derivation.ybar[t])
         layout.show(f"E_{t} = sum((d_{t} - ybar_{t})^2)", derivation.E[t])
         if t < T:
-            layout.blank()
+            layout.lines.append("")
 
 
 def _credit(layout: Layout, derivation: Derivation, at: Sequence[int]) -> None:
@@ -119,14 +111,14 @@ def _terms(layout: Layout, every: Sequence[Term], at: Sequence[int], loss: str) 
     )
     for term in every:
         t, s = term.t, term.s
-        layout.blank()
+        layout.lines.append("")
         layout.lines.append(f"lag {term.lag}: loss at t = {t}, W used at s = {s}")
         row = f"r = q_{t} {_product(t, s)}".rstrip()
         layout.show(row, term.row)
         layout.show(f"phi'(a_{s}) * r", term.scaled)
         layout.show(path(term), term.value)
         layout.show(f"|{path(term)}|", term.value.norm())
-    layout.blank()
+    layout.lines.append("")
     layout.show(f"d{loss}/dW, the sum of all {len(every)} terms", total(every))
 
 
@@ -158,7 +150,8 @@ def _compare(
     right = answers.pop(automatic)
     layout.prose("Largest difference of an entry from autograd's:")
     for name, answer in answers.items():
-        layout.tiny(name, float((answer - right).abs().max()))
+        apart = float((answer - right).abs().max())
+        layout.lines.append(f"  {name}".ljust(FORMULA) + f"  {apart:.1e}")
 
 
 def _strategy(
