@@ -106,7 +106,8 @@ def terms(derivation: Derivation, losses: Sequence[int]) -> list[Term]:
 
 def total(terms: Sequence[Term]) -> Tensor:
     """Return the sum of terms, (2, 2)."""
-    return sum((term.value for term in terms), torch.zeros(HIDDEN, HIDDEN).double())
+    values = [torch.zeros(HIDDEN, HIDDEN).double(), *(term.value for term in terms)]
+    return torch.stack(values).sum(0)
 
 
 def adjoint(derivation: Derivation, losses: Sequence[int]) -> Adjoint:
