@@ -1,16 +1,9 @@
 """The frame of all commands: how each reads its arguments, reports errors, and ends.
 
-A command is a function of its arguments, the process's own by default, that returns an exit code:
-
-    @command.named("bptt-report")
-    def main(argv: Sequence[str] | None = None) -> int:
-        args = _parser().parse_args(argv)
-
-Where a command fails or refuses, one line on stderr says why, as `name: message`.
-
-A command that leaves more than what it prints is `lasting`: it goes on whoever reads it. The files
-of a run and the exit code of a verification are such things. One that only prints ends when its
-reader leaves, without a word and with 0.
+A command is a function of its arguments, the process's own by default, that returns an exit code.
+Where it fails or refuses, one line on stderr says why, as `name: message`. One that leaves more
+than what it prints, as the files of a run, is `lasting`: it goes on whoever reads it. One that only
+prints ends when its reader leaves, without a word and with 0.
 """
 
 from __future__ import annotations
@@ -63,8 +56,7 @@ def named(name: str, *, lasting: bool = False) -> Callable[[Callable[P, int]], C
 def run(name: str, work: Callable[[], int], *, lasting: bool = False) -> int:
     """Call a command's function, and turn what ends it early into one line and an exit code.
 
-    An error that no user can mend is raised, for its traceback. Where nobody reads the output any
-    more, as after `| head -1`, the command ends without a word, unless it is `lasting`.
+    An error that no user can mend is raised, for its traceback.
     """
     outcome.program = name
     streams.open_closed()
@@ -90,10 +82,8 @@ def _run(name: str, work: Callable[[], int]) -> int:
         return work()
     except SystemExit as stop:  # of --help
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except ConfigError as error:
-        return say(name, str(error), REFUSED)
-    except CheckpointError as error:
-        return say(name, str(error), FAILED)
+    except (ConfigError, CheckpointError) as error:
+        return say(name, str(error), REFUSED if isinstance(error, ConfigError) else FAILED)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -125,20 +115,10 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose help ends in the exit codes."""
 
     def __init__(self, name: str, description: str, usage: str | None = None) -> None:
-        super().__init__(
-            prog=name,
-            description=description,
-            usage=usage,
-            epilog=EXIT_CODES,
-            allow_abbrev=False,
-        )
+        super().__init__(name, usage, description, EXIT_CODES, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse the arguments, by a ConfigError."""
         message = re.sub(r"^argument (\S+): (?=.*: must )", r"\1=", message, flags=re.DOTALL)
         message = message.removeprefix("argument ")
         raise ConfigError(f"{message}; {self.prog} --help lists what there is")

@@ -39,17 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Options:
-    """Read and validate the arguments.
-
-    Raises:
-        ConfigError: naming the argument, its value and the way out.
-    """
+    """Read and validate the arguments."""
     args = _parser().parse_args(argv)
     if args.past_facing and args.only:
         raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
     names = args.only or (past_facing() if args.past_facing else USUAL)
     found = [find(name) for name in names]
-    missing = [why for each in found if (why := each.missing()) is not None]
+    missing = [why for each in found if (why := each.missing())]
     if args.only and missing:
         raise ConfigError(f"--only={missing[0]}")
     if args.device == "cuda" and not gpus.count():

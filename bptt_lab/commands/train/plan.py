@@ -66,15 +66,14 @@ def _of_run(command: CommandLine) -> DictConfig | None:
     if command.args.multirun:
         return None
     try:
-        config = command.compose(command.lines)
+        config = outline = command.compose(command.lines)
     except HydraException:  # a sweep's settings need not make a run
-        if (
-            command.args.cfg
-            or command.outline(command.lines, RunMode.MULTIRUN).hydra.mode != RunMode.MULTIRUN
-        ):
+        if command.args.cfg:
             raise
-        return None
-    return config if command.args.cfg or config.hydra.mode != RunMode.MULTIRUN else None
+        outline = command.outline(command.lines, RunMode.MULTIRUN)
+        if outline.hydra.mode != RunMode.MULTIRUN:
+            raise
+    return config if command.args.cfg or outline.hydra.mode != RunMode.MULTIRUN else None
 
 
 def _plan_of_run(command: CommandLine, typed: Typed, config: DictConfig) -> Plan:
@@ -212,12 +211,11 @@ def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
     path = output_paths.check_folder(key, text, typed.keys)
     files.refuse_strange(path)
     nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    failing = f"cannot be made, since {nearest}"
     if not nearest.is_dir():
-        schema.refuse(key, text, f"cannot be made, since {nearest} is a file; give another folder")
+        schema.refuse(key, text, f"{failing} is a file; give another folder")
     if not os.access(nearest, os.W_OK):
-        schema.refuse(
-            key, text, f"cannot be made, since {nearest} may not be written to; give another"
-        )
+        schema.refuse(key, text, f"{failing} may not be written to; give another")
     return path
 
 
@@ -225,14 +223,10 @@ def show_plan(plan: Plan) -> None:
     """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
     lengths: dict[str, int] = {}
     rows, total = [["job", "steps", "status", "overrides"]], 0
-    folders = plan.folders or [None] * len(plan.jobs)
-    for number, (job, experiment, folder) in enumerate(
-        zip(plan.jobs, plan.experiments, folders, strict=True)
-    ):
-        steps = _steps(experiment, lengths)
-        status = "waiting"
-        if folder is not None and plan.sweep_dir is not None:
-            status = runs.read_run(plan.sweep_dir / folder).status
+    for number, (job, experiment) in enumerate(zip(plan.jobs, plan.experiments, strict=True)):
+        steps, status = _steps(experiment, lengths), "waiting"
+        if plan.folders and plan.sweep_dir is not None:
+            status = runs.read_run(plan.sweep_dir / plan.folders[number]).status
         total += steps if status != "completed" else 0
         rows.append([str(number), str(steps), status, " ".join(resume.experiment_lines(job))])
     print(aligned(rows))
