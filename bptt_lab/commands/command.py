@@ -23,14 +23,6 @@ from typing import NoReturn, ParamSpec, TextIO
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import outcome, streams
-from bptt_lab.runs.outcome import (
-    COMPLETED,
-    FAILED,
-    INTERRUPTED,
-    REFUSED,
-    CheckpointError,
-    Interrupted,
-)
 from bptt_lab.runs.streams import progress as progress
 
 EXIT_CODES = """\
@@ -60,7 +52,7 @@ def run(name: str, work: Callable[[], int], *, lasting: bool = False) -> int:
     """
     outcome.program = name
     streams.open_closed()
-    code = COMPLETED
+    code = outcome.COMPLETED
     try:
         with streams.lasting() if lasting else contextlib.nullcontext():
             code = _run(name, work)
@@ -73,7 +65,7 @@ def run(name: str, work: Callable[[], int], *, lasting: bool = False) -> int:
         except OSError as error:
             _silence(stream)
             if not isinstance(error, BrokenPipeError):  # a full disk, say
-                code = code or say(name, _explain(error), FAILED)
+                code = code or say(name, _explain(error), outcome.FAILED)
     return code
 
 
@@ -82,16 +74,18 @@ def _run(name: str, work: Callable[[], int]) -> int:
         return work()
     except SystemExit as stop:  # of --help
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except (ConfigError, CheckpointError) as error:
-        return say(name, str(error), REFUSED if isinstance(error, ConfigError) else FAILED)
+    except ConfigError as error:
+        return say(name, str(error), outcome.REFUSED)
+    except outcome.CheckpointError as error:
+        return say(name, str(error), outcome.FAILED)
     except BrokenPipeError:
         raise
     except OSError as error:
-        return say(name, _explain(error), FAILED)
-    except Interrupted as error:
+        return say(name, _explain(error), outcome.FAILED)
+    except outcome.Interrupted as error:
         return say(name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return say(name, "interrupted", INTERRUPTED)
+        return say(name, "interrupted", outcome.INTERRUPTED)
 
 
 def say(name: str, message: str, code: int) -> int:

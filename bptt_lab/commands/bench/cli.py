@@ -6,14 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from bptt_lab.commands import command
-from bptt_lab.commands.bench.implementations import (
-    BASELINE,
-    OTHERS,
-    USUAL,
-    Options,
-    find,
-    past_facing,
-)
+from bptt_lab.commands.bench import implementations
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, Options
 from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
@@ -43,8 +37,8 @@ def parse(argv: Sequence[str] | None) -> Options:
     args = _parser().parse_args(argv)
     if args.past_facing and args.only:
         raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
-    names = args.only or (past_facing() if args.past_facing else USUAL)
-    found = [find(name) for name in names]
+    names = args.only or (implementations.past_facing() if args.past_facing else USUAL)
+    found = [implementations.find(name) for name in names]
     missing = [why for each in found if (why := each.missing())]
     if args.only and missing:
         raise ConfigError(f"--only={missing[0]}")

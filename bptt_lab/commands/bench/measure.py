@@ -55,39 +55,7 @@ class _Call(NamedTuple):
 
 
 Key = tuple[Pass, str]  # and an implementation's name
-
-
-class _Timed(NamedTuple):
-    """All calls of one shape, and their seconds in every round."""
-
-    shape: Shape
-    calls: Mapping[Key, _Call]
-    seconds: Mapping[tuple[str, str], list[float]]
-
-    def rows(self, conditions: Conditions, rate: float) -> Iterator[Row]:
-        """Yield the lines of the table; `rate` in floating-point operations a second."""
-        for (which, name), call in self.calls.items():
-            mine = self.seconds[which, name]
-            fastest, floor = min(mine), flops(self.shape, which) / rate
-            by_minimum, by_median = times_as_fast(mine, self.seconds.get((which, BASELINE)))
-            yield Row(
-                *self.shape,
-                name,
-                call.claims,
-                *conditions,
-                which=which,
-                rounds=len(mine),
-                first_call_ms=call.first * 1e3,
-                min_ms=fastest * 1e3,
-                median_ms=statistics.median(mine) * 1e3,
-                times_as_fast_min=by_minimum,
-                times_as_fast_median=by_median,
-                product_gflops=rate / 1e9,
-                floor_ms=floor * 1e3,
-                times_floor=fastest / floor,
-                error_output=call.error_output,
-                error_gradient=call.error_gradient,
-            )
+Seconds = Mapping[tuple[str, str], list[float]]  # of every round
 
 
 def measure(
@@ -104,9 +72,41 @@ def measure(
     """
     with applied(conditions):
         timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]
-    fastest = min(min(each.seconds[PRODUCT, ""]) for each in timed)
+    fastest = min(min(seconds[PRODUCT, ""]) for _, seconds in timed)
     rate = 2 * SIDE[conditions.device] ** 3 / fastest
-    return [row for each in timed for row in each.rows(conditions, rate)]
+    return [
+        _row(shape, key, call, conditions, seconds, rate)
+        for shape, (calls, seconds) in zip(shapes, timed, strict=True)
+        for key, call in calls.items()
+    ]
+
+
+def _row(
+    shape: Shape, key: Key, call: _Call, conditions: Conditions, seconds: Seconds, rate: float
+) -> Row:
+    """A line of the table; `rate` in floating-point operations a second."""
+    which, name = key
+    mine = seconds[key]
+    fastest, floor = min(mine), flops(shape, which) / rate
+    by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
+    return Row(
+        *shape,
+        name,
+        call.claims,
+        *conditions,
+        which=which,
+        rounds=len(mine),
+        first_call_ms=call.first * 1e3,
+        min_ms=fastest * 1e3,
+        median_ms=statistics.median(mine) * 1e3,
+        times_as_fast_min=by_minimum,
+        times_as_fast_median=by_median,
+        product_gflops=rate / 1e9,
+        floor_ms=floor * 1e3,
+        times_floor=fastest / floor,
+        error_output=call.error_output,
+        error_gradient=call.error_gradient,
+    )
 
 
 def _measure(
@@ -115,7 +115,7 @@ def _measure(
     implementations: Sequence[Implementation],
     rounds: int | None,
     note: Callable[[str], None],
-) -> _Timed:
+) -> tuple[Mapping[Key, _Call], Seconds]:
     note(f"{conditions}: {shape}")
     problem = draw(shape, conditions)
     right = solve(problem)
@@ -141,7 +141,7 @@ def _measure(
             f"{conditions}: {shape}: warning: a product usually took {slower:.1f} times its best; "
             "other processes disturb, repeat on an idle machine"
         )
-    return _Timed(shape, calls, seconds)
+    return calls, seconds
 
 
 def _first(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from bptt_lab.commands.explain import derivation as by_hand
 from bptt_lab.commands.explain.comparison import StrategyGradient, finite_differences, gradient
-from bptt_lab.commands.explain.derivation import (
-    Adjoint,
-    Derivation,
-    Term,
-    adjoint,
-    derive,
-    product,
-    terms,
-    total,
-)
+from bptt_lab.commands.explain.derivation import Adjoint, Derivation, Term, total
 from bptt_lab.commands.explain.example import Example
-from bptt_lab.commands.explain.layout import FORMULA, Layout
 from bptt_lab.gradients.autograd import Autograd
 
 INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_t is the sum of
@@ -24,6 +18,49 @@ INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_
 biases; U is the network's weight_ih, W its weight_hh. Steps count from 1. Vectors are written as
 rows; * multiplies entry by entry; outer(u, v) is the matrix of all u_i v_j. Every number is
 rounded when printed, never before."""
+FORMULA = 43  # columns for the formula, its indent included
+WIDTH = 80
+
+
+class Layout:
+    """A text, line by line, its numbers with some digits behind the point."""
+
+    def __init__(self, digits: int) -> None:
+        self.digits = digits
+        self.lines: list[str] = []
+
+    def heading(self, text: str) -> None:
+        """Start a section."""
+        self.lines += ["", text, "-" * len(text)]
+
+    def prose(self, text: str) -> None:
+        """Add sentences, wrapped."""
+        self.lines += textwrap.wrap(" ".join(text.split()), WIDTH)
+
+    def show(self, formula: str, value: Tensor | float) -> None:
+        """Add a formula and its value: a number, a vector (2), or a matrix (2, 2) in two lines."""
+        left = f"  {formula}".ljust(FORMULA)
+        if len(left) > FORMULA:
+            self.lines.append(left.rstrip())
+            left = " " * FORMULA
+        first, *others = self._rows(value)
+        self.lines.append(left + first)
+        self.lines += [" " * FORMULA + row for row in others]
+
+    def _number(self, value: float) -> str:
+        """Write one number; zero has no sign."""
+        text = f"{value:.{self.digits}f}"
+        zero = not any(digit in text for digit in "123456789")
+        return (text.lstrip("-") if zero else text).rjust(self.digits + 4)
+
+    def _rows(self, value: Tensor | float) -> list[str]:
+        if isinstance(value, float) or value.dim() == 0:
+            return ["  " + self._number(float(value))]
+        rows = value if value.dim() == 2 else value[None]
+        return ["[ " + " ".join(self._number(float(v)) for v in row) + " ]" for row in rows]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 def write(
@@ -31,9 +68,9 @@ def write(
 ) -> str:
     """Return the text of the losses at some steps t, from 1, and of a strategy's gradient."""
     layout = Layout(digits)
-    derivation, T = derive(example), example.num_steps
-    every = terms(derivation, at)
-    back = adjoint(derivation, at)
+    derivation, T = by_hand.derive(example), example.num_steps
+    every = by_hand.terms(derivation, at)
+    back = by_hand.adjoint(derivation, at)
     loss = f"E_{T}" if list(at) == [T] else "E"
     layout.lines.append(f"Backpropagation through time, T = {T}: every term of d{loss}/dW")
     layout.lines.append("")
@@ -89,7 +126,7 @@ def _jacobians(layout: Layout, derivation: Derivation, at: Sequence[int]) -> Non
             layout.show(f"J_{t} = diag(phi'(a_{t})) W", derivation.J[t])
     for t in at:
         for s in range(t - 2, 0, -1):
-            layout.show(_product(t, s), product(derivation, t, s))
+            layout.show(_product(t, s), by_hand.product(derivation, t, s))
 
 
 def _product(t: int, s: int) -> str:
