@@ -118,13 +118,13 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; {self.prog} --help lists what there is")
 
 
-def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+def whole_number(at_least: int, at_most: float = math.inf) -> Callable[[str], int]:
     """Make the type of an argument that is a whole number within limits, both included."""
-    limit = f", at least {at_least}" if at_most is None else f" from {at_least} to {at_most}"
+    limit = f", at least {at_least}" if at_most == math.inf else f" from {at_least} to {at_most}"
 
     def read(text: str) -> int:
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
-        if number is None or not at_least <= number <= (math.inf if at_most is None else at_most):
+        if number is None or not at_least <= number <= at_most:
             raise must(text, f"be a whole number{limit}")
         return number
 

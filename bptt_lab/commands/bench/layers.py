@@ -8,10 +8,10 @@ what can be timed is known before it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 from bptt_lab.commands import strategies
 from bptt_lab.config.schema import Component
@@ -54,9 +54,11 @@ def strategy(problem: Problem, component: Component) -> Prepared:
 
 def full_reference(problem: Problem) -> Prepared:
     """The strategy full on operations of torch, as where the C core was not built."""
+    from bptt_lab.core.kernels import core
+
     prepared = strategy(problem, Component("bptt_lab.gradients.full.Full"))
-    assert prepared.forward is not None
-    forward, both = map(_without_core(), (prepared.forward, prepared.both))
+    without_core = patch.object(core, "supports", lambda *tensors: False)
+    forward, both = map(without_core, (prepared.forward, prepared.both))
     return prepared._replace(forward=forward, both=both)
 
 
@@ -157,16 +159,3 @@ def _module(rnn: nn.Module, problem: Problem) -> Prepared:
         return output.detach(), gradients
 
     return Prepared(forward, both, lambda tensor: tensor)
-
-
-@contextmanager
-def _without_core() -> Iterator[None]:
-    """Have bptt_lab.core.recurrence find nothing that the C core could work on."""
-    from bptt_lab.core.kernels import core
-
-    supports = core.supports
-    core.supports = lambda *tensors: False
-    try:
-        yield
-    finally:
-        core.supports = supports

@@ -29,12 +29,12 @@ def applied(conditions: Conditions) -> Iterator[None]:
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cudnn, isa = torch.backends.cudnn.allow_tf32, core.instruction_set()
     tf32 = conditions.precision == "tf32"
-    torch.set_num_threads(conditions.threads)
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32
-    if conditions.isa != "none":
-        core.use_instruction_set(conditions.isa)
     try:
+        torch.set_num_threads(conditions.threads)
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        if conditions.isa != "none":
+            core.use_instruction_set(conditions.isa)
         yield
     finally:
         torch.set_num_threads(threads)

@@ -1,8 +1,4 @@
-"""One layer's tensors for a shape, the same for every implementation, and the right answer.
-
-The answer is torch.nn.RNN's in float64 on the values as rounded to the precision under test, so
-that an error is the arithmetic's alone.
-"""
+"""One layer's tensors for a shape, the same for every implementation, and the right answer."""
 
 from __future__ import annotations
 
@@ -49,7 +45,10 @@ def draw(shape: Shape, conditions: Conditions) -> Problem:
 
 
 def solve(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output (L, N, H) and the gradients of the weights by name, in float64."""
+    """The output (L, N, H) and the gradients of the weights by name: nn.RNN's in float64.
+
+    On the values as rounded to the precision under test: an error is the arithmetic's alone.
+    """
     rnn = torch.nn.RNN(problem.shape.I, problem.shape.H, dtype=torch.float64)
     rnn.load_state_dict(problem.weights)
     output, _ = rnn(problem.input.cpu().double())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import platform
 import sys
@@ -16,8 +15,7 @@ import torch
 from bptt_lab.commands import peak_memory
 from bptt_lab.commands.bench.implementations import Implementation, Options
 from bptt_lab.commands.bench.measure import applied, measure, one_pass
-from bptt_lab.commands.bench.results import Provenance, Row, write_csv
-from bptt_lab.commands.bench.table import LEGEND, table
+from bptt_lab.commands.bench.results import LEGEND, Provenance, Row, table, write_csv
 from bptt_lab.commands.bench.workload import Conditions
 from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
@@ -25,10 +23,7 @@ from bptt_lab.core.validation import ConfigError
 
 
 def run(options: Options) -> Path:
-    """Measure what the options ask for.
-
-    Returns:
-        The folder outputs/bench_<time> with everything in it.
+    """Measure what the options ask for, and return the folder outputs/bench_<time>.
 
     Raises:
         ConfigError: where torch cannot use the device, or the C core the instruction set.
@@ -103,7 +98,7 @@ def _with_memory(row: Row, conditions: Conditions, implementation: Implementatio
         _progress(f"{what}: {why}")
         return row
     states = row.L * row.N * row.H * getattr(torch, conditions.dtype).itemsize
-    return dataclasses.replace(row, peak_mb=peak / 1e6, peak_states=peak / states)
+    return row._replace(peak_mb=peak / 1e6, peak_states=peak / states)
 
 
 def _progress(text: str) -> None:

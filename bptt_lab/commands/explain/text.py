@@ -198,16 +198,14 @@ def _strategy(
     if found.mask is None:
         layout.prose("No fixed mask describes this strategy: it does not choose among the terms.")
     else:
-        _mask(layout, every, found, T)
+        _mask(layout, every, found.mask, T)
     layout.show(f"d{loss}/dW that it leaves", found.gradient)
     layout.show(f"d{loss}/dW, full", total(every))
     layout.show("cosine of the two", found.cosine)
     layout.show("|difference| / |full|", found.relative_error)
 
 
-def _mask(layout: Layout, every: Sequence[Term], found: StrategyGradient, T: int) -> None:
-    assert found.mask is not None
-    mask = found.mask
+def _mask(layout: Layout, every: Sequence[Term], mask: Tensor, T: int) -> None:
     layout.prose("M[t, s] = 1 where the loss at t reaches the use of W at s:")
     layout.lines.append("          " + "  ".join(f"s={s}" for s in range(1, T + 1)))
     for t in range(1, T + 1):

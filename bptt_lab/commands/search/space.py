@@ -152,7 +152,7 @@ def _end(chosen: Mapping[str, str], turn: int, key: str, values: Values) -> str:
 def _values(override: Override) -> Values:
     value, line = override.value(), override.input_line
     # A parsed sweep is not among the types that Hydra declares for a value.
-    tags = getattr(value, "tags", set())
+    tags: set[str] = getattr(value, "tags", set())
     if unknown := sorted(tags - {"log"}):
         raise ConfigError(f"{line}: the tag {unknown[0]} means nothing here; leave it out, or log")
     log = "log" in tags

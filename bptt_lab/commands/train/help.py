@@ -1,7 +1,4 @@
-"""The help of `bptt-train` and `bptt-search`, read from conf/ and from the plug-ins' source.
-
-A new option, strategy, task or limit appears here by being there.
-"""
+"""The help of `bptt-train` and `bptt-search`, read from conf/ and from the plug-ins' source."""
 
 from __future__ import annotations
 

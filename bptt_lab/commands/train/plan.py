@@ -1,7 +1,5 @@
 """From a command line to the jobs that it asks for, each of them validated before the first starts.
 
-`dry_run=true` shows them, and starts none.
-
 Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
