@@ -16,8 +16,8 @@ from runs import quick_run
 
 from bptt_lab.commands import command, peak_memory, timing
 from bptt_lab.commands.compare import cli, figure, request, table
-from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.compare.alike import sentences
+from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.compare.estimate import grid, of_a_pass, plan
 from bptt_lab.commands.compare.measurement import measure, one_pass
 from bptt_lab.core.validation import ConfigError

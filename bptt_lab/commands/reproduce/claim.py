@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 # Where the expected number comes from. Published: the source states it, as a number or as a law.
 # Derived: we computed it from the source's definitions. Regression: it is ours alone; the source
 # describes the task or the effect. Tolerances are always ours.
@@ -46,6 +48,7 @@ class Claim:
     measure: Measure
     set_on: Sequence[int] = ()  # seeds of the threshold; empty where chance plays no part in it
     tested_on: Sequence[int] = (10,)  # empty where nothing is drawn
+    seconds: float = 0.3  # of the processor, about
     slow: bool = False  # whether it takes minutes
     file: str = ""  # data that it needs, below the data folder
 
@@ -67,6 +70,11 @@ def claim(
         return Claim(name or measure.__name__, kind, source, expected, measure, **more)
 
     return decorate
+
+
+def greatest(*values: float) -> float:
+    """Return the greatest; nan where one is nan, which Python's max passes over."""
+    return float(np.max(values))
 
 
 def _range(seeds: Sequence[int]) -> str:
