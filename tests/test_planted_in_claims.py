@@ -17,8 +17,7 @@ from bptt_lab.commands.reproduce import topics
 from bptt_lab.commands.reproduce.claim import Trial
 from bptt_lab.commands.reproduce.claims import task_floors
 from bptt_lab.diagnostics import flow, jacobians, linearise, lyapunov
-from bptt_lab.gradients import adaptive, credit_clip, kf_rtrl, truncated, uoro
-from bptt_lab.gradients.adaptive import Adaptive
+from bptt_lab.gradients import credit_clip, kf_rtrl, truncated, uoro
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.credit_clip import CreditClip
 from bptt_lab.gradients.diagonal import Diagonal
@@ -131,11 +130,6 @@ def task(name: str, change: Callable[..., Any]) -> Plant:
     return wrapped(task_floors, name, lambda real, *arguments: change(*real(*arguments)))
 
 
-def one_lag_more(real: Any, me: Adaptive, estimate: dict[str, Any], *arguments: Any) -> None:
-    real(me, estimate, *arguments)
-    estimate["k"] += 1
-
-
 def off_diagonal(real: Any, me: SnAp1, chunk: Any) -> Any:
     return real(me, chunk) + 0.1 * chunk.slope * chunk.weights.hh.sum(1)
 
@@ -156,11 +150,6 @@ DEFECTS: dict[str, dict[str, Plant]] = {
         "leak in the flow": wrapped(
             flow, "linearise", lambda real, *arguments: cell(real(*arguments), leak=1.0)
         ),
-    },
-    "adaptive_truncation.least_lag": {
-        "a lag more": wrapped(Adaptive, "update", one_lag_more),
-        "layer below": wrapped(adaptive, "from_above", scaled(0.0)),
-        "slopes": slopes_ignored(adaptive),
     },
     **{
         f"echo_chunks.chunk_{k}": {"detached": detached, "no state": carries_no_state}
@@ -275,13 +264,8 @@ DEFECTS: dict[str, dict[str, Plant]] = {
     },
     "vanishing.latch": {"slopes": slope_ignored(Full), "leak": leak_ignored(Full)},
 }
-SECONDS = (
-    "echo_chunks",
-    "estimators.ratio",
-    "estimators.variance",
-    "influence_balancing.rtrl",
-    "influence_balancing.uoro",
-)
+SECONDS = ("echo", "estimators.ratio", "estimators.variance", "influence_balancing.rtrl")
+SECONDS += ("influence_balancing.truncated", "influence_balancing.uoro", "vanishing.slope")
 
 OTHERWISE = (*SECONDS, "task_floors")  # those without a gradient, too
 GRADIENTS = [
@@ -294,8 +278,8 @@ GRADIENTS = [
 
 def planted() -> Iterator[Any]:
     for name, defects in DEFECTS.items():
-        for defect, plant in defects.items():
-            marks = [pytest.mark.slow] if name.startswith(SECONDS) else []
+        for number, (defect, plant) in enumerate(defects.items()):
+            marks = [pytest.mark.slow] if name.startswith(SECONDS) or number > 1 else []
             yield pytest.param(name, plant, id=f"{name}: {defect}", marks=marks)
 
 

@@ -212,7 +212,7 @@ def test_each_row_is_printed_before_the_next_is_measured(
     _planted(monkeypatch, *planted)
     assert cli.main([]) == 0
     before, first = printed
-    assert "estimate: about 40 processor seconds for 2 claims" in before
+    assert "estimate: about 45 processor seconds for 2 claims" in before
     assert "truncation.one" in first and "truncation.two" not in first and "pass" in first
     assert "processor seconds\n" in capsys.readouterr().out
 

@@ -41,7 +41,8 @@ class Option(NamedTuple):
     @property
     def longest(self) -> int | None:
         """The longest lag that credit travels, of a strategy whose settings limit it."""
-        return self.component.settings.get("k_max", self.k)
+        longest: int | None = self.component.settings.get("k_max", self.k)
+        return longest
 
     @property
     def mode(self) -> str:

@@ -6,12 +6,11 @@ tested on others, `tested_on`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-import numpy as np
 
 # Where the expected number comes from. Published: the source states it, as a number or as a law.
 # Derived: we computed it from the source's definitions. Regression: it is ours alone; the source
@@ -74,7 +73,7 @@ def claim(
 
 def greatest(*values: float) -> float:
     """Return the greatest; nan where one is nan, which Python's max passes over."""
-    return float(np.max(values))
+    return math.nan if any(map(math.isnan, values)) else max(values)
 
 
 def _range(seeds: Sequence[int]) -> str:

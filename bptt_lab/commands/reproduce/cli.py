@@ -15,6 +15,7 @@ from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
 
 DATA = "BPTT_LAB_DATA"
+LOADING = 5  # processor seconds
 DESCRIPTION = """\
 Measure results of papers and of this project. The kind says where the expected number comes from:
 published, the source states it, as a number or a law; derived, it was computed from the source's
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print(sweep.aligned([LISTED, *map(_listed, chosen)]))
         return COMPLETED
-    expected = sum(entry.claim.seconds for entry in chosen)
+    expected = LOADING + sum(entry.claim.seconds for entry in chosen)
     print(f"estimate: about {expected:.0f} processor seconds for {len(chosen)} claims\n")
     columns = zip(TESTED, *(_told(entry) for entry in chosen), strict=True)
     table = LiveTable({head: max(map(len, cells), default=0) for head, *cells in columns}, "CPU s")

@@ -52,8 +52,8 @@ def looped(
     rnn: VanillaRNN,
     input: Tensor,
     q: Tensor,
-    through: Through = lambda h, weight_hh, layer: h @ weight_hh.t(),
-    hold: Callable[[Tensor], Tensor] = lambda credit: credit,
+    through: Through | None = None,
+    hold: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The same of a loop: credit passes from step to step by `through` and the leak.
 
@@ -61,16 +61,18 @@ def looped(
         rnn: the network.
         input: (L, N, I).
         q: immediate credit, (L, N, H).
-        through: the recurrent product.
-        hold: changes the credit of every state.
+        through: the recurrent product; None for W_hh h.
+        hold: changes the credit of every state, if anything does.
     """
     x, phi = input, NONLINEARITIES[rnn.nonlinearity].apply
     for layer, (weight_ih, weight_hh, *biases) in enumerate(rnn.all_weights):
         h, states = x.new_zeros(x.shape[1], rnn.hidden_size), []
         for x_t in x:
-            a = x_t @ weight_ih.t() + through(h, weight_hh, layer)
+            recurrent = through(h, weight_hh, layer) if through else h @ weight_hh.t()
+            a = x_t @ weight_ih.t() + recurrent
             h = (1 - rnn.leak) * h + rnn.leak * phi(a + sum(biases))
-            h.register_hook(hold)
+            if hold:
+                h.register_hook(hold)  # type: ignore[no-untyped-call]
             states.append(h)
         x = torch.stack(states)
     gradients = torch.autograd.grad((x * q).sum(), [*rnn.parameters()])

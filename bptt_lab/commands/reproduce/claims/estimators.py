@@ -15,6 +15,7 @@ from bptt_lab import diagnostics
 from bptt_lab.commands.reproduce.claim import Result, Trial, claim, greatest
 from bptt_lab.commands.reproduce.reference import difference, gradient, looped, net, normal
 from bptt_lab.gradients.kf_rtrl import KFRTRL
+from bptt_lab.gradients.random_factors import RandomFactors
 from bptt_lab.gradients.uoro import UORO
 from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.rnn import VanillaRNN
@@ -73,7 +74,7 @@ def ratio_grows_with_units(trial: Trial) -> Result:
 @claim("published", SOURCE, f"mean of {COPIES} draws = gradient, to .09 and .035", **SEEDS)
 def unbiased(trial: Trial) -> Result:
     """Each of many copies of a sequence draws signs of its own; either leak, two chunks."""
-    errors: dict[type, list[float]] = {UORO: [], KFRTRL: []}
+    errors: dict[type[RandomFactors], list[float]] = {UORO: [], KFRTRL: []}
     for kind, found in errors.items():
         for seed in trial.seeds:
             for leak in (1.0, 0.5):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim, greatest
@@ -38,7 +39,7 @@ def _same(
     through: Through | None = None,
     *,
     layers: int = 1,
-    clip: float | None = None,
+    hold: Callable[[Tensor], Tensor] | None = None,
 ) -> Claim:
     """Claim that a strategy's gradient is that of a loop; one that carries is given two chunks."""
 
@@ -51,9 +52,7 @@ def _same(
                 depth = min(layers, 1 + number % 2)
                 rnn = net(strategy, seed, (3, 8, depth), gain=1.4, leak=leak, phi=phi)
                 input, q = normal(seed, 12, 2, 3), normal(100 + seed, 12, 2, 8)
-                given = {} if through is None else {"through": through}
-                hold = {} if clip is None else {"hold": lambda c: c * _factor(c)}
-                right = looped(rnn, input, q, **given, **hold)
+                right = looped(rnn, input, q, through, hold)
                 found = gradient(rnn, input, q, 2 if strategy.carries_influence else 1)
                 worst = greatest(worst, difference(found, right))
                 from_full = min(from_full, difference(looped(rnn, input, q), found))
@@ -63,8 +62,8 @@ def _same(
     return measure
 
 
-def _factor(credit: Tensor) -> Tensor:
-    return (CLIP / credit.norm(dim=1, keepdim=True)).clamp(max=1)
+def _clipped(credit: Tensor) -> Tensor:
+    return credit * (CLIP / torch.linalg.vector_norm(credit, dim=1, keepdim=True)).clamp(max=1)
 
 
 def _diagonal(h: Tensor, weight_hh: Tensor, layer: int) -> Tensor:
@@ -96,6 +95,6 @@ CLAIMS = [
         f"|dE/dh_t| held at {CLIP:g}",
         lambda: CreditClip(of=Full(), clip=CLIP),
         layers=2,
-        clip=CLIP,
+        hold=_clipped,
     ),
 ]

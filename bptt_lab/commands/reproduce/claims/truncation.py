@@ -32,7 +32,7 @@ def kept(gradient: Truncated, num_layers: int, leak: float, T: int) -> Tensor:
             parameter.fill_(1)
     input = torch.ones(T, T, 1, dtype=torch.float64, requires_grad=True)
     output, _ = rnn(input)
-    output.diagonal().sum().backward()  # type: ignore[no-untyped-call]  # sequence t: loss at t
+    output.diagonal().sum().backward()  # sequence t: loss at t
     assert input.grad is not None and rnn.all_weights[0][0].grad is not None
     found = input.grad[..., 0].t()
     # The weights' gradient is the sum: all inputs are 1.

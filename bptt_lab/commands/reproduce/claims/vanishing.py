@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ def _lengths(rnn: VanillaRNN, input: Tensor) -> Tensor:
     q = torch.zeros(*input.shape[:2], rnn.hidden_size).double()
     q[-1] = 1
     hx = torch.zeros(1, input.shape[1], rnn.hidden_size).double()
-    return Full().credit(rnn, input, hx, q)[0].norm(dim=-1).log().mean(1).flip(0)
+    credit = Full().credit(rnn, input, hx, q)[0]
+    return torch.linalg.vector_norm(credit, dim=-1).log().mean(1).flip(0)
 
 
 @claim(
@@ -38,7 +40,7 @@ def bound(trial: Trial) -> Result:
     for seed in trial.seeds:
         for phi, gamma in (("tanh", 1.0), ("sigmoid", 0.25), ("relu", 1.0)):
             for gain, leak in ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 0.3)):
-                init = {"init": "gaussian", "gain": gain, "leak": leak, "phi": phi}
+                init: Any = {"init": "gaussian", "gain": gain, "leak": leak, "phi": phi}
                 rnn, shares = net(Full(), seed, SIZES, **init), []
                 input = normal(1000 + seed, T, 1, I)
                 lengths = _lengths(rnn, input)
