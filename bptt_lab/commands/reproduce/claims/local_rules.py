@@ -63,7 +63,8 @@ def _same(
 
 
 def _clipped(credit: Tensor) -> Tensor:
-    return credit * (CLIP / torch.linalg.vector_norm(credit, dim=1, keepdim=True)).clamp(max=1)
+    norm: Tensor = torch.linalg.vector_norm(credit, dim=1, keepdim=True)
+    return credit * (CLIP / norm).clamp(max=1)
 
 
 def _diagonal(h: Tensor, weight_hh: Tensor, layer: int) -> Tensor:
