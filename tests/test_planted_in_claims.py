@@ -158,7 +158,7 @@ DEFECTS: dict[str, dict[str, Plant]] = {
     **{
         f"estimators.{name}": {
             "UORO unbalanced": unbalanced(uoro),
-            "KF-RTRL unbalanced": unbalanced(kf_rtrl),
+            "KF-RTRL half": wrapped(kf_rtrl.KFRTRL, "gradient", scaled(0.5)),
             "UORO half": wrapped(uoro.UORO, "gradient", scaled(0.5)),
         }
         for name in ("variance_kf_rtrl_below_uoro", "ratio_grows_with_units")
