@@ -429,11 +429,13 @@ def test_where_only_the_last_step_has_a_loss_truncations_are_one():
     assert "lag, window, tail at each k" in modes and chunk in table.closing(found)
     axes = Figure().subplots()
     error, _, cost = figure._panels(found)
-    figure._draw_modes(axes, found, figure._styles(found), error)
+    ends = figure._draw_modes(axes, found, figure._styles(found), error)
+    assert {name for _, _, name in ends} == {"chunk", "lag = window = tail"}
+    figure._name(axes, ends)
     assert {text.get_text() for text in axes.texts} == {"chunk", "lag = window = tail"}
     axes = Figure().subplots()
-    figure._draw_modes(axes, found, figure._styles(found), cost)
-    assert {text.get_text() for text in axes.texts} == set(MODES)
+    ends = figure._draw_modes(axes, found, figure._styles(found), cost)
+    assert {name for _, _, name in ends} == set(MODES)
 
 
 def test_where_each_step_has_a_loss_nothing_is_one():

@@ -49,8 +49,9 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     for axes, panel in zip(figure.subplots(1, 3), _panels(comparison), strict=True):
         axes.set(title=panel.title, xlabel="k (steps that a loss's credit travels)")
         _draw_levels(axes, comparison, styles, panel)
-        _draw_modes(axes, comparison, styles, panel)
+        ends = _draw_modes(axes, comparison, styles, panel)
         _scale(axes, L)
+        _name(axes, ends)
     error, cosine, _ = figure.axes
     if error.get_yscale() == "log":
         error.set_ylim(bottom=max(EXACT, error.get_ylim()[0]))
@@ -101,7 +102,8 @@ def _styles(comparison: Comparison) -> dict[str, LineStyle]:
 
 def _draw_modes(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
-) -> None:
+) -> list[tuple[float, float, str]]:
+    """Draw a line for each mode; returns where each one ends, and its name."""
     modes = _modes(comparison)
     same = comparison.alike.modes if comparison.alike is not None else []
     ends: list[tuple[float, float, str]] = []
@@ -128,7 +130,7 @@ def _draw_modes(
             axes.plot(xs, ys, line.marker, color=line.colour, markersize=5, zorder=4)
             if not panel.is_bias:
                 _draw_bands(axes, xs, rows, line.colour)
-    _name(axes, ends)
+    return ends
 
 
 def _draw_bands(axes: Axes, xs: Sequence[float], rows: Sequence[Measurement], colour: str) -> None:
@@ -138,11 +140,11 @@ def _draw_bands(axes: Axes, xs: Sequence[float], rows: Sequence[Measurement], co
 
 def _name(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
     """Write each line's name beside its end; of two ends that are close, the higher one above."""
-    low, high = axes.get_ylim()
     named: list[float] = []
     for x, y, name in sorted(ends, key=lambda end: end[1]):
-        below = [at for at in named if abs(at - y) < 0.06 * (high - low)]
-        named.append(y)
+        height = float(axes.transLimits.transform(axes.transScale.transform((x, y)))[1])
+        below = [other for other in named if abs(other - height) < 0.06]
+        named.append(height)
         axes.annotate(
             name,
             (x, y),
