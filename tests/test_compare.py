@@ -237,7 +237,7 @@ HOSTILE = {
     "there is no such setting": lambda m: m["config"].update(_args_=["touch canary"]),
     "holds other parameters": lambda m: m["config"]["model"].update(hidden_size=7),
     "must be at least 1": lambda m: m["config"]["model"].update(hidden_size=-1),
-    "no configuration": lambda m: m.update(config=[1]),
+    "config=[1]: must be an object": lambda m: m.update(config=[1]),
     "the section is missing": lambda m: m["config"].pop("gradient"),
 }
 
