@@ -47,7 +47,8 @@ def test_reading_agrees_with_importing(option):
     target = OmegaConf.load(option)["_target_"]
     plugin, kind = signatures.read(target), get_class(target)
     expected = {
-        name: Setting(Any, UNKNOWN, required=True)  # what a modifier wraps; its class is not read
+        # What a modifier wraps: its limits are read, and its class is not.
+        name: Setting(Annotated[Any, *parameter.annotation.__metadata__], required=True)
         if parameter.default is parameter.empty
         else Setting(parameter.annotation, parameter.default)
         for name, parameter in parameters(kind).items()

@@ -13,7 +13,6 @@ from bptt_lab.config.schema import (
     PLUGIN_SECTIONS,
     SECTIONS,
     Callbacks,
-    Component,
     Control,
     Experiment,
     General,
@@ -23,7 +22,7 @@ from bptt_lab.config.schema import (
 )
 from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, too_many
 
 Composed = Mapping[str, Any]  # plain containers, interpolations resolved
 
@@ -57,7 +56,8 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
         control=control,
     )
-    _refuse_nesterov(experiment.optimizer)
+    _refuse_stack(experiment)
+    _refuse_optimizer(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
     if here:
@@ -120,14 +120,29 @@ def _callbacks(
     return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
-def _refuse_nesterov(optimizer: Component) -> None:
-    """Hold torch.optim.SGD's rule, which torch itself only states once it builds the optimizer."""
-    given = optimizer.settings
+def _refuse_optimizer(experiment: Experiment) -> None:
+    """Hold torch's rules, which torch itself only states once it builds or uses the optimizer."""
+    optimizer, given = experiment.optimizer, experiment.optimizer.settings
     if optimizer.target == "torch.optim.SGD" and given.get("nesterov"):
         if not given.get("momentum"):
             refuse("optimizer.nesterov", True, "needs optimizer.momentum greater than 0, as 0.9")
         if given.get("dampening"):
             refuse("optimizer.nesterov", True, "needs optimizer.dampening=0")
+    if given.get("capturable") and experiment.device.accelerator == "cpu":
+        refuse("optimizer.capturable", True, "is for CUDA graphs; use it with device=gpu")
+
+
+def _refuse_stack(experiment: Experiment) -> None:
+    """Refuse more layers than a strategy can unroll, be it one that only watches."""
+    layers, watching = experiment.model.num_layers, {}
+    if experiment.segment_length is None:
+        watching = experiment.callbacks.shadow
+    for component in (experiment.gradient, *watching.values()):
+        rule = component.target.rpartition(".")[2]
+        most = signatures.read(component.target).claims.get("max_layers")
+        problem = too_many(layers, rule, most)
+        if problem:
+            refuse("model.num_layers", layers, problem)
 
 
 def _refuse_segments(experiment: Experiment) -> None:

@@ -45,6 +45,9 @@ class PerUnroll(GradientStrategy):
     What is drawn is therefore drawn when the graph is built, and belongs to that unroll's rule.
     """
 
+    faces_future = True
+    one_sweep: bool = True
+
     @abstractmethod
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Make the rule of one unroll.
