@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +23,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import HydraContext, RunMode
@@ -35,6 +37,7 @@ from bptt_lab.config.hydra_internals import (
 )
 from bptt_lab.config.loader import Loader, is_choice
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
+from bptt_lab.core.validation import ConfigError
 
 Compose = Callable[[list[str]], DictConfig]  # may raise HydraException
 MODULE = "bptt_lab.commands.train.cli"  # a relative --config-path starts from here
@@ -146,6 +149,11 @@ class CommandLine:
             if o.get_value_element_as_str()
         }
 
+    def count(self, sweep: DictConfig) -> int:
+        """Return how many jobs a sweep asks for, without making one."""
+        by_key = {override.key_or_group: override for override in self.parse(swept(sweep))}
+        return math.prod(map(num_values, by_key.values()))
+
     def expand(self, sweep: DictConfig) -> list[list[str]]:
         """Return the overrides of each job of a sweep, in Hydra's order.
 
@@ -168,6 +176,25 @@ class CommandLine:
         kind = admit(sweep.hydra.sweeper._target_)
         # By name: Hydra's search for plug-ins runs that module twice, and so makes the class twice.
         return any(base.__name__ == "BasicSweeper" for base in kind.__mro__)
+
+
+def num_values(override: Override) -> int:
+    """Return how many values an override gives a key; those of a range are not made.
+
+    Raises:
+        ConfigError: for a range that has no end, or no step.
+    """
+    if not override.is_discrete_sweep():
+        return 1
+    values = override.value()
+    if not isinstance(values, RangeSweep):
+        return sum(1 for _ in override.sweep_string_iterator())
+    try:
+        start, stop, step = (Fraction(str(x)) for x in (values.start, values.stop, values.step))
+        return max(0, math.ceil((stop - start) / step))
+    except (ValueError, ZeroDivisionError):
+        problem = "must be a range of finite numbers, with a step other than 0"
+        raise ConfigError(f"{override.input_line}: {problem}; correct it") from None
 
 
 def admit(target: str) -> type:

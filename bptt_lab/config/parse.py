@@ -60,6 +60,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     _refuse_optimizer(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
+    memory_limit.refuse_influence(experiment)
     if here:
         memory_limit.refuse_above(experiment, memory_limit.installed())
     return experiment

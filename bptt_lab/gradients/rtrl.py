@@ -63,6 +63,7 @@ class RTRL(PastFacing):
 
     exact_within_chunk = True
     unbiased = True
+    influence = "hidden_size * hidden_size * hidden_size"  # its numbers of a sequence, at least
     cost: ClassVar[str] = "O(L N H^3 (H+I)), with a block O(L N H^2 (H+I))"
     space: ClassVar[str] = "O(N H^2 (H+I)), L times with store"
 
