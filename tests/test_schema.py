@@ -146,7 +146,7 @@ def test_other_good_configs_pass(changes):
         ),
         (
             {"epochs": 3},
-            "epochs=3: there is no such setting; choose from seed, num_threads, segment_length",
+            "epochs=3: there is no such setting; did you mean trainer.max_epochs?",
         ),
         ({"optimiser": {}}, "optimiser={}: there is no such setting; did you mean optimizer?"),
         (

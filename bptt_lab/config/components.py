@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from bptt_lab.config import signatures
+from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import (
     MISSING,
     Component,
@@ -90,13 +91,18 @@ def component(key: str, section: Mapping[str, object]) -> Component:
         if problem and not instead:
             refuse(f"{key}._target_", found.target, problem)
     for name, value in found.settings.items():
-        if isinstance(value, Mapping) and "_target_" in value:
+        if _is_plugin(value):
             component(f"{key}.{name}", value)
     settings = plugin_settings(plugin)
     if not plugin.takes_any:
         refuse_unknown(key, found.settings, settings)
     validate(key, found.settings, settings)
     return found
+
+
+def _is_plugin(value: Any) -> bool:
+    """Whether a setting is a section that names a class."""
+    return isinstance(value, Mapping) and "_target_" in value
 
 
 def _refuse_unfit(key: str, found: Component) -> None:
@@ -140,12 +146,14 @@ def validate(section: str, values: Mapping[str, object], settings: Mapping[str, 
     """Refuse a value that is missing, of another type or outside its limits."""
     prefix = f"{section}." if section else ""
     defaults = {n: s.default for n, s in settings.items() if s.default is not UNKNOWN}
-    values = {n: Described(v) if isinstance(v, Mapping) else v for n, v in values.items()}
+    seen = {n: Described(v) if _is_plugin(v) else v for n, v in values.items()}
     for name, setting in settings.items():
         if values.get(name) == MISSING or (setting.required and name not in values):
             raise ConfigError(f"{prefix}{name}: is missing; give it as {prefix}{name}=...")
         if name in values:
-            problem = unmet(values[name], setting.hint, {**defaults, **values})
+            problem = unmet(seen[name], setting.hint, {**defaults, **seen})
+            if problem and _is_plugin(values[name]):
+                refuse(f"{prefix}{name}._target_", dict(values[name])["_target_"], problem)
             if problem:
                 refuse(f"{prefix}{name}", values[name], problem)
 
@@ -154,5 +162,5 @@ def refuse_unknown(section: str, values: Mapping[str, object], known: Iterable[s
     """Refuse a setting that the section does not have."""
     for name in values:
         if name not in known:
-            way_out = suggest(name, known)
+            way_out = hint(f"{section}.{name}") or suggest(name, known)
             refuse(f"{section}.{name}", values[name], f"there is no such setting; {way_out}")

@@ -30,6 +30,7 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bptt_lab.config.hints import says_nothing
 from bptt_lab.config.hydra_internals import (
     Callbacks,
     IConfigRepository,
@@ -62,7 +63,7 @@ class CommandLine:
                 anchor=SearchPathQuery(provider="schema"),
             )
         self.args = args
-        self.lines: list[str] = list(args.overrides)
+        self.lines: list[str] = [line for line in args.overrides if not says_nothing(line)]
         self.searchpath = [line for line in self.lines if line.startswith("hydra.searchpath=")]
         self.loader = Loader(search_path)
         self.name = args.config_name or CONFIG_NAME
@@ -102,6 +103,11 @@ class CommandLine:
     def strategies(self) -> Options:
         """Return the options of the group `gradient`, for whoever names a strategy."""
         return Options(self.loader, self.name, self.searchpath)
+
+    def takers(self, group: str, setting: str) -> str:
+        """Name the options of a group that have a setting, as on a command line."""
+        names = [name for name in self.options(group) if setting in self.option(group, name)[1]]
+        return " or ".join(f"{group}={name}" for name in names)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""

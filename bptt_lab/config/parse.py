@@ -8,6 +8,7 @@ from typing import Any
 
 from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
 from bptt_lab.config.components import refuse_unknown, validate
+from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import (
     CONTROL,
     PLUGIN_SECTIONS,
@@ -89,7 +90,8 @@ def _refuse_keys(composed: Composed) -> None:
         if key == "experiment":
             refuse(key, value, "a preset's file must begin with '# @package _global_'")
         if key not in known:
-            refuse(str(key), value, f"there is no such setting; {suggest(key, known)}")
+            way_out = hint(str(key)) or suggest(key, known)
+            refuse(str(key), value, f"there is no such setting; {way_out}")
     for name in sections:
         if name not in composed:
             raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")

@@ -10,6 +10,7 @@ annotations from the source text, so that a bad setting is refused before torch 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib.util
 import inspect
@@ -192,7 +193,12 @@ def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:
             return problem
         return next((text for limit in args[1:] if (text := _beyond(limit, value, siblings))), None)
     if origin is Literal:
-        return None if value in args else f"must be one of {', '.join(map(str, args))}"
+        if value in args:
+            return None
+        options = [*map(str, args)]
+        close = difflib.get_close_matches(str(value).lower(), options, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"must be one of {', '.join(options)}{hint}"
     if origin in (Union, types.UnionType):
         problems = [unmet(value, arg, siblings) for arg in args]
         if None in problems:

@@ -182,7 +182,7 @@ def compared(
         return {**now, **before, **again, "end_moved": [*before.get("end_moved", []), changes]}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
-    key, (old, new) = next(iter(changes.items()))
+    key, (old, new) = next(item for item in changes.items() if item[0] != _END)
     more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
     raise ConfigError(
         f"{key.removeprefix('config.')}={schema.show(new)}: the run began with "
