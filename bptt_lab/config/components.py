@@ -152,10 +152,11 @@ def validate(section: str, values: Mapping[str, object], settings: Mapping[str, 
             raise ConfigError(f"{prefix}{name}: is missing; give it as {prefix}{name}=...")
         if name in values:
             problem = unmet(seen[name], setting.hint, {**defaults, **seen})
-            if problem and _is_plugin(values[name]):
-                refuse(f"{prefix}{name}._target_", dict(values[name])["_target_"], problem)
+            shown: Any = values[name]
+            if problem and _is_plugin(shown):
+                refuse(f"{prefix}{name}._target_", shown["_target_"], problem)
             if problem:
-                refuse(f"{prefix}{name}", values[name], problem)
+                refuse(f"{prefix}{name}", shown, problem)
 
 
 def refuse_unknown(section: str, values: Mapping[str, object], known: Iterable[str]) -> None:

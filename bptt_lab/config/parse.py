@@ -137,10 +137,9 @@ def _refuse_optimizer(experiment: Experiment) -> None:
 
 def _refuse_stack(experiment: Experiment) -> None:
     """Refuse more layers than a strategy can unroll, be it one that only watches."""
-    layers, watching = experiment.model.num_layers, {}
-    if experiment.segment_length is None:
-        watching = experiment.callbacks.shadow
-    for component in (experiment.gradient, *watching.values()):
+    layers, whole = experiment.model.num_layers, experiment.segment_length is None
+    watching = experiment.callbacks.shadow.values() if whole else ()
+    for component in (experiment.gradient, *watching):
         rule = component.target.rpartition(".")[2]
         most = signatures.read(component.target).claims.get("max_layers")
         problem = too_many(layers, rule, most)

@@ -116,9 +116,10 @@ def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
             continue
         among = None
         if isinstance(returned, ast.Compare) and isinstance(returned.ops[0], ast.In):
-            returned, among = returned.left, literal(returned.comparators[0])
+            among = literal(returned.comparators[0])
             if not isinstance(among, tuple):
                 continue
+            returned = returned.left
         first, setting, *claim = [*ast.unparse(returned or ast.Constant(None)).split(".", 2), ""]
         if first == "self" and setting in settings:
             claims[method.name] = FromSetting(setting, among, claim[0])

@@ -68,7 +68,6 @@ class GradientStrategy(ABC):
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
     faces_future: ClassVar[bool] = False  # credit flows back, so that a modifier may change it
-    one_sweep: bool = False  # ... by one adjoint sweep
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     space: ClassVar[str]  # what is stored beyond input and output, big O, one layer
 

@@ -46,7 +46,11 @@ class PerUnroll(GradientStrategy):
     """
 
     faces_future = True
-    one_sweep: bool = True
+
+    @property
+    def one_sweep(self) -> bool:
+        """Whether credit flows back by one adjoint sweep, inside of which a modifier may act."""
+        return True
 
     @abstractmethod
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:

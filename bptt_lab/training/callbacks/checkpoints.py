@@ -109,8 +109,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After the last epoch note how things stand: from there a run with more epochs goes on."""
-        done = trainer.fit_loop.epoch_progress.current.processed
-        if trainer.should_stop or done == trainer.max_epochs:
+        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
             length = self.mark.state()["metrics_bytes"]
             self._before_end = _to(self.watching.states(), "cpu"), length
 
@@ -232,7 +231,7 @@ def lacking(saved: Any, now: Any, place: str = "") -> str:
 def epochs_begun(fit_loop: State) -> int:
     """Return how many epochs a checkpoint has seen, one that is not whole included."""
     whole: int = fit_loop["epoch_progress"]["current"]["processed"]
-    return whole + (fit_loop["epoch_loop.batch_progress"]["current"]["ready"] > 0)
+    return whole + int(fit_loop["epoch_loop.batch_progress"]["current"]["ready"] > 0)
 
 
 def metrics_length(saved: State, max_epochs: int) -> int:
