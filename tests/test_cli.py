@@ -486,7 +486,7 @@ def test_a_strategy_of_the_users(how, folder, started, capfd):
     assert bptt_train("--help", *there) == 0
     out = capfd.readouterr().out
     assert re.search(r"^    mine +Mine, all mine\.", out, re.MULTILINE)
-    assert re.search(r"^  mine +\? +\? +\? +O\(mine\)", out, re.MULTILINE)
+    assert re.search(r"^  mine +yes +no +yes +O\(mine\)", out, re.MULTILINE)
     assert re.search(
         r"^    gradient\.pace=0\.7 +number, at least 0\.5, less than 1", out, re.MULTILINE
     )
