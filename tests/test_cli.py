@@ -155,7 +155,7 @@ BAD = [
     ("dataset=mnist dataset.path=/nope", "dataset.path=/nope: must be an existing folder or file"),
     ("dataset=mnist dataset.path=/dev/null", "dataset.path=/dev/null: must be an ordinary file"),
     ("dataset=tagging", "dataset.path='': must name a folder; give the path of one"),
-    ("dataset=tagging dataset.path=/dev/null", "dataset.path=/dev/null: must be a folder, but it "),
+    ("dataset=tagging dataset.path=/dev/null", "dataset.path=/dev/null: must be an ordinary file"),
     ("dataset=series dataset.path=/", "dataset.path=/: must be a file, but it is a folder"),
     ("dataset=text dataset.path=", "dataset.path='': must name a file; give the path of one"),
     # what to continue

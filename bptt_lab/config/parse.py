@@ -14,6 +14,7 @@ from bptt_lab.config.schema import (
     PLUGIN_SECTIONS,
     SECTIONS,
     Callbacks,
+    Component,
     Control,
     Experiment,
     General,

@@ -121,25 +121,20 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class ReadableFolder:
-    """The value is the path of a folder that can be read; with `or_file`, a file's will do."""
-
-    or_file: bool = False
+class ReadablePath:
+    """The value is the path of a folder that can be read, or of a file as ReadableFile has it."""
 
     def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say what is wrong with the folder."""
+        """Say what is wrong with the folder or file."""
         if not value:
             return "must name a folder; give the path of one"
         place = os.path.expanduser(value)
         if os.path.isdir(place):
             readable = os.access(place, os.R_OK | os.X_OK)
             return None if readable else "must be readable, but is not; change its permissions"
-        if self.or_file and os.path.lexists(place):
-            return ReadableFile().unmet(value, siblings)
         if os.path.lexists(place):
-            return "must be a folder, but it is a file; give the folder that it is in"
-        kind = "folder or file" if self.or_file else "folder"
-        return f"must be an existing {kind}, but there is none; give another path"
+            return ReadableFile().unmet(value, siblings)
+        return "must be an existing folder or file, but there is none; give another path"
 
 
 def missing(package: str, install: str) -> str | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bptt_lab.core.validation import ConfigError, ReadableFile, ReadableFolder
+from bptt_lab.core.validation import ConfigError, ReadableFile, ReadablePath
 
 MOST = 2**28  # numbers of one split, padding included: 1 GiB of them
 MOST_TEXT = 2**27  # bytes of a file of text, of which Python makes several times as many
@@ -84,7 +84,7 @@ def list_folder(path: str) -> list[Path] | None:
     Raises:
         ConfigError: where it is neither, or cannot be read.
     """
-    problem = ReadableFolder(or_file=True).unmet(path, {})
+    problem = ReadablePath().unmet(path, {})
     if problem:
         refuse(path or "''", problem)
     place = Path(os.path.expanduser(path))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ReadableFolder, checked
+from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.files import list_folder, refuse, usable
@@ -115,7 +115,7 @@ class Mnist(Classification):
     def __init__(
         self,
         *,
-        path: Annotated[str, ReadableFolder(or_file=True)] = "",
+        path: Annotated[str, ReadablePath()] = "",
         layout: Literal["rows", "pixels"] = "rows",
         permuted: bool = False,
         **settings: Any,

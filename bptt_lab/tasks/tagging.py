@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import ReadableFolder, checked
+from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split
 from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
@@ -86,7 +86,7 @@ class Tagging(Classification):
     loss = "cross_entropy"
 
     @checked
-    def __init__(self, *, path: Annotated[str, ReadableFolder()] = "", **settings: Any) -> None:
+    def __init__(self, *, path: Annotated[str, ReadablePath()] = "", **settings: Any) -> None:
         super().__init__(**settings)
         files = find_files(path)
         self.sentences = {
