@@ -3,35 +3,44 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
+# On a terminal pip shows how far it is; in a log it would fill pages.
+PIP     = test -t 1 || quiet=--quiet; $(BIN)/pip install $$quiet --disable-pip-version-check
 
 .PHONY: train test test-slow sanitize lint format clean
 
 train: $(STAMP)
 	@$(BIN)/bptt-train $(ARGS)
 
-test: $(STAMP)
+test: $(DEV)
 	$(BIN)/pytest $(ARGS)
 
-test-slow: $(STAMP)
+test-slow: $(DEV)
 	$(BIN)/pytest -m slow $(ARGS)
 
 # The C core under the address, undefined-behaviour, leak and thread sanitizers.
 sanitize:
 	sh tests/kernels/sanitize.sh
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP)
+format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The stamp is written last, so that an interrupted installation is taken up again.
+# A stamp is written last, so that an interrupted installation is taken up again.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing PyTorch, Lightning and what else training needs into $(VENV). 1.4 GB, or more where PyTorch comes with CUDA; 1.5 minutes of a processor and the download, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV): $(STAMP)
+	@echo "Installing what tests and checks need besides, Ray and mypy among it. 0.4 GB more, 1 minute of a processor and the download, once."
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:

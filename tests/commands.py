@@ -42,6 +42,7 @@ class Forked:
         cwd: where it runs.
         environment: added to that of the tests.
         report: whether a sweep's end writes its report.
+        unread: whether the reader of its stdout and stderr has gone.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Forked:
         environment: Mapping[str, str] | None = None,
         *,
         report: bool = False,
+        unread: bool = False,
     ) -> None:
         self.args = arguments
         self.mark = uuid.uuid4().hex[:15]
@@ -59,7 +61,7 @@ class Forked:
         whole = {**os.environ, **(environment or {}), MARK: self.mark}
         names = [file.name for file in self._files]
         self._process = fork_server.start(
-            run_command, (main, arguments, str(cwd), whole, names, self.mark, report)
+            run_command, (main, arguments, str(cwd), whole, names, self.mark, report, unread)
         )
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -164,6 +166,7 @@ def run_command(
     files: list[str],
     mark: str,
     report: bool,
+    unread: bool,
 ) -> NoReturn:
     """Become the command, in a process that was forked for it."""
     os.setsid()
@@ -172,6 +175,11 @@ def run_command(
     os.chdir(cwd)
     for number, name in enumerate(files, 1):
         os.dup2(os.open(name, os.O_WRONLY), number)
+    if unread:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
     own = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [*filter(None, own), *(entry for entry in sys.path if not ours(entry))]
     # The name goes to every process that is forked from this one.

@@ -228,6 +228,17 @@ def test_a_save_that_fails_leaves_a_whole_checkpoint(fail_at, code, last, monkey
     assert any(same(checkpoint_io.read(start), content(step)) for step in (2, 3))
 
 
+def test_a_first_checkpoint_that_cannot_be_written_names_none_before_it(last, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_io.os, "fsync", full)
+    with pytest.raises(CheckpointError, match="the checkpoint before it is whole"):
+        checkpoint_io.write(content(3), last)
+    with pytest.raises(CheckpointError, match="there is none before it; make room"):
+        checkpoint_io.write(content(3), last.parent / "elsewhere" / last.name)
+
+
 @pytest.mark.parametrize("fail_at", range(7))
 def test_a_kill_between_any_two_steps_leaves_a_whole_checkpoint(fail_at, last, monkeypatch):
     with monkeypatch.context() as patch:

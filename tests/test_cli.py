@@ -298,12 +298,12 @@ def test_a_bad_command_line_is_refused(line, message, started, capfd, folder, mo
 
 
 # In one process of their own: another test may have imported torch into this one.
-REFUSE = """
+COMMANDS = """
 import json, sys
 from bptt_lab.commands.train.cli import main
 for line in json.load(sys.stdin):
-    assert main(line.split()) == 2, line
-    heavy = {"torch", "lightning", "numpy", "sklearn", "tensorboard"} & set(sys.modules)
+    assert main(line.split()) == {code}, line
+    heavy = {{"torch", "lightning", "numpy", "sklearn", "tensorboard"}} & set(sys.modules)
     assert not heavy, (line, heavy)
 """
 
@@ -314,7 +314,7 @@ def test_no_refusal_waits_for_torch(step, folder, monkeypatch):
     (folder / "empty.txt").touch()
     lines = [line for line, _ in BAD[::step]]
     done = subprocess.run(
-        [sys.executable, "-c", REFUSE],
+        [sys.executable, "-c", COMMANDS.format(code=2)],
         input=json.dumps(lines),
         capture_output=True,
         text=True,
@@ -322,6 +322,19 @@ def test_no_refusal_waits_for_torch(step, folder, monkeypatch):
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr.count("\n") == len(lines)
     assert [path.name for path in folder.iterdir()] == ["empty.txt"]
+
+
+def test_a_dry_run_counts_steps_without_torch(folder):
+    lines = ["dry_run=true dataset=echo -m seed=0,1", "dry_run=true"]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS.format(code=0)],
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 jobs, 9600 steps to do" in done.stdout and "1 job, 2460 steps" in done.stdout
+    assert not [*folder.iterdir()]
 
 
 def test_the_installed_command_and_the_script_are_the_same(folder):
@@ -501,12 +514,12 @@ def test_a_strategy_of_the_users(how, folder, started, capfd):
         (123, "a=1", "123_a=1"),
         (1, "dataset.path=../../etc/passwd", "001_dataset.path=..-..-etc-passwd"),
         (1, "x='a b';rm -rf $HOME\n", "001_x=-a-b-rm--rf-HOME-"),
-        (1, "x=" + "y" * 300, "001_x=" + "y" * 94),
+        (1, "x=" + "y" * 300, "001_x=" + "y" * 174),
     ],
 )
 def test_job_names_are_safe(number, overrides, name):
     assert output_paths.job_name(number, overrides) == name
-    assert len(name) <= 100 and os.sep not in name
+    assert len(name) <= 180 and os.sep not in name
 
 
 def test_a_hundred_jobs_are_verified_one_by_one():

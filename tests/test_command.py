@@ -94,7 +94,7 @@ def work():
     print("line\\n" * {lines}, flush={flush})
     command.say("bptt-x", "one word", 0)
     return {returned}
-sys.exit(command.run("bptt-x", work))
+sys.exit(command.run("bptt-x", work, lasting={lasting}))
 """
 
 
@@ -115,15 +115,44 @@ FULL = "bptt-x: [Errno 28] No space left on device\n"
     ],
 )  # fmt: skip
 def test_streams_of_a_real_process(redirect, lines, flush, returned, code, out, err):
-    script = SCRIPT.format(lines=lines, flush=flush, returned=returned)
+    script = SCRIPT.format(lines=lines, flush=flush, returned=returned, lasting=False)
     if "true" in redirect:  # wait until the reader has gone
         script = f"import time; time.sleep(0.5)\n{script}"
+    assert shell(script, redirect) == (code, out, err)
+
+
+@pytest.mark.parametrize(
+    ("redirect", "out", "err"),
+    [
+        ("| head -1", "line\n", "bptt-x: one word\n"),
+        ("> /dev/full", "", "bptt-x: one word\n"),
+        ("> /dev/full 2>&1", "", ""),
+        (">&- 2>&-", "", ""),
+    ],
+)
+def test_a_lasting_command_returns_its_code_whoever_reads_it(redirect, out, err):
+    script = SCRIPT.format(lines=1_000_000, flush=True, returned=3, lasting=True)
+    assert shell(script, redirect) == (3, out, err)
+
+
+def test_a_file_does_not_take_the_place_of_a_closed_stream(tmp_path):
+    file = tmp_path / "metrics"
+    script = SCRIPT.format(lines=1, flush=True, returned=0, lasting=True).replace(
+        "    command.say",
+        f"    file = open({str(file)!r}, 'w'); os.system('echo told')\n    command.say",
+    )
+    assert shell(f"import os{script}", ">&- 2>&-") == (0, "", "")
+    assert file.read_text() == ""
+
+
+def shell(script, redirect):
+    """Exit code, stdout and stderr of a script under a shell's redirection."""
     done = subprocess.run(
         ["bash", "-c", f'"$1" -c "$2" {redirect}; exit "${{PIPESTATUS[0]}}"', "", sys.executable,
          script],
         capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+    return done.returncode, done.stdout, done.stderr
 
 
 def parsed(*argv):

@@ -93,11 +93,11 @@ def test_ctrl_c(name, capsys):
 
 WAITS = """
 import signal, sys
-from bptt_lab.commands.horizon import cli, longest
+from bptt_lab.commands.horizon import cli
 def read(folder):
     print("begun", flush=True)
     signal.pause()
-longest.read = read
+cli.results.read = read
 sys.exit(cli.main(["."]))
 """
 

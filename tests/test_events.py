@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import re
 from pathlib import Path
@@ -9,7 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from runs import WATCHED, events, quick_run
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import plugin_data_pb2
+
+from bptt_lab.training.histograms import is_kept
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -63,13 +69,13 @@ def test_scalars_stand_at_the_steps_that_they_describe(run):
     assert steps("val/loss") == steps("val/accuracy") == [41, 82]
     assert steps("test/loss") == steps("test/accuracy") == [82]
     assert steps("gradient_norm/total") == [10, 20, 30, 40, 50, 60, 70, 80]
-    assert steps("reference/chance_loss") == [0, 82]
+    assert steps("reference/chance_loss") == [1, 82]
     histogram = "gradient_norm_log10/rnn.weight_hh_l0"
     assert [event.step for event in accumulator.Histograms(histogram)] == steps(
         "gradient_norm/total"
     )
     credit = [event.step for event in accumulator.Histograms("credit_log10/l0")]
-    assert credit == [0, 10, 20, 30, 40, 50, 60, 70, 80]
+    assert credit == [1, 10, 20, 30, 40, 50, 60, 70, 80]
 
 
 def test_histograms_hold_every_step_and_sequence(run):
@@ -103,6 +109,28 @@ def test_hparams_name_settings_and_metrics_and_hold_no_value_of_their_own(run):
     assert start.hparams["model.hidden_size"].number_value == 8
     assert "_hparams_/session_end_info" in plugin
     assert "hp_metric" not in logged(accumulator)
+
+
+def hyperparameters(folder: Path) -> list[str]:
+    plugin = events(folder).summary_metadata["_hparams_/session_start_info"].plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(plugin.content)
+    return [*content.session_start_info.hparams]
+
+
+def test_hparams_of_a_sweep_are_what_was_swept(tmp_path, unpainted):
+    common = ["dataset=digits", "gradient=truncated"]
+    own = [f"model={{leak:{leak}}} seed={n}".split() for leak in (0.5, 1.0) for n in range(2)]
+    jobs = [[*common, "gradient.k=4", *lines] for lines in own]
+    listed = [{"folder": f"{n:03d}", "overrides": job} for n, job in enumerate(jobs)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"command": "", "jobs": listed}))
+    given = ("gradient=truncated", "gradient.k=4", "model.leak=0.5", "dataset.layout=rows")
+    quick_run(tmp_path / "000", WATCHED, *given)
+    names = hyperparameters(tmp_path / "000")
+    assert {"model.leak", "seed"} <= set(names)
+    assert all(name.startswith(("model", "seed")) for name in names)
+    quick_run(tmp_path / "alone" / "run", WATCHED, *given)
+    names = hyperparameters(tmp_path / "alone" / "run")
+    assert {"gradient", "gradient.k", "model.leak", "optimizer.lr"} <= set(names)
 
 
 def test_texts_hold_config_and_command(run):
@@ -141,3 +169,22 @@ def test_instruments_leave_training_alone(tmp_path, unpainted):
     rare = quick_run(tmp_path / "b", *stack, "trainer.log_every_n_steps=1000")
     assert watched["parameters_sha256"] == rare["parameters_sha256"]
     assert torch.is_grad_enabled()
+
+
+def test_events_of_a_long_run_are_small(tmp_path, unpainted):
+    """A window of one step has the bytes of one of 50, of which 50,000 steps have a thousand."""
+    quick_run(tmp_path, WATCHED, "trainer.log_every_n_steps=1", "callbacks.every_n_steps=20")
+    loaders = [RawEventFileLoader(str(file)) for file in tmp_path.glob("events.*")]
+    in_windows = {"scalars": 0, "histograms": 0}
+    for raw in itertools.chain(*(loader.Load() for loader in loaders)):
+        event = Event.FromString(raw)
+        for value in event.summary.value:
+            tag = value.tag.partition("/")[0]
+            if value.HasField("histo"):
+                in_windows["histograms"] += len(raw) * tag.startswith(("gradient", "credit"))
+            elif tag in ("train", "gradient_norm", "credit"):
+                in_windows["scalars"] += len(raw)
+    scalar, histogram = (size / 41 for size in in_windows.values())
+    assert min(scalar, histogram) > 500
+    kept = sum(is_kept(50 * window, 50) for window in range(1, 1001))
+    assert 1000 * scalar + kept * histogram < 1.5e6  # and pictures, 20 kB each

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from bptt_lab.commands.horizon import cli, figure, longest
 from bptt_lab.commands.horizon.longest import CRITERIA
+from bptt_lab.commands.report import results
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.adding import Adding
 from bptt_lab.tasks.copy_memory import CopyMemory
@@ -54,7 +55,7 @@ def grid(task, reach, delays=(10, 20, 40)):
 @pytest.mark.parametrize("task", CRITERIA)
 def test_longest_delay_by_k_and_seed(tmp_path, task):
     reach = {(4, 0): 10, (4, 1): 0, (4, 2): 20, (16, 0): 40, (16, 1): 20, (16, 2): 40}
-    (line,) = longest.read(write_sweep(tmp_path / "sweep", grid(task, reach)))
+    (line,) = longest.lines(results.read(write_sweep(tmp_path / "sweep", grid(task, reach))))
     assert (line.task, line.strategy, line.mode) == (task, "truncated", "tail")
     assert line.ks == [4, 16] and line.delays == [10, 20, 40]
     assert {key: line.longest(*key) or 0 for key in reach} == reach
@@ -68,7 +69,7 @@ def test_neither_chance_nor_half_a_solution_counts(tmp_path, task):
     chance = built.references()["chance"][criterion.metric]
     assert hasattr(built, criterion.delay)
     jobs = [(task, 4, 10, 0, chance), (task, 4, 20, 0, HALF[task])]
-    (line,) = longest.read(write_sweep(tmp_path / "sweep", jobs))
+    (line,) = longest.lines(results.read(write_sweep(tmp_path / "sweep", jobs)))
     assert line.longest(4, 0) is None and line.typical(4) is None
     assert ("1/6" if task == "adding" else f"{chance:.3g}") in criterion.words
 
@@ -79,7 +80,7 @@ def test_jobs_that_did_not_complete_are_left_out(tmp_path):
         ("adding", 4, 20, 0, 0.001, "diverged"),
         ("adding", 4, 40, 0, None, "running"),
     ]
-    (line,) = longest.read(write_sweep(tmp_path / "sweep", jobs))
+    (line,) = longest.lines(results.read(write_sweep(tmp_path / "sweep", jobs)))
     assert line.longest(4, 0) == 10 and line.delays == [10]
 
 
@@ -112,7 +113,7 @@ SHARES = ("solved by all seeds", "by some", "by none")
 
 def test_the_curve_and_the_line_are_where_they_belong(tmp_path):
     reach = {(4, 0): 10, (4, 1): 10, (16, 0): 40, (16, 1): 40}
-    lines = longest.read(write_sweep(tmp_path / "sweep", grid("adding", reach)))
+    lines = longest.lines(results.read(write_sweep(tmp_path / "sweep", grid("adding", reach))))
     axes, handles = Figure().subplots(), {}
     figure._panel(axes, "adding", lines, handles)
     assert set(handles) == {"delay = k", "truncated tail", "band", *SHARES}
@@ -153,7 +154,7 @@ def test_a_sweep_without_a_delay_is_refused(tmp_path):
     manifest["choices"]["dataset"] = "digits"
     (folder / "000" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError, match="experiment=horizon"):
-        longest.read(folder)
+        longest.lines(results.read(folder))
 
 
 @pytest.mark.parametrize("preset", ["horizon", "horizon_adding"])

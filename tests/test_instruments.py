@@ -13,6 +13,7 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.training import job as jobs
 from bptt_lab.training.build import build
 from bptt_lab.training.callbacks.lag_spectrum import chosen
+from bptt_lab.training.callbacks.pictures import decades
 
 STACK = ("model.num_layers=2", "model.dropout=0.3", "dataset.layout=rows", "gradient=truncated")
 SHADOW = "callbacks.shadow=[full,autograd,{name:truncated,k:2,mode:lag}]"
@@ -34,7 +35,7 @@ def test_training_is_bit_identical_with_instruments(only, alone, tmp_path, unpai
     tags = {"lag_spectrum": "truncation/cosine_k_001", "recurrence": "recurrence/omega",
             "credit_flow": "credit_log10_at_lag/000", "shadow": "alignment/cosine_autograd",
             "all": "alignment/cosine_training"}  # fmt: skip
-    assert len(events(tmp_path).Scalars(tags[only])) == 42  # 41 steps, and the end
+    assert len(events(tmp_path).Scalars(tags[only])) == 41
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_few_tags_and_a_small_run(run):
 
 
 def test_pictures_come_at_the_start_and_the_end(run):
-    assert [image.step for image in events(run).Images("truncation/curve")] == [0, 41]
+    assert [image.step for image in events(run).Images("truncation/curve")] == [1, 41]
 
 
 def test_the_layout_asks_for_tags_that_there_are(run):
@@ -157,3 +158,17 @@ def test_a_diverging_run_is_watched_to_its_end(tmp_path):
     wild = ("model.nonlinearity=identity", "model.gain=1e30", "divergence=record")
     settings = config(*QUICK, WATCHED, *wild, "callbacks.every_n_steps=10", SHADOW)
     assert jobs.attempt(settings, tmp_path, job()) == 0
+
+
+def test_maps_of_credit_share_their_axis_and_their_colours():
+    figures = [
+        decades("", "", "", 10 * torch.rand(3, 4) - scale, [1, 50, 123]) for scale in (3, 40)
+    ]
+    for figure in figures:
+        axes, bar = figure.axes
+        assert axes.get_ylim() == (0.5, 123.5) and axes.get_xlim() == (-0.5, 3.5)
+        (mesh,) = axes.collections
+        assert mesh.get_clim() == (-10, 0)
+        assert bar.get_ylabel() == "log10"
+    one = decades("", "", "", torch.zeros(1, 4), [7], first=1).axes[0]
+    assert one.get_ylim() == (6.5, 7.5) and one.get_xlim() == (0.5, 4.5)

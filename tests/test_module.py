@@ -134,6 +134,55 @@ def test_accumulation_steps_when_any_of_its_chunks_counted(tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
+class Batches:
+    """A loader; Lightning takes a list for several of them."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+COUNTS = {  # in how many steps of every batch the losses count
+    "a shorter last window": (6, 6, 6),
+    "unequal shares": (6, 2, 1, 5, 3),
+    "chunks of nothing": (0, 4, 3, 0, 0, 0, 0, 2),
+    "nothing at its end": (4, 1, 0, 0, 2),
+}
+
+
+@pytest.mark.parametrize("window", [2, 3])
+@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
+def test_a_window_steps_as_its_one_big_batch(tmp_path, counts, window):
+    torch.manual_seed(0)
+    module = make_module(torch.optim.SGD, 0.5).double()
+    twin = make_module().double()
+    batches = []
+    for count in counts:
+        mask = (torch.arange(6) >= 6 - count)[:, None].expand(6, 3)
+        input, target = torch.randn(6, 3, 2, dtype=torch.float64), torch.randint(2, (6, 3))
+        batches.append(SequenceBatch(input, target, mask, True))
+    for begin in range(0, len(batches), window):
+        parts = zip(*batches[begin : begin + window], strict=True)
+        *tensors, _ = (torch.cat(part, 1) if torch.is_tensor(part[0]) else True for part in parts)
+        if not tensors[2].any():
+            continue
+        batch = SequenceBatch(*tensors, True)
+        total, _ = twin.loss_sum(twin.rnn(batch.input)[0], batch)
+        slopes = torch.autograd.grad(total / batch.mask.sum(), list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, slope in zip(twin.parameters(), slopes, strict=True):
+                parameter -= 0.5 * slope
+    settings = {"accumulate_grad_batches": window, "precision": "64-true", "limit_val_batches": 0}
+    trainer(tmp_path, **settings).fit(module, Batches(batches), Batches([]))
+    for ours, expected in zip(module.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
+
+
 def test_chunked_gradients_are_truncated_and_not_lost(tmp_path):
     whole = build(config(*QUICK)).module
     batch = SequenceBatch(torch.randn(6, 2, 1), torch.zeros(6, 2, dtype=torch.long),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from runs import QUICK, config, job
 
 from bptt_lab import runs
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import (
     CheckpointError,
     Diverged,
@@ -11,7 +14,9 @@ from bptt_lab.runs.outcome import (
     conclude_process,
     exit_reason,
     mark,
+    report,
 )
+from bptt_lab.training.job import attempt
 
 LIMIT = "over its time limit of 3 s"
 
@@ -84,3 +89,46 @@ def test_what_an_earlier_attempt_said_does_not_count(tmp_path):
 )
 def test_how_a_process_ended_is_put_in_words(code, said):
     assert exit_reason(code) == said
+
+
+def test_damaged_papers_do_not_keep_an_end_from_being_told(tmp_path):
+    for damaged, content in ((runs.SUMMARY, "["), (runs.STATUS, "{")):
+        runs.write_status(tmp_path, "running")
+        (tmp_path / damaged).write_text(content)
+        assert runs.read_run(tmp_path).status == "unreadable"
+        assert conclude(tmp_path, Diverged("the loss is nan")) == 3
+        assert runs.read_status(tmp_path) == "diverged"
+        runs.write_status(tmp_path, "running")
+        (tmp_path / damaged).write_text(content)
+        conclude_process(tmp_path, (0, 0), "gone")
+        assert runs.read_status(tmp_path) == "failed"
+
+
+def test_a_run_with_a_damaged_status_is_not_begun_anew(tmp_path, capsys):
+    (tmp_path / runs.STATUS).write_text("")
+    (tmp_path / runs.METRICS).write_text("{}")
+    assert attempt(config(*QUICK), tmp_path, job()) == 2
+    assert "holds a run already (unreadable)" in capsys.readouterr().err
+    assert (tmp_path / runs.METRICS).read_text() == "{}"
+
+
+@pytest.mark.parametrize("error", [ConfigError("a\x1b[2Jb"), ValueError("a\x1b[2Jb")])
+def test_a_reason_cannot_command_a_terminal(error, capsys):
+    report(error)
+    err = capsys.readouterr().err
+    assert r"a\x1b[2Jb" in err and "\x1b" not in err
+
+
+def test_no_reason_or_path_of_a_sweep_commands_a_terminal(tmp_path, capsys):
+    evil = "\x1b]0;owned\x07\n\ud800"
+    folder = tmp_path / "s\x1b[2J"
+    sweep.announce(folder, "", ["000_\x1b[31m", "001"], [["a=\x1b[31m"], [f"a={evil[:-1]}"]])
+    for name, status in (("000_\x1b[31m", "failed"), ("001", "completed")):
+        (folder / name).mkdir()
+        runs.write_status(folder / name, status, evil[:-1], raised=True)
+    assert sweep.print_table(folder) == 1
+    told = capsys.readouterr().out
+    assert r"\x1b]0;owned\x07" in told
+    assert all(letter.isprintable() or letter == "\n" for letter in told)
+    print(runs.shown(tmp_path / evil))
+    assert capsys.readouterr().out.endswith("/\\x1b]0;owned\\x07\\n\\ud800\n")

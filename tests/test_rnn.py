@@ -21,6 +21,7 @@ from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.full import Full
+from bptt_lab.gradients.rtrl import RTRL
 from bptt_lab.gradients.truncated import Truncated
 
 L, N, I, H = 6, 3, 3, 4
@@ -363,11 +364,28 @@ def test_autograd_can_be_differentiated_twice():
     assert float(rnn.weight_hh_l0.grad[0, 1]) == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.mark.parametrize("gradient", [Full(), Truncated(k=2, mode="lag")])
-def test_the_others_refuse_to_be_differentiated_twice(gradient):
-    rnn = VanillaRNN(I, H, dtype=torch.float64, gradient=gradient)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        squared_gradient_norm(rnn).backward()
+@pytest.mark.parametrize("gradient", [Full(), Truncated(k=2, mode="lag"), RTRL()])
+@pytest.mark.parametrize("leak", [1.0, 0.5])
+def test_the_output_is_what_backward_reads_as_the_docstring_says(gradient, leak):
+    """Autograd and Checkpointed return copies, as nn.RNN does; of the others a clone is one."""
+    input = torch.randn(L, N, I, dtype=torch.float64)
+
+    def gradient_after(strategy, change) -> Tensor:
+        torch.manual_seed(0)
+        rnn = VanillaRNN(I, H, leak=leak, dtype=torch.float64, gradient=strategy)
+        output, _ = rnn(input)
+        loss = output.sum()
+        change(output)
+        loss.backward()
+        return rnn.weight_hh_l0.grad
+
+    clean = gradient_after(gradient, lambda output: None)
+    changed = gradient_after(gradient, lambda output: output.data.mul_(2))
+    assert not torch.allclose(clean, changed)
+    assert torch.equal(clean, gradient_after(gradient, lambda o: o.clone().data.mul_(2)))
+    for copying in (Autograd(), Checkpointed()):
+        clean = gradient_after(copying, lambda output: None)
+        assert torch.equal(clean, gradient_after(copying, lambda o: o.data.mul_(2)))
 
 
 @pytest.mark.parametrize("gradient", [Full(), Autograd(), Truncated(k=L, mode="window")])

@@ -55,6 +55,12 @@ def test_refusals():
     rnn, readout, loss, input, target, mask, hx = problem(num_layers=2)
     with pytest.raises(ValueError, match="wants a gradient"):
         segmented_loss(rnn, readout, loss, input.requires_grad_(), target, mask, hx)
+    with pytest.raises(ValueError, match="target wants a gradient"):
+        wanting = torch.randn(L, N, O, requires_grad=True)
+        segmented_loss(rnn, readout, LOSSES["mse"], input.detach(), wanting, mask, hx)
+    total, _ = segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)
+    with pytest.raises(RuntimeError, match=r"create_graph=True: segmented_loss .* Autograd\(\)"):
+        torch.autograd.grad(total, rnn.weight_hh_l0, create_graph=True)
     with pytest.raises(ValueError, match="every=0"):
         segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx, 0)
     rnn.gradient = Truncated(k=2)

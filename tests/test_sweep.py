@@ -61,7 +61,7 @@ def test_the_list_of_jobs_is_written_once(tmp_path):
 def test_jobs_of_a_sweep_are_inside_its_folder(tmp_path):
     outside = tmp_path / "outside"
     job(outside, "completed", ["seed=0"])
-    announce(tmp_path / "sweep", "", ["../outside", str(outside)], [["seed=0"], ["seed=1"]])
+    announce(tmp_path / "sweep", "", ["../outside", f"{outside}/1"], [["seed=0"], ["seed=1"]])
     listed = runs.read_sweep(tmp_path / "sweep")
     assert [run.folder.parent for run in listed] == [tmp_path / "sweep"] * 2
     assert [run.status for run in listed] == ["waiting"] * 2

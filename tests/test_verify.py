@@ -102,10 +102,10 @@ def test_a_diverged_run_repeats_too(tmp_path, capsys):
     [
         ({"forced": [{"config.seed": [0, 1]}]}, "force_resume=true"),
         ({"config": {}}, "section is missing"),
-        ({"config": [1]}, "damaged at config"),
-        ({"choices": None}, "damaged at choices"),
-        ({"command": None}, "damaged at command"),
-        ({"overrides": None}, "damaged at overrides"),
+        ({"config": [1]}, "config=[1]: must be an object"),
+        ({"choices": None}, "choices=null: must be an object"),
+        ({"command": None}, "command=null: must not be null"),
+        ({"overrides": None}, "overrides=null: must not be null"),
     ],
 )
 def test_what_cannot_be_run_again_is_refused(values, message, run, capsys):

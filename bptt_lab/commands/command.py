@@ -7,6 +7,10 @@ A command is a function of its arguments, the process's own by default, that ret
         args = _parser().parse_args(argv)
 
 Where a command fails or refuses, one line on stderr says why, as `name: message`.
+
+A command that leaves more than what it prints is `lasting`: it goes on whoever reads it. The files
+of a run and the exit code of a verification are such things. One that only prints ends when its
+reader leaves, without a word and with 0.
 """
 
 from __future__ import annotations
@@ -19,13 +23,13 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TextIO
 
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import outcome
+from bptt_lab.runs import outcome, streams
 from bptt_lab.runs.outcome import (
     COMPLETED,
     FAILED,
@@ -34,6 +38,7 @@ from bptt_lab.runs.outcome import (
     CheckpointError,
     Interrupted,
 )
+from bptt_lab.runs.streams import progress as progress
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 failed, or a result is not what it should be; 2 refused, and one line on
@@ -42,33 +47,35 @@ PICTURES = (".png", ".svg", ".pdf")
 P = ParamSpec("P")
 
 
-def named(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+def named(name: str, *, lasting: bool = False) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Decorate a command's function, so that `run` calls it under this name."""
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def call(*args: P.args, **kwargs: P.kwargs) -> int:
-            return run(name, lambda: main(*args, **kwargs))
+            return run(name, lambda: main(*args, **kwargs), lasting=lasting)
 
         return call
 
     return decorate
 
 
-def run(name: str, work: Callable[[], int]) -> int:
+def run(name: str, work: Callable[[], int], *, lasting: bool = False) -> int:
     """Call a command's function, and turn what ends it early into one line and an exit code.
 
     An error that no user can mend is raised, for its traceback. Where nobody reads the output any
-    more, as after `| head -1`, the command ends without a word.
+    more, as after `| head -1`, the command ends without a word, unless it is `lasting`.
     """
     outcome.program = name
+    streams.open_closed()
     code = COMPLETED
     try:
-        code = _run(name, work)
+        with streams.lasting() if lasting else contextlib.nullcontext():
+            code = _run(name, work)
     except BrokenPipeError:
-        if not any(map(_is_unread, _streams())):
+        if not any(map(_is_unread, (sys.stdout, sys.stderr))):
             raise  # some other pipe broke
-    for stream in _streams():  # at the interpreter's end nobody could handle the error
+    for stream in (sys.stdout, sys.stderr):  # at the interpreter's end nobody could handle it
         try:
             stream.flush()
         except OSError as error:
@@ -100,14 +107,9 @@ def _run(name: str, work: Callable[[], int]) -> int:
 def say(name: str, message: str, code: int) -> int:
     """Print on one line of stderr why a command ends, and return the exit code."""
     with contextlib.suppress(OSError):  # stderr may be closed, too
+        progress("")
         print(f"{name}: {printable(message)}", file=sys.stderr, flush=True)
     return code
-
-
-def progress(text: str) -> None:
-    """Show on a terminal what is being done; an empty text wipes it out."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def find_plugins_here() -> None:
@@ -194,11 +196,6 @@ def _explain(error: OSError) -> str:
     if error.filename is None:
         return str(error)
     return f"{error.filename}: cannot be used ({error.strerror}); correct that, or give another"
-
-
-def _streams() -> Sequence[TextIO]:
-    """Return stdout and stderr, where they are open."""
-    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
 
 
 def _is_unread(stream: TextIO) -> bool:

@@ -20,8 +20,9 @@ from bptt_lab.commands import command
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run, resume
+from bptt_lab.runs import Damaged, Run, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 
@@ -30,6 +31,9 @@ TOLERANCE = 0.01  # relative; what another instruction set does to a loss in sho
 DESCRIPTION = """\
 Train a run again from its manifest, and compare every logged number and the final parameters: bit
 for bit on the same type of machine with the same versions, within a tolerance elsewhere."""
+
+
+Logged = Mapping[tuple[str, int], float]  # by tag and step
 
 
 class Difference(NamedTuple):
@@ -51,13 +55,14 @@ class Difference(NamedTuple):
         return abs(self.before - self.now) / largest if largest else 0.0
 
 
-@command.named("bptt-verify")
+@command.named("bptt-verify", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Train the run again that the command line names, and print what differs."""
     args = _parser().parse_args(argv)
     command.find_plugins_here()
     before = runs.read_run(args.run_folder)
     experiment = _refuse_unfit(before, args.allow)
+    logged = _logged(before.folder)
     with tempfile.TemporaryDirectory() as place:
         again = Path(place) / "again"
         job = Job(before.choices, before.overrides, before.manifest["command"])
@@ -67,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if now.status == "interrupted":
             return code
         if now.status != before.status:
-            print(f"different: {before.status} then, {now.status} now: {now.reason}")
+            print(f"different: {before.status} then, {now.status} now: {printable(now.reason)}")
             return DIFFERENT
-        return _compare(before, now, args.tolerance)
+        return _compare(before, logged, now, args.tolerance)
 
 
 def _parser() -> command.Parser:
@@ -90,17 +95,21 @@ def _parser() -> command.Parser:
     return parser
 
 
-def differences(before: Path, now: Path) -> Iterator[Difference]:
-    """Yield every logged number that two run folders disagree in, and every one only one has."""
-    old, new = (
-        {
+def _logged(folder: Path) -> Logged:
+    """Return every number that a run logged, by tag and step."""
+    try:
+        return {
             (tag, line["step"]): value
             for line in runs.read_metrics(folder)
             for tag, value in line.items()
             if tag != "step"
         }
-        for folder in (before, now)
-    )
+    except Damaged as error:
+        raise ConfigError(f"{folder}: its {error}; start a new run") from error
+
+
+def _differences(old: Logged, new: Logged) -> Iterator[Difference]:
+    """Yield every logged number that two runs disagree in, and every one that only one has."""
     for tag, step in dict.fromkeys([*old, *new]):
         pair = old.get((tag, step), math.inf), new.get((tag, step), -math.inf)
         difference = Difference(tag, step, *pair)
@@ -111,12 +120,13 @@ def differences(before: Path, now: Path) -> Iterator[Difference]:
 def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
     """Return the experiment to run again."""
     folder = run.folder
+    if run.status == "unreadable":
+        raise ConfigError(f"{folder}: its {run.reason}; start a new run")
     if not run.manifest:
         raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
-    kinds = {"config": dict, "choices": dict, "overrides": list, "command": str}
-    for key, kind in kinds.items():
-        if not isinstance(run.manifest.get(key), kind):
-            raise ConfigError(f"{folder}: its {runs.MANIFEST} is damaged at {key}; start a new run")
+    for key in ("config", "choices", "overrides", "command"):
+        if key not in run.manifest:
+            raise ConfigError(f"{folder}: its {runs.MANIFEST} has no {key}; start a new run")
     if run.status not in ("completed", "diverged"):
         raise ConfigError(
             f"{folder}: the run is {run.status}; end it first, by bptt-train resume={folder}"
@@ -129,16 +139,16 @@ def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
     return parse({**run.config, "allow": list(targets.packages(allow))}).quiet()
 
 
-def _compare(before: Run, now: Run, tolerance: float) -> int:
+def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
     elsewhere = _machine(before.manifest, now.manifest)
-    found = sorted(differences(before.folder, now.folder), key=lambda d: -d.relative)
+    found = sorted(_differences(logged, _logged(now.folder)), key=lambda d: -d.relative)
     same_parameters = before.parameters_sha256 == now.parameters_sha256
-    count = sum(len(line) - 1 for line in runs.read_metrics(before.folder))
+    count = len(logged)
     if not found and same_parameters:
         print(f"the same: {count} logged numbers and the parameters, bit for bit")
         return SAME
     for key, (old, new) in elsewhere.items():
-        print(f"{key}: {schema.show(old)} then, {schema.show(new)} now")
+        print(printable(f"{key}: {schema.show(old)} then, {schema.show(new)} now"))
     print(f"parameters: {'the same' if same_parameters else 'different'}")
     print(f"logged numbers: {len(found)} of {count} different")
     for difference in found[:5]:

@@ -7,8 +7,8 @@ of packages say is remembered as long as the process lives, since those files do
 
 from __future__ import annotations
 
-import copy
 import os
+import pickle
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bptt_lab.config import job_names
 from bptt_lab.config.hydra_internals import (
     ConfigLoaderImpl,
     IConfigRepository,
@@ -28,7 +29,7 @@ from bptt_lab.core.validation import ConfigError
 
 SEARCHPATH = "hydra.searchpath"
 PACKAGES = ("pkg://", "structured://")
-_of_packages: dict[tuple[object, ...], DictConfig] = {}
+_of_packages: dict[tuple[object, ...], tuple[DictConfig, bytes]] = {}  # runtime, all
 
 
 class Loader(ConfigLoaderImpl):
@@ -66,18 +67,28 @@ class Loader(ConfigLoaderImpl):
                 chosen = _is_searchpath(override) or is_choice(override, files)
                 (options if chosen else values).append(override)
         key = (self._paths, config_name, run_mode, *_lines(options))
-        config = self._composed.get(key)
-        if config is None:
+        known = self._composed.get(key)
+        if known is None:
             with _folders_found():
                 lines = [*_lines(options)]
-                config = super().load_configuration(config_name, lines, run_mode, from_shell)
+                whole = super().load_configuration(config_name, lines, run_mode, from_shell)
+            OmegaConf.clear_cache(whole)  # of `${now:...}`, which has been asked for a default
+            known = whole.hydra.runtime, pickle.dumps(whole)
             if not any(map(_is_searchpath, options)):  # those folders' files may change
-                self._composed[key] = config
-        config = copy.deepcopy(config)
-        OmegaConf.clear_cache(config)  # of `${now:...}`, which has been asked for a default
-        runtime = _as_before_any_value(config, options)
+                self._composed[key] = known
+        runtime, packed = known
+        config: DictConfig = pickle.loads(packed)  # in half the time of a deep copy
+        _as_before_any_value(config, options)
         self._apply_overrides_to_config(values, config)
         _describe(config, config_name, runtime, parsed)
+        return config
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Compose a sweep's job, called after what tells it from the others."""
+        config = super().load_sweep_config(master_config, sweep_overrides)
+        config.hydra.job.override_dirname = job_names.words(master_config, sweep_overrides)
         return config
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:
@@ -101,14 +112,12 @@ def is_choice(override: Override, files: IConfigRepository) -> bool:
     return False
 
 
-def _as_before_any_value(config: DictConfig, options: Sequence[Override]) -> DictConfig:
-    """Take from the `hydra` section what Hydra fills in after the values; return some of it."""
+def _as_before_any_value(config: DictConfig, options: Sequence[Override]) -> None:
+    """Take from the `hydra` section what Hydra fills in after the values."""
     for kind in ("hydra", "task"):
         listed = config.hydra.overrides[kind]
         config.hydra.overrides[kind] = listed[: len(listed) - len(_of_kind(kind, options))]
-    runtime: DictConfig = copy.deepcopy(config.hydra.runtime)
     config.hydra.runtime.choices = {}
-    return runtime
 
 
 def _describe(
@@ -123,7 +132,8 @@ def _describe(
         for name in job.env_copy:
             job.env_set[name] = os.environ[name]
     for name in ("version", "version_base", "config_sources"):
-        config.hydra.runtime[name] = runtime[name]
+        if config.hydra.runtime[name] != runtime[name]:  # a value has been set there
+            config.hydra.runtime[name] = runtime[name]
     config.hydra.runtime.cwd = os.getcwd()
     job.config_name = config_name
     how = job.config.override_dirname

@@ -23,22 +23,23 @@ from bptt_lab.core.validation import ConfigError
 OUTPUTS = "outputs"
 _LONGEST_PATH, _LONGEST_PART = 1024, 255  # characters; the parts' is the file systems' limit
 _LONGEST = 100  # characters; file systems allow 255, and people read them
+_LONGEST_JOB = 180  # which tells a sweep's jobs apart
 
 
-def name(*words: object) -> str:
+def name(*words: object, longest: int = _LONGEST) -> str:
     """Join words of the user's into a part of a path.
 
     They are text from the command line: whatever could leave the folder, or needs quoting in a
     shell, is replaced.
     """
-    text = re.sub(r"[^A-Za-z0-9._=,-]+", "-", "_".join(map(str, words)))[:_LONGEST]
+    text = re.sub(r"[^A-Za-z0-9._=,-]+", "-", "_".join(map(str, words)))[:longest]
     return text if text.strip(".") else "-"  # . and .. are other folders, and nothing is none
 
 
 def job_name(number: int | str, overrides: object = "") -> str:
-    """Name a sweep's job by its number, which makes it unique, and its overrides."""
-    text = str(overrides)
-    return name(f"{int(number):03d}", text) if text else f"{int(number):03d}"
+    """Name a sweep's job by its number, which makes it unique, and what `job_names` says of it."""
+    words = [f"{int(number):03d}", *filter(None, [str(overrides)])]
+    return name(*words, longest=_LONGEST_JOB)
 
 
 def register() -> None:

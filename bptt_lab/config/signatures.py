@@ -78,10 +78,16 @@ class Plugin:
         value = self.claims.get(name)
         if not isinstance(value, FromSetting):
             return value
-        setting = settings.get(value.setting, self.settings[value.setting].default)
+        setting = self.value(value.setting, settings)
         if value.claim:
             return getattr(Described(setting), value.claim, None)
         return setting if value.among is None else setting in value.among
+
+    def value(self, name: Any, settings: Mapping[str, Any]) -> Any:
+        """Return what a setting has come to, or `name` itself where it names none."""
+        if name not in self.settings:
+            return name
+        return settings.get(name, self.settings[name].default)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@
 
 q_t = dE_t/dh_t is the immediate credit; keep is 1 in full BPTT and 0 where credit is cut. Suffixes
 give shapes: L steps, N batch, I input, H hidden. States carry one row more than steps: row 0 is the
-state before the first step. phi' is recovered from the states, so nothing but the states is
-stored. Sources: Werbos (1990), "Backpropagation through time: what it does and how to do it";
-Jaeger et al. (2007) for the leak.
+state before the first step. phi' is a function of phi's value. With leak 1 that is the state, and
+nothing else is stored. With another leak phi's values are stored beside the states: recovered as
+(h_t - (1 - leak) h_{t-1}) / leak they would lose as many digits as the leak has zeros. Sources:
+Werbos (1990), "Backpropagation through time: what it does and how to do it"; Jaeger et al. (2007)
+for the leak.
 """
 
 from __future__ import annotations
@@ -86,14 +88,10 @@ def project(input_LNI: Tensor, weights: Weights) -> Tensor:
     return torch.nn.functional.linear(input_LNI, weights.ih, bias(weights))
 
 
-def slopes(states: Tensor, cell: Cell) -> Tensor:
-    """The factor leak * phi'(a_t) of Eq. (4), (L, N, H), recovered from the states by Eq. (2)."""
-    slope = NONLINEARITIES[cell.phi].slope
-    if cell.leak == 1:
-        return slope(states[1:])
-    # The product rounded on its own, as in the forward pass: where phi was 0, it is 0 here.
-    y_LNH = (states[1:] - states[:-1] * (1 - cell.leak)) / cell.leak
-    return slope(y_LNH).mul_(cell.leak)
+def slopes(values: Tensor, cell: Cell) -> Tensor:
+    """The factor leak * phi'(a_t) of Eq. (4), (L, N, H), from the values phi(a_t)."""
+    slope = NONLINEARITIES[cell.phi].slope(values)
+    return slope if cell.leak == 1 else slope.mul_(cell.leak)
 
 
 def from_delta(

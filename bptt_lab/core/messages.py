@@ -1,4 +1,4 @@
-"""Messages for people: one line that a terminal only shows, and never obeys."""
+"""Texts for people: a terminal only shows them, a spreadsheet too, and neither obeys them."""
 
 from __future__ import annotations
 
@@ -14,4 +14,28 @@ def printable(message: str) -> str:
     message = " ".join(message.split())
     if len(message) > _LONGEST:
         message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    return escaped(message)
+
+
+def escaped(text: str) -> str:
+    r"""Escape control characters, and what a terminal cannot show; lines stay lines.
+
+    >>> escaped("a\x1b[31m")
+    'a\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of a table: no formula, for a spreadsheet that opens it.
+
+    >>> cell("=1+1"), cell("-0.5")
+    ("'=1+1", '-0.5')
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -31,10 +31,26 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
     return reference.unroll(input_LNI, hx_NH, weights, cell)
 
 
+def record(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> tuple[Tensor, Tensor]:
+    """Run one layer over time, as `unroll`, and keep what a sweep back needs.
+
+    Returns:
+        The states (L + 1, N, H), and phi(a_t) of every step, (L, N, H). These are the states
+        themselves where the leak is 1, and room of their own where it is not.
+    """
+    kernel = core if core.supports(input_LNI, hx_NH, *weights) else reference
+    if cell.leak == 1:
+        states = kernel.unroll(input_LNI, hx_NH, weights, cell)
+        return states, states[1:]
+    values = input_LNI.new_empty(len(input_LNI), *hx_NH.shape)
+    return kernel.unroll(input_LNI, hx_NH, weights, cell, values), values
+
+
 def sweep(
     q_LNH: Tensor | None,
     input_LNI: Tensor,
     states: Tensor,
+    values: Tensor,
     weights: Weights,
     cell: Cell,
     want: Set[str],
@@ -47,7 +63,8 @@ def sweep(
     Args:
         q_LNH: immediate credit dE_t/dh_t, (L, N, H), expanded or not; None is zero.
         input_LNI: the layer's input, (L, N, I).
-        states: as `unroll` returns them, (L + 1, N, H).
+        states: as `record` returns them, (L + 1, N, H).
+        values: as `record` returns them, (L, N, H).
         weights: the layer's parameters.
         cell: its nonlinearity and leak.
         want: names of fields of `Swept`; the others stay None.
@@ -56,4 +73,5 @@ def sweep(
             there, None keeps everything. Factor 0 belongs to h_0 and is not used.
     """
     swept = core.sweep if core.supports(input_LNI, states, *weights) else reference.sweep
-    return swept(q_LNH, input_LNI, states, weights, cell, want, q_last_NH=q_last_NH, keep=keep)
+    seen = input_LNI, states, values
+    return swept(q_LNH, *seen, weights, cell, want, q_last_NH=q_last_NH, keep=keep)

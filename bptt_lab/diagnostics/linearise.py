@@ -67,7 +67,7 @@ def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Lin
                 f"layer {len(layers)}: weights or states are inf or NaN; nothing can be measured"
             )
         layers.append(layer)
-    return Linearised(layers, [slopes(layer.states, cell) for layer in layers], cell)
+    return Linearised(layers, [slopes(layer.values, cell) for layer in layers], cell)
 
 
 def immediate_credit(run: Linearised, loss: Loss) -> Tensor:

@@ -64,4 +64,5 @@ def _double(layer: Layer) -> Layer:
     weights = layer.weights._replace(
         **{name: w.double() for name, w in layer.weights._asdict().items() if w is not None}
     )
-    return Layer(layer.input.double(), layer.states.double(), weights, None)
+    states, values = layer.states.double(), layer.values.double()
+    return Layer(layer.input.double(), states, values, weights, None)

@@ -132,7 +132,7 @@ def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:
         stack: with the credit of all losses.
         num_lags: how many to yield at most; there are as many as steps.
     """
-    slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
+    slope = [slopes(layer.values, stack.cell) for layer in stack.layers]
     outside = [from_outside(stack, index) for index in range(len(slope))]
     c, delta = list(outside), list(outside)
     for lag in range(min(num_lags, len(slope[0]))):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -68,6 +69,7 @@ class GradientStrategy(ABC):
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
     faces_future: ClassVar[bool] = False  # credit flows back, so that a modifier may change it
+    twice_differentiable: bool = False  # so is .grad under create_graph; the others refuse there
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     space: ClassVar[str]  # what is stored beyond input and output, big O, one layer
 
@@ -185,6 +187,13 @@ def dropout_masks(rnn: RecurrentNet, input: Tensor) -> list[Tensor | None]:
         for layer in range(1, rnn.num_layers):
             masks[layer] = torch.nn.functional.dropout(ones, rnn.dropout)
     return masks
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Keep autocast out of what is computed on the tensor's device."""
+    if not torch.amp.is_autocast_available(tensor.device.type):
+        return nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

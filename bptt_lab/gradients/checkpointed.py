@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bptt_lab.core.cell import Cell
 from bptt_lab.core.validation import Ge, checked
@@ -21,6 +20,11 @@ from bptt_lab.gradients.base import (
     RecurrentNet,
     Unrolled,
     dropout_masks,
+)
+from bptt_lab.gradients.differentiable import (
+    differentiable_gradients,
+    refuse_transforms,
+    unroll_in_graph,
 )
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.segments import Segmented, segment_length
@@ -40,7 +44,8 @@ class Checkpointed(GradientStrategy):
     as any, so the saving shows where nobody keeps the output; see bptt_lab.nn.segmented for losses
     that never need all of it. Dropout between layers stores its masks, L N H each.
 
-    Cost: one more forward pass, a third more work than full; space 2.5 sqrt(L) N H for null.
+    Cost: one more forward pass, a third more work than full; space 2.5 sqrt(L) N H for null. A
+    backward pass under create_graph costs what `Autograd` costs.
 
     Args:
         every: steps between two stored states; null is twice the square root of the steps.
@@ -56,6 +61,7 @@ class Checkpointed(GradientStrategy):
     Reference: Chen, Xu, Zhang & Guestrin (2016), "Training deep nets with sublinear memory cost".
     """
 
+    twice_differentiable = True
     exact_within_chunk = True
     exact_across_chunks = False
     unbiased = True
@@ -70,12 +76,14 @@ class Checkpointed(GradientStrategy):
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
+        leaves = cast(rnn, input, carry.hx)
+        refuse_transforms(self, leaves)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
             self.every or segment_length(len(input)),
             (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
             lengths,
             dropout_masks(rnn, input),
-            *cast(rnn, input, carry.hx),
+            *leaves,
         )
         return Unrolled(output, h_n)
 
@@ -105,21 +113,30 @@ class _Unroll(torch.autograd.Function):
         num_layers, cell = kind
         kept, ends, output = [], [], input
         # Layer by layer: no more than two layers' states exist at a time.
-        for layer in unroll_layers(input, hx, by_layer(parameters, num_layers), cell, masks):
+        weights = by_layer(parameters, num_layers)
+        for layer in unroll_layers(input, hx, weights, cell, masks, recorded=False):
             kept.append(layer.states[:-1:every].clone())
             ends.append(last_state(layer.states, lengths))
             output = layer.states[1:]
         ctx.every, ctx.kind, ctx.lengths = every, kind, lengths
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(input, torch.stack(kept, 1), *masks, *parameters)
+        hx_or_none = hx if ctx.needs_input_grad[5] else None
+        ctx.save_for_backward(input, hx_or_none, torch.stack(kept, 1), *masks, *parameters)
         return output, torch.stack(ends)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
         num_layers, cell = ctx.kind
-        input, kept, *saved = ctx.saved_tensors
-        masks, weights = saved[:num_layers], by_layer(saved[num_layers:], num_layers)
+        input, hx, kept, *saved = ctx.saved_tensors
+        masks, parameters = saved[:num_layers], saved[num_layers:]
+        if torch.is_grad_enabled():
+            return *[None] * 4, *differentiable_gradients(
+                lambda leaves: unroll_in_graph(leaves, ctx.kind, ctx.lengths, masks),
+                [input, kept[0] if hx is None else hx, *parameters],
+                ctx.needs_input_grad[4:],
+                [grad_output, grad_h_n],
+            )
+        weights = by_layer(parameters, num_layers)
         need_input, _, *need_weights = ctx.needs_input_grad[4:]
         want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
         want |= {"grad_input"} if need_input else set()

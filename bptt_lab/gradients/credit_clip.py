@@ -96,7 +96,7 @@ def _sweep(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One layer's delta and credit by Eq. (1), (L, N, H), and which were clipped, (L, N)."""
     layer, leak = stack.layers[index], stack.cell.leak
-    slope_LNH = slopes(layer.states, stack.cell)
+    slope_LNH = slopes(layer.values, stack.cell)
     credit_LNH, delta_LNH = torch.empty_like(slope_LNH), torch.empty_like(slope_LNH)
     norm_LN = slope_LNH.new_empty(slope_LNH.shape[:2])
     handed_NH = stack.immediate_at_end(index)

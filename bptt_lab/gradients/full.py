@@ -17,7 +17,9 @@ class Full(FutureFacing):
 
     The default. Do not use it where L steps of state do not fit in memory.
 
-    Cost: 6 L N H (H + I) flops forward and backward; space L N H.
+    Cost: 6 L N H (H + I) flops forward and backward; space L N H, and as much again for phi's
+    values where the leak is not 1. A backward pass under create_graph, for a derivative of the
+    gradient, runs the chunk again in torch's graph, and costs what `Autograd` costs.
 
         c_t = q_t + J_{t+1}^T c_{t+1},  J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
 
@@ -32,6 +34,7 @@ class Full(FutureFacing):
     Reference: Werbos (1990), "Backpropagation through time: what it does and how to do it".
     """
 
+    twice_differentiable = True
     exact_within_chunk = True
     exact_across_chunks = False
     unbiased = True

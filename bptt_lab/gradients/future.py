@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.gradients.base import (
@@ -23,6 +22,12 @@ from bptt_lab.gradients.base import (
     RecurrentNet,
     Unrolled,
     dropout_masks,
+)
+from bptt_lab.gradients.differentiable import (
+    differentiable_gradients,
+    refuse_second_derivative,
+    refuse_transforms,
+    unroll_in_graph,
 )
 from bptt_lab.gradients.stack import (
     WEIGHT_GRADIENTS,
@@ -67,11 +72,13 @@ class PerUnroll(GradientStrategy):
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
+        leaves = cast(rnn, input, carry.hx)
+        refuse_transforms(self, leaves)
         estimate: Estimate = dict(carry.estimate or {})
         rule = self.begin(len(input), carry.draw, estimate)
         kind = rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            rule, kind, lengths, dropout_masks(rnn, input), *cast(rnn, input, carry.hx)
+            (self, rule), kind, lengths, dropout_masks(rnn, input), *leaves
         )
         return Unrolled(output, h_n, None, estimate)
 
@@ -119,7 +126,7 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        rule: Rule,
+        drawn: tuple[PerUnroll, Rule],
         kind: tuple[int, Cell],
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
@@ -129,23 +136,36 @@ class _Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         num_layers, cell = kind
         weights = by_layer(parameters, num_layers)
-        states = [layer.states for layer in unroll_layers(input, hx, weights, cell, masks)]
-        ctx.rule, ctx.kind, ctx.lengths = rule, kind, lengths
+        layers = list(unroll_layers(input, hx, weights, cell, masks))
+        states = [layer.states for layer in layers]
+        values = [None if cell.leak == 1 else layer.values for layer in layers]
+        ctx.drawn, ctx.kind, ctx.lengths = drawn, kind, lengths
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(input, *states, *masks, *parameters)
+        # Without a gradient, hx may be changed in place: its copy in the states is enough.
+        hx_or_none = hx if ctx.needs_input_grad[5] else None
+        ctx.save_for_backward(input, hx_or_none, *states, *values, *masks, *parameters)
         return states[-1][1:], torch.stack([last_state(s, lengths) for s in states])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        num_layers, cell = ctx.kind
-        input, *saved = ctx.saved_tensors
-        states, masks = saved[:num_layers], saved[num_layers : 2 * num_layers]
-        weights = by_layer(saved[2 * num_layers :], num_layers)
+        (strategy, rule), (num_layers, cell) = ctx.drawn, ctx.kind
+        input, hx, *saved = ctx.saved_tensors
+        states, values, masks = (saved[i * num_layers : (i + 1) * num_layers] for i in range(3))
+        parameters = saved[3 * num_layers :]
+        if torch.is_grad_enabled() and strategy.twice_differentiable:
+            hx = torch.stack([s[0] for s in states]) if hx is None else hx
+            return *[None] * 4, *differentiable_gradients(
+                lambda leaves: unroll_in_graph(leaves, ctx.kind, ctx.lengths, masks),
+                [input, hx, *parameters],
+                ctx.needs_input_grad[4:],
+                [grad_output, grad_h_n],
+            )
+        refuse_second_derivative(strategy)
+        weights = by_layer(parameters, num_layers)
         layers, x_LNI = [], input
-        for s, w, mask in zip(states, weights, masks, strict=True):
+        for s, y, w, mask in zip(states, values, weights, masks, strict=True):
             x_LNI = x_LNI if mask is None else x_LNI * mask
-            layers.append(Layer(x_LNI, s, w, mask))
+            layers.append(Layer(x_LNI, s, s[1:] if y is None else y, w, mask))
             x_LNI = s[1:]
         need_input, need_hx, *need_weights = ctx.needs_input_grad[4:]
         want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
@@ -153,7 +173,7 @@ class _Unroll(torch.autograd.Function):
         want |= {"grad_hx"} if need_hx else set()
         # Where sequences end together, their last states are the stack's.
         ends = (grad_h_n, None) if ctx.lengths is None else (None, grad_h_n)
-        swept = ctx.rule(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))
+        swept = rule(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))
         grad_hx = torch.stack([s.grad_hx for s in swept]) if need_hx else None
         names = WEIGHT_GRADIENTS[: len(need_weights) // num_layers]
         grad_weights = [getattr(s, name) for s in swept for name in names]

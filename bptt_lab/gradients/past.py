@@ -19,17 +19,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bptt_lab.core import recurrence
 from bptt_lab.core.cell import Cell, Weights, slopes
 from bptt_lab.core.validation import ConfigError, too_many
-from bptt_lab.gradients.base import Carry, GradientStrategy, RecurrentNet, Unrolled
+from bptt_lab.gradients.base import (
+    Carry,
+    GradientStrategy,
+    RecurrentNet,
+    Unrolled,
+    without_autocast,
+)
+from bptt_lab.gradients.differentiable import refuse_second_derivative, refuse_transforms
 from bptt_lab.gradients.stack import cast, last_state
 
 
@@ -40,6 +45,7 @@ class Chunk(NamedTuple):
     states: Tensor  # (L + 1, N, H)
     weights: Weights
     cell: Cell
+    values: Tensor  # phi(a_t), (L, N, H); states[1:] with leak 1
     slope: Tensor  # leak phi'(a_t), (L, N, H)
     draw: int = 0  # index of the random numbers that belong to this chunk
 
@@ -98,15 +104,18 @@ class PastFacing(GradientStrategy):
         refuse_stack(self, rnn)
         refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
         self.refuse_foreign(carry, input.shape[1])
-        input, hx, *parameters = cast(rnn, input, carry.hx)
+        leaves = cast(rnn, input, carry.hx)
+        refuse_transforms(self, leaves)
+        input, hx, *parameters = leaves
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
-            states = recurrence.unroll(input, hx[0], weights, cell)
+            states, values = recurrence.record(input, hx[0], weights, cell)
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             return Unrolled(states[1:], last_state(states, lengths)[None].clone())
-        with torch.no_grad(), _full_precision(input):
+        # Without autocast: an influence lives long and gathers errors.
+        with torch.no_grad(), without_autocast(input):
             detached = [p.detach() for p in parameters]
-            chunk = _observe(input, states, detached, cell, carry.draw)
+            chunk = _observe(input, states, values, detached, cell, carry.draw)
             influence, kept = self.advance(chunk, carry.influence)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
             self, chunk, lengths, (carry.influence, kept), (input, states), *parameters
@@ -136,9 +145,9 @@ class PastFacing(GradientStrategy):
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
         refuse_stack(self, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
-        states = recurrence.unroll(input, hx[0], weights, cell)
+        seen = recurrence.record(input, hx[0], weights, cell)
         parameters = [p.detach() for p in rnn.all_weights[0]]
-        return _observe(input, states, parameters, cell, 0 if after is None else after.draw)
+        return _observe(input, *seen, parameters, cell, 0 if after is None else after.draw)
 
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
@@ -172,8 +181,8 @@ class _Unroll(torch.autograd.Function):
         return states[1:], last_state(states, lengths)[None].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
+        refuse_second_derivative(ctx.rule)
         input, states, *parameters = ctx.saved_tensors
         q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
         if grad_h_n is not None:
@@ -182,7 +191,7 @@ class _Unroll(torch.autograd.Function):
             last = torch.tensor(steps, device=q_LNH.device) - 1
             q_LNH[last, torch.arange(len(steps), device=q_LNH.device)] += grad_h_n[0]
         chunk = ctx.chunk
-        with _full_precision(states):
+        with without_autocast(states):
             total_HJ = ctx.rule.gradient(chunk, *ctx.carried, q_LNH.to(chunk.states.dtype))
         input_size, hidden_size = input.shape[-1], states.shape[-1]
         total_HJ = total_HJ.to(states.dtype)
@@ -207,17 +216,16 @@ def refuse_gradients(rule: str, **tensors: Tensor) -> None:
             )
 
 
-def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Keep autocast out of what a rule computes: an influence lives long and gathers errors."""
-    if not torch.amp.is_autocast_available(tensor.device.type):
-        return nullcontext()
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def _observe(
-    input: Tensor, states: Tensor, parameters: Sequence[Tensor], cell: Cell, draw: int
+    input: Tensor,
+    states: Tensor,
+    values: Tensor,
+    parameters: Sequence[Tensor],
+    cell: Cell,
+    draw: int,
 ) -> Chunk:
     dtype = torch.promote_types(states.dtype, torch.float32)
     weights = Weights(*(p.to(dtype) for p in parameters))
     states = states.to(dtype)
-    return Chunk(input.to(dtype), states, weights, cell, slopes(states, cell), draw)
+    values = states[1:] if cell.leak == 1 else values.to(dtype)
+    return Chunk(input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)

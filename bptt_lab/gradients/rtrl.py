@@ -145,7 +145,8 @@ class RTRL(PastFacing):
 def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
     """Eq. (3), (H, J): one adjoint sweep over the chunk."""
     want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
-    swept = recurrence.sweep(q_LNH, chunk.input, chunk.states, chunk.weights, chunk.cell, want)
+    seen = chunk.input, chunk.states, chunk.values
+    swept = recurrence.sweep(q_LNH, *seen, chunk.weights, chunk.cell, want)
     assert swept.grad_weight_ih is not None and swept.grad_weight_hh is not None
     assert swept.grad_bias is not None and swept.grad_hx is not None
     parts = [swept.grad_weight_ih, swept.grad_weight_hh]

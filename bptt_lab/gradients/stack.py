@@ -23,6 +23,7 @@ class Layer(NamedTuple):
 
     input: Tensor  # as the layer saw it, (L, N, I)
     states: Tensor  # (L + 1, N, H)
+    values: Tensor  # phi(a_t), (L, N, H); states[1:] with leak 1
     weights: Weights
     dropout: Tensor | None  # what multiplied the layer's input, (L, N, I)
 
@@ -43,6 +44,7 @@ def sweep_layer(
         q_LNH,
         layer.input,
         layer.states,
+        layer.values,
         layer.weights,
         stack.cell,
         stack.wanted(index),
@@ -96,6 +98,7 @@ class Stack(NamedTuple):
             Layer(
                 layer.input[begin:],
                 layer.states[begin:],
+                layer.values[begin:],
                 layer.weights,
                 None if layer.dropout is None else layer.dropout[begin:],
             )
@@ -130,6 +133,8 @@ def unroll_layers(
     weights: Sequence[Weights],
     cell: Cell,
     masks: Sequence[Tensor | None] | None = None,
+    *,
+    recorded: bool = True,
 ) -> Iterator[Layer]:
     """Run a stack over time, one layer after the other.
 
@@ -139,12 +144,17 @@ def unroll_layers(
         weights: each layer's parameters.
         cell: their nonlinearity and leak.
         masks: what multiplies each layer's input, as `dropout_masks` draws it.
+        recorded: whether to keep what a sweep needs; if not, `values` is empty.
     """
     x_LNI = input
     for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
         x_LNI = x_LNI if mask is None else x_LNI * mask
-        states = recurrence.unroll(x_LNI, h_NH, w, cell)
-        yield Layer(x_LNI, states, w, mask)
+        if recorded:
+            states, values = recurrence.record(x_LNI, h_NH, w, cell)
+        else:
+            states = recurrence.unroll(x_LNI, h_NH, w, cell)
+            values = states[:0]
+        yield Layer(x_LNI, states, values, w, mask)
         x_LNI = states[1:]
 
 

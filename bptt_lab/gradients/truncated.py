@@ -166,7 +166,7 @@ def _lag(stack: Stack, k: int) -> list[Swept]:
     C' and Delta' are the iteration before; the part of Q that comes from the layer above is this
     iteration's, since it takes no time.
     """
-    slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
+    slope = [slopes(layer.values, stack.cell) for layer in stack.layers]
     shape, leak = slope[0].shape, stack.cell.leak
     outside = [from_outside(stack, index) for index in range(len(slope))]
     c: list[Tensor] = [torch.zeros_like(s) for s in slope]
@@ -193,7 +193,7 @@ def _window(stack: Stack, k: int, k1: int) -> list[Swept]:
     Block b holds the losses (b - 1) k1 < t <= e_b = min(T, b k1); its credit at step e_b - j is
     found in iteration j for all blocks at once (rows of B * N), and added up over blocks.
     """
-    slope = [slopes(layer.states, stack.cell) for layer in stack.layers]
+    slope = [slopes(layer.values, stack.cell) for layer in stack.layers]
     shape, device = slope[0].shape, slope[0].device
     num_steps, batch_size, hidden_size = shape
     starts_B1 = torch.arange(0, num_steps, k1, device=device)[:, None]

@@ -30,6 +30,11 @@ class VanillaRNN(RNNBase):
     Parameter names, shapes, default initialisation, `forward` and the errors are nn.RNN's, and
     state dicts load both ways. What `.backward()` means is decided by `gradient`.
 
+    The output is what the backward pass reads, not a copy. It refuses a change in place that torch
+    notices. One through `output.data` or `output.detach().numpy()` is not noticed and changes the
+    gradient, unlike nn.RNN's: change `output.clone()`. `Autograd()` and `Checkpointed()` return a
+    copy. These and `Full()` can be differentiated twice; torch.func needs `Autograd()`.
+
     `rnn(input, hx)` runs over whole sequences, as nn.RNN does. A sequence in chunks is for
     `rnn.unroll(input, carry)`, which hands on all that a strategy carries besides the state.
 

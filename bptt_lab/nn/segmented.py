@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from bptt_lab.core.cell import Cell
+from bptt_lab.gradients.differentiable import refuse_second_derivative, refuse_transforms
 from bptt_lab.gradients.segments import Segmented, segment_length, segments
 from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Layer, by_layer, cast, unroll_layers
 from bptt_lab.nn.losses import ElementLoss, masked_sum
@@ -42,8 +42,8 @@ def segmented_loss(
         readout: linear map from H states to O outputs.
         loss: maps outputs (L, N, O) and targets to losses (L, N); see bptt_lab.nn.losses.
         input: (L, N, I), which gets no gradient.
-        target: (L, N) or (L, N, O).
-        mask: (L, N), which losses count.
+        target: (L, N) or (L, N, O), which gets no gradient.
+        mask: (L, N), which losses count; it gets no gradient.
         hx: state before the first step, (num_layers, N, H).
         every: steps in a segment; null is twice the square root of L.
 
@@ -52,7 +52,7 @@ def segmented_loss(
 
     Raises:
         ValueError: where units would be dropped, the strategy is not exact or carries influence,
-            `every` is below 1, or the input wants a gradient.
+            `every` is below 1, or input, target or mask wants a gradient.
 
     Example:
         >>> import torch
@@ -77,11 +77,13 @@ def segmented_loss(
         )
     if every is not None and every < 1:
         raise ValueError(f"every={every}: must be at least 1, or None")
-    if input.requires_grad:
-        raise ValueError(
-            "input wants a gradient, which would be as long as the sequence; detach it"
-        )
+    for name, tensor in (("input", input), ("target", target), ("mask", mask)):
+        if tensor.requires_grad:
+            raise ValueError(
+                f"{name} wants a gradient, which would be as long as the sequence; detach it"
+            )
     _, *tensors = cast(rnn, input, hx)
+    refuse_transforms("segmented_loss", [input, *tensors])
     total, h_n = _SegmentedLoss.apply(  # type: ignore[no-untyped-call]
         every or segment_length(len(input)),
         (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
@@ -129,8 +131,8 @@ class _SegmentedLoss(torch.autograd.Function):
         return total, hx
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
+        refuse_second_derivative("segmented_loss")
         num_layers, cell = ctx.kind
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
         readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]

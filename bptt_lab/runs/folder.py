@@ -18,11 +18,22 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from bptt_lab.runs import files
+from bptt_lab.core.messages import escaped
+from bptt_lab.runs import files, papers
+from bptt_lab.runs.papers import (
+    MANIFEST,
+    METRICS,
+    STATUS,
+    SUMMARY,
+    SWEEP,
+    Damaged,
+    Status,
+    Written,
+)
 
 __all__ = [
     "MANIFEST",
@@ -30,29 +41,29 @@ __all__ = [
     "STATUS",
     "SUMMARY",
     "SWEEP",
+    "Damaged",
     "Run",
     "Status",
+    "Written",
     "folder_and_board",
     "leftovers",
     "read_json",
+    "read_manifest",
     "read_metrics",
     "read_run",
+    "read_status",
     "read_sweep",
+    "read_sweep_file",
     "set_aside",
     "shown",
     "write_json",
     "write_status",
 ]
 
-Status = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
-STATUS, MANIFEST, SUMMARY, METRICS = "status.json", "manifest.json", "summary.json", "metrics.jsonl"
-SWEEP = "sweep.json"
-_LINE = 2**20  # bytes of a line of metrics.jsonl at most
-
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run; a run that has not begun is waiting."""
+    """What is known of a run: waiting where it has not begun, unreadable with damaged papers."""
 
     folder: Path
     status: Status = "waiting"
@@ -74,17 +85,30 @@ class Run:
         """Whether it completed, and its results are there."""
         return self.status == "completed" and bool(self.metrics)
 
+    def unreadable(self, reason: str) -> Run:
+        """Return the run as one of which a paper is damaged."""
+        return replace(self, status="unreadable", reason=reason)
+
 
 def read_run(folder: Path) -> Run:
-    """Read what a run folder says, as far as it says anything: a stopped run is no error."""
-    state, manifest, summary = (read_json(folder / name) for name in (STATUS, MANIFEST, SUMMARY))
-    listed = manifest.get("overrides")
-    return Run(
+    """Read what a run folder says, as far as it says anything: a stopped run is no error.
+
+    Of a run whose papers are damaged the whole ones are read; its reason says what is wrong.
+    """
+    found, damage = {}, []
+    for name in (STATUS, MANIFEST, SUMMARY):
+        try:
+            found[name] = papers.read(folder / name)
+        except Damaged as error:
+            found[name] = {}
+            damage.append(str(error))
+    state, manifest, summary = found.values()
+    run = Run(
         folder=folder,
         status=state.get("status", "waiting"),
         reason=state.get("reason", ""),
         raised=state.get("raised", False),
-        overrides=tuple(listed) if isinstance(listed, list) else (),
+        overrides=tuple(manifest.get("overrides", ())),
         choices=manifest.get("choices", {}),
         config=manifest.get("config", {}),
         manifest=manifest,
@@ -95,32 +119,67 @@ def read_run(folder: Path) -> Run:
         epochs=summary.get("epochs"),
         parameters_sha256=summary.get("parameters_sha256"),
     )
+    return run.unreadable("; ".join(damage)) if damage else run
+
+
+def read_status(folder: Path) -> Status:
+    """Read how a run stands, whatever its other papers are like."""
+    try:
+        status: Status = papers.read(folder / STATUS).get("status", "waiting")
+    except Damaged:
+        return "unreadable"
+    return status
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a run's manifest; an empty one where there is none.
+
+    Raises:
+        Damaged: where no run wrote it.
+    """
+    return _paper(folder, MANIFEST, "start a new run")
 
 
 def read_sweep(folder: Path) -> list[Run]:
-    """Read every job of a sweep in its order, those that never began included."""
-    runs = []
-    for job in read_json(folder / SWEEP).get("jobs", []):
-        run = read_run(folder / Path(job["folder"]).name)
-        runs.append(Run(**{**vars(run), "overrides": tuple(job["overrides"])}))
-    return runs
+    """Read every job of a sweep in its order, those that never began included.
+
+    Raises:
+        Damaged: where no sweep wrote the list of its jobs.
+    """
+    listed = read_sweep_file(folder).get("jobs", [])
+    names = [Path(job["folder"]).name for job in listed]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Damaged(f"{folder / SWEEP} is damaged: two jobs have the folder {twice}")
+    found = []
+    for name, job in zip(names, listed, strict=True):
+        found.append(replace(read_run(folder / name), overrides=tuple(job["overrides"])))
+    return found
+
+
+def read_sweep_file(folder: Path) -> dict[str, Any]:
+    """Read sweep.json; an empty one where there is none.
+
+    Raises:
+        Damaged: where no sweep wrote it.
+    """
+    return _paper(folder, SWEEP, "put the file back, or start a new sweep")
+
+
+def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:
+    try:
+        return papers.read(folder / name)
+    except Damaged as error:
+        raise Damaged(f"{folder}: its {error}; {way_out}") from error
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats."""
-    try:
-        file = files.reading(folder / METRICS)
-    except OSError:
-        return
-    with file:
-        for line in iter(lambda: file.readline(_LINE), b""):
-            try:
-                values = json.loads(line.decode(errors="replace"))
-            except (ValueError, RecursionError):  # the last line of a run that was killed
-                continue
-            if not isinstance(values, dict):
-                continue
-            yield {tag: float(v) if isinstance(v, str) else v for tag, v in values.items()}
+    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats.
+
+    Raises:
+        Damaged: at a line that no run wrote.
+    """
+    return papers.lines(folder / METRICS)
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -147,7 +206,7 @@ def set_aside(folder: Path) -> Path | None:
     return aside
 
 
-def write_status(folder: Path, status: Status, reason: str = "", **more: object) -> None:
+def write_status(folder: Path, status: Written, reason: str = "", **more: object) -> None:
     """Say how a run stands; on a full disk, in the place of what stood there before."""
     content = {"status": status, "reason": reason, **more}
     try:
@@ -199,4 +258,5 @@ def folder_and_board(kind: str, folder: Path) -> str:
 def shown(path: Path) -> str:
     """Write a path from where the user is, if that is shorter."""
     relative = os.path.relpath(path)
-    return str(path.absolute()) if relative.startswith("..") else relative
+    text = str(path.absolute()) if relative.startswith("..") else relative
+    return escaped(text.replace("\n", "\\n"))

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bptt_lab import runs
+from bptt_lab.core.messages import escaped, printable
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run, Status, lock
+from bptt_lab.runs import Run, Written, lock
 
 COMPLETED, FAILED, REFUSED, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 program = "bptt-train"  # begins each line on stderr; every command sets its own name
@@ -55,8 +56,10 @@ def conclude(folder: Path, error: BaseException) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(error.__context__, KeyboardInterrupt) and isinstance(error, SystemExit):
+        error = error.__context__  # Lightning ends the process for it
     status, code = _status_and_code(error)
-    if runs.read_run(folder).status == "running":
+    if runs.read_status(folder) in ("running", "unreadable"):
         # A run that failed for want of a disk goes on from its checkpoint.
         raised = status == "failed" and not isinstance(error, CheckpointError)
         runs.write_status(folder, status, _reason(error), raised=raised)
@@ -67,7 +70,7 @@ def conclude(folder: Path, error: BaseException) -> int:
 
 def tell(message: str) -> None:
     """Say on one line of stderr what was found on the way."""
-    print(f"{program}:", *message.split(), file=sys.stderr, flush=True)
+    print(f"{program}: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def start_anew(folder: Path, why: str) -> None:
@@ -80,11 +83,15 @@ def report(error: BaseException) -> None:
     """Print an error: one line where the message says it all, otherwise the traceback."""
     if isinstance(error, ONE_LINE):
         tell(str(error))
+        return
+    if isinstance(error, KeyboardInterrupt):
+        text = f"{program}: interrupted\n"
     else:
-        traceback.print_exception(error)
+        text = escaped("".join(traceback.format_exception(error)))
+    print(text, end="", file=sys.stderr, flush=True)
 
 
-def _status_and_code(error: BaseException) -> tuple[Status, int]:
+def _status_and_code(error: BaseException) -> tuple[Written, int]:
     if isinstance(error, Interrupted):
         return "interrupted", error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -123,21 +130,21 @@ def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: s
     Returns:
         The run.
     """
-    run = runs.read_run(folder)
-    silent = mark(folder) == before or run.status in ("waiting", "running")
-    status: tuple[Status, str] | None = None
+    said = runs.read_status(folder)
+    silent = mark(folder) == before or said in ("waiting", "running", "unreadable")
+    status: tuple[Written, str] | None = None
     if silent and asked.startswith(TIME_LIMIT):
         status = "failed", f"{asked}, and would not stop"
     elif silent and asked:
         status = "interrupted", asked
     elif silent:
         status = "failed", ended
-    elif asked and run.status == "interrupted":
+    elif asked and said == "interrupted":
         status = "interrupted", asked
     if status is None:
-        return run
+        return runs.read_run(folder)
     if writer := lock.holder(folder):  # it says how the run stands, not the process that ended
-        return replace(run, status="failed", reason=f"{writer} is writing it")
+        return replace(runs.read_run(folder), status="failed", reason=f"{writer} is writing it")
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_status(folder, *status)
     return runs.read_run(folder)

@@ -19,7 +19,7 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
 
 # Settings that leave no trace in a result, so that a continued run may have others.
-_FREE = ("config.trainer.enable_progress_bar", "config.checkpoint_seconds")
+FREE = ("trainer.enable_progress_bar", "checkpoint_seconds")
 DATA = "dataset.path"  # relative to the folder in which it was typed
 _END = "config.trainer.max_epochs"  # how long, and nothing of how
 _COMPARED = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
@@ -48,11 +48,10 @@ def overrides(lines: Sequence[str]) -> list[str]:
     if not (path / runs.MANIFEST).is_file():
         there = "holds no run and no sweep" if path.is_dir() else "is not a folder"
         raise ConfigError(f"resume={folder}: {there}; give a folder out of outputs/")
-    manifest = runs.read_json(path / runs.MANIFEST)
-    recorded: Any = manifest.get("overrides")
-    whole = isinstance(recorded, list) and all(isinstance(line, str) for line in recorded)
-    if not whole or not isinstance(manifest.get("config"), dict):
+    manifest = runs.read_manifest(path)
+    if not {"overrides", "config"} <= set(manifest):
         raise ConfigError(f"resume={folder}: its {runs.MANIFEST} is damaged; start a new run")
+    recorded: list[str] = manifest["overrides"]
     for line in recorded:
         key = line.lstrip("+~").partition("=")[0].partition("@")[0]
         if key in schema.CONTROL or key.partition(".")[0].partition("/")[0] == "hydra":
@@ -131,8 +130,8 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
     Raises:
         ConfigError: naming the first job that differs.
     """
-    command = runs.read_json(folder / runs.SWEEP).get("command", "")
-    where = str(runs.read_json(folder / runs.SWEEP).get("cwd", ""))
+    sweep = runs.read_sweep_file(folder)
+    command, where = sweep.get("command", ""), sweep.get("cwd", "")
     began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
     way_out = f"give what it began with: {command}" if command else "start a new sweep"
     for number, (old, new) in enumerate(zip(began, jobs, strict=False)):
@@ -201,7 +200,7 @@ def differences(
     manifests = [{key: manifest.get(key) for key in keys} for manifest in (before, now)]
     old, new = (dict(flat(_written_out(manifest))) for manifest in manifests)
     for key in dict.fromkeys([*old, *new]):
-        if old.get(key) != new.get(key) and key not in _FREE:
+        if old.get(key) != new.get(key) and key.removeprefix("config.") not in FREE:
             yield key, (old.get(key), new.get(key))
 
 

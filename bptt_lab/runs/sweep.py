@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab import runs
+from bptt_lab.core.messages import escaped, printable
 from bptt_lab.runs import Run
 
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
@@ -35,6 +36,24 @@ def announce(
     )
 
 
+def swept(folder: Path) -> list[str]:
+    """Return the keys that tell a job from the others of its sweep; none outside of a sweep."""
+    try:
+        listed = runs.read_sweep_file(folder.parent)
+    except runs.Damaged:  # a run needs no list of the others
+        return []
+    jobs = [dict(_pair(line) for line in job["overrides"]) for job in listed.get("jobs", [])]
+    space = listed.get("search", {}).get("settings", {})
+    jobs += [{key.lstrip("+"): text for key, text in space.items()}] * bool(space)
+    keys = dict.fromkeys(key for job in jobs for key in job)
+    return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
+
+
+def _pair(line: str) -> tuple[str, str]:
+    key, _, text = line.lstrip("+").partition("=")
+    return key, text
+
+
 def print_table(sweep_dir: Path) -> int:
     """Print one row a job, then all failures together, each with its reason and its log.
 
@@ -49,19 +68,17 @@ def print_table(sweep_dir: Path) -> int:
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
         jobs = [run for run in map(runs.read_run, sorted(sweep_dir.iterdir())) if run.overrides]
-    settings = [
-        dict(override.lstrip("+").partition("=")[::2] for override in job.overrides) for job in jobs
-    ]
+    settings = [dict(_pair(override) for override in job.overrides) for job in jobs]
     keys = list(dict.fromkeys(key for setting in settings for key in setting))
-    swept = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    own = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
     tags = [tag for job in jobs for tag in job.metrics]
     metrics = [tag for tag in dict.fromkeys(tags) if tag.startswith("test/")]
-    rows = [["job", *swept, *metrics, "seconds", "status"]]
+    rows = [["job", *own, *metrics, "seconds", "status"]]
     for job, setting in zip(jobs, settings, strict=True):
         rows.append(
             [
                 job.folder.name.partition("_")[0],
-                *(setting.get(key, "") for key in swept),
+                *(setting.get(key, "") for key in own),
                 *(f"{job.metrics[tag]:.4f}" if tag in job.metrics else "" for tag in metrics),
                 f"{job.seconds:.1f}" if job.seconds is not None else "",
                 job.status,
@@ -82,11 +99,12 @@ def print_table(sweep_dir: Path) -> int:
 def _complaint(job: Run) -> list[str]:
     log = job.folder / LOG
     where = [f"  see {runs.shown(log)}"] if log.exists() else []
-    return [f"{job.status}: {job.folder.name}: {job.reason}", *where]
+    return [f"{job.status}: {escaped(job.folder.name)}: {printable(job.reason)}", *where]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     """Lay out a table: a header, a rule, and rows of cells; some columns to the `right`."""
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [">" if head in right else "<" for head in rows[0]]
     columns = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))

@@ -59,6 +59,8 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     A leaf class names its `loss` (one of bptt_lab.nn.losses.LOSSES) and its input and output size.
     One that makes its data names in `num_elements` the products of settings that its numbers are.
+    One that knows its training data's steps and sequences without them says so in `train_shape`, as
+    numbers or names of settings; None is for steps that depend on more.
 
     Args:
         batch_size: sequences in a batch, over all processes together.
@@ -72,6 +74,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     num_elements: ClassVar[tuple[str, ...]] = ()
     # By package: what installs it, and the setting, if any, that does without it.
     needs: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    train_shape: ClassVar[tuple[str | int | None, str | int] | None] = None
     input_size: int
     output_size: int
     loss: str

@@ -64,6 +64,7 @@ class CopyMemory(Generated, ClassificationByLoss):
     input_size = NUM_SYMBOLS + 2
     output_size = NUM_SYMBOLS + 2
     num_elements = ("delay * train_size", "delay * val_size", "delay * test_size")
+    train_shape = (None, "train_size")
 
     @checked
     def __init__(

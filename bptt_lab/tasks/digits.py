@@ -40,6 +40,7 @@ class Digits(ClassificationByLoss):
 
     input_size: int
     output_size = 10
+    train_shape = (None, 1297)
 
     @checked
     def __init__(self, *, layout: Literal["pixels", "rows"] = "pixels", **settings: Any) -> None:

@@ -67,6 +67,7 @@ class Echo(ClassificationByLoss):
     input_size = 2
     output_size = 2
     num_elements = ("stream_length * batch_size",)
+    train_shape = ("stream_length", "batch_size")
 
     @checked
     def __init__(

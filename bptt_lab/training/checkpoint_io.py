@@ -83,9 +83,11 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
         _make_durable(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
+        before = any((path.parent / name).exists() for name in (LAST, PREVIOUS))
         raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror or error}); the checkpoint before it is "
-            "whole; make room, then continue with resume="
+            f"{path}: cannot be written ({error.strerror or error}); "
+            f"{'the checkpoint before it is whole' if before else 'there is none before it'}; "
+            "make room, then continue with resume="
         ) from error
 
 

@@ -1,50 +1,73 @@
-"""Histograms of magnitudes that survive zero, infinity and NaN: log10 in fixed bins.
+"""Histograms of magnitudes that survive zero, infinity and NaN: log10 in bins that fit the values.
 
 TensorBoard's own histogram of a tensor fails on what is not finite or above 1e20, exactly when
-gradients explode. Here every value falls into a bin: half decades from 1e-20 to 1e8, everything
-smaller (zero too) in one bin below, everything larger or not finite in one bin above.
+gradients explode. Here every value falls into a bin: equal ones between the smallest and the
+largest value from 1e-20 to 1e8, one below for everything smaller (zero too), one above for
+everything larger or not finite.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-LOW, HIGH, BINS_PER_DECADE = -20, 8, 2
-EDGES = torch.linspace(LOW, HIGH, (HIGH - LOW) * BINS_PER_DECADE + 1, dtype=torch.float64)
+LOW, HIGH, BEYOND = -20.0, 8.0, 0.25  # where what is beyond stands
+NARROWEST = 1e-3  # decades that the bins of equal values span
+DENSE = 6  # powers of two of windows; later ones have fewer and fewer histograms
 
 
 class LogHistogram(NamedTuple):
-    """Counts of log10 magnitudes between EDGES, one bin more than edges."""
+    """Counts of log10 magnitudes."""
 
+    limits: Tensor  # (B,), right edges, LOW, the smallest value, ..., the largest, HIGH, top
     counts: Tensor  # (B,), the first for values below 10^LOW, the last for 10^HIGH and above
-    log10: Tensor  # the values, clamped to half a bin beyond LOW and HIGH
+    log10: Tensor  # the values, clamped to a little beyond LOW and HIGH
 
 
 def log_histogram(magnitudes: Tensor) -> LogHistogram:
-    """Sort magnitudes, each 0 or more, inf or NaN, into fixed bins of their log10."""
+    """Sort magnitudes, each 0 or more, inf or NaN, into bins of their log10."""
     return log_histograms(magnitudes.flatten()[None])[0]
 
 
 def log_histograms(magnitudes: Tensor) -> list[LogHistogram]:
     """Make a histogram of each row, (rows, values), at the price of one."""
     magnitudes = magnitudes.detach().double().cpu().contiguous()
-    half_bin = 0.5 / BINS_PER_DECADE
-    log10 = magnitudes.log10().nan_to_num(HIGH + half_bin, HIGH + half_bin, LOW - half_bin)
-    log10 = log10.clamp(LOW - half_bin, HIGH + half_bin)
-    num_bins = len(EDGES) + 1
-    rows = torch.arange(len(log10))[:, None] * num_bins
-    bins = torch.bucketize(log10, EDGES, right=True) + rows
-    counts = torch.bincount(bins.flatten(), minlength=len(log10) * num_bins)
-    return list(map(LogHistogram, counts.view(len(log10), num_bins), log10))
+    log10 = magnitudes.log10().nan_to_num(HIGH + BEYOND, HIGH + BEYOND, LOW - BEYOND)
+    log10 = log10.clamp(LOW - BEYOND, HIGH + BEYOND)
+    below, above = log10 < LOW, log10 >= HIGH
+    outside = below | above
+    low = log10.masked_fill(outside, HIGH - NARROWEST).amin(1, keepdim=True)
+    high = torch.maximum(log10.masked_fill(outside, LOW).amax(1, keepdim=True), low + NARROWEST)
+    inner = math.ceil(2 * log10.shape[1] ** (1 / 3))  # Rice's rule
+    width = (high - low) / inner
+    place = ((log10 - low) / width).long().clamp(0, inner - 1) + 2
+    place = place.masked_fill(below, 0).masked_fill(above, inner + 3)
+    rows, bins = len(log10), inner + 4
+    place += torch.arange(rows)[:, None] * bins
+    counts = torch.bincount(place.flatten(), minlength=rows * bins).view(rows, bins)
+    edges = low + width * torch.arange(inner + 1)
+    ends = [torch.full_like(low, end) for end in (LOW, HIGH, HIGH + 2 * BEYOND)]
+    limits = torch.cat([ends[0], edges, *ends[1:]], 1)
+    return list(map(LogHistogram, limits, counts, log10))
+
+
+def is_kept(step: int, every_n_steps: int) -> bool:
+    """Whether the histogram of a window is written: of the first 64 all, then 32 a doubling.
+
+    TensorBoard shows no more, and of a long run they would be most of its file.
+    """
+    window = step // every_n_steps
+    return window % (1 << max(0, window.bit_length() - DENSE)) == 0
 
 
 def write_histogram(writer: SummaryWriter, tag: str, histogram: LogHistogram, step: int) -> None:
     """Write the bins as they are to TensorBoard; the axis is log10 of the magnitude."""
-    top = HIGH + 1 / BINS_PER_DECADE
+    limits, counts = histogram.limits.tolist(), histogram.counts.tolist()
+    first, last = 2 * (counts[0] == 0), len(counts) - 2 * (counts[-1] == 0)
     writer.add_histogram_raw(
         tag,
         min=float(histogram.log10.min()),
@@ -52,7 +75,7 @@ def write_histogram(writer: SummaryWriter, tag: str, histogram: LogHistogram, st
         num=histogram.log10.numel(),
         sum=float(histogram.log10.sum()),
         sum_squares=float(histogram.log10.square().sum()),
-        bucket_limits=[*EDGES.tolist(), top],
-        bucket_counts=histogram.counts.tolist(),
+        bucket_limits=limits[first:last],
+        bucket_counts=counts[first:last],
         global_step=step,
     )

@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +23,7 @@ from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.strategies import options_of_job
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Run, files, lock, signals
+from bptt_lab.runs import Run, files, lock, signals, streams
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import COMPLETED, REFUSED, conclude, report, start_anew
 from bptt_lab.runs.resume import ends_later
@@ -63,17 +64,25 @@ def run(cfg: DictConfig) -> int:
         overrides=overrides,
         command=shlex.join(["bptt-train", *options, *overrides, *allow, *alone]),
     )
-    folder = Path(hydra.runtime.output_dir)
+    folder = _listed(Path(hydra.runtime.output_dir), hydra)
     composed: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
         experiment = parse(composed, options=options_of_job())
     except ConfigError as error:  # of a search, whose jobs are not all known beforehand
-        if runs.read_run(folder).status == "waiting":
+        if runs.read_status(folder) == "waiting":
             runs.write_status(folder, "running")
             return conclude(folder, error)
         report(error)
         return REFUSED
     return attempt(experiment, folder, job, in_sweep=hydra.mode == RunMode.MULTIRUN)
+
+
+def _listed(made: Path, hydra: HydraConf) -> Path:
+    """Return the folder that the sweep lists for a job, instead of the one that Hydra has made."""
+    jobs = []
+    if hydra.mode == RunMode.MULTIRUN:
+        jobs = runs.read_sweep_file(made.parent).get("jobs", [])[hydra.job.num :]
+    return made.parent / Path(jobs[0]["folder"]).name if jobs else made
 
 
 def attempt(experiment: Experiment, folder: Path, job: Job, *, in_sweep: bool = False) -> int:
@@ -107,7 +116,7 @@ def _is_done(experiment: Experiment, folder: Path) -> bool:
     if experiment.control.resume:
         done = run.is_done and not ends_later(run, experiment)
         if done:
-            print(f"{folder}: is completed already", flush=True)
+            print(f"{runs.shown(folder)}: is completed already", flush=True)
         return done
     if run.status != "waiting" or runs.leftovers(folder):
         problem = f"holds a run already ({run.status}); continue it with resume={folder}"
@@ -125,14 +134,16 @@ def _attempt(experiment: Experiment, folder: Path, job: Job, in_sweep: bool) -> 
             if not before.manifest:  # what it takes to continue, should it get no further
                 runs.write_json(folder / runs.MANIFEST, job.manifest(experiment))
             runs.write_status(folder, "running", pid=os.getpid(), host=platform.node())
+            streams.loading("torch")
             from bptt_lab.training.train import perform
 
             perform(experiment, folder, job, stop)
         except ConfigError as error:
             if before.status == "waiting":
                 return conclude(folder, error)
-            # Refused, so all is as it was.
-            runs.write_status(folder, before.status, before.reason, raised=before.raised)
+            # Refused, so all is as it was; of a run whose papers are damaged that is not known.
+            was = "interrupted" if before.status == "unreadable" else before.status
+            runs.write_status(folder, was, before.reason, raised=before.raised)
             report(error)
             return REFUSED
         except BaseException as error:

@@ -130,6 +130,28 @@ class SequenceModule(LightningModule):
         self.latest_sum = total.detach()
         return total / self._share if self._share else total
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Add the batch's gradient, so that `.grad` is the mean over what counted since the step.
+
+        Lightning divides every batch's mean by the batches of a whole window. Where these count
+        unequally, or the epoch ends within a window, that is not the joint mean's gradient. What is
+        there already is therefore brought to the batch's scale, and the sum to the joint one. All
+        processes use the same factors, so what they accumulate may be averaged at the end.
+        """
+        share = self._share * self.trainer.accumulate_grad_batches
+        if share:
+            self._scale_gradients((self._counted - self._share) / share)
+        super().backward(loss, *args, **kwargs)
+        if share:
+            self._scale_gradients(share / self._counted)
+
+    def _scale_gradients(self, factor: float) -> None:
+        if factor == 1:
+            return
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
     def optimizer_step(
         self,
         epoch: int,

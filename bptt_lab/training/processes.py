@@ -12,6 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 
+from bptt_lab.runs import streams
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training import fork_server
 
@@ -90,4 +91,5 @@ def _rank(
 ) -> None:
     os.environ.update(environment)  # the server has that of the moment when it started
     fork_server.begin(GRACE)
-    target(*args)
+    with streams.lasting():
+        target(*args)

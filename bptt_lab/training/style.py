@@ -135,6 +135,11 @@ def take_turns(lines: Iterable[Line2D]) -> None:
             line.set_linestyle((period - PIECE * turn, (PIECE, period - PIECE)))
 
 
+def wrapped(text: str, width: int, lines: int = 3) -> str:
+    """Break a text into lines, few enough for a picture."""
+    return textwrap.fill(text, width, max_lines=lines, placeholder=" …")
+
+
 def heading(figure: Figure, text: str, size: float = 11) -> None:
     """Write a figure's title from its left edge on."""
     width = int(11.2 * figure.get_figwidth())

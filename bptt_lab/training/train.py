@@ -19,6 +19,7 @@ import torch
 from bptt_lab import runs
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Experiment
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.random import generator
 from bptt_lab.runs import lock, resume, signals
 from bptt_lab.runs.job import Job
@@ -95,7 +96,7 @@ def _train(
             raise Interrupted(stop.asked) from error
         if error.code == UNFIT:
             raise Unfit(f"{start}: a run cannot go on from it, as said above") from error
-        if runs.read_run(folder).status != "running":  # the process has said why
+        if runs.read_status(folder) != "running":  # the process has said why
             raise SystemExit(error.code) from error
         raise
 
@@ -186,7 +187,7 @@ def train(
         torch.distributed.destroy_process_group()
     if trainer.is_global_zero:
         runs.write_json(folder / runs.SUMMARY, fitted)
-        print("\n".join(_closing_lines(fitted, job, folder)), flush=True)
+        print(escaped("\n".join(_closing_lines(fitted, job, folder))), flush=True)
     return module.metrics
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
+from bptt_lab.runs import sweep
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceDataModule
@@ -56,7 +57,8 @@ def make_trainer(
     if device.devices > 1:
         backend = "gloo" if device.accelerator == "cpu" else "nccl"
         strategy = DDPStrategy(process_group_backend=backend)
-    instruments = [*_instruments(experiment, job, task, norms)]
+    card = RunCard(experiment, job, task.references(), sweep.swept(folder))
+    instruments = [card, *_instruments(experiment, norms)]
     watching = Bundle([one for one in instruments if Bundle.fits(one)])
     others = [one for one in instruments if not Bundle.fits(one)]  # Lightning keeps their state
     for other in others:
@@ -102,12 +104,9 @@ def make_trainer(
     )
 
 
-def _instruments(
-    experiment: Experiment, job: Job, task: SequenceDataModule, norms: GradientNorms
-) -> Iterator[Callback]:
+def _instruments(experiment: Experiment, norms: GradientNorms) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
-    yield RunCard(experiment, job, task.references())
     yield TrainingLoss(every_n_steps=every)
     yield norms
     whole = experiment.segment_length is None

@@ -49,6 +49,32 @@ class DetachesEveryStep(Full):
         return stack.sweep([0.0] * num_steps(stack))
 
 
+class HandsOnAConstant(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output.detach()
+
+
+class AConstantToTorch(Full):
+    def states(self, rnn, input, carry, lengths=None):
+        return super().states(rnn, HandsOnAConstant.apply(input), carry, lengths)
+
+
+class ClaimsASecond(Truncated):
+    twice_differentiable = True
+
+
+class RefusesBriefly(Full):
+    twice_differentiable = False
+
+    def __repr__(self):
+        return "no\nname"
+
+
 class ForgetsSlope(Full):
     def assign(self, stack):
         return with_delta(stack, lambda delta, credit: credit)
@@ -367,6 +393,10 @@ PLANTED = [
     (SpoilsItsStates, Full, {}, contract.check_accumulates, "kept graph"),
     (NotLinear, Full, {}, contract.check_linear, "linear"),
     (NotLinear, Full, {}, contract.check_sum_over_batch_and_time, "mean and sum"),
+    (DetachesEveryStep, Full, {}, contract.check_second_derivative, "another gradient under"),
+    (AConstantToTorch, Full, {}, contract.check_second_derivative, "a constant under"),
+    (ClaimsASecond, Truncated, CHUNK, contract.check_second_derivative, "another gradient under"),
+    (RefusesBriefly, Full, {}, contract.check_second_derivative, "refuses with"),
     (Restless, Full, {}, contract.check_repeatable, "two calls"),
     (ClaimsTooMuch, Truncated, CHUNK, contract.check_exact_within_chunk, "claims to be exact"),
     (ClaimsTooMuch, Truncated, CHUNK, contract.check_exact_across_chunks, "claims to be exact"),

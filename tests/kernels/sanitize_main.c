@@ -25,6 +25,7 @@ static float *narrow(long count) {
     static double name(long L, long N, long I, long H, int phi, double leak, int threads,           \
                        unsigned ask) {                                                              \
         real *states = make((L + 1) * N * H), *input = make(L * N * I), *w_ih = make(H * I);        \
+        real *values = make(L * N * H);                                                             \
         real *w_hh = make(H * H), *b = make(H), *q = make(L * N * H), *last = make(N * H);          \
         real *delta = make(L * N * H), *credit = make(L * N * H);                                    \
         real *hx = make(N * H), *gx = make(L * N * I), *gi = make(H * I), *gh = make(H * H);        \
@@ -32,7 +33,8 @@ static float *narrow(long count) {
         double *keep = wide(L);                                                                     \
         if (L > 1) keep[L / 2] = 0;                                                                 \
         for (long i = 0; i < H * H; i++) w_hh[i] /= (real)H; /* or identity would overflow */       \
-        const bptt_unroll_args u = {.states = states, .input = ask & 1 ? NULL : input,              \
+        const bptt_unroll_args u = {.states = states, .values = leak == 1 ? NULL : values,          \
+                                    .input = ask & 1 ? NULL : input,                               \
                                     .w_ih = w_ih, .bias_ih = b, .bias_hh = ask & 2 ? NULL : b,      \
                                     .w_hh = w_hh, .L = L, .N = N, .I = I, .H = H, .phi = phi,       \
                                     .threads = threads, .leak = leak};                              \
@@ -40,6 +42,7 @@ static float *narrow(long count) {
         const bptt_sweep_args s = {                                                                 \
             .q = ask & 4 ? NULL : q, .q_stride_t = ask & 8 ? 0 : N * H,                             \
             .q_stride_n = ask & 8 ? 0 : H, .q_last = ask & 16 ? last : NULL, .states = states,      \
+            .values = leak == 1 ? states + N * H : values,                                          \
             .w_hh = w_hh, .keep = ask & 32 ? keep : NULL, .delta = ask & 64 ? delta : NULL,         \
             .credit = ask & 128 ? credit : NULL,                                                     \
             .grad_hx = ask & 512 ? hx : NULL, .input = input, .w_ih = w_ih,                         \
@@ -48,7 +51,7 @@ static float *narrow(long count) {
             .N = N, .I = I, .H = H, .phi = phi, .threads = threads, .leak = leak};                  \
         failed |= sweep(&s);                                                                        \
         double sum = failed ? NAN : (double)states[(L + 1) * N * H - 1] + gh[H * H - 1];            \
-        void *all[] = {states, input, w_ih, w_hh, b,  q,  last, delta,                              \
+        void *all[] = {states, values, input, w_ih, w_hh, b,  q,  last, delta,                              \
                        credit, hx,   gx,   gi, gh, gb,   keep};                              \
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);                         \
         return sum;                                                                                 \

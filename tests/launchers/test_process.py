@@ -56,6 +56,23 @@ def test_no_job_harms_another_and_each_failure_has_its_reason(tmp_path, run_here
         assert ("meant to fail" in log) == (how == "raise")
         assert ("see outputs/" in out) and (how == "well" or job.folder.name in out)
     assert "1 of 9 jobs completed" in out
+    assert "[9 of 9 done, 0 running, 8 failed]" in out
+    well = next(line for line in out.splitlines() if " completed " in line and "how=well" in line)
+    assert f"test/accuracy {found['well'].metrics['test/accuracy']:.4f}" in well
+
+
+def test_a_job_ends_though_its_thread_does_not_and_ctrl_c_in_it_is_an_interruption(
+    tmp_path, run_here
+):
+    ways = "optimizer.how=leave_a_thread,press_ctrl_c"
+    code, _, err = run_here("-m", *UNRULY, *TINY, ways, "hydra.launcher.n_jobs=1")
+    assert code == 1, err
+    jobs = sweeps.jobs(tmp_path)
+    assert [(job.status, job.reason) for job in jobs] == [
+        ("completed", ""),
+        ("interrupted", "KeyboardInterrupt"),
+    ]
+    assert "Traceback" not in (jobs[1].folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,14 @@ def _show_gpu() -> None:
     print("sees", os.environ["CUDA_VISIBLE_DEVICES"])
 
 
+def _leave_a_thread() -> None:
+    threading.Thread(target=threading.Event().wait).start()
+
+
+def _press_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
 WAYS: dict[str, Callable[[], None]] = {
     "raise": _raise,
     "exit_zero": _exit_zero,
@@ -59,6 +68,8 @@ WAYS: dict[str, Callable[[], None]] = {
     "spin": _spin,
     "stubborn": _stubborn,
     "show_gpu": _show_gpu,
+    "leave_a_thread": _leave_a_thread,
+    "press_ctrl_c": _press_ctrl_c,
 }
 # What the job of that number in a sweep of 40 does; the others behave.
 FATES = {

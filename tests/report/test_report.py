@@ -186,6 +186,11 @@ def test_the_summary_for_tensorboard_is_mean_and_spread(tmp_path: Path) -> None:
     assert len(list((summary / "digits_full").iterdir())) == 1
 
 
+def test_one_seed_has_no_summary_beside_its_runs(tmp_path: Path) -> None:
+    write_report(sweep := write_sweep(tmp_path / "s", [{"lr": 0.1}, {"lr": 0.2}]))
+    assert not (sweep / "_summary").exists()
+
+
 def test_a_target_can_be_given(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", strategies())
     assert cli.main([str(sweep), "--target-loss", "0.75"]) == 0

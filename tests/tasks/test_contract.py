@@ -10,6 +10,8 @@ from constructors import parameters
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from bptt_lab.commands.train import plan
+from bptt_lab.config.schema import Component
 from bptt_lab.nn.losses import LOSSES
 from bptt_lab.tasks.base import SequenceDataModule
 from tasks.predictors import CONF
@@ -50,6 +52,13 @@ def test_yaml_says_what_the_constructor_says(name: str) -> None:
     defaults = {key: parameter.default for key, parameter in found.items()}
     listed = {key: list(d) if isinstance(d, tuple) else d for key, d in defaults.items()}
     assert settings == listed
+
+
+def test_the_length_of_an_epoch_is_known_beforehand(settings: dict) -> None:
+    for chunk_length in (None, 7):
+        settings.chunk_length = chunk_length
+        known = plan.batches(Component.of(OmegaConf.to_container(settings)))
+        assert known == len(instantiate(settings, _convert_="all").train_dataloader())
 
 
 @pytest.mark.parametrize("split", SPLITS)

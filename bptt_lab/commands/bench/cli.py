@@ -28,7 +28,7 @@ take turns in one process; reported are minimum and median, the ratio to nn.RNN,
 time of the matrix products alone, and the error against float64."""
 
 
-@command.named("bptt-bench")
+@command.named("bptt-bench", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Validate the arguments, then measure."""
     options = parse(argv)

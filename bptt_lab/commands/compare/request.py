@@ -165,9 +165,9 @@ def _trained(command: CommandLine, path: Path) -> tuple[Experiment, Mapping[str,
         file = next((place for place in places if place.is_file()), None)
     if file is None or not file.is_file():
         raise ConfigError(f"{shown}: holds no checkpoint; give a run's folder out of outputs/")
-    manifest = runs.read_json(folder / runs.MANIFEST)
+    manifest = runs.read_manifest(folder)
     settings, choices = manifest.get("config"), manifest.get("choices", {})
-    if not isinstance(settings, dict) or not isinstance(choices, dict):
+    if settings is None:
         raise ConfigError(f"{shown}: has no configuration in manifest.json; give a run's folder")
     given: dict[str, Any] = {o.key_or_group: o.value() for o in command.parse(command.lines)}
     if set(given) - {"allow"}:
@@ -175,4 +175,4 @@ def _trained(command: CommandLine, path: Path) -> tuple[Experiment, Mapping[str,
         raise ConfigError(f"{line}: a run's own settings hold with --checkpoint; leave it out")
     allow = list(targets.packages(given.get("allow", [])))
     experiment = parse({**settings, "allow": allow, "device": CPU})
-    return experiment, {str(key): str(value) for key, value in choices.items()}, file
+    return experiment, choices, file

@@ -6,10 +6,12 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.horizon import longest
 from bptt_lab.commands.horizon.longest import Line
-from bptt_lab.commands.report.results import show
+from bptt_lab.commands.report import results
+from bptt_lab.core.messages import cell, printable
 from bptt_lab.runs import sweep
 
 DESCRIPTION = """\
@@ -22,15 +24,20 @@ the longest delay solved."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and the sweep, then write."""
     args = _parser().parse_args(argv)
-    lines = [line for folder in args.folders for line in longest.read(folder)]
+    sweeps = [results.read(folder) for folder in args.folders]
+    lines = [line for each in sweeps for line in longest.lines(each)]
     print(sweep.aligned(_summary(lines)))
     table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
     with table.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(longest.rows(lines))
+        csv.writer(file, lineterminator="\n").writerows(
+            [map(cell, row) for row in longest.rows(lines)]
+        )
     from bptt_lab.commands.horizon import figure  # matplotlib: once there is something to draw
 
     figure.draw(lines, picture)
-    print(f"\ntable   {table}\nfigure  {picture}")
+    for job in (job for each in sweeps for job in each.jobs if job.run.status == "unreadable"):
+        print(printable(f"left out: {job.run.folder.name}: {job.run.reason}"))
+    print(f"\ntable   {runs.shown(table)}\nfigure  {runs.shown(picture)}")
     return 0
 
 
@@ -41,7 +48,7 @@ def _summary(lines: Sequence[Line]) -> list[list[str]]:
         for k in line.ks:
             found = [line.typical(k), *(line.longest(k, seed) for seed in line.seeds(k))]
             typical, *by_seed = ["none" if delay is None else str(delay) for delay in found]
-            row = [line.task, line.label, show(k), typical, " ".join(by_seed)]
+            row = [line.task, line.label, results.show(k), typical, " ".join(by_seed)]
             rows.append([*row, str(max(line.delays))])
     return rows
 

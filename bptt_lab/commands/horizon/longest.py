@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median_low
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
-from bptt_lab.commands.report import results
-from bptt_lab.commands.report.results import Value
+from bptt_lab.commands.report import results, settings
+from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import higher_is_better
+from bptt_lab.commands.report.settings import Value
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
+
+LONGEST = 10**9  # of k and delays, which are axes of a picture
 
 
 class Criterion(NamedTuple):
@@ -44,17 +46,19 @@ CRITERIA: Mapping[str, Criterion] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One strategy's results on one task: a table of delays by k."""
+    """One setting's results on one task: a table of delays by k."""
 
     task: str
     strategy: str  # option of the group `gradient`
     mode: str  # of truncation; empty without one
+    others: str  # whatever else the sweep varied, as "lr=0.1"
     solved: dict[tuple[int | None, int], dict[Value, bool]]  # by k and delay, then by seed
 
     @property
     def label(self) -> str:
-        """The strategy, with its mode where it has one."""
-        return f"{self.strategy} {self.mode}".rstrip()
+        """The strategy, with its mode where it has one, and what else was varied."""
+        name = f"{self.strategy} {self.mode}".rstrip()
+        return f"{name}, {self.others}" if self.others else name
 
     @property
     def ks(self) -> list[int | None]:
@@ -86,39 +90,47 @@ class Line:
         return sum(seeds.values()) / len(seeds) if seeds else None
 
 
-def read(folder: Path) -> list[Line]:
-    """Read a sweep over k and delay, finished or not; jobs that did not complete are left out.
+def lines(sweep: SweepResults) -> list[Line]:
+    """Return the lines of a sweep over k and delay; jobs that did not complete are left out.
 
     Raises:
-        ConfigError: where it is no sweep's, or no completed job has a task with a delay.
+        ConfigError: where no completed job has a task with a delay.
     """
-    sweep = results.read(folder)
-    found: dict[tuple[str, str, str], Line] = {}
+    found: dict[tuple[str, str, str, str], Line] = {}
+    names = results.short_names(sweep.keys)
     for job in sweep.jobs:
         criterion = CRITERIA.get(job.dataset)
         if criterion is None:
             continue
         solved = criterion.solved(job.run)
-        delay = results.value(job.run, f"dataset.{criterion.delay}")
-        k, mode = (results.value(job.run, f"gradient.{name}") for name in ("k", "mode"))
-        if solved is None or not isinstance(delay, int) or not isinstance(k, int | None):
+        facts, of_delay = settings.facts(job.run), f"dataset.{criterion.delay}"
+        delay, k, mode = map(facts.get, (of_delay, "gradient.k", "gradient.mode"))
+        if solved is None or not _fits(delay) or not (k is None or _fits(k)):
             continue
-        key = job.dataset, job.strategy, str(mode or "")
+        own = {"dataset", "gradient", "gradient.k", "gradient.mode", of_delay}
+        varied = zip(sweep.keys, job.values, strict=True)
+        others = results.describe({name: v for name, v in varied if name not in own}, names)
+        key = job.dataset, job.strategy, str(mode or ""), others
         line = found.setdefault(key, Line(*key, {}))
         line.solved.setdefault((k, delay), {})[job.seed] = solved
     if not found:
         tasks = ", ".join(CRITERIA)
-        raise ConfigError(f"{folder}: no completed job is of {tasks}; see experiment=horizon")
+        raise ConfigError(f"{sweep.folder}: no completed job is of {tasks}; see experiment=horizon")
     return list(found.values())
+
+
+def _fits(value: Value) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 < value <= LONGEST
 
 
 def rows(lines: Sequence[Line]) -> list[list[str]]:
     """The table: a head, then a row for each task, strategy, k and seed."""
-    table = [["task", "gradient", "mode", "k", "seed", "longest_delay_solved", "longest_tried"]]
+    head = ["task", "gradient", "mode", "k", "seed", "longest_delay_solved", "longest_tried"]
+    table = [[*head, "other_settings"]]
     for line in lines:
         for k in line.ks:
             tried = max(delay for at, delay in line.solved if at == k)
             for seed in line.seeds(k):
                 numbers = map(results.show, (k, seed, line.longest(k, seed), tried))
-                table.append([line.task, line.strategy, line.mode, *numbers])
+                table.append([line.task, line.strategy, line.mode, *numbers, line.others])
     return table

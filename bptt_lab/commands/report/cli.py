@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.report import write_report
 
@@ -18,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, then write the report."""
     args = _parser().parse_args(argv)
     path = write_report(args.folder, args.target_loss)
-    print(f"report       {path}\ntable        {path.with_name('results.csv')}")
+    table = path.with_name("results.csv")
+    print(f"report       {runs.shown(path)}\ntable        {runs.shown(table)}")
     return 0
 
 

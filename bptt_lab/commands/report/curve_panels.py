@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 
 from bptt_lab.commands.report import curves, panel
+from bptt_lab.commands.report.curves import ALIGNMENT, GRADIENT_NORM
 from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend
 from bptt_lab.commands.report.panel import Picture
-from bptt_lab.commands.report.results import SweptValues
-from bptt_lab.commands.report.scores import ALIGNMENT, GRADIENT_NORM, LOSS, Ranking, Reference
+from bptt_lab.commands.report.scores import LOSS, Ranking, Reference
+from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
@@ -100,7 +101,7 @@ def _curves(ranking: Ranking, tag: str, geometric: bool) -> Curves:
     shown = _exp if geometric else float
     found = {}
     for score in ranking.scores:
-        logged = (ranking.curves[job.run.folder].get(tag) for job in score.group.jobs)
+        logged = (job.curves.get(tag) for job in score.group.jobs)
         band = band_of([points for points in logged if points])
         if band:
             found[score.group.values] = Curve(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bptt_lab import runs
 
+LARGEST = 1e100  # beyond, sums overflow and pictures have no room
+VAL_LOSS = "val/loss"
+GRADIENT_NORM = "gradient_norm/total"
+ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
+DRAWN = ("train/loss", GRADIENT_NORM, ALIGNMENT)  # and all of the validation split
 Points = Mapping[int, float]  # value by step, finite ones only, steps rising
 
 
@@ -20,21 +25,26 @@ class Band(NamedTuple):
     sd: float | None  # None where only one seed got there
 
 
-def read(folder: Path, tags: Collection[str]) -> dict[str, Points]:
-    """Return a run's curves: for each of the tags that occurs, its finite values by step.
+def read(folder: Path) -> dict[str, Points]:
+    """Return a run's curves: for each tag that the report draws, its finite values by step.
 
     Of two values at one step, the later counts. Without metrics.jsonl, or with half a last line,
     there is less to read.
+
+    Raises:
+        Damaged: at a line that no run wrote.
     """
-    curves: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[int, float]] = {}
     for line in runs.read_metrics(folder):
-        step = line.get("step")
-        if not isinstance(step, int):
-            continue
-        for tag in tags & line.keys():
-            if math.isfinite(line[tag]):
-                curves.setdefault(tag, {})[step] = line[tag]
-    return {tag: dict(sorted(points.items())) for tag, points in curves.items()}
+        for tag, value in line.items():
+            if (tag in DRAWN or tag.startswith("val/")) and math.isfinite(drawable(value)):
+                found.setdefault(tag, {})[line["step"]] = float(value)
+    return {tag: dict(sorted(points.items())) for tag, points in found.items()}
+
+
+def drawable(value: float) -> float:
+    """Return a number, infinity for what no picture has room for."""
+    return float(value) if not abs(value) > LARGEST else math.copysign(math.inf, value)
 
 
 def band(curves: Iterable[Points]) -> list[Band]:

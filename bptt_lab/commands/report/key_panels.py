@@ -13,14 +13,15 @@ from matplotlib.axes import Axes
 from bptt_lab.commands.report import panel, results, scores
 from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend, line_styles
 from bptt_lab.commands.report.panel import Picture
-from bptt_lab.commands.report.results import Group, SweptValues, Value
+from bptt_lab.commands.report.results import Group
 from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.commands.report.settings import SweptValues, Value
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
 MOST = 24  # entries of a legend
 MOST_TICKS = 8  # values that each have a label on the axis
-ROOM = 48  # letters along an axis
+ROOM = 38  # letters along an axis
 Entries = list[tuple[str, LineStyle]]
 
 
@@ -57,8 +58,9 @@ def against(
     values = {point.value for point in points}
     if len(values) < 2:
         return None
-    title = f"{ranking.dataset}: test {ranking.metric.replace('_', ' ')} against {key}"
-    figure, axes = panel.new(title, key, f"test {ranking.label(ranking.metric)}")
+    shown = results.short(key, ROOM)
+    title = f"{ranking.dataset}: test {ranking.metric.replace('_', ' ')} against {shown}"
+    figure, axes = panel.new(title, shown, f"test {ranking.label(ranking.metric)}")
     finals = [v for point in points for v in point.finals]
     if style.spans_decades(finals):
         style.logarithmic(axes.yaxis, min(finals), max(finals))
@@ -136,7 +138,7 @@ def _categories(axes: Axes, points: Sequence[_Point], styles: Styles) -> Entries
             axes.plot([x] * len(finals), finals, line.marker, **line.dots())
             bar = [x - half, x + half], [fmean(finals)] * 2
             axes.plot(*bar, color=line.colour, linewidth=2.4)
-    labels = [results.show(value) or "none" for value in values]
+    labels = [results.short(value, ROOM // 2) or "none" for value in values]
     crowded = (max(map(len, labels)) + 1) * len(labels) > ROOM
     turned: Any = {"rotation": 20, "ha": "right"} if crowded else {}
     axes.set_xticks(range(len(values)), labels, **turned)

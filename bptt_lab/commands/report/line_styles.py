@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from bptt_lab.commands.report import results
-from bptt_lab.commands.report.results import SweptValues
+from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
 LEGEND_ROW = 0.19  # inches
+ROOM = 56  # letters in a row
 OTHERS = LineStyle(style.FAINT, width=1.2)  # of settings that are not told apart
 Styles = Mapping[SweptValues, LineStyle]
 
@@ -59,12 +60,12 @@ def legend(figure: Figure, entries: Sequence[tuple[str, LineStyle]], *, markers:
     if not entries:
         return
     handles = [
-        line.key(label, line.marker if markers and line != OTHERS else "")
+        line.key(style.wrapped(label, ROOM), line.marker if markers and line != OTHERS else "")
         for label, line in entries
     ]
     longest = max(len(label) for label, _ in entries)
-    columns = max(1, min(3, len(entries), 76 // (longest + 8)))
-    rows = -(len(entries) // -columns)
+    columns = max(1, min(3, len(entries), (ROOM + 6) // (longest + 8)))
+    rows = -(len(entries) // -columns) + sum(str(h.get_label()).count("\n") for h in handles)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (1 + rows))
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=2.6)
 

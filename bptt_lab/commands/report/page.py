@@ -18,16 +18,16 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bptt_lab import runs
-from bptt_lab.commands.report import curves, scores
+from bptt_lab.commands.report.curves import VAL_LOSS
 from bptt_lab.commands.report.line_styles import Styles
 from bptt_lab.commands.report.panel import Picture
-from bptt_lab.commands.report.results import JobResult, SweepResults
+from bptt_lab.commands.report.results import JobResult, SweepResults, short
 from bptt_lab.commands.report.score_table import number, spread, table
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
-WORST = ("failed", "diverged", "interrupted", "running")  # comes first
+WORST = ("unreadable", "failed", "diverged", "interrupted", "running")  # comes first
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)")
 
 
@@ -69,7 +69,7 @@ def render(
 
 
 def _title(sweep: SweepResults) -> str:
-    keys = [key for key in sweep.keys if key != "dataset"]
+    keys = [short(key, LONGEST) for key in sweep.keys if key != "dataset"]
     what = f"Sweep over {', '.join(keys) or 'seeds'}"
     datasets = [name for name in sweep.datasets if name]
     return f"{what} on {', '.join(datasets)}" if datasets else what
@@ -115,14 +115,15 @@ def _headline(ranking: Ranking) -> str:
     if not near:
         return text + "."
     shown = "; ".join(near) if len(near) <= 3 else f"{len(near)} other settings"
-    return f"{text}. Within one standard deviation of it: {shown}."
+    how = "Equal to it" if sd is None else "Within one standard deviation of it"
+    return f"{text}. {how}: {shown}."
 
 
 def _reason(job: JobResult) -> str:
     reason = job.run.reason
     reason = reason if len(reason) <= LONGEST else f"{reason[: LONGEST - 1]}…"
     if job.run.status in ("running", "interrupted"):
-        points = curves.read(job.run.folder, {scores.VAL_LOSS}).get(scores.VAL_LOSS)
+        points = job.curves.get(VAL_LOSS)
         at = f"last validated at step {max(points)}" if points else "not validated yet"
         return f"{reason}; {at}" if reason else at
     return reason

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, median_high
+from typing import Any
 
 from bptt_lab.commands.report import curves
-from bptt_lab.commands.report.curves import Points
+from bptt_lab.commands.report.curves import ALIGNMENT, VAL_LOSS, Points
 from bptt_lab.commands.report.results import Group, JobResult, SweepResults
 from bptt_lab.config import signatures
 from bptt_lab.core.validation import ConfigError
 
-LOSS, VAL_LOSS = "loss", "val/loss"
-GRADIENT_NORM = "gradient_norm/total"
-ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
+LOSS = "loss"
 HIGHER_IS_BETTER = ("accuracy", "recall", "correlation", "score", "f1", "r2")
 UNITS = {
     "cross_entropy": "nats",
@@ -52,7 +50,6 @@ class Ranking:
     loss_unit: str
     target: float | None
     scores: Sequence[Score]
-    curves: Mapping[Path, Mapping[str, Points]]  # by run folder and tag
 
     @property
     def metrics(self) -> list[str]:
@@ -78,16 +75,14 @@ class Ranking:
 
 
 def rank(sweep: SweepResults, dataset: str, target_loss: float | None) -> Ranking:
-    """Read the curves of a dataset's jobs and rank its settings."""
+    """Rank a dataset's settings."""
     groups = sweep.groups(dataset)
     jobs = [job for group in groups for job in group.jobs]
     metric = _metric(jobs)
-    tags = {f"val/{metric}", VAL_LOSS, "train/loss", GRADIENT_NORM, ALIGNMENT}
-    read = {job.run.folder: curves.read(job.run.folder, tags) for job in jobs}
-    target = target_loss if target_loss is not None else _target(groups, read)
-    scores = [_score(group, metric, target, read) for group in groups]
+    target = target_loss if target_loss is not None else _target(groups)
+    scores = [_score(group, metric, target) for group in groups]
     scores.sort(key=lambda score: _sort_key(score, metric))
-    return Ranking(dataset, metric, _unit(jobs), target, scores, read)
+    return Ranking(dataset, metric, _unit(jobs), target, scores)
 
 
 def higher_is_better(metric: str) -> bool:
@@ -105,8 +100,9 @@ def references(group: Group, metric: str) -> list[Reference]:
     by_name: dict[str, list[float]] = {}
     for job in group.jobs:
         for name, values in job.run.references.items():
-            if metric in values:
-                by_name.setdefault(name, []).append(float(values[metric]))
+            level = curves.drawable(values.get(metric, math.nan))
+            if math.isfinite(level):
+                by_name.setdefault(name, []).append(level)
     return [(name, fmean(levels)) for name, levels in by_name.items()]
 
 
@@ -126,7 +122,7 @@ def _unit(jobs: Sequence[JobResult]) -> str:
 
 def _loss(job: JobResult) -> str:
     """Name the job's loss: a setting of some tasks, a fixed literal of the others' classes."""
-    dataset = job.run.config.get("dataset", {})
+    dataset: Mapping[str, Any] = job.run.config.get("dataset", {})
     if "loss" in dataset:
         return str(dataset["loss"])
     try:
@@ -135,12 +131,12 @@ def _loss(job: JobResult) -> str:
         return ""
 
 
-def _target(groups: Sequence[Group], read: Mapping[Path, Mapping[str, Points]]) -> float | None:
+def _target(groups: Sequence[Group]) -> float | None:
     """Return a loss that about half of the settings reach with all their seeds, or chance's."""
     lowest = []
     chance = [level for group in groups for _, level in references(group, LOSS)[:1]]
     for group in groups:
-        points = [read[job.run.folder].get(VAL_LOSS) for job in group.jobs]
+        points = [job.curves.get(VAL_LOSS) for job in group.jobs]
         reached = [min(values.values()) for values in points if values]
         if reached:
             lowest.append(max(reached))
@@ -148,9 +144,7 @@ def _target(groups: Sequence[Group], read: Mapping[Path, Mapping[str, Points]]) 
     return min([median_high(lowest), *chance]) if len(lowest) > 1 else None
 
 
-def _score(
-    group: Group, metric: str, target: float | None, read: Mapping[Path, Mapping[str, Points]]
-) -> Score:
+def _score(group: Group, metric: str, target: float | None) -> Score:
     def over_seeds(name: str) -> tuple[float, float | None] | None:
         values = [value for job in group.jobs if (value := final(job, name)) is not None]
         return curves.mean_sd(values) if values else None
@@ -158,13 +152,11 @@ def _score(
     done = [job.run for job in group.jobs if job.run.status == "completed"]
     seconds = [run.seconds for run in done if run.seconds is not None]
     steps = [run.steps for run in done if run.steps is not None]
-    cosines = [
-        value for job in group.jobs for value in read[job.run.folder].get(ALIGNMENT, {}).values()
-    ]
+    cosines = [v for job in group.jobs for v in job.curves.get(ALIGNMENT, {}).values()]
     arrivals = [
         _arrival(job, points, target)
         for job in group.jobs
-        if target is not None and (points := read[job.run.folder].get(VAL_LOSS))
+        if target is not None and (points := job.curves.get(VAL_LOSS))
     ]
     return Score(
         group,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab.commands.report import curves
+from bptt_lab.commands.report.curves import GRADIENT_NORM, VAL_LOSS
 from bptt_lab.commands.report.results import SweepResults
-from bptt_lab.commands.report.scores import GRADIENT_NORM, VAL_LOSS, Ranking
+from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
 
 FOLDER = "_summary"
@@ -23,10 +24,12 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
+    if not any(len(score.group.jobs) > 1 for ranking in rankings for score in ranking.scores):
+        return  # no means to show: each run's own curves say all
     for ranking in rankings:
         tags = [VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM]
         for score in ranking.scores:
-            read = [ranking.curves[job.run.folder] for job in score.group.jobs]
+            read = [job.curves for job in score.group.jobs]
             bands = {
                 tag: band
                 for tag in dict.fromkeys(tags)

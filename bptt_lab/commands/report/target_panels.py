@@ -14,6 +14,7 @@ from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
 
 MOST = 20  # rows
+ROOM = 34  # letters in a line of a row's label
 UNITS = {"steps": "optimizer steps", "seconds": "seconds of training"}
 
 
@@ -33,7 +34,7 @@ def arrivals(unit: str, ranking: Ranking, styles: Styles, path: Path) -> Picture
     rows = sorted(begun, key=lambda group: means.get(group.values, math.inf))[:MOST]
     title = f"{ranking.dataset}: {unit} to a validation loss of {ranking.target:.4g}"
     figure, axes = panel.new(title, UNITS[unit], "", height=1.3 + 0.27 * len(rows))
-    axes.set_yticks(range(len(rows)), [group.label for group in rows])
+    axes.set_yticks(range(len(rows)), [style.wrapped(group.label, ROOM, 2) for group in rows])
     axes.grid(axis="y", visible=False)
     everything = [value for values in reached.values() for value in values]
     if style.spans_decades(everything):

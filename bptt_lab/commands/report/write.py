@@ -25,6 +25,7 @@ from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
+from bptt_lab.core.messages import cell
 from bptt_lab.runs import files
 
 CURVES = (
@@ -81,14 +82,15 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
     tags = sorted({tag for job in sweep.jobs for tag in job.metrics})
     with io.TextIOWrapper(files.writing(path, "anew"), "utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["folder", *sweep.keys, *BEFORE, *tags, *AFTER])
+        rows.writerow(map(cell, ["folder", *sweep.keys, *BEFORE, *tags, *AFTER]))
         for job in sweep.jobs:
-            run, metrics = job.run, job.metrics
+            run, metrics = job.run, job.run.metrics
             row = [run.folder.name, *map(results.exact, (*job.values, job.seed))]
             row += [run.status, run.reason]
-            row += [repr(metrics[tag]) if tag in metrics else "" for tag in tags]
+            row += [repr(float(metrics[tag])) if tag in metrics else "" for tag in tags]
             last = (getattr(run, name) for name in AFTER)
-            rows.writerow([*row, *("" if value is None else value for value in last)])
+            row += ["" if value is None else str(value) for value in last]
+            rows.writerow(map(cell, row))
 
 
 def _sections(

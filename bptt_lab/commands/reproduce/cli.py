@@ -23,7 +23,7 @@ LISTED = ("claim", "kind", "source", "expected", "", "needs", "seeds")
 TESTED = ("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
 
 
-@command.named("bptt-reproduce")
+@command.named("bptt-reproduce", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, test the claims, print the table."""
     args = _parser().parse_args(argv)

@@ -18,6 +18,7 @@ from bptt_lab import runs
 from bptt_lab.commands.search.space import Space
 from bptt_lab.config import schema
 from bptt_lab.config.compose import composer, swept
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run, resume
 
@@ -56,7 +57,7 @@ def refuse_changed(sweep_dir: Path, wanted: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the first setting that differs.
     """
-    sweep, began = runs.read_json(sweep_dir / runs.SWEEP), record(sweep_dir)
+    sweep, began = runs.read_sweep_file(sweep_dir), record(sweep_dir)
     if not began:
         if sweep.get("jobs"):
             raise ConfigError(
@@ -80,8 +81,8 @@ def _flat(search: Mapping[str, Any]) -> dict[str, str]:
 
 def record(sweep_dir: Path) -> dict[str, Any]:
     """Return the search that sweep.json describes; empty where the sweep is no search."""
-    found = runs.read_json(sweep_dir / runs.SWEEP).get(SEARCH)
-    return found if isinstance(found, dict) else {}
+    search: dict[str, Any] = runs.read_sweep_file(sweep_dir).get(SEARCH, {})
+    return search
 
 
 def value(run: Run, metric: str) -> float | None:
@@ -104,6 +105,6 @@ def print_best(sweep_dir: Path) -> None:
     best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))
     run = trials[number]
     print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
-    print(f"settings     {' '.join(run.overrides)}")
+    print(f"settings     {escaped(' '.join(run.overrides))}")
     print(f"run folder   {runs.shown(run.folder)}")
-    print(f"again        {run.manifest.get('command', '')}")
+    print(f"again        {escaped(run.manifest.get('command', ''))}")

@@ -128,7 +128,9 @@ class SearchSweeper(Sweeper):
         OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
         path = self.sweep_dir / runs.SWEEP
         description = record.description(self.space, self._config.hydra.sweeper)
-        runs.write_json(path, {"jobs": [], record.SEARCH: description, **runs.read_json(path)})
+        runs.write_json(
+            path, {"jobs": [], record.SEARCH: description, **runs.read_sweep_file(self.sweep_dir)}
+        )
 
     def _ask(self, study: Any) -> list[SweepJob]:
         """Return the trials without a result, filled up to a batch; none when all are done."""
@@ -154,7 +156,7 @@ class SearchSweeper(Sweeper):
     def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
         """List trials as jobs in sweep.json."""
         path = self.sweep_dir / runs.SWEEP
-        sweep = runs.read_json(path)
+        sweep = runs.read_sweep_file(self.sweep_dir)
         for number, lines in trials:
             if number == len(sweep["jobs"]):
                 composed = compose_job(self.loader, self._config, number, lines)
@@ -215,6 +217,6 @@ def was_killed(run: Run) -> bool:
     """Whether a run was ended from outside and can go on; its launcher's limit does not count."""
     if run.reason.startswith(TIME_LIMIT):
         return False
-    return run.status in ("waiting", "running", "interrupted") or (
+    return run.status in ("waiting", "running", "interrupted", "unreadable") or (
         run.status == "failed" and not run.raised
     )

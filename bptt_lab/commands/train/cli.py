@@ -10,7 +10,7 @@ from pathlib import Path
 from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.search import record
-from bptt_lab.commands.train.plan import make_plan, show_plan
+from bptt_lab.commands.train.plan import Plan, make_plan, show_plan
 from bptt_lab.commands.train.start import answer, start
 from bptt_lab.config import arguments, output_paths
 from bptt_lab.runs import lock, resume, sweep
@@ -53,12 +53,21 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     words = [*args.overrides, *flags]  # Hydra takes overrides only where they stand together
     if args.hydra_help or args.info or args.shell_completion:
         return answer(args)
+    command.progress("composing the configuration ...")
     plan = make_plan(args)
+    command.progress("")
     if plan.experiments[0].control.dry_run:
         show_plan(plan)
         return 0
+    if args.cfg:
+        return start(plan, words)
+    return command.run(name, lambda: _carry_out(plan, name, argv, words), lasting=True)
+
+
+def _carry_out(plan: Plan, name: str, argv: Sequence[str], words: list[str]) -> int:
+    """Run what was planned; of a sweep, print its results and write its report."""
     if plan.sweep_dir is None:
-        return command.run(name, lambda: start(plan, words))
+        return start(plan, words)
     with lock.held(plan.sweep_dir):
         known = plan.jobs[: len(plan.folders)]
         sweep.announce(plan.sweep_dir, shlex.join(["bptt-train", *argv]), plan.folders, known)

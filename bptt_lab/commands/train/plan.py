@@ -23,7 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
-from bptt_lab.config import output_paths, schema, security
+from bptt_lab.config import output_paths, schema, security, signatures
 from bptt_lab.config.compose import (
     CommandLine,
     admit,
@@ -35,7 +35,7 @@ from bptt_lab.config.compose import (
 )
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
-from bptt_lab.config.schema import Experiment
+from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import files, resume
@@ -262,10 +262,24 @@ def show_plan(plan: Plan) -> None:
 
 def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
     """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
-    key = json.dumps(experiment.dataset.section(), sort_keys=True)
+    # The seed draws the data, and not how many there are.
+    key = json.dumps({**experiment.dataset.section(), "seed": None}, sort_keys=True)
     if key not in lengths:
-        from bptt_lab.training.build import build
-
-        lengths[key] = len(build(experiment).task.train_dataloader())
+        lengths[key] = batches(experiment.dataset)
     trainer = experiment.trainer
     return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+
+
+def batches(dataset: Component) -> int:
+    """Batches of a training epoch; without torch, where the class says what they depend on."""
+    plugin = signatures.read(dataset.target)
+    shape = plugin.claims.get("train_shape") or (None, None)
+    steps, sequences, size, chunk = (
+        plugin.value(name, dataset.settings) for name in (*shape, "batch_size", "chunk_length")
+    )
+    if sequences and (steps or not chunk):
+        chunks = -(-steps // chunk) if chunk else 1
+        return int(chunks * math.ceil(sequences / size))
+    from bptt_lab.training.build import make
+
+    return len(make("dataset", dataset).train_dataloader())

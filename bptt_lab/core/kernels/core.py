@@ -36,7 +36,8 @@ class _UnrollArgs(Structure):
     """bptt_unroll_args of src/bptt_core.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ["states", "input", "w_ih", "bias_ih", "bias_hh", "w_hh"]),
+        *((name, c_void_p) for name in ["states", "values", "input", "w_ih"]),
+        *((name, c_void_p) for name in ["bias_ih", "bias_hh", "w_hh"]),
         *_COMMON,
     ]
 
@@ -48,7 +49,7 @@ class _SweepArgs(Structure):
         ("q", c_void_p),
         ("q_stride_t", c_long),
         ("q_stride_n", c_long),
-        *((name, c_void_p) for name in ["q_last", "states", "w_hh", "keep"]),
+        *((name, c_void_p) for name in ["q_last", "states", "values", "w_hh", "keep"]),
         *((name, c_void_p) for name in ["delta", "credit", "grad_hx", "input", "w_ih"]),
         *((name, c_void_p) for name in ["grad_input", "grad_w_ih", "grad_w_hh", "grad_bias"]),
         *_COMMON,
@@ -144,7 +145,9 @@ def _common(input_LNI: Tensor, hidden_size: int, cell: Cell) -> tuple[float, ...
     return *input_LNI.shape, hidden_size, PHI[cell.phi], torch.get_num_threads(), cell.leak
 
 
-def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+def unroll(
+    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, values: Tensor | None = None
+) -> Tensor:
     """Run one layer over time; see bptt_lab.core.recurrence."""
     num_steps, batch_size, _ = input_LNI.shape
     hidden_size = len(weights.hh)
@@ -155,8 +158,7 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
     input_LNI = input_LNI.contiguous()
     ih, hh, *biases = [None if w is None else w.contiguous() for w in weights]
     args = _UnrollArgs(
-        states.data_ptr(),
-        *map(_pointer, (input_LNI, ih, *biases, hh)),
+        *map(_pointer, (states, values, input_LNI, ih, *biases, hh)),
         *_common(input_LNI, hidden_size, cell),
     )
     _call("unroll", states.dtype, args)
@@ -167,6 +169,7 @@ def sweep(
     q_LNH: Tensor | None,
     input_LNI: Tensor,
     states: Tensor,
+    values: Tensor,
     weights: Weights,
     cell: Cell,
     want: Set[str],
@@ -182,7 +185,8 @@ def sweep(
         q_LNH = _rows(q_LNH)
         stride_t, stride_n, _ = q_LNH.stride()
     # Local names keep contiguous copies alive until the call is over.
-    states, input_LNI = states.contiguous(), input_LNI.contiguous()
+    states, values = states.contiguous(), values.contiguous()
+    input_LNI = input_LNI.contiguous()
     ih, hh = weights.ih.contiguous(), weights.hh.contiguous()
     q_last_NH = None if q_last_NH is None else q_last_NH.contiguous()
     factors = None if keep is None else (c_double * num_steps)(*keep)
@@ -203,7 +207,7 @@ def sweep(
         _pointer(q_LNH),
         stride_t,
         stride_n,
-        *map(_pointer, (q_last_NH, states, hh)),
+        *map(_pointer, (q_last_NH, states, values, hh)),
         None if factors is None else ctypes.addressof(factors),
         *map(_pointer, (swept.delta, swept.credit, swept.grad_hx, input_LNI, ih)),
         *map(_pointer, swept[3:]),

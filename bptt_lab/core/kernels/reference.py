@@ -17,7 +17,9 @@ from bptt_lab.core.cell import NONLINEARITIES, Cell, Swept, Weights, bias, from_
 ELEMENTS = 1 << 16
 
 
-def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+def unroll(
+    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, values: Tensor | None = None
+) -> Tensor:
     """Run one layer over time, Eq. (1) and (2), writing every state once: (L + 1, N, H)."""
     num_steps, batch_size, _ = input_LNI.shape
     hidden_size, input_size = weights.ih.shape
@@ -32,10 +34,11 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
         torch.addmm(shift, flat, weights.ih.t(), out=projected)
     apply_, weight_hh_t, leak = NONLINEARITIES[cell.phi].apply_, weights.hh.t(), cell.leak
     h_NH, *rows = states.unbind(0)
-    for a_NH in rows:
+    for t, a_NH in enumerate(rows):
         apply_(a_NH.addmm_(h_NH, weight_hh_t))
+        if values is not None:
+            values[t] = a_NH
         if leak != 1:
-            # The product rounded on its own: `slopes` takes it away again exactly.
             a_NH.mul_(leak).add_(h_NH * (1 - leak))
         h_NH = a_NH
     return states
@@ -45,6 +48,7 @@ def sweep(
     q_LNH: Tensor | None,
     input_LNI: Tensor,
     states: Tensor,
+    values: Tensor,
     weights: Weights,
     cell: Cell,
     want: Set[str],
@@ -66,9 +70,8 @@ def sweep(
         begin = max(0, end - length)
         q = None if q_LNH is None else q_LNH[begin:end]
         kept = None if keep is None else keep[begin:end]
-        part = _sweep_segment(
-            q, input_LNI[begin:end], states[begin : end + 1], weights, cell, want, last, kept
-        )
+        steps = input_LNI[begin:end], states[begin : end + 1], values[begin:end]
+        part = _sweep_segment(q, *steps, weights, cell, want, last, kept)
         # What the segment hands to the step before it enters there like any credit.
         last = _handed(part.grad_hx, 1.0 if keep is None or begin == 0 else keep[begin])
         for name, tensor in over_time.items():
@@ -90,6 +93,7 @@ def _sweep_segment(
     q_LNH: Tensor | None,
     input_LNI: Tensor,
     states: Tensor,
+    values: Tensor,
     weights: Weights,
     cell: Cell,
     want: Set[str],
@@ -97,7 +101,7 @@ def _sweep_segment(
     keep: Sequence[float] | None,
 ) -> Swept:
     """The sweep over some steps, from the credit that comes from behind them, (N, H)."""
-    delta_LNH = slopes(states, cell)
+    delta_LNH = slopes(values, cell)
     credit_LNH = torch.empty_like(delta_LNH) if "credit" in want else None
     rows, leak = delta_LNH.unbind(0), cell.leak
     immediate = [None] * len(rows) if q_LNH is None else q_LNH.unbind(0)

@@ -22,6 +22,7 @@ all in float64:
     states, and all gradients, against torch.nn.RNN and a slow oracle under the mask, to 1e-10
     exact where it says so, within a chunk and over chunks of 1, 3, 4, 5; visibly not where not
     linear in the loss where it says so, visibly not where not; a sum over sequences and steps
+    under create_graph differentiable again, or refused
     repeatable to the last bit, after copying and pickling too; the states it keeps not changed
     the carry continues the states; its influence is plain, detached, and each sequence's own
     mixed precision, frozen parameters, ragged batches, dropout, losses of the last state

@@ -18,8 +18,16 @@ from bptt_lab.diagnostics.conformance.compare import (
     random_tensor,
     suited,
 )
-from bptt_lab.diagnostics.conformance.nets import LOSSES, Net, collect, gradients, run
+from bptt_lab.diagnostics.conformance.nets import (
+    LOSSES,
+    Gradients,
+    Net,
+    collect,
+    gradients,
+    run,
+)
 from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
+from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy, dropout_masks
 
 
@@ -98,6 +106,35 @@ def check_accumulates(strategy: GradientStrategy) -> None:
     loss.backward(retain_graph=True)
     loss.backward()
     assert_identical(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient")
+
+
+def check_second_derivative(strategy: GradientStrategy) -> None:
+    """Under create_graph the gradient is the same and can be differentiated, or it is refused."""
+    net = suited(strategy, Net(4, 7, num_layers=2, leak=0.5))
+
+    def twice(strategy: GradientStrategy) -> tuple[Gradients, Gradients]:
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        leaves = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
+        leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+        loss = net.loss_of(run(rnn, input, hx).output)
+        first = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+        require(all(g.requires_grad for g in first), "a constant under create_graph")
+        second = torch.autograd.grad(
+            torch.stack([g.square().sum() for g in first]).sum(), list(leaves.values())
+        )
+        found = (dict(zip(leaves, g, strict=True)) for g in (first, second))
+        return next(found), next(found)
+
+    try:
+        first, second = twice(strategy)
+    except RuntimeError as refusal:
+        message = str(refusal)
+        require("Autograd()" in message and "\n" not in message, f"refuses with {message!r}")
+        require(not strategy.twice_differentiable, "claims to be differentiable twice, but refuses")
+        return
+    require(strategy.twice_differentiable, "is differentiable twice, but does not claim it")
+    assert_same(first, gradients(strategy, net), "another gradient under create_graph")
+    assert_same(second, twice(Autograd())[1], "another second derivative than autograd's")
 
 
 def check_repeatable(strategy: GradientStrategy) -> None:

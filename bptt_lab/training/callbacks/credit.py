@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training.callbacks.writers import Periodic, tensorboard_writer, write_scalars
-from bptt_lab.training.histograms import log_histogram, write_histogram
+from bptt_lab.training.histograms import is_kept, log_histogram, write_histogram
 from bptt_lab.training.module import SequenceModule
 
 
@@ -27,12 +27,13 @@ class CreditHistogram(Periodic):
     ) -> None:
         """Measure, if it is time and the batch has a loss at all."""
         assert isinstance(pl_module, SequenceModule)
-        if not self.is_due(trainer):
+        step = trainer.global_step + 1  # that the batch is for
+        if not self.is_due(step):
             return
         writer = tensorboard_writer(trainer)
         if writer is None or not bool(batch.mask.any()):
             return
-        self.measured(trainer)
+        self.measured(step)
         rnn, carry = pl_module.rnn, pl_module.carry_before(batch)
         rnn.eval()
         with torch.no_grad():
@@ -47,9 +48,8 @@ class CreditHistogram(Periodic):
             credit = rnn.gradient.credit(rnn, input, carry.hx, q_LNH, after=carry)
         except NotImplementedError:  # a rule that carries influence hands no credit back
             return
-        step = trainer.global_step
         norms = credit.norm(dim=-1)
-        for layer, norm in enumerate(norms):
+        for layer, norm in enumerate(norms) if is_kept(step, self.every_n_steps) else ():
             write_histogram(writer, f"credit_log10/l{layer}", log_histogram(norm), step)
         scalars = {
             "credit/zero_fraction": float((norms == 0).double().mean()),
@@ -69,9 +69,9 @@ class StrategyReadings(Periodic):
     ) -> None:
         """Write, if it is time."""
         assert isinstance(pl_module, SequenceModule)
-        if not self.is_due(trainer):
+        if not self.is_due(trainer.global_step):
             return
-        self.measured(trainer)
+        self.measured(trainer.global_step)
         assert pl_module.carry is not None
         readings = pl_module.rnn.gradient.readings(pl_module.carry)
         if readings:

@@ -58,8 +58,8 @@ class CreditFlow(Instrument):
         with_loss = (self._map > -torch.inf).any(1).nonzero().flatten()
         if len(with_loss) == 1:  # a map of one row is a curve
             t = int(with_loss[0])
-            line = {"credit": (torch.arange(t + 1), self._map[t, : t + 1])}
-            name = f"Which states does step {t}'s loss feel? log10 |dE_t/dh_s|"
+            line = {"credit": (torch.arange(1, t + 2), self._map[t, : t + 1])}
+            name = f"Which states does step {t + 1}'s loss feel? log10 |dE_t/dh_s|"
             moment = curves(name, "step s", "log10", line)
         else:
             moment = decades(
@@ -67,7 +67,8 @@ class CreditFlow(Instrument):
                 "step s of the state",
                 "step t of the loss",
                 self._map,
-                range(len(self._map)),
+                range(1, len(self._map) + 1),
+                first=1,
             )
         return {"credit/by_lag_over_training": training, "credit/by_pair_of_steps": moment}
 

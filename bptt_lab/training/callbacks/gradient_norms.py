@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from bptt_lab.runs.outcome import Diverged
 from bptt_lab.training.callbacks.writers import State, tensorboard_writer, write_scalars
-from bptt_lab.training.histograms import log_histograms, write_histogram
+from bptt_lab.training.histograms import is_kept, log_histograms, write_histogram
 from bptt_lab.training.module import SequenceModule
 
 
@@ -20,8 +20,8 @@ class GradientNorms(Callback):
     """Gather the norms of every step; write them once a logging window.
 
     Scalars `gradient_norm/total` and `gradient_norm/<parameter>` are means over the window;
-    histograms `gradient_norm_log10/<parameter>` hold its single steps, and
-    `gradient_norm/nonfinite` counts the norms that were inf or NaN.
+    histograms `gradient_norm_log10/<parameter>` hold its single steps, later in a run not of every
+    window, and `gradient_norm/nonfinite` counts the norms that were inf or NaN.
 
     Args:
         every_n_steps: optimizer steps in a window.
@@ -86,7 +86,7 @@ class GradientNorms(Callback):
         }
         scalars["gradient_norm/nonfinite"] = float((~norms.isfinite()).sum())
         write_scalars(trainer, scalars, step)
-        if writer := tensorboard_writer(trainer):
+        if (writer := tensorboard_writer(trainer)) and is_kept(step, self.every_n_steps):
             for name, histogram in zip(names, log_histograms(norms.t()), strict=True):
                 write_histogram(writer, f"gradient_norm_log10/{name}", histogram, step)
 

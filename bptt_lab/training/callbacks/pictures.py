@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bptt_lab.training import style
 
-FLOOR = -12.0  # decades below which a map shows no difference
+FLOOR, CEILING = -10.0, 0.0  # decades; beyond, a map shows no difference
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -44,8 +44,12 @@ def curves(title: str, x: str, y: str, lines: Mapping[str, tuple[Tensor, Tensor]
 
 
 @style.styled
-def decades(title: str, x: str, y: str, log10: Tensor, rows: Sequence[float]) -> Figure:
-    """Draw a map of log10 values, (rows, columns), columns 0, 1, ...; nothing where nan or -inf.
+def decades(
+    title: str, x: str, y: str, log10: Tensor, rows: Sequence[float], first: int = 0
+) -> Figure:
+    """Draw a map of log10 values, (rows, columns); nothing where nan or -inf.
+
+    Colours are the same in all maps, so that those of two runs can be compared.
 
     Args:
         title: what the map shows.
@@ -53,17 +57,16 @@ def decades(title: str, x: str, y: str, log10: Tensor, rows: Sequence[float]) ->
         y: what the rows are.
         log10: the values.
         rows: the row's labels on the y axis, rising.
+        first: the first column's label on the x axis; the others' follow.
     """
     figure, axes = blank(title, x, y)
     values = np.ma.masked_invalid(log10.double().cpu().numpy())
-    top = float(values.max()) if values.count() else 0.0
-    low = max(float(values.min()), top + FLOOR) if values.count() else -1.0
-    columns = np.arange(values.shape[1] + 1) - 0.5
+    columns = np.arange(values.shape[1] + 1) + first - 0.5
     edges = _edges(np.asarray(rows, dtype=float))
-    mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=low, vmax=top)
+    mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=FLOOR, vmax=CEILING)
     axes.set_facecolor(style.WASH)
     axes.grid(visible=False)
-    figure.colorbar(mesh, ax=axes, label="log10")
+    figure.colorbar(mesh, ax=axes, label="log10", extend="both")
     return figure
 
 
@@ -82,9 +85,6 @@ def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Where cells around the centres meet."""
-    if len(centres) == 1:
-        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    """Where cells around the centres meet; the outer ones end half a unit beyond theirs."""
     between = (centres[1:] + centres[:-1]) / 2
-    first, last = 2 * centres[0] - between[0], 2 * centres[-1] - between[-1]
-    return np.concatenate([[first], between, [last]])
+    return np.concatenate([[centres[0] - 0.5], between, [centres[-1] + 0.5]])

@@ -80,18 +80,26 @@ class Instrument(Periodic):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement."""
-        if not (self.is_due(trainer) and trainer.is_global_zero):
+        """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement.
+
+        A measurement stands at the step that the network makes next; the last step's is that of
+        the network which training ends with.
+        """
+        step = trainer.global_step + 1
+        if not (self.is_due(step) and trainer.is_global_zero):
             return
-        self.measured(trainer)
+        ends = batch_idx + 1 == trainer.num_training_batches
+        if ends and trainer.current_epoch + 1 == trainer.max_epochs:
+            return
+        self.measured(step)
         self._readings += 1
         powers = (1, 16, 256, 4096, 65536)
-        self._measure(trainer, pl_module, draw=self._readings in powers)
+        self._measure(trainer, pl_module, step, draw=self._readings in powers)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure what training ended with, and draw it."""
         if trainer.is_global_zero:
-            self._measure(trainer, pl_module, draw=True)
+            self._measure(trainer, pl_module, trainer.global_step, draw=True)
 
     def state_dict(self) -> State:
         """Return when the next measurement is due; `history` is for what pictures are made of."""
@@ -102,12 +110,13 @@ class Instrument(Periodic):
         super().load_state_dict(state_dict)
         self._readings = state_dict["readings"]
 
-    def _measure(self, trainer: Trainer, pl_module: LightningModule, *, draw: bool) -> None:
+    def _measure(
+        self, trainer: Trainer, pl_module: LightningModule, step: int, *, draw: bool
+    ) -> None:
         assert isinstance(pl_module, SequenceModule)
-        step = trainer.global_step
         try:
             with torch.random.fork_rng(devices=[]):
-                reading = self.read(self._moment(trainer, pl_module))
+                reading = self.read(self._moment(trainer, pl_module, step))
         except FloatingPointError:  # a network that has diverged; there is nothing to measure
             return
         if reading.scalars and step != self._latest:  # the end may have been measured already
@@ -121,7 +130,7 @@ class Instrument(Periodic):
         for tag, figure in self.draw().items() if draw else ():
             writer.add_image(tag, pixels(figure), step, dataformats="HWC")
 
-    def _moment(self, trainer: Trainer, module: SequenceModule) -> Moment:
+    def _moment(self, trainer: Trainer, module: SequenceModule, step: int) -> Moment:
         task: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it late
         assert isinstance(task, SequenceDataModule)
         if self._probe is None:
@@ -139,4 +148,4 @@ class Instrument(Periodic):
 
         with torch.no_grad():
             input = module.embed(input.to(module.readout.weight.dtype))
-        return Moment(module.rnn, input, loss, trainer.global_step, module.carry)
+        return Moment(module.rnn, input, loss, step, module.carry)

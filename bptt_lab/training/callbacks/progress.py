@@ -1,32 +1,86 @@
-"""A progress bar that shows the loss, fetched when the bar is drawn and not at every step."""
+"""One bar for the whole run: epochs, time that is left, losses; a line now and then in a pipe."""
 
 from __future__ import annotations
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+import sys
+import time
+from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+from bptt_lab.runs import streams
 from bptt_lab.training.module import SequenceModule
 
+BAR = "{desc} {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
+LINE = "{desc}, {percentage:.0f} %, {elapsed} gone, {remaining} left{postfix}"
+REDRAWN = 0.1  # seconds between two drawings of the bar
+TAGS = ("train/loss", "val/loss")
+LINES = 10  # of a whole run, in a pipe
+SILENT = 60.0  # seconds after which a long run gives a sign of life between them
 
-class Progress(TQDMProgressBar):
-    """Lightning's bar with the latest batch's mean loss, and no version number."""
 
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=20)
+class Progress(ProgressBar):
+    """Shows how far training is; reads the loss when it shows it, and not at every step."""
 
-    def init_validation_tqdm(self) -> Tqdm:
-        """Show no second bar for the moment that validation takes, nor one for the test."""
-        return Tqdm(disable=True)
+    _off = False
 
-    init_test_tqdm = init_validation_tqdm
+    def disable(self) -> None:
+        """Show nothing, in all processes of a run but the first."""
+        self._off = True
 
-    def get_metrics(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands at the right end of the bar."""
-        items = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        if isinstance(pl_module, SequenceModule) and pl_module.latest_count:
-            items["loss"] = f"{float(pl_module.latest_sum) / pl_module.latest_count:.4f}"
-        return items
+    def enable(self) -> None:
+        """Show it again."""
+        self._off = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run that is continued has some of it done."""
+        super().on_train_start(trainer, pl_module)
+        assert trainer.max_epochs is not None
+        self._total = int(trainer.max_epochs * trainer.num_training_batches)
+        self._first = _batches_done(trainer)
+        self._share = LINES * self._first // self._total
+        self._began = self._shown = time.monotonic()
+        self._loss: dict[str, float] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show the bar again, or another line, if it is time."""
+        now, done = time.monotonic(), _batches_done(trainer)
+        assert isinstance(pl_module, SequenceModule)
+        share, drawn = LINES * done // self._total, sys.stderr.isatty()
+        due = now - self._shown > (REDRAWN if drawn else SILENT) or share > self._share
+        if self._off or not due:
+            return
+        self._share, self._shown = share, now
+        if pl_module.latest_count:
+            self._loss["train/loss"] = float(pl_module.latest_sum) / pl_module.latest_count
+        losses = {**pl_module.metrics, **self._loss}
+        text = tqdm.format_meter(
+            done,
+            self._total,
+            now - self._began,
+            ncols=streams.width() if drawn else None,
+            prefix=f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}",
+            ascii=" #",
+            postfix=", ".join(f"{tag} {losses[tag]:.4f}" for tag in TAGS if tag in losses),
+            bar_format=BAR if drawn else LINE,
+            initial=self._first,
+        )
+        streams.progress(text) if drawn else print(text, file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wipe the bar out: the final lines say what it came to."""
+        streams.progress("")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Make room for the line that says what happened."""
+        streams.progress("")
+
+
+def _batches_done(trainer: Trainer) -> int:
+    return trainer.fit_loop.epoch_loop.total_batch_idx + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -50,15 +50,25 @@ class RunCard(Callback):
         experiment: what is run.
         job: who asked for it, by which command.
         references: what trivial predictors reach, by name and metric.
+        swept: the keys that tell the run from others of its sweep, which are then the only
+            hyperparameters; of a run by itself all settings are, those that were given first.
     """
 
     def __init__(
-        self, experiment: Experiment, job: Job, references: Mapping[str, Mapping[str, float]]
+        self,
+        experiment: Experiment,
+        job: Job,
+        references: Mapping[str, Mapping[str, float]],
+        swept: Sequence[str] = (),
     ) -> None:
         plain = experiment.plain()
         self.config = OmegaConf.to_yaml(plain)
         del plain["callbacks"]
-        self.settings = dict(flat_settings(plain, job.choices))
+        settings = dict(flat_settings(plain, job.choices))
+        given = swept or [line.lstrip("+").partition("=")[0] for line in job.overrides]
+        first = [k for key in given for k in settings if k == key or k.startswith(f"{key}.")]
+        names = first if swept and first else [*first, *settings]
+        self.settings = {name: settings[name] for name in dict.fromkeys(names)}
         self.command = job.command
         metrics = next(iter(references.values()))
         self.metrics = [f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics]
@@ -72,11 +82,11 @@ class RunCard(Callback):
         """Register the hyperparameters; write texts and the references' first points."""
         if trainer.global_step:  # a continued run; it is all there
             return
-        write_scalars(trainer, self.references, 0)
+        write_scalars(trainer, self.references, 1)
         if writer := tensorboard_writer(trainer):
-            writer.add_text("run/config", f"```yaml\n{self.config}\n```", 0)
+            writer.add_text("run/config", f"```yaml\n{self.config}\n```", 1)
             writer.add_custom_scalars(LAYOUT)
-            writer.add_text("run/command", f"```\n{self.command}\n```", 0)
+            writer.add_text("run/command", f"```\n{self.command}\n```", 1)
             experiment, start, _ = self._session()
             file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
             file_writer.add_summary(experiment)

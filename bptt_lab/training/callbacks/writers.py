@@ -21,15 +21,15 @@ class Periodic(Callback):
 
     def __init__(self, *, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self._next = 0
+        self._next = 1
 
-    def is_due(self, trainer: Trainer) -> bool:
-        """Whether it is time to measure."""
-        return trainer.global_step >= self._next
+    def is_due(self, step: int) -> bool:
+        """Whether it is time to measure; steps count from 1, the first one that is made."""
+        return step >= self._next
 
-    def measured(self, trainer: Trainer) -> None:
-        """Be due again in `every_n_steps`."""
-        self._next = trainer.global_step + self.every_n_steps
+    def measured(self, step: int) -> None:
+        """Be due again at the next multiple of `every_n_steps`."""
+        self._next = (step // self.every_n_steps + 1) * self.every_n_steps
 
     def state_dict(self) -> State:
         """Return when the next measurement is due."""

@@ -13,13 +13,15 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import files, outcome, signals
+from bptt_lab.runs import files, outcome, signals, streams
 from bptt_lab.runs.outcome import Interrupted
+from bptt_lab.training.launchers.standing import Standing, results
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
 POLL = 0.2  # seconds between two looks at clocks and signals
@@ -32,6 +34,8 @@ class SweepLauncher(Launcher):
 
     sweep: Sweep
     marks: dict[int, tuple[int, int]]  # of each job's status.json, before the job may write it
+    left: list[SweepJob]  # those that have not ended
+    standing: Standing
     stopped = ""  # why no further job may start
     _common: Set[str] = frozenset()  # overrides of all jobs, which tell none apart
 
@@ -69,10 +73,15 @@ class SweepLauncher(Launcher):
                 raise ConfigError(f"{job.folder}: is a link, which is not followed; move it away")
             files.refuse_strange(job.folder)
         self.marks = {job.number: outcome.mark(job.folder) for job in todo}
+        self.left = list(todo)
+        self.standing = self._stands(jobs, initial_job_idx)
         with signals.caught() as stop:
             stop.patient = True
             if todo and not self.stopped:
-                self.run(todo, stop)
+                try:
+                    self.run(todo, stop)
+                finally:
+                    streams.progress("")
         if stop.asked is not None:
             raise Interrupted(stop.asked)
         # A failure is in status.json, and none of Hydra's; it would forget the other jobs.
@@ -92,7 +101,11 @@ class SweepLauncher(Launcher):
     def composed(self, job: SweepJob) -> DictConfig:
         """Compose a job's configuration, which goes to its process."""
         loader = self.sweep.context.config_loader
-        return compose_job(loader, self.sweep.config, job.number, job.overrides)
+        config = compose_job(loader, self.sweep.config, job.number, job.overrides)
+        place = os.path.relpath(job.folder, Path(str(config.hydra.sweep.dir)).absolute())
+        with open_dict(config):  # as listed, where an earlier version has named it
+            config.hydra.sweep.subdir = place.replace("${", "\\${")
+        return config
 
     def halted(self, stop: signals.Stop) -> str:
         """Why all jobs are to stop; empty while they are not."""
@@ -115,17 +128,41 @@ class SweepLauncher(Launcher):
         """
         run = outcome.conclude_process(job.folder, self.marks[job.number], ended, asked)
         took = "" if seconds is None else f"{seconds:.1f} s"
-        why = "" if run.status == "completed" else run.reason
-        self.say(job, run.status, took, why)
+        completed = run.status == "completed"
+        sweeper = self.sweep.config.hydra.sweeper
+        more = results(run, sweeper.get("metric")) if completed else [run.reason]
+        self.left = [other for other in self.left if other.number != job.number]
+        self.standing.ended(completed=completed)
+        self.say(job, run.status, took, *more, end=f"[{self.standing.words(len(self.at_work()))}]")
         if self.sweep.config.fail_fast and run.status != "completed" and not self.stopped:
             self.stopped = f"job {job.number} {_DID[run.status]}, and fail_fast=true"
             print(f"{self.stopped}: no other job starts", flush=True)
 
-    def say(self, job: SweepJob, what: str, *more: str) -> None:
+    def at_work(self) -> list[SweepJob]:
+        """The jobs that have begun and not ended."""
+        return [job for job in self.left if self.wrote(job)]
+
+    def sign_of_life(self) -> None:
+        """Tell now and then how the sweep stands; called often."""
+        self.standing.tell(self.at_work)
+
+    def _stands(self, jobs: Sequence[SweepJob], first: int) -> Standing:
+        """What is known before any of some jobs begins, of the whole sweep."""
+        config = self.sweep.config
+        listed = runs.read_sweep(Path(str(config.hydra.sweep.dir)).absolute())
+        trials = config.hydra.sweeper.get("n_trials") or 0  # a search lists them as it goes
+        total = max(len(listed), first + len(jobs), trials)
+        others = [run.status for run in listed[:first]]
+        done = len(others) + len(jobs) - len(self.left)
+        return Standing(total, done, len(others) - others.count("completed"))
+
+    def say(self, job: SweepJob, what: str, *more: str, end: str = "") -> None:
         """Tell the terminal that a job starts, or how it ended."""
         own = [line for line in job.overrides if line not in self._common]
-        words = [f"job {job.number:>3}", f"{what:<11}", *filter(None, more), shlex.join(own)]
-        print("  ".join(words).rstrip(), flush=True)
+        words = [f"job {job.number:>3}", f"{what:<11}", *more, shlex.join(own), end]
+        words = [word for word in words if word]
+        streams.progress("")
+        print(escaped("  ".join(words).rstrip().replace("\n", " ")), flush=True)
 
     def _jobs(self, overrides: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
         """Find each job's folder: sweep.json says it, else Hydra has to compose it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from omegaconf import DictConfig
 from bptt_lab.config import gpus
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import Ge, Gt, checked
-from bptt_lab.runs import outcome, signals
+from bptt_lab.runs import outcome, signals, streams
 from bptt_lab.training import fork_server
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.base import POLL, SweepLauncher
@@ -66,6 +67,7 @@ class ProcessLauncher(SweepLauncher):
         self.time_limit = time_limit
         self.grace = grace
         self.running: list[Running] = []
+        self._serving = False
 
     def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
         """Run jobs until all have ended.
@@ -77,6 +79,9 @@ class ProcessLauncher(SweepLauncher):
         self.pins = visible_gpus() if device.accelerator != "cpu" and device.devices == 1 else []
         n_jobs = self.n_jobs or max(1, cores() // self._threads(jobs))
         self.free = list(range(min(n_jobs, len(jobs))))
+        if not self._serving:  # the server does, from which every job is forked
+            streams.loading("torch")
+        self._serving = True
         self.shared = pickle.dumps(self.sweep)  # once, not once a job
         waiting = deque(jobs)
         try:
@@ -87,6 +92,7 @@ class ProcessLauncher(SweepLauncher):
                 for running in [r for r in self.running if r.process.exitcode is not None]:
                     self._end(running)
                 self._stop_those_over_time(self.halted(stop))
+                self.sign_of_life()
         finally:
             for running in list(self.running):
                 _kill(running.process)
@@ -115,6 +121,7 @@ class ProcessLauncher(SweepLauncher):
         except (OSError, EOFError):  # the server has just died; there will be another
             time.sleep(POLL)
             process = fork_server.start(_work, args)
+        self.standing.starts()
         self.say(job, "starts")
         self.running.append(Running(job, process, slot, time.monotonic()))
 
@@ -160,9 +167,21 @@ def _kill(process: ForkServerProcess) -> None:
 
 
 def _work(shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, grace: float) -> None:
-    """Run a job, in its own process."""
+    """Run a job in its own process, which ends with it, though it left a thread behind."""
     os.setsid()
     fork_server.begin(grace)
     if pin is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = pin
-    worker.work(pickle.loads(shared), job, config)
+    code = outcome.FAILED
+    try:
+        worker.work(pickle.loads(shared), job, config)
+        code = outcome.COMPLETED
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else code
+    except BaseException as error:
+        outcome.report(error)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a full disk
+                stream.flush()
+        os._exit(code)

@@ -104,6 +104,7 @@ class RayLauncher(SweepLauncher):
                 except ray.exceptions.RayError as error:
                     reason = f"its worker was lost ({type(error).__name__})"
                 self.conclude(job, reason, asked, seconds)
+            self.sign_of_life()
             late, halted = time.monotonic() > kill_at, self.halted(stop)
             if halted and not asked:
                 asked, kill_at = halted, time.monotonic() + GRACE
@@ -118,5 +119,5 @@ def _work(sweep: Sweep, job: SweepJob, config: DictConfig) -> float:
     """Run a job, which has lost a worker before if it says `running`; return its seconds."""
     began = time.monotonic()
     with suppress(SystemExit):  # Ray would take it for the loss of the worker
-        worker.work(sweep, job, config, resume=runs.read_run(job.folder).status == "running")
+        worker.work(sweep, job, config, resume=runs.read_status(job.folder) == "running")
     return time.monotonic() - began

@@ -91,6 +91,7 @@ class SlurmLauncher(SweepLauncher):
                 asked = self.halted(stop)
                 for task in running.values():
                     task.cancel(check=False)
+            self.sign_of_life()
             time.sleep(POLL)
 
 

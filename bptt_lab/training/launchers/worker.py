@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from bptt_lab.config import output_paths
 from bptt_lab.config.strategies import VERSION_BASE
-from bptt_lab.runs import files
+from bptt_lab.runs import files, streams
 from bptt_lab.runs.sweep import LOG
 from bptt_lab.training.job import task
 
@@ -62,15 +62,14 @@ def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = Fals
     if resume and config.resume is None:
         with open_dict(config):
             config.resume = str(job.folder.parent)
-    with open_dict(config):
-        config.trainer.enable_progress_bar = False  # nobody watches a log
-    run_job(
-        hydra_context=sweep.context,
-        task_function=task,
-        config=config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
+    with streams.lasting():
+        run_job(
+            hydra_context=sweep.context,
+            task_function=task,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
 
 
 def _log_alone(path: Path) -> None:
@@ -85,5 +84,3 @@ def _log_alone(path: Path) -> None:
         sys.stderr.flush()
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed job's too

@@ -25,6 +25,7 @@ enum bptt_phi { BPTT_TANH = 0, BPTT_RELU = 1, BPTT_IDENTITY = 2, BPTT_SIGMOID = 
 
 typedef struct {
     void *states;        /* (L+1, N, H). Row 0: h_0, given. Rows 1..L: h_t, written. */
+    void *values;        /* out (L, N, H) phi(a_t), or NULL; NULL with leak 1, where it is h_t */
     const void *input;   /* (L, N, I), or NULL: rows 1..L of states then hold W_ih x_t + b already */
     const void *w_ih;    /* (H, I); read only with input */
     const void *bias_ih; /* (H) or NULL; read only with input */
@@ -40,7 +41,8 @@ typedef struct {
     const void *q;                 /* (L, N, H) dE_t/dh_t, or NULL: zero. Contiguous over H only. */
     long q_stride_t, q_stride_n;   /* in elements; may be 0 */
     const void *q_last;            /* (N, H), added to q at the last step, or NULL */
-    const void *states;            /* (L+1, N, H), as unroll leaves them */
+    const void *states;            /* (L+1, N, H), as unroll leaves them; rows 0..L-1 are read */
+    const void *values;            /* (L, N, H), as unroll leaves them; with leak 1 rows 1..L of states */
     const void *w_hh;              /* (H, H) */
     const double *keep;            /* (L) factors; keep[t] on what step t hands to t-1; NULL: ones */
     void *delta;                   /* out (L, N, H) dE/da_t, or NULL */

@@ -18,14 +18,14 @@ typedef struct {
     REAL keep, stay, leak; /* keep_{t+1}, 1 - leak, leak */
     const REAL *q, *q_last; /* NULL: zero */
     long q_stride;
-    const REAL *h_tm1, *h_t; /* NULL: no delta wanted, c_0 only */
-    REAL *credit;            /* c_{t+1}, then c_t */
+    const REAL *value; /* phi(a_t); NULL: no delta wanted, c_0 only */
+    REAL *credit;      /* c_{t+1}, then c_t */
     long credit_stride;
     REAL *delta; /* row 0, column 0 of the panels' rows for step t */
     long panel_size;
     long j; /* this tile's first vector */
     REAL *delta_out, *credit_out, *grad_hx; /* NULL: not wanted */
-    long stride; /* of the states, q_last and the three before */
+    long stride; /* of value, q_last and the three before */
 } NAME(credit_tile);
 
 INLINE void NAME(credit_tile_body)(const int phi, const int plain, const NAME(credit_tile) *s) {
@@ -50,11 +50,9 @@ INLINE void NAME(credit_tile_body)(const int phi, const int plain, const NAME(cr
                 if (leaky) VSTORE(carry, c);
                 if (s->credit_out) VSTORE_N(s->credit_out + row + j, c, n);
                 if (s->grad_hx) VSTORE_N(s->grad_hx + row + j, c, n);
-                if (!s->h_t) continue;
+                if (!s->value) continue;
             }
-            VR y = VLOAD_N(s->h_t + row + j, n);
-            if (leaky) y = (y - stay * VLOAD_N(s->h_tm1 + row + j, n)) / leak;
-            VR slope = NAME(phi_slope)(phi, y);
+            VR slope = NAME(phi_slope)(phi, VLOAD_N(s->value + row + j, n));
             if (leaky) slope = slope * leak;
             c = slope * c;
             VSTORE(delta + within * LANES, c);
@@ -71,7 +69,7 @@ INLINE void NAME(credit_tile_body)(const int phi, const int plain, const NAME(cr
 #define X(name, phi)                                                                               \
     static void NAME(credit_##name)(const NAME(credit_tile) *s) {                                   \
         if (s->leak == 1 && s->keep == 1 && s->width >= s->cols * LANES && s->q && !s->q_last &&    \
-            s->h_t && !s->delta_out && !s->credit_out && !s->grad_hx)                               \
+            s->value && !s->delta_out && !s->credit_out && !s->grad_hx)                               \
             NAME(credit_tile_body)(phi, 1, s);                                                      \
         else                                                                                        \
             NAME(credit_tile_body)(phi, 0, s);                                                      \
@@ -91,7 +89,7 @@ static void NAME(sweep_step)(const bptt_sweep_job *job, const NAME(sweep_shared)
     const bptt_sweep_args *a = job->args;
     const long tiles = NAME(tiles_of)(group.rows, job->split.tile_rows);
     const double keep = t + 1 == a->L ? 0 : t < 0 || !a->keep ? 1 : a->keep[t + 1];
-    const long at = (t * a->N + group.begin) * a->H; /* row t - 1 of the outputs; t of the states */
+    const long at = (t * a->N + group.begin) * a->H; /* row t of the values and the outputs */
     const REAL *delta_tp1 = own->delta + (slot + 1) * group.rows * PANEL;
     const REAL *q = NULL;
     if (a->q && t >= 0)
@@ -132,8 +130,7 @@ static void NAME(sweep_step)(const bptt_sweep_job *job, const NAME(sweep_shared)
                               ? (const REAL *)a->q_last + (group.begin + r) * a->H + j
                               : NULL,
                 .q_stride = a->q_stride_n,
-                .h_tm1 = t >= 0 ? (const REAL *)a->states + offset : NULL,
-                .h_t = t >= 0 ? (const REAL *)a->states + offset + a->N * a->H : NULL,
+                .value = t >= 0 ? (const REAL *)a->values + offset : NULL,
                 .credit = own->credit + r * own->wide + j,
                 .credit_stride = own->wide,
                 .delta = own->delta + (slot * group.rows + r) * PANEL,

@@ -72,8 +72,8 @@ typedef struct {
     const REAL *add; /* what to add to it: the bias (add_stride 0) or the projection */
     long add_stride;
     const REAL *h_tm1;
-    REAL *h_t;
-    long stride; /* of h_tm1 and h_t */
+    REAL *h_t, *value; /* value NULL: not wanted */
+    long stride;       /* of h_tm1, h_t and value */
     REAL leak, stay; /* stay = 1 - leak */
 } NAME(state_tile);
 
@@ -90,8 +90,7 @@ INLINE void NAME(state_tile_body)(const int phi, const int plain, const NAME(sta
             }
             const long n = s->width - j;
             VR y = NAME(phi_value)(phi, VLOAD(sum) + VLOAD_N(add + j, n));
-            /* Each product rounded on its own (the build says -ffp-contract=off), so that the sweep
-             * can take stay * h_{t-1} away again exactly where y = 0. */
+            if (s->value) VSTORE_N(s->value + r * s->stride + j, y, n);
             if (s->leak != 1) y = leak * y + stay * VLOAD_N(h_tm1 + j, n);
             VSTORE_N(h_t + j, y, n);
         }
@@ -188,6 +187,8 @@ static void NAME(unroll_step)(const bptt_unroll_job *job, const NAME(unroll_shar
                 .add_stride = within ? 0 : a->H,
                 .h_tm1 = h.start + j,
                 .h_t = h_t + r * a->H + j,
+                .value = a->values ? (REAL *)a->values + (t * a->N + group.begin + r) * a->H + j
+                                   : NULL,
                 .stride = a->H,
                 .leak = (REAL)a->leak,
                 .stay = (REAL)(1 - a->leak),

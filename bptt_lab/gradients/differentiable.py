@@ -1,0 +1,105 @@
+"""The recurrence in torch's own graph, and backward passes under `create_graph`.
+
+torch runs a backward pass with gradients enabled exactly if its result is to be differentiated
+again. A strategy by hand then either hands over to torch's graph, if its gradient is the exact one,
+or refuses: torch itself would take its gradient for a constant where the incoming one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from bptt_lab.core.cell import Cell, project, step
+from bptt_lab.gradients.base import without_autocast
+from bptt_lab.gradients.stack import by_layer, last_state
+
+
+def states_in_graph(
+    leaves: Sequence[Tensor], kind: tuple[int, Cell], masks: Sequence[Tensor | None]
+) -> list[list[Tensor]]:
+    """Run a stack over time: every state of every layer, each its own tensor (N, H) in the graph.
+
+    Args:
+        leaves: input (L, N, I), hx (num_layers, N, H) and all parameters, of one type.
+        kind: number of layers, and what they are.
+        masks: what multiplies each layer's input.
+    """
+    x_LNI, hx, *parameters = leaves
+    num_layers, cell = kind
+    layers: list[list[Tensor]] = []
+    for weights, h_NH, mask in zip(by_layer(parameters, num_layers), hx, masks, strict=True):
+        layers.append([])
+        for projected_NH in project(x_LNI if mask is None else x_LNI * mask, weights):
+            h_NH = step(projected_NH, h_NH, weights.hh, cell)
+            layers[-1].append(h_NH)
+        x_LNI = torch.stack(layers[-1])
+    return layers
+
+
+def unroll_in_graph(
+    leaves: Sequence[Tensor],
+    kind: tuple[int, Cell],
+    lengths: Sequence[int] | None,
+    masks: Sequence[Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """Return the last layer's states (L, N, H) and every layer's last state; arguments as above."""
+    stacked = [torch.stack(states) for states in states_in_graph(leaves, kind, masks)]
+    ends = None if lengths is None else [length - 1 for length in lengths]
+    return stacked[-1], torch.stack([last_state(states, ends) for states in stacked])
+
+
+def differentiable_gradients(
+    run: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
+    leaves: Sequence[Tensor],
+    needed: Sequence[bool],
+    grad_outputs: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Return the leaves' gradients as functions of the leaves and of what comes in.
+
+    Args:
+        run: from the leaves to the outputs.
+        leaves: as the graph knows them.
+        needed: which of them want a gradient.
+        grad_outputs: of the outputs; None is zero.
+    """
+    # Views: one leaf may be made from another, whose gradient must not count that way too.
+    views = [leaf.view_as(leaf) for leaf in leaves]
+    with without_autocast(leaves[0]):
+        outputs = zip(run(views), grad_outputs, strict=True)
+        pairs = [(output, grad) for output, grad in outputs if grad is not None]
+        wanted = [view for view, need in zip(views, needed, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                [output for output, _ in pairs],
+                wanted,
+                [grad for _, grad in pairs],
+                create_graph=True,
+                allow_unused=True,
+            )
+        )
+    return [next(found) if need else None for need in needed]
+
+
+def refuse_transforms(what: object, leaves: Sequence[Tensor]) -> None:
+    """Raise a RuntimeError inside of torch.func's transforms and for a forward-mode derivative."""
+    dual = forward_ad._current_level >= 0 and any(
+        forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
+        for leaf in leaves
+    )
+    if dual or torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            f"torch.func, vmap, forward mode: {what} has .backward() only; use Autograd()"
+        )
+
+
+def refuse_second_derivative(what: object) -> None:
+    """Raise a RuntimeError in a backward pass that is to be differentiated itself."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"create_graph=True: {what} cannot be differentiated twice; use Full(), "
+            "Checkpointed() or Autograd()"
+        )

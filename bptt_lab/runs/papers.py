@@ -1,0 +1,230 @@
+"""The papers of a run or a sweep, read: what they may say is checked here and nowhere else.
+
+A paper may come from anyone. One that no run of ours can have written is `Damaged`; whoever reads
+it says so and goes on with the other runs. A key that is not listed here may hold anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+
+from bptt_lab.core.validation import ConfigError, Ge, Le, unmet
+from bptt_lab.runs import files
+
+STATUS, MANIFEST, SUMMARY, METRICS = "status.json", "manifest.json", "summary.json", "metrics.jsonl"
+SWEEP = "sweep.json"
+LONGEST_LINE = 2**20  # bytes of a line of metrics.jsonl
+DEEPEST = 50  # levels of lists and objects
+DIGITS = 300  # of a whole number; more are too many for a float
+
+
+class Damaged(ConfigError):
+    """A paper that no run of ours wrote; its message names the file and what is wrong with it."""
+
+
+class _Number:
+    """A number, NaN and infinity among them; a log has texts for these, which JSON lacks."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def unmet(self, value: Any, siblings: Any) -> str | None:
+        """Say what is wrong with the value."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if number or value in self.texts else "must be a number"
+
+
+class _Short:
+    """A text that fits into a table or a title, and that a terminal shows."""
+
+    def unmet(self, value: str, siblings: Any) -> str | None:
+        """Say what is wrong with the value."""
+        fits = 0 < len(value) <= 200 and value.isprintable()
+        return None if fits else "must be 1 to 200 letters that can be printed"
+
+
+class _Folder:
+    """The name of a folder in the one that holds the paper; earlier versions wrote its path."""
+
+    def unmet(self, value: str, siblings: Any) -> str | None:
+        """Say what is wrong with the value."""
+        name = Path(value).name
+        fits = name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
+        return None if fits else "must be the name of a folder"
+
+
+Name = Annotated[str, _Short()]
+Number = Annotated[Any, _Number()]
+Seed = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(0), Le(10**15)]
+Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
+Status = Literal[Written, "unreadable"]  # the last one: a paper is damaged
+Section = dict[str, Any]
+_SECTIONS = dict.fromkeys(("model", "gradient", "optimizer", "trainer", "device"), Section)
+_LINE = dict[Name, Annotated[Any, _Number("nan", "inf", "-inf")]]
+_SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    STATUS: {"status": Written, "reason": str, "raised": bool},
+    MANIFEST: {
+        "command": str,
+        "overrides": list[str],
+        "choices": dict[Name, Name],
+        "config": {**_SECTIONS, "dataset": {"_target_": str}, "callbacks": Section, "seed": Seed},
+        "versions": Section,
+        "forced": list[Any],
+    },
+    SUMMARY: {
+        "metrics": dict[Name, Number],
+        "references": dict[Name, dict[Name, Number]],
+        "seconds": Annotated[float, Ge(0)],
+        "steps": Count,
+        "epochs": Count,
+        "parameters_sha256": str,
+    },
+    SWEEP: {
+        "cwd": str,
+        "command": str,
+        "jobs": [{"folder": Annotated[str, _Folder()], "overrides": list[str]}],
+        "search": {
+            "metric": Name,
+            "direction": Literal["minimize", "maximize"],
+            "settings": dict[str, str],
+        },
+    },
+}
+_REQUIRED = {"folder", "overrides", "metric", "direction", "settings"}  # of jobs and searches
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a paper; an empty one where there is none.
+
+    Raises:
+        Damaged: where it says what no run writes.
+    """
+    try:
+        with files.reading(path, files.LARGEST_PAPER) as file:
+            return _parsed(path.name, file.read(), _SCHEMAS[path.name])
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        _damaged(path.name, f"it cannot be read ({error.strerror})")
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl; none where there is no such file.
+
+    The last one may be cut short, by a kill.
+
+    Raises:
+        Damaged: at a line that no run writes.
+    """
+    try:
+        with files.reading(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+                where = f"{path.name}, line {number},"
+                if len(line) > LONGEST_LINE:
+                    _damaged(where, "it is too long")
+                try:
+                    found = _parsed(where, line, _LINE)
+                except Damaged:
+                    if line.endswith(b"\n"):
+                        raise
+                    return
+                for problem in _problems("step", found.get("step"), Count):
+                    _damaged(where, problem)
+                yield {tag: float(v) if isinstance(v, str) else v for tag, v in found.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        _damaged(path.name, f"it cannot be read ({error.strerror})")
+
+
+def _damaged(where: str, problem: str) -> NoReturn:
+    raise Damaged(f"{where} is damaged: {problem}")
+
+
+def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(content.decode(), object_pairs_hook=_object, parse_int=_int)
+        _refuse_odd(found)
+    except UnicodeError:
+        _damaged(where, "it is no UTF-8 text")
+    except RecursionError:
+        _damaged(where, "its lists and objects are too deep")
+    except ValueError as error:
+        _damaged(where, str(error) if content.strip() else "it is empty")
+    for problem in _problems("", found, schema):
+        _damaged(where, problem)
+    assert isinstance(found, dict)
+    return found
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says a key twice")
+    return found
+
+
+def _int(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of more than {DIGITS} digits")
+    return int(text)
+
+
+def _refuse_odd(value: Any, depth: int = 0) -> None:
+    """Refuse what JSON allows, and other formats that it ends in do not."""
+    if depth > DEEPEST:
+        raise RecursionError
+    if isinstance(value, str):
+        value.encode()  # half of a surrogate pair is no letter
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            key.encode()
+            _refuse_odd(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_odd(item, depth + 1)
+
+
+def _problems(key: str, value: Any, schema: Any) -> Iterator[str]:
+    """Say where a value is not what a schema asks for, and what it must be.
+
+    Args:
+        key: dotted, of the value.
+        value: plain containers.
+        schema: a mapping from keys, of which those of _REQUIRED must be there; a list of one
+            schema, that of all items; dict[...]; any other type hint.
+    """
+    by_name = get_origin(schema) is dict
+    kind: Any = list if isinstance(schema, list) else dict
+    if isinstance(schema, Mapping | list) or by_name:
+        if not isinstance(value, kind):
+            yield _at(key, value, "must be a list" if kind is list else "must be an object")
+        elif by_name:
+            of_name, of_item = get_args(schema)
+            for name, item in value.items():
+                yield from _problems(f"{key}, a name", name, of_name)
+                yield from _problems(f"{key}.{name}", item, of_item)
+        elif isinstance(schema, list):
+            for number, item in enumerate(value):
+                yield from _problems(f"{key}.{number}", item, schema[0])
+        else:
+            for name, of_item in schema.items():
+                if name in value:
+                    yield from _problems(f"{key}.{name}", value[name], of_item)
+                elif name in _REQUIRED:
+                    yield f"{key.lstrip('.')} has no {name}"
+    elif value is None and schema is not Any:
+        yield _at(key, value, "must not be null")
+    elif problem := unmet(value, schema, {}):
+        yield _at(key, value, problem)
+
+
+def _at(key: str, value: Any, problem: str) -> str:
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    return f"{key.lstrip('.') or 'it'}={shown}: {problem}"
