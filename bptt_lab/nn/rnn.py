@@ -106,8 +106,7 @@ class VanillaRNN(RNNBase):
                 f"Unknown nonlinearity '{nonlinearity}'. Select from {', '.join(NONLINEARITIES)}."
             )
         if bidirectional or leak is True:  # nn.RNN has it in leak's place
-            problem = "must be False, since states run forward only"
-            raise ValueError(f"bidirectional=True: {problem}; use two, one over input.flip(0)")
+            raise ValueError("bidirectional=True: must be False; use two, one over input.flip(0)")
         leak = 1.0 if leak is False else leak
         if not 0 < leak <= 1:
             raise ValueError(f"leak={leak}: must be above 0 and at most 1 (1: no leak)")
