@@ -59,6 +59,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         control=control,
     )
     _refuse_stack(experiment)
+    _refuse_embedding(experiment)
     _refuse_optimizer(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
@@ -146,6 +147,14 @@ def _refuse_stack(experiment: Experiment) -> None:
         problem = too_many(layers, rule, most)
         if problem:
             refuse("model.num_layers", layers, problem)
+
+
+def _refuse_embedding(experiment: Experiment) -> None:
+    size, rule = experiment.model.embedding_size, experiment.gradient.target
+    if size is not None and signatures.read(rule).claims.get("input_gradient") is False:
+        problem = f"must be null, since {rule.rpartition('.')[2]} has a gradient for the network's"
+        way_out = "use gradient=full, checkpointed or truncated"
+        refuse("model.embedding_size", size, f"{problem} parameters only; {way_out}")
 
 
 def _refuse_segments(experiment: Experiment) -> None:

@@ -65,6 +65,7 @@ class PastFacing(GradientStrategy):
     """A strategy that carries influence forward in time, through one layer."""
 
     carries_influence = True
+    input_gradient = False
     max_layers = 1
 
     @abstractmethod
