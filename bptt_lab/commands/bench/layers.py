@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest.mock import patch
 
 from bptt_lab.commands import strategies
 from bptt_lab.config.schema import Component
@@ -54,6 +53,8 @@ def strategy(problem: Problem, component: Component) -> Prepared:
 
 def full_reference(problem: Problem) -> Prepared:
     """The strategy full on operations of torch, as where the C core was not built."""
+    from unittest.mock import patch
+
     from bptt_lab.core.kernels import core
 
     prepared = strategy(problem, Component("bptt_lab.gradients.full.Full"))
