@@ -59,7 +59,8 @@ def full_reference(problem: Problem) -> Prepared:
 
     prepared = strategy(problem, Component("bptt_lab.gradients.full.Full"))
     without_core = patch.object(core, "supports", lambda *tensors: False)
-    forward, both = map(without_core, (prepared.forward, prepared.both))
+    assert prepared.forward is not None
+    forward, both = without_core(prepared.forward), without_core(prepared.both)
     return prepared._replace(forward=forward, both=both)
 
 

@@ -21,16 +21,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
-from bptt_lab.config import output_paths, schema, security, signatures
-from bptt_lab.config.compose import (
-    CommandLine,
-    admit,
-    compose_job,
-    hydra_setting,
-    num_values,
-    resolved,
-    swept,
-)
+from bptt_lab.config import compose, output_paths, schema, security, signatures
+from bptt_lab.config.compose import CommandLine, hydra_setting, num_values
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
@@ -112,7 +104,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
     space = search.space(command.loader, sweep) if search.is_search(sweep) else None
     if space is None and (number := command.count(sweep)) > MOST_JOBS:
-        longest = max(command.parse(swept(sweep)), key=num_values).input_line
+        longest = max(command.parse(compose.swept(sweep)), key=num_values).input_line
         many = f"{number:,}" if number < 10**15 else f"some 10^{math.log10(number):.0f}"
         problem = f"makes a sweep of {many} jobs, of which {MOST_JOBS:,} are allowed"
         raise ConfigError(f"{longest}: {problem}; give fewer values, or draw some by bptt-search")
@@ -139,7 +131,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for number, job in enumerate(jobs):
         try:
             with on_one_line(command, job):
-                config = compose_job(command.loader, sweep, number, job)
+                config = compose.compose_job(command.loader, sweep, number, job)
                 if command.searchpath or not command.loader.of_packages:
                     typed.refuse_settings_of_job(config, sweep, job)
                 experiments.append(_experiment(command, job, config, typed, here))
@@ -155,7 +147,7 @@ def _experiment(
     command: CommandLine, lines: list[str], config: DictConfig, typed: Typed, here: bool
 ) -> Experiment:
     """Validate one configuration; where a limit is broken, name a value that works."""
-    plain = resolved(config)
+    plain = compose.resolved(config)
     typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)
@@ -203,7 +195,7 @@ def _validate_plugin(part: str, section: DictConfig) -> None:
     target = str(section._target_)
     if not target.startswith("bptt_lab."):
         return
-    kind = admit(target)
+    kind = compose.admit(target)
     options: Any = OmegaConf.to_container(section, resolve=True)
     del options["_target_"]
     known = [name for name in inspect.signature(kind).parameters if name != "self"]
