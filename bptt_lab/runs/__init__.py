@@ -120,14 +120,12 @@ def read_sweep(folder: Path) -> list[Run]:
         Damaged: where no sweep wrote the list of its jobs.
     """
     listed = read_sweep_file(folder).get("jobs", [])
-    names = [Path(job["folder"]).name for job in listed]
-    if len(set(names)) < len(names):
+    jobs = {Path(job["folder"]).name: tuple(job["overrides"]) for job in listed}
+    if len(jobs) < len(listed):
+        names = [Path(job["folder"]).name for job in listed]
         twice = next(name for name in names if names.count(name) > 1)
         raise Damaged(f"{folder / SWEEP} is damaged: two jobs have the folder {twice}")
-    found = []
-    for name, job in zip(names, listed, strict=True):
-        found.append(replace(read_run(folder / name), overrides=tuple(job["overrides"])))
-    return found
+    return [replace(read_run(folder / name), overrides=own) for name, own in jobs.items()]
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
@@ -191,12 +189,9 @@ def write_status(folder: Path, status: Written, reason: str = "", **more: object
 
 
 def write_json(path: Path, content: Mapping[str, object], *, durable: bool = False) -> None:
-    """Write a JSON file whole or not at all.
+    """Write a JSON file whole or not at all; what `json` cannot write goes in as its text.
 
-    Args:
-        path: the file.
-        content: what `json` can write; anything else as its text.
-        durable: whether it must be on the disk, not only on its way, before the next step.
+    A `durable` one is on the disk, and not only on its way, before the next step.
     """
     part = path.with_name(f".{path.name}.part")
     try:
