@@ -91,12 +91,7 @@ class SweepLauncher(Launcher):
 
     @abstractmethod
     def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
-        """Run jobs until all have ended.
-
-        Args:
-            jobs: those to run.
-            stop: tells when a signal has asked to stop.
-        """
+        """Run jobs until all have ended; `stop` tells when a signal has asked to stop."""
 
     def composed(self, job: SweepJob) -> DictConfig:
         """Compose a job's configuration, which goes to its process."""
@@ -120,11 +115,7 @@ class SweepLauncher(Launcher):
     def conclude(self, job: SweepJob, ended: str, asked: str, seconds: float | None = None) -> None:
         """Say in status.json and on the terminal how a job ended; with fail_fast, start no other.
 
-        Args:
-            job: which one.
-            ended: what its process ended by.
-            asked: why it was asked to stop; empty where it was not.
-            seconds: how long its process ran; None where that is not known.
+        Args are as `outcome.conclude_process` has them; `seconds` are those of its process.
         """
         run = outcome.conclude_process(job.folder, self.marks[job.number], ended, asked)
         took = "" if seconds is None else f"{seconds:.1f} s"
