@@ -70,12 +70,7 @@ class CommandLine:
         return self._parser.parse_overrides(lines)
 
     def compose(self, lines: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-        """Compose a configuration, its `hydra` section included.
-
-        Raises:
-            ConfigError: for a folder in hydra.searchpath that does not exist.
-            Exception: whatever Hydra raises.
-        """
+        """Compose a configuration as `Loader.load_configuration` does."""
         return self.loader.load_configuration(self.name, lines, mode)
 
     @functools.cached_property

@@ -128,12 +128,11 @@ def shadow_sections(
     return found
 
 
-def resolved(section: Mapping[str, object], seed: int) -> dict[str, object]:
+def resolved(section: Mapping[str, object], seed: int) -> dict[str, Any]:
     """Resolve an option's interpolations: what it may take from around it is the seed."""
     around = OmegaConf.create({"seed": seed, "gradient": dict(section)})
     plain: Any = OmegaConf.to_container(around, resolve=True)
-    found: dict[str, object] = plain["gradient"]
-    return found
+    return dict(plain["gradient"])
 
 
 def _section(
