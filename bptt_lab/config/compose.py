@@ -221,7 +221,6 @@ def resolved(config: DictConfig) -> Any:
 
 @contextmanager
 def _speaking_for_hydra(config: DictConfig) -> Iterator[None]:
-    """Let `${hydra:...}` stand for what a configuration says."""
     singleton = HydraConfig.instance()
     before = singleton.cfg
     singleton.cfg = config  # type: ignore[assignment]  # less is asked of it than is declared

@@ -82,9 +82,9 @@ def from_name(
         key: what named it, for messages.
         name: of the option.
         given: settings to replace the option's.
-        options: the options there are.
+        options: those there are.
         seed: the experiment's, for options that ask for it.
-        allow: packages allowed beside the package's own.
+        allow: packages beside the package's own.
 
     Raises:
         ConfigError: for an option that does not exist, a class that is not allowed, or a setting

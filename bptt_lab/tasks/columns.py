@@ -100,7 +100,6 @@ def _table(path: str) -> Table:
 
 
 def _place(path: str, column: str | int | None, first: list[str]) -> int:
-    """The index of the column."""
     names = ", ".join(map(quote, first[:20]))
     if isinstance(column, str):
         if first.count(column) != 1:

@@ -213,7 +213,6 @@ def _remember(folder: Path, checksum: str, what: dict[str, object]) -> None:
 
 
 def _make_durable(folder: Path) -> None:
-    """Have the renames reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
