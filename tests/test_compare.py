@@ -2,9 +2,11 @@
 
 import functools
 import json
+import math
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,8 +16,10 @@ from runs import quick_run
 
 from bptt_lab.commands import command, peak_memory, timing
 from bptt_lab.commands.compare import cli, figure, request, table
+from bptt_lab.commands.compare.alike import sentences
 from bptt_lab.commands.compare.batch import prepare
-from bptt_lab.commands.compare.measurement import compare, grid, one_pass
+from bptt_lab.commands.compare.estimate import grid, of_a_pass, plan
+from bptt_lab.commands.compare.measurement import measure, one_pass
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.full import Full
 from bptt_lab.training import checkpoint_io, style
@@ -79,7 +83,8 @@ def compared(*overrides, names=None, draws=4):
 def measured(overrides, names, draws):
     requested = request.read(overrides, None, names and [*names])
     batch = prepare(requested.experiment, requested.checkpoint)
-    return batch, compare(requested, batch, draws, lambda what: None)
+    chosen = plan(requested, batch, draws, curve=True, limit=math.inf, fixed=0.0)
+    return batch, measure(requested, batch, chosen, draws, lambda row: None)
 
 
 def backward(batch, strategy):
@@ -165,8 +170,7 @@ def test_a_random_strategy_has_bias_variance_and_snr(plugins):
     assert noisy.aligned.relative_error.value == pytest.approx(0.5)
     assert noisy.aligned.variance.value == pytest.approx(0.25, rel=0.2)
     assert noisy.aligned.bias.value < 0.3
-    shown = table.write(found, "x", 16)
-    assert "16 draws" in shown and " ± " in shown
+    assert " ± " in " ".join(table.cells(noisy))
 
 
 def test_a_strategy_that_refuses_is_listed(plugins, capsys):
@@ -233,7 +237,7 @@ HOSTILE = {
     "there is no such setting": lambda m: m["config"].update(_args_=["touch canary"]),
     "holds other parameters": lambda m: m["config"]["model"].update(hidden_size=7),
     "must be at least 1": lambda m: m["config"]["model"].update(hidden_size=-1),
-    "no configuration": lambda m: m.update(config=[1]),
+    "config=[1]: must be an object": lambda m: m.update(config=[1]),
     "the section is missing": lambda m: m["config"].pop("gradient"),
 }
 
@@ -318,7 +322,7 @@ COMPARISONS = [
 def test_any_comparison_has_a_table_and_a_figure(tmp_path, names, chunk_length):
     _, found = compared(*COPY, f"dataset.chunk_length={chunk_length}", names=names)
     figure.draw(found, "x", tmp_path / "x.png")
-    assert "cosine" in table.write(found, "x", 2)
+    assert all(table.cells(row) for row in found.strategies) and table.closing(found)
 
 
 def test_curves_and_colours():
@@ -333,8 +337,9 @@ def test_curves_and_colours():
     assert list(longest.get_ydata()) == known
     assert longest.get_color() == styles["truncated lag"].colour
     assert styles["full"].colour == style.colour("full")
-    shades = {style.shade(style.colour("truncated"), i, 4) for i in range(4)}
-    assert {styles[f"truncated {mode}"].colour for mode in MODES} == shades
+    modes = [styles[f"truncated {mode}"] for mode in MODES]
+    assert {mode.colour for mode in modes} == {style.colour("truncated")}
+    assert len({(mode.dashes, mode.marker) for mode in modes}) == len(MODES)
     assert min(error.lag) > figure.EXACT and not cost.is_bias
 
 
@@ -361,5 +366,86 @@ def test_peak_memory_is_that_of_a_strategy_s_forward_and_backward_pass():
 
 def test_timing_is_put_in_doubt_where_others_disturb(monkeypatch):
     _, found = compared(*COPY, names=["full"])
-    assert "warning" not in table.write(replace(found, unsteady=1.2), "x", 2)
-    assert "2.0 times its best" in table.write(replace(found, unsteady=2.0), "x", 2)
+    assert "warning" not in table.closing(replace(found, unsteady=1.2))
+    assert "2.0 times its best" in table.closing(replace(found, unsteady=2.0))
+
+
+# What is seen while it runs
+
+
+def test_each_row_is_printed_before_the_next_is_measured(monkeypatch, capsys):
+    printed = []
+
+    def peak(*arguments):
+        printed.append(capsys.readouterr().out)
+        return 3_000_000
+
+    monkeypatch.setattr(peak_memory, "peak", peak)
+    assert cli.main([*ADDING, "--strategies", "full,snap1,uoro"]) == 0
+    before, full, snap1 = printed
+    assert "loading torch" in before and "processor seconds for 3 rows" in before
+    assert full.startswith("full ") and snap1.startswith("snap1 ") and full.count("\n") == 1
+
+
+def test_a_dear_strategy_is_skipped_by_name_with_the_option_that_runs_it(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "DEAR", 0.0)
+    assert cli.main([*ADDING]) == 0
+    out = capsys.readouterr().out
+    assert "for 0 rows" in out
+    (line, _) = [line for line in out.splitlines() if line.startswith("  rtrl: skipped, about ")]
+    assert line.endswith("--strategies rtrl runs it, --strategies all runs all")
+    for asked in ("rtrl", "all"):
+        assert cli.main([*ADDING, "--strategies", asked, "--draws", "2"]) == 0
+        out = capsys.readouterr().out
+        assert "skipped" not in out and "\nrtrl  " in out
+
+
+def test_a_cost_is_that_of_a_piece_in_proportion(monkeypatch):
+    """A clock that the pieces themselves move: 10 ms a step and sequence, 4 ms a call."""
+    now, pieces = [0.0], []
+
+    def run(steps, sequences):
+        pieces.append((steps, sequences))
+        now[0] += 0.004 + 0.01 * steps * sequences
+
+    monkeypatch.setattr(time, "process_time", lambda: now[0])
+    assert of_a_pass(run, (50, 8), 2) == pytest.approx(0.01 * 400, rel=0.15)
+    assert set(pieces) == {(2, 1), (2, 2)}
+    assert of_a_pass(run, (1, 1), 2) == pytest.approx(0.014)
+
+
+def test_where_only_the_last_step_has_a_loss_truncations_are_one():
+    _, found = compared("dataset=adding", *SMALL, names=["truncated"])
+    alike = found.alike
+    assert [[*group] for group in alike.modes] == [["chunk"], ["lag", "window", "tail"]]
+    assert [(mode, [*ks], reached) for mode, ks, reached in alike.ks] == [
+        ("chunk", [4, 8, 16], 4.0)
+    ]
+    by_k = {(r.option.mode, r.option.k): r.aligned.cosine.value for r in found.curve}
+    assert by_k["chunk", 4] == pytest.approx(by_k["chunk", 16], abs=1e-6)
+    assert by_k["lag", 8] == pytest.approx(by_k["tail", 8], abs=1e-6)
+    chunk, modes = sentences(alike)
+    assert "chunk at k = 4, 8, 16 (4 steps reached); only step 20, the last, has a loss" in chunk
+    assert "lag, window, tail at each k" in modes and chunk in table.closing(found)
+    axes = Figure().subplots()
+    error, _, cost = figure._panels(found)
+    ends = figure._draw_modes(axes, found, figure._styles(found), error)
+    assert {name for _, _, name in ends} == {"chunk", "lag = window = tail"}
+    figure._name(axes, ends)
+    assert {text.get_text() for text in axes.texts} == {"chunk", "lag = window = tail"}
+    axes = Figure().subplots()
+    ends = figure._draw_modes(axes, found, figure._styles(found), cost)
+    assert {name for _, _, name in ends} == set(MODES)
+
+
+def test_where_each_step_has_a_loss_nothing_is_one():
+    _, found = compared(*COPY, names=["truncated"])
+    assert len(found.alike.modes) == len(MODES) and not found.alike.ks
+
+
+def test_times_have_the_quartiles_of_their_rounds():
+    _, found = compared(*COPY, names=["full", "snap1"])
+    full, snap1 = found.strategies
+    assert full.quartiles == (1.0, 1.0)
+    low, high = snap1.quartiles
+    assert low <= snap1.times_full <= high

@@ -15,20 +15,11 @@ import torch
 
 from bptt_lab.commands.reproduce import claims, cli, topics
 from bptt_lab.commands.reproduce.claim import Claim, Kind, Result, Trial
-from bptt_lab.commands.reproduce.claims import (
-    adaptive_truncation,
-    estimators,
-    influence_balancing,
-    truncation,
-    vanishing,
-)
 from bptt_lab.commands.reproduce.topics import Entry
 from bptt_lab.commands.reproduce.training import train
-from bptt_lab.gradients.kf_rtrl import KFRTRL
-from bptt_lab.gradients.truncated import Truncated
 
 DATA = Path(os.environ.get(cli.DATA, Path(__file__).parents[2] / "shared" / "data"))
-SECONDS = ["adaptive_truncation", "task_floors", "truncation", "vanishing"]
+SECONDS = ["adaptive_truncation", "local_rules", "task_floors", "truncation", "vanishing"]
 
 
 def test_claims_of_seconds_hold(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,61 +188,37 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "temporal_order.50_steps" in out and "slow" in out and "jsb/" in out
 
 
-# That the claims can fail
-
-
-def _found(claim: Claim, *seeds: int) -> bool:
-    return claim.measure(Trial(seeds)).passed
-
-
-def test_a_mask_off_by_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Truncated.mask
-    monkeypatch.setattr(
-        Truncated,
-        "mask",
-        lambda self, T: real(Truncated(k=self.k + 1, mode=self.mode, k1=self.k1), T),
+def test_the_first_line_comes_before_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys; from bptt_lab.commands.reproduce import cli, topics\n"
+        "def stop(*args, **kw): sys.exit(int('torch' in sys.modules) + 7)\n"
+        "cli.named = stop\n"
+        "cli.main([])"
     )
-    assert not _found(truncation.lag_weights)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout == "loading torch ...\n" and found.stderr == ""
 
 
-def test_another_balance_of_influence_has_other_thresholds(
-    monkeypatch: pytest.MonkeyPatch,
+def test_each_row_is_printed_before_the_next_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    V = influence_balancing.V.clone()
-    V[influence_balancing.POSITIVE] = 1.0
-    monkeypatch.setattr(influence_balancing, "V", V)
-    monkeypatch.setattr(influence_balancing, "NUM_STEPS", 500)
-    assert not _found(influence_balancing.sign("lag", 41))
+    printed = []
+
+    def measure(trial: Trial) -> Result:
+        printed.append(capsys.readouterr().out)
+        return Result(True, "x = 0.5")
+
+    planted = [_claim(name, measure=measure, seconds=20.0) for name in ("one", "two")]
+    _planted(monkeypatch, *planted)
+    assert cli.main([]) == 0
+    before, first = printed
+    assert "estimate: about 45 processor seconds for 2 claims" in before
+    assert "truncation.one" in first and "truncation.two" not in first and "pass" in first
+    assert "processor seconds\n" in capsys.readouterr().out
 
 
-def test_a_long_truncation_does_not_diverge() -> None:
-    theta, furthest = influence_balancing.learn(Truncated(k=120), 1, 480, 300, 1e-2)
-    assert theta == pytest.approx(-1 / 6, abs=1e-3) and furthest < 0.5
-
-
-def test_too_few_signs_raise_the_variance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimators, "UORO", KFRTRL)
-    monkeypatch.setattr(estimators, "DRAWS", 50)
-    assert not _found(estimators.variance_kf_rtrl_below_uoro, 0)
-
-
-def test_a_bound_that_is_too_low_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive_truncation, "initialise", _half(adaptive_truncation.initialise))
-    assert not _found(adaptive_truncation.geometric_decay, 0)
-
-
-def test_an_orthogonal_start_is_told_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vanishing, "initialise", _half(vanishing.initialise))
-    assert not _found(vanishing.orthogonal, 0)
-
-
-def _half(real: Any) -> Any:
-    """The same start with a gain of half."""
-
-    def initialise(rnn: Any, init: str, gain: float, *rest: Any) -> None:
-        real(rnn, init, gain / 2, *rest)
-
-    return initialise
+def test_every_claim_says_what_it_costs() -> None:
+    assert all(entry.claim.seconds > 0 for entry in topics.entries())
 
 
 def test_a_net_is_trained_by_a_preset() -> None:

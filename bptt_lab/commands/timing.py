@@ -34,13 +34,15 @@ def alternate(
     calls: Mapping[Key, Callable[[], Any]],
     rounds: int | None,
     synchronise: Callable[[], None] = lambda: None,
+    budget: float | None = None,
 ) -> dict[Key, list[float]]:
     """Time every call once a round, in the mapping's order.
 
     Args:
         calls: what to time, each already called once.
-        rounds: how many; None for as many as fit into `BUDGET`, within limits.
+        rounds: how many; None for as many as fit into the budget, within limits.
         synchronise: waits until a device has finished.
+        budget: seconds for all the rounds together; None for `BUDGET`.
 
     Returns:
         Seconds of every call in every round, the i-th of each from the same round.
@@ -48,7 +50,7 @@ def alternate(
     warm = {key: clock(call, synchronise) for key, call in calls.items()}
     if rounds is None:
         a_round = sum(seconds * (2 if seconds < SHORT else 1) for seconds in warm.values())
-        rounds = min(max(math.ceil(BUDGET / a_round), FEWEST), MOST)
+        rounds = min(max(math.ceil((budget or BUDGET) / a_round), FEWEST), MOST)
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
         for key, call in calls.items():

@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = runs.read_run(args.run_folder)
     experiment = _refuse_unfit(before, args.allow)
     logged = _logged(before.folder)
+    if before.seconds is not None:
+        print(f"training again: the run took {before.seconds:.0f} seconds", flush=True)
     with tempfile.TemporaryDirectory() as place:
         again = Path(place) / "again"
         job = Job(before.choices, before.overrides, before.manifest["command"])

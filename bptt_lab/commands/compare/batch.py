@@ -10,12 +10,16 @@ from torch import Tensor
 
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.diagnostics import LagSpectrum, lag_spectrum
+from bptt_lab.diagnostics.linearise import immediate_credit, linearise
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training import checkpoint_io
 from bptt_lab.training.build import build
 from bptt_lab.training.module import SequenceModule
+
+LARGEST_SPECTRUM = 2**28  # numbers in the parts of all lags together
 
 
 class TrainingBatch(NamedTuple):
@@ -41,6 +45,26 @@ class TrainingBatch(NamedTuple):
         output, _ = strategy.unroll(self.module.rnn, self.sequences.input, carry)
         parameters = [*self.module.parameters()]
         return torch.autograd.grad(self.loss(output), parameters, materialize_grads=True)
+
+    def piece(self, strategy: GradientStrategy, steps: int, sequences: int) -> None:
+        """Make such passes on the first steps of some sequences, with a loss at each step."""
+        rnn, hx = self.module.rnn, self.hx[:, :sequences]
+        carry = strategy.init_carry(rnn, sequences)._replace(hx=hx)
+        output, _ = strategy.unroll(rnn, self.sequences.input[:steps, :sequences], carry)
+        torch.autograd.grad(output.square().sum(), [*rnn.parameters()])
+
+    def losses(self) -> Tensor:
+        """Return which steps have a loss of their own, (L,) booleans."""
+        run = linearise(self.module.rnn, self.sequences.input, self.hx)
+        return immediate_credit(run, self.loss).flatten(1).any(1)
+
+    def spectrum(self, losses: Tensor, sequences: int | None = None) -> LagSpectrum:
+        """Split the gradient by lag; of some sequences the loss is any at the same steps."""
+        rnn, input = self.module.rnn, self.sequences.input[:, :sequences]
+        most = max(1, LARGEST_SPECTRUM // sum(p.numel() for p in rnn.parameters()))
+        loss = self.loss if sequences is None else lambda output: output[losses].square().sum()
+        hx = self.hx[:, :sequences]
+        return lag_spectrum(rnn, input, loss, hx, max_lag=min(len(input), most))
 
 
 def prepare(experiment: Experiment, checkpoint: Path | None) -> TrainingBatch:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bptt_lab.commands import command
 from bptt_lab.commands.compare import request as requests
 
-DRAWS = 32
+if TYPE_CHECKING:
+    from bptt_lab.commands.compare.measurement import Measurement
+
+DRAWS, DEAR = 32, 60  # processor seconds of a row
+ALL = "all"
 DESCRIPTION = """\
 Compare all gradient strategies on one training batch: where each one's gradient points, against
 full BPTT's at the same parameters, and what it costs in time and memory. The task and the network
@@ -21,16 +28,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, print the table, draw the figure if there is to be one."""
     args, overrides = _parser().parse_known_args(argv)
     command.find_plugins_here()
-    request = requests.read(overrides, args.checkpoint, args.strategies)
+    asked = args.strategies is not None
+    request = requests.read(
+        overrides, args.checkpoint, None if args.strategies == [ALL] else args.strategies
+    )
+    print(f"{request.title}: loading torch ...", flush=True)
     # Not before the request is known to be good: these import torch.
-    from bptt_lab.commands.compare import table
+    from bptt_lab.commands.compare import estimate, table
     from bptt_lab.commands.compare.batch import prepare
-    from bptt_lab.commands.compare.measurement import compare
+    from bptt_lab.commands.compare.measurement import measure
 
+    began = time.process_time()
     batch = prepare(request.experiment, request.checkpoint)
-    comparison = compare(request, batch, args.draws, command.progress)
+    fixed = time.process_time() - began  # a process that measures memory prepares it again
+    print(table.opening(batch.shape, request.title, args.draws), flush=True)
+    plan = estimate.plan(
+        request,
+        batch,
+        args.draws,
+        curve=args.figure is not None,
+        limit=math.inf if asked else DEAR,
+        fixed=fixed,
+    )
+    print(table.announced(plan), flush=True)
+    rows = table.empty(plan)
+    rows.begin()
+
+    def tell(row: Measurement) -> None:
+        command.progress("")
+        rows.row(table.cells(row))
+
+    comparison = measure(request, batch, plan, args.draws, tell, command.progress)
     command.progress("")
-    print(table.write(comparison, request.title, args.draws), flush=True)
+    print(table.closing(comparison), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.compare import figure
 
@@ -53,7 +83,9 @@ def _parser() -> command.Parser:
         "--strategies",
         type=lambda text: text.split(","),
         metavar="A,B,C",
-        help="options of the group gradient; default: all; truncated is every mode at several k",
+        help="options of the group gradient, measured whatever they cost; all for every one; "
+        f"default: those that take less than {DEAR:.0f} processor seconds each; truncated is every "
+        "mode at several k",
     )
     parser.add_argument(
         "--draws",

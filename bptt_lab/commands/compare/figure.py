@@ -1,8 +1,9 @@
 """Bias and cost against k: three panels, a line for each mode of truncation.
 
 Lag comes from one lag spectrum, at every k; the other modes from gradients of their own, where the
-markers are. Strategies without a k are level lines; of the exact ones, only full BPTT has one in
-the panels of bias.
+markers are. Modes with the same gradient share a line in the panels of bias, and each line has its
+name at its end. Strategies without a k are level lines; of the exact ones, only full BPTT has one
+in the panels of bias. Times have a band: the middle half of the rounds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bptt_lab.commands.compare.alike import sentences
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
 from bptt_lab.diagnostics.lags import TOTAL
 from bptt_lab.training import style
@@ -22,8 +24,8 @@ from bptt_lab.training.style import LineStyle
 
 INCHES = (12.4, 3.9)
 EXACT = 1e-5  # below such an error nothing is drawn: that is rounding
-# Modes often coincide: the first lies below, wide, with the others, ever narrower, on it.
-WIDEST, LARGEST, NARROWER = 3.0, 8.5, 0.78
+APART = 0.05  # octaves between the markers of two modes at one k
+NEXT = 10  # points between the names of two lines
 
 
 class _Panel(NamedTuple):
@@ -41,13 +43,15 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     figure = Figure(figsize=INCHES, layout="constrained")
     L, N, _, H = comparison.shape
     heading = f"Bias and cost against k: {title}, {L} steps, {N} sequences, {H} units"
-    style.heading(figure, heading)
+    notes = [] if comparison.alike is None else sentences(comparison.alike)
+    style.heading(figure, "\n".join([heading, *notes]), 10)
     styles = _styles(comparison)
     for axes, panel in zip(figure.subplots(1, 3), _panels(comparison), strict=True):
         axes.set(title=panel.title, xlabel="k (steps that a loss's credit travels)")
         _draw_levels(axes, comparison, styles, panel)
-        _draw_modes(axes, comparison, styles, panel)
+        ends = _draw_modes(axes, comparison, styles, panel)
         _scale(axes, L)
+        _name(axes, ends)
     error, cosine, _ = figure.axes
     if error.get_yscale() == "log":
         error.set_ylim(bottom=max(EXACT, error.get_ylim()[0]))
@@ -83,48 +87,90 @@ def _modes(comparison: Comparison) -> list[str]:
 
 
 def _styles(comparison: Comparison) -> dict[str, LineStyle]:
-    """A style for each mode that was measured, then for each strategy without one."""
+    """A strategy's colour; the modes of truncation differ in dashes and marker."""
+    rows = [*comparison.curve, *comparison.strategies]
     modes, styles = _modes(comparison), {}
-    for number, mode in enumerate(modes):
-        option = next(row.option for row in comparison.curve if row.option.mode == mode)
-        styles[option.label] = LineStyle(
-            style.shade(style.colour(option.name), number, len(modes)),
-            style.DASHES[number % len(style.DASHES)],
-            style.MARKERS[number % len(style.MARKERS)],
-            WIDEST * NARROWER**number,
-        )
-    for row in comparison.strategies:
-        if not row.option.mode:
-            styles[row.option.label] = LineStyle(style.colour(row.option.name), marker="")
+    for row in sorted(rows, key=lambda row: not row.option.mode):
+        line = LineStyle(style.colour(row.option.name), marker="")
+        if row.option.mode:
+            number = modes.index(row.option.mode)
+            dashes = style.DASHES[number % len(style.DASHES)]
+            line = line._replace(dashes=dashes, marker=style.MARKERS[number % len(style.MARKERS)])
+        styles[row.option.label] = line
     return styles
 
 
 def _draw_modes(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
-) -> None:
-    for number, mode in enumerate(_modes(comparison)):
+) -> list[tuple[float, float, str]]:
+    """Draw a line for each mode; returns where each one ends, and its name."""
+    modes = _modes(comparison)
+    same = comparison.alike.modes if comparison.alike is not None else []
+    ends: list[tuple[float, float, str]] = []
+    for number, mode in enumerate(modes):
+        name = mode
+        if panel.is_bias:
+            group = next((group for group in same if mode in group), [mode])
+            if mode != group[0]:
+                continue
+            name = " = ".join(group)
         rows = [row for row in comparison.curve if row.option.mode == mode]
         line = styles[rows[0].option.label]
-        at = [(row.option.k, panel.value(row)) for row in rows]
+        at = [(row.option.k or 1, panel.value(row)) for row in rows]
         if panel.is_bias:
             at = [(k, value) for k, value in at if value > EXACT or "cosine" in panel.title]
-        curve, order = [*enumerate(panel.lag, 1)] if mode == "lag" and panel.lag else at, 3 + number
+        known = panel.lag if "lag" in name.split(" = ") else []
+        curve = [*enumerate(known, 1)] or at
         if curve:
-            axes.plot(*zip(*curve, strict=True), zorder=order, **line.line())
+            axes.plot(*zip(*curve, strict=True), zorder=3, **line.line())
+            ends.append((*curve[-1], name))
         if at:
-            size: Any = {"markersize": LARGEST * NARROWER**number, "zorder": order}
-            axes.plot(*zip(*at, strict=True), line.marker, color=line.colour, **size)
+            shift = 1.0 if panel.is_bias else 2 ** (APART * (number - (len(modes) - 1) / 2))
+            xs, ys = [k * shift for k, _ in at], [value for _, value in at]
+            axes.plot(xs, ys, line.marker, color=line.colour, markersize=5, zorder=4)
+            if not panel.is_bias:
+                _draw_bands(axes, xs, rows, line.colour)
+    return ends
+
+
+def _draw_bands(axes: Axes, xs: Sequence[float], rows: Sequence[Measurement], colour: str) -> None:
+    low, high = zip(*(row.quartiles for row in rows), strict=True)
+    axes.vlines(xs, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=3)
+
+
+def _name(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
+    """Write each line's name beside its end; of two ends that are close, the higher one above."""
+    named: list[float] = []
+    for x, y, name in sorted(ends, key=lambda end: end[1]):
+        height = float(axes.transLimits.transform(axes.transScale.transform((x, y)))[1])
+        below = [other for other in named if abs(other - height) < 0.06]
+        named.append(height)
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(5, NEXT * len(below) - 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=style.GREY,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
+            zorder=5,
+        )
 
 
 def _draw_levels(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
 ) -> None:
-    for row in comparison.strategies:
+    for number, row in enumerate(comparison.strategies):
         exact = row.claims == "exact" and row.option.name != "full"
         value = panel.value(row)
         if row.option.mode or (panel.is_bias and (exact or not value > EXACT)):
             continue
-        axes.axhline(value, zorder=2, **styles[row.option.label].line())
+        line = styles[row.option.label]
+        axes.axhline(value, zorder=2, **line.line())
+        if not panel.is_bias:
+            inside: Any = {"transform": axes.get_yaxis_transform(), "linewidth": 5}
+            at = (number + 0.5) / len(comparison.strategies)
+            axes.vlines(at, *row.quartiles, color=line.colour, alpha=0.35, zorder=1, **inside)
     style.take_turns(axes.lines)
 
 

@@ -1,59 +1,94 @@
-"""The comparison on screen: a line for each strategy, numbers under their heads."""
+"""The comparison on screen: a line for each strategy as it comes, numbers under their heads."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from bptt_lab.commands.compare.alike import sentences
+from bptt_lab.commands.compare.estimate import Plan, about
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
+from bptt_lab.commands.live_table import LiveTable
 from bptt_lab.commands.timing import UNSTEADY
-from bptt_lab.runs import sweep
 
 LEGEND = """\
 cosine, norm ratio, rel. error   of the gradient of all the network's parameters, against full
                                  BPTT's on the same batch; a random strategy's are means of draws
 bias, variance, snr              of a random strategy over its draws: relative error of the mean,
                                  variance over |full|^2, signal-to-noise ratio of powers
-ms, x full                       forward and backward pass, median of interleaved rounds, and the
-                                 median of its ratio to full BPTT's in the same round
+ms, x full, middle half          forward and backward pass by the clock, median of rounds; median
+                                 and quartiles of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
-_HEADS = ["strategy", "k", "claims", "cosine", "norm ratio", "rel. error"]
-_RANDOM = ["bias", "variance", "snr"]
-_COSTS = ["ms", "x full", "peak MB"]
+_WIDTHS = {
+    "claims": 8,
+    "cosine": 7,
+    "norm ratio": 10,
+    "rel. error": 10,
+    "bias": 17,
+    "variance": 8,
+    "snr": 7,
+    "ms": 8,
+    "x full": 7,
+    "middle half": 15,
+    "peak MB": 7,
+}
 
 
-def write(comparison: Comparison, title: str, draws: int) -> str:
-    """Lay out the table; `draws` are those of the random strategies."""
-    L, N, I, H = comparison.shape
-    lines = [f"{title}: L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units, cpu"]
-    random = any(row.draws for row in comparison.strategies)
-    if random:
-        lines[0] += f", {draws} draws"
-    if comparison.strategies:
-        heads = [*_HEADS, *(_RANDOM if random else ()), *_COSTS]
-        rows = [_cells(row, random) for row in comparison.strategies]
-        lines += ["", sweep.aligned([heads, *rows], right=heads[3:]), "", LEGEND]
+def opening(shape: tuple[int, int, int, int], title: str, draws: int) -> str:
+    """Say what is compared; `draws` are those of the random strategies."""
+    L, N, I, H = shape
+    batch = f"L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units"
+    return f"{title}: {batch}, cpu, {draws} draws"
+
+
+def announced(plan: Plan) -> str:
+    """Say what the comparison will take, and what it leaves out, on a line each."""
+    rows = sum(each.shown for each in plan.candidates)
+    lines = [f"estimate: {about(plan.seconds)} for {rows} rows", *_left_out(plan.left_out)]
+    return "\n".join(lines) + "\n"
+
+
+def empty(plan: Plan) -> LiveTable:
+    """Make the table without its rows."""
+    labels = [each.option.label for each in plan.candidates]
+    first = {"strategy": max(map(len, labels), default=0), "k": 4}
+    return LiveTable(first | _WIDTHS, right=[*_WIDTHS][1:])
+
+
+def closing(comparison: Comparison) -> str:
+    """Explain the table, and add what it does not hold."""
+    lines = ["", LEGEND] if comparison.strategies else []
     if comparison.unsteady > UNSTEADY:
         slower = f"full BPTT usually took {comparison.unsteady:.1f} times its best"
         lines += ["", f"warning: {slower}; other processes disturb the times, repeat when idle"]
     if comparison.spectrum is not None:
         lines += ["", *_lags(comparison)]
-    if comparison.refused:
-        lines += ["", "not compared:"]
-        lines += [f"  {name}: {why}" for name, why in comparison.refused.items()]
+    if comparison.alike is not None:
+        lines += sentences(comparison.alike)
+    if comparison.left_out:
+        lines += ["", *_left_out(comparison.left_out)]
     return "\n".join(lines)
 
 
-def _cells(row: Measurement, random: bool) -> list[str]:
+def _left_out(why: Mapping[str, str]) -> list[str]:
+    return ["not compared:"] * bool(why) + [f"  {name}: {each}" for name, each in why.items()]
+
+
+def cells(row: Measurement) -> list[str]:
+    """Write a strategy's row."""
     a, option = row.aligned, row.option
-    cells = [option.label, "" if option.k is None else str(option.k), row.claims]
-    cells += [f"{a.cosine.value:.4f}", f"{a.norm_ratio.value:.4f}", _short(a.relative_error.value)]
-    if random and row.draws:
-        bias = f"{_short(a.bias.value)} ± {_short(a.bias.standard_error)}"
-        cells += [bias, _short(a.variance.value), _short(a.snr.value)]
-    elif random:
-        cells += ["", "", ""]
+    written = [option.label, "" if option.k is None else str(option.k), row.claims]
+    written += [
+        f"{a.cosine.value:.4f}",
+        f"{a.norm_ratio.value:.4f}",
+        _short(a.relative_error.value),
+    ]
+    bias = f"{_short(a.bias.value)} ± {_short(a.bias.standard_error)}"
+    random = [bias, _short(a.variance.value), _short(a.snr.value)]
+    written += random if row.draws else [""] * len(random)
     peak = "" if row.peak is None else f"{row.peak / 1e6:.1f}"
-    return [*cells, f"{row.seconds * 1e3:.2f}", f"{row.times_full:.2f}", peak]
+    middle = " to ".join(f"{ratio:.3g}" for ratio in row.quartiles)
+    return [*written, f"{row.seconds * 1e3:.2f}", f"{row.times_full:.2f}", middle, peak]
 
 
 def _lags(comparison: Comparison) -> list[str]:

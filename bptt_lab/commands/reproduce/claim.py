@@ -6,6 +6,7 @@ tested on others, `tested_on`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Claim:
     measure: Measure
     set_on: Sequence[int] = ()  # seeds of the threshold; empty where chance plays no part in it
     tested_on: Sequence[int] = (10,)  # empty where nothing is drawn
+    seconds: float = 0.3  # of the processor, about
     slow: bool = False  # whether it takes minutes
     file: str = ""  # data that it needs, below the data folder
 
@@ -67,6 +69,11 @@ def claim(
         return Claim(name or measure.__name__, kind, source, expected, measure, **more)
 
     return decorate
+
+
+def greatest(*values: float) -> float:
+    """Return the greatest; nan where one is nan, which Python's max passes over."""
+    return math.nan if any(map(math.isnan, values)) else max(values)
 
 
 def _range(seeds: Sequence[int]) -> str:

@@ -8,25 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab.commands import command
+from bptt_lab.commands.live_table import LiveTable
 from bptt_lab.commands.reproduce.claim import Trial
-from bptt_lab.commands.reproduce.topics import Entry, named
+from bptt_lab.commands.reproduce.topics import Entry, named, refuse_unknown
 from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
 
 DATA = "BPTT_LAB_DATA"
+LOADING = 5  # processor seconds
 DESCRIPTION = """\
 Measure results of papers and of this project. The kind says where the expected number comes from:
 published, the source states it, as a number or a law; derived, it was computed from the source's
 definitions; regression, it is this project's alone. Tolerances are this project's. Where chance
-plays a part, they were set on some seeds and are tested on others; the last column says which."""
-LISTED = ("claim", "kind", "source", "expected", "", "needs", "seeds")
-TESTED = ("claim", "kind", "source", "expected", "measured", "", "seconds", "seeds")
+plays a part, they were set on some seeds and are tested on others; the column seeds says which."""
+LISTED = ("claim", "kind", "source", "expected", "", "CPU s", "needs", "seeds")
+TESTED = ("", "CPU s", "claim", "kind", "source", "expected", "seeds", "measured")
 
 
 @command.named("bptt-reproduce", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, test the claims, print the table."""
     args = _parser().parse_args(argv)
+    refuse_unknown(args.names)
+    if not args.list:
+        print("loading torch ...", flush=True)
     chosen = named(args.names, slow=args.slow or args.list)
     import torch  # not before the arguments are known to be good
 
@@ -34,26 +39,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print(sweep.aligned([LISTED, *map(_listed, chosen)]))
         return COMPLETED
-    began = time.perf_counter()
-    rows = [_tested(entry, args.data) for entry in chosen]
-    print(sweep.aligned([TESTED, *rows]))
-    outcomes = [row[TESTED.index("")] for row in rows]
+    expected = LOADING + sum(entry.claim.seconds for entry in chosen)
+    print(f"estimate: about {expected:.0f} processor seconds for {len(chosen)} claims\n")
+    columns = zip(TESTED, *(_told(entry) for entry in chosen), strict=True)
+    table = LiveTable({head: max(map(len, cells), default=0) for head, *cells in columns}, "CPU s")
+    table.begin()
+    outcomes = []
+    for entry in chosen:
+        command.progress(entry.name)
+        row = _tested(entry, args.data)
+        command.progress("")
+        table.row(row)
+        outcomes.append(row[0])
     counts = [f"{outcomes.count(o)} {o}" for o in ("pass", "FAIL", "skip") if o in outcomes]
-    print(f"\n{', '.join(counts)}, {time.perf_counter() - began:.0f} seconds")
+    print(f"\n{', '.join(counts)}, {time.process_time():.0f} processor seconds")
     return FAILED if "FAIL" in outcomes else COMPLETED
 
 
 def _listed(entry: Entry) -> tuple[str, ...]:
     claim = entry.claim
     when = "slow" if claim.slow else ""
-    return entry.name, claim.kind, claim.source, claim.expected, when, claim.file, claim.seeds
+    told = entry.name, claim.kind, claim.source, claim.expected, when, f"{claim.seconds:g}"
+    return *told, claim.file, claim.seeds
 
 
-def _tested(entry: Entry, data: Path | None) -> tuple[str, ...]:
+def _told(entry: Entry, outcome: str = "", seconds: str = "", measured: str = "") -> list[str]:
+    claim = entry.claim
+    told = [entry.name, claim.kind, claim.source, claim.expected, claim.seeds]
+    return [outcome, seconds, *told, measured]
+
+
+def _tested(entry: Entry, data: Path | None) -> list[str]:
     """Test one claim; what it raises is a claim that does not hold."""
     claim = entry.claim
-    command.progress(entry.name)
-    began = time.perf_counter()
+    began = time.process_time()
     file = Path() if data is None else data / claim.file
     if claim.file and data is None:
         outcome, measured = "skip", f"needs {claim.file}: give its folder, --data or {DATA}"
@@ -65,10 +84,7 @@ def _tested(entry: Entry, data: Path | None) -> tuple[str, ...]:
             outcome = "pass" if passed else "FAIL"
         except Exception as error:
             outcome, measured = "FAIL", " ".join(f"{type(error).__name__}: {error}".split())
-    seconds = f"{time.perf_counter() - began:.1f}"
-    command.progress("")
-    told = entry.name, claim.kind, claim.source, claim.expected
-    return *told, measured, outcome, seconds, claim.seeds
+    return _told(entry, outcome, f"{time.process_time() - began:.1f}", measured)
 
 
 def _parser() -> command.Parser:

@@ -49,8 +49,7 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
     Raises:
         ConfigError: for a name that is neither.
     """
-    topics = [module.name for module in pkgutil.iter_modules(claims.__path__)]
-    _refuse([name for name in names if name.partition(".")[0] not in topics], topics)
+    topics = refuse_unknown(names)
     known = list(entries())  # with torch
     full = [entry.name for entry in known]
     _refuse([name for name in names if name not in (*topics, *full)], topics)
@@ -60,6 +59,13 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
         if entry.name in names
         or ((not names or entry.topic in names) and (slow or not entry.claim.slow))
     ]
+
+
+def refuse_unknown(names: Sequence[str]) -> list[str]:
+    """Return the topics, or raise a ConfigError for a name of none; without importing any."""
+    topics = [module.name for module in pkgutil.iter_modules(claims.__path__)]
+    _refuse([name for name in names if name.partition(".")[0] not in topics], topics)
+    return topics
 
 
 def _refuse(unknown: Sequence[str], topics: Sequence[str]) -> None:

@@ -19,6 +19,8 @@ from bptt_lab.training import train as training
 
 # What says nothing about the result.
 QUIET = ("callbacks=none", "trainer.enable_progress_bar=false", "checkpoint_seconds=3600")
+# What the sources do not have, and the bands were set without.
+PLAIN = ("trainer.ema_decay=null",)
 
 
 def trained(
@@ -54,7 +56,7 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
     """
     output_paths.register()
     with initialize_config_module("bptt_lab.conf", version_base="1.3"):
-        composed = compose("config", [f"experiment={preset}", *QUIET, *overrides])
+        composed = compose("config", [f"experiment={preset}", *QUIET, *PLAIN, *overrides])
     plain: Any = OmegaConf.to_container(composed, resolve=True)
     config = parse(plain)
     with (

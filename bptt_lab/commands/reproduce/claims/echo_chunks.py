@@ -1,20 +1,26 @@
 """Echo learnt in chunks: which of the lags 3 and 8 a chunk's gradient can teach.
 
 Four units, which do not carry bits that they were not taught to carry, and sixteen for the longer
-chunks, as in the source. The .520 is the source's. The limit of .47 nats is ours: it lies between
-.519, which lag 3 alone leaves, and .4545, which both lags leave. With some 30 units chunks of 5
-reach both lags, too: their untrained state carries the last few bits already, and the readout alone
-finds them.
+chunks, as in the source. The .520 is the source's. The bands are
+ours: over 8 seeds the losses were .5145 to .5188, .4574 to .4662 and .4576 to .4741, where lag 3
+alone leaves .519 and both lags .4545. With some 30 units chunks of 5 reach both lags, too: their
+untrained state carries the last few bits already, and the readout alone finds them.
 """
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import SEEDS, Claim, Kind
+from bptt_lab.commands.reproduce.claim import Claim, Kind
 from bptt_lab.commands.reproduce.training import trained
 
 
 def _claim(
-    chunk_length: int, num_units: int, kind: Kind, expected: str, low: float, high: float
+    chunk_length: int,
+    num_units: int,
+    kind: Kind,
+    expected: str,
+    low: float,
+    high: float,
+    seconds: float,
 ) -> Claim:
     return trained(
         "echo_chunks",
@@ -27,12 +33,14 @@ def _claim(
         kind=kind,
         source="Pitis 2016",
         expected=f"{expected} nats, {num_units} units",
-        **SEEDS,
+        seconds=seconds,
+        set_on=range(8),
+        tested_on=range(10, 13),
     )
 
 
 CLAIMS = [
-    _claim(5, 4, "published", ".520 +- .010", 0.51, 0.53),  # where lag 3 alone leads
-    _claim(10, 16, "regression", "< .47", 0, 0.47),
-    _claim(15, 16, "regression", "< .47", 0, 0.47),
+    _claim(5, 4, "published", ".520 - .010 + .005", 0.51, 0.525, 45),  # where lag 3 alone leads
+    _claim(10, 16, "regression", ".45 to .47", 0.45, 0.47, 25),
+    _claim(15, 16, "regression", ".45 to .48", 0.45, 0.48, 17),
 ]

@@ -1,0 +1,139 @@
+"""What a comparison will cost, in processor seconds, before it begins.
+
+A strategy's pass is run on one sequence, then on two, four, ..., until a pass takes a moment; the
+rest of the batch costs in proportion. What no longer grows in proportion, as the caches fill, is
+why the numbers are rough.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from bptt_lab.commands import strategies, timing
+from bptt_lab.commands.compare.batch import TrainingBatch
+from bptt_lab.commands.compare.request import Option, Request, truncations
+from bptt_lab.core.messages import printable
+from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.training.build import make
+
+MOMENT = 0.03  # processor seconds of a piece
+ROWS_OF_A_MODE = 3  # the table's; the figure has all of them
+SHARE = 6  # of timing.BUDGET a row's rounds take this part
+ALIGNED = 2  # passes that tell whether a strategy is random
+MEASURED = 2  # passes that tell its memory
+
+
+class Candidate(NamedTuple):
+    """A strategy that works on this batch, and the processor seconds that its row will take."""
+
+    option: Option
+    strategy: GradientStrategy
+    claims: str  # exact | unbiased | biased
+    shown: bool  # in the table; the others are only in the figure
+    seconds: float
+
+
+class Plan(NamedTuple):
+    """What will be measured, and why the rest will not."""
+
+    candidates: Sequence[Candidate]
+    left_out: Mapping[str, str]
+    spectrum: float | None  # processor seconds of the gradient's parts by lag; None for none
+
+    @property
+    def seconds(self) -> float:
+        """Processor seconds of the whole."""
+        return sum(each.seconds for each in self.candidates) + (self.spectrum or 0)
+
+
+def plan(
+    request: Request, batch: TrainingBatch, draws: int, *, curve: bool, limit: float, fixed: float
+) -> Plan:
+    """Choose what to measure.
+
+    Args:
+        request: the strategies.
+        batch: what they are compared on.
+        draws: gradients of a random strategy.
+        curve: whether truncation is measured at every k, for the figure.
+        limit: processor seconds of a row; dearer ones are left out.
+        fixed: processor seconds that each row of the table takes besides its passes.
+    """
+    L, N, _, _ = batch.shape
+    ks = grid(L)
+    shown = {*ks[-ROWS_OF_A_MODE:], request.truncated and request.truncated.k}
+    found, left_out, spectrum = [], dict(request.refused), None
+    for option in (*request.options, *truncations(request, ks)):
+        in_table = not option.mode or option.k in shown
+        if not (in_table or curve):
+            continue
+        label = f"{option.label} k={option.k}" if option.mode else option.label
+        try:
+            strategy = make("gradient", option.component)
+            seconds = of_a_pass(_pass(batch, strategy), (L, N), 2 * (option.longest or 1))
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            left_out[option.label] = printable(str(error))
+            continue
+        claims = strategies.claims(strategy)
+        passes = ALIGNED + MEASURED * in_table + draws * (claims == "unbiased")
+        rounds = max((timing.FEWEST + 1) * seconds, timing.BUDGET / SHARE)
+        row = Candidate(
+            option, strategy, claims, in_table, passes * seconds + rounds + fixed * in_table
+        )
+        if row.seconds > limit:
+            left_out[label] = _too_dear(row.seconds, option.name)
+        else:
+            found.append(row)
+    if request.truncated is not None:
+        losses = batch.losses()
+        spectrum = of_a_pass(lambda _, n: batch.spectrum(losses, n), (L, N), L)
+        if spectrum > limit:
+            left_out["the gradient's parts by lag"] = _too_dear(spectrum, request.truncated.name)
+            spectrum = None
+    return Plan(found, left_out, spectrum)
+
+
+def grid(num_steps: int) -> list[int]:
+    """Powers of two below the number of steps; with as many, nothing is truncated."""
+    return [2**i for i in range((num_steps - 1).bit_length())] or [1]
+
+
+def of_a_pass(run: Callable[[int, int], object], whole: tuple[int, int], least: int) -> float:
+    """Estimate the processor seconds of `run(L, N)` from those of a piece.
+
+    Args:
+        run: works on that many steps of that many sequences.
+        whole: L and N.
+        least: steps of the shortest piece that tells anything.
+    """
+    L, N = whole
+    steps, sequences = min(least, L), 1
+    while True:
+        took = min(_clocked(lambda: run(steps, sequences)) for _ in range(2))  # noqa: B023
+        if took >= MOMENT or (steps, sequences) == whole:
+            return took * (L / steps) * (N / sequences)
+        if sequences < N:
+            sequences = min(2 * sequences, N)
+        else:
+            steps = min(2 * steps, L)
+
+
+def about(seconds: float) -> str:
+    """Write processor seconds with the two digits that an estimate is good for."""
+    return f"about {float(f'{seconds:.2g}'):,.0f} processor seconds"
+
+
+def _too_dear(seconds: float, name: str) -> str:
+    return f"skipped, {about(seconds)}; --strategies {name} runs it, --strategies all runs all"
+
+
+def _pass(batch: TrainingBatch, strategy: GradientStrategy) -> Callable[[int, int], object]:
+    return lambda steps, sequences: batch.piece(strategy, steps, sequences)
+
+
+def _clocked(call: Callable[[], object]) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began
