@@ -73,7 +73,7 @@ def plan(
         label = f"{option.label} k={option.k}" if option.mode else option.label
         try:
             strategy = make("gradient", option.component)
-            run = functools.partial(batch.piece, strategy)
+            run = functools.partial(batch.gradient, strategy)
             seconds = of_a_pass(run, (L, N), 2 * (option.longest or 1))
         except (ValueError, RuntimeError, NotImplementedError) as error:
             left_out[option.label] = printable(str(error))

@@ -12,6 +12,7 @@ The thresholds are those of losses with whole windows before them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -175,10 +176,10 @@ def rtrl_learns(trial: Trial) -> Result:
 def _learns(
     name: str,
     source: str,
-    make: Callable[[int], GradientStrategy],
+    strategy: Callable[..., GradientStrategy],
     sizes: tuple[int, int, int],
     lr: float,
-    *band: int,
+    band: tuple[int, int],
     seconds: float,
 ) -> Claim:
     """Claim that theta settles at the best within a band of updates."""
@@ -186,7 +187,7 @@ def _learns(
 
     @claim("derived", source, said, name=name, seconds=seconds, **MORE_SEEDS)
     def measure(trial: Trial) -> Result:
-        found = [settled(learn(make(seed), sizes, lr)) for seed in trial.seeds]
+        found = [settled(learn(strategy(seed=seed), sizes, lr)) for seed in trial.seeds]
         return Result(all(band[0] <= each <= band[1] for each in found), f"after {found}")
 
     return measure
@@ -203,30 +204,13 @@ def truncated_diverges(trial: Trial) -> Result:
     return Result(good, f"theta {said} updates, off by {worst:.0e}")
 
 
+ARTBP_16 = functools.partial(ARTBP, mean_length=16)
 CLAIMS = [
     sign("lag", 41, 83),
     sign("window", 29, 58),
     sign("chunk", 110, 221),
     rtrl_learns,
-    _learns(
-        "uoro_learns",
-        "Tallec & Ollivier 2018",
-        lambda seed: UORO(seed=seed),
-        (16, 10, 1200),
-        2e-4,
-        450,
-        1100,
-        seconds=8,
-    ),
-    _learns(
-        "artbp_learns",
-        SOURCE,
-        lambda seed: ARTBP(mean_length=16, seed=seed),
-        (1, 500, 200),
-        3e-3,
-        35,
-        105,
-        seconds=0.6,
-    ),
+    _learns("uoro_learns", "Tallec & Ollivier 2018", UORO, (16, 10, 1200), 2e-4, (450, 1100), 8),
+    _learns("artbp_learns", SOURCE, ARTBP_16, (1, 500, 200), 3e-3, (35, 105), 0.6),
     truncated_diverges,
 ]
