@@ -39,15 +39,15 @@ A = (torch.eye(SIZE) + torch.eye(SIZE).roll(1, 1).triu()).double() / 2
 V = torch.cat((torch.ones(POSITIVE), -torch.ones(SIZE - POSITIVE))).double()
 
 
-def network(gradient: GradientStrategy, theta: float, leak: float = 1.0) -> VanillaRNN:
-    """Eq. (1) for one theta."""
+def network(gradient: GradientStrategy, leak: float) -> VanillaRNN:
+    """Eq. (1) for theta = 0."""
     rnn = VanillaRNN(
         1, SIZE, 1, "identity", False, leak=leak, dtype=torch.float64, gradient=gradient
     )
     weight_ih, weight_hh = rnn.all_weights[0]
     with torch.no_grad():
         weight_hh.copy_(A)
-        weight_ih.copy_(theta * V[:, None])
+        weight_ih.zero_()
     weight_hh.requires_grad_(False)
     return rnn
 
@@ -75,7 +75,7 @@ def threshold(mode: Mode, leak: float, expected: int) -> int:
         input = torch.ones(periods * horizon, 1, 1, dtype=torch.float64)
         window = mode == "window"
         k, k1 = (2 * horizon, horizon) if window else (horizon, None)
-        rnn = network(Truncated(k=k, mode=mode, k1=k1), 0.0, leak)
+        rnn = network(Truncated(k=k, mode=mode, k1=k1), leak)
         settled_down = rnn(input)[0][2 * horizon :]  # whole windows lie before these losses
         loss(settled_down).backward()  # type: ignore[no-untyped-call]
         if slope(rnn) <= 0:
@@ -110,7 +110,7 @@ def learn(
 ) -> list[float]:
     """Learn theta on endless streams; sizes of the batch, of a chunk, and number of updates."""
     batch_size, chunk_length, num_updates = sizes
-    rnn = network(gradient, 0.0, leak)
+    rnn = network(gradient, leak)
     input = torch.ones(chunk_length, batch_size, 1, dtype=torch.float64)
     carry = gradient.init_carry(rnn, batch_size)
 
