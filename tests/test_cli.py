@@ -22,6 +22,8 @@ from bptt_lab.training import job as jobs
 HERE = "hydra/launcher=basic"
 QUIET = ("hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null")
 TRUNCATED = "gradient=truncated"
+STRATEGY = "bptt_lab.gradients"
+LIGHTNING = "lightning.pytorch.callbacks"
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +83,8 @@ BAD = [
     ("+foo=1", "foo=1: there is no such setting; choose from seed, num_threads, segment_length"),
     ("lr=3", "lr=3: there is no such setting; did you mean optimizer.lr?"),
     ("gradient.foo=1", "gradient.foo=1: there is no such setting; gradient=full takes none; leave"),
-    ("model.bidirectional=true", "model.bidirectional=true: there is no such setting; did you m"),
-    ("+model.bidirectional=true", "model.bidirectional=true: there is no such setting; choose f"),
+    ("model.bidirectional=true", "model.bidirectional=true: there is no such setting; states run "),
+    ("+model.bidirectional=true", "model.bidirectional=true: there is no such setting; states run"),
     (f"{TRUNCATED} +gradient.w=3", "gradient.w=3: there is no such setting; choose from k, mode"),
     ("+gradient._partial_=true", "gradient._partial_=true: there is no such setting; "),
     ("~seed", "~seed: other settings are made from it; leave it out"),
@@ -90,6 +92,78 @@ BAD = [
     ("+seed=1", "+seed=1: seed is there already; write seed=1"),
     ("seed=1 seed=2", "seed=2: comes after seed=1; give seed once"),
     ("seed.x=3", "seed.x=3: there is no such setting; did you mean seed?"),
+    # keys of torch's and Lightning's, and settings of another option
+    ("trainer.truncated_bptt_steps=5", "trainer.truncated_bptt_steps=5: there is no such setting;"),
+    ("gradient={k:2}", "gradient={k:2}: there is no such setting; gradient=full does not take it;"),
+    ("gradient.k=2", "gradient.k=2: there is no such setting; gradient=full does not take it; cho"),
+    ("optimizer.momentum=0.9", "optimizer.momentum=0.9: there is no such setting; optimizer=adam "),
+    ("trainer.gpus=1", "trainer.gpus=1: there is no such setting; did you mean device=gpu, or"),
+    ("trainer.accelerator=gpu", "trainer.accelerator=gpu: there is no such setting; did you mean "),
+    ("optimizer.learning_rate=1", "optimizer.learning_rate=1: there is no such setting; did you m"),
+    ("epochs=3", "epochs=3: there is no such setting; did you mean trainer.max_epochs?"),
+    ("+batch_size=3", "batch_size=3: there is no such setting; did you mean dataset.batch_size?"),
+    ("model.hidden_dim=3", "model.hidden_dim=3: there is no such setting; did you mean model.hidd"),
+    ("+model.hidden_dim=3", "model.hidden_dim=3: there is no such setting; did you mean model.hid"),
+    ("model.nonlinearity=ReLU", "model.nonlinearity=ReLU: must be one of tanh, relu, identity, si"),
+    ("--info config gradient.k=3", "gradient.k=3: there is no such setting; gradient=full does no"),
+    # what only the first step refused, or the constructor
+    ("gradient=rtrl model.num_layers=2", "model.num_layers=2: must be 1, since RTRL unrolls no mo"),
+    ("callbacks.shadow=[uoro] model.num_layers=2", "model.num_layers=2: must be 1, since UORO"),
+    ("gradient=rtrl model.hidden_size=512", "model.hidden_size=512: needs an influence of at leas"),
+    ("gradient=rtrl gradient.block=2 gradient.store=true", "gradient.store=true: only means somet"),
+    (
+        f"gradient=credit_clip gradient.of._target_={STRATEGY}.rtrl.RTRL",
+        f"gradient.of._target_={STRATEGY}.rtrl.RTRL: must be a future-facing strategy of one",
+    ),
+    ("gradient=credit_clip gradient.of=3", "gradient.of=3: must be a future-facing strategy of on"),
+    (
+        f"gradient=credit_clip gradient.of={{_target_:{STRATEGY}.adaptive.Adaptive}}",
+        f"gradient.of._target_={STRATEGY}.adaptive.Adaptive: must be a future-facing strategy of",
+    ),
+    (
+        f"gradient=credit_clip gradient.of._target_={STRATEGY}.truncated.Truncated"
+        " +gradient.of.mode=lag",
+        f"gradient.of._target_={STRATEGY}.truncated.Truncated: must be a future-facing",
+    ),
+    ("gradient=feedback_alignment +gradient.of.q=3", "gradient.of.q=3: there is no such setting"),
+    (
+        f"gradient=feedback_alignment gradient.of._target_={STRATEGY}.truncated.Truncated"
+        " +gradient.of.k=0",
+        "gradient.of.k=0: must be at least 1",
+    ),
+    ("optimizer=adam optimizer._target_=torch.optim.SparseAdam", "optimizer._target_=torch.optim."),
+    ("+optimizer.capturable=true", "optimizer.capturable=true: is for CUDA graphs"),
+    (
+        "+callbacks.x={_target_:torch.nn.Linear,in_features:1,out_features:1}",
+        "callbacks.x._target_=torch.nn.Linear: must be a Callback",
+    ),
+    (
+        f"+callbacks.x={{_target_:{LIGHTNING}.EarlyStopping,monitor:val_loss}}",
+        "callbacks.x.monitor=val_loss: must be a metric of validation; use val/loss",
+    ),
+    (
+        f"+callbacks.x={{_target_:{LIGHTNING}.ModelCheckpoint,dirpath:/tmp}}",
+        "callbacks.x.dirpath=/tmp: a run writes in its own folder",
+    ),
+    (
+        f"+callbacks.x={{_target_:{LIGHTNING}.ModelCheckpoint,filename:../x}}",
+        "callbacks.x.filename=../x: a run writes in its own folder",
+    ),
+    (f"+callbacks.x={{_target_:{LIGHTNING}.LearningRateFinder}}", "callbacks.x._target_="),
+    # data
+    ("dataset=mnist", "dataset.path='': must name a folder; give the path of one"),
+    ("dataset=mnist dataset.path=/nope", "dataset.path=/nope: must be an existing folder or file"),
+    ("dataset=mnist dataset.path=/dev/null", "dataset.path=/dev/null: must be an ordinary file"),
+    ("dataset=tagging", "dataset.path='': must name a folder; give the path of one"),
+    ("dataset=tagging dataset.path=/dev/null", "dataset.path=/dev/null: must be an ordinary file"),
+    ("dataset=series dataset.path=/", "dataset.path=/: must be a file, but it is a folder"),
+    ("dataset=text dataset.path=", "dataset.path='': must name a file; give the path of one"),
+    # what to continue
+    ("resume=", "resume='': must name a folder; give one out of outputs/, or leave it out"),
+    ("resume=''", "resume='': must name a folder"),
+    ("++resume=", "resume='': must name a folder"),
+    ("-m resume=", "resume='': must name a folder"),
+    ("++resume=/nope", "resume=/nope: is not a folder"),
     # grammar
     ("seed", "seed: cannot be read (it has no =); write key=value, and a text"),
     ("=3", "=3: has no key; write key=value"),
@@ -191,6 +265,16 @@ BAD = [
     (f"-m {TRUNCATED} gradient.k=2,0", "gradient.k=0: must be at least 1; leave it out for 16 (jo"),
     ("-m seed=1,2 model.dropout=0.1,2", "model.dropout=2: must be at most 1; leave it out for 0"),
     ("-m gradient=full,autograd gradient.k=3", "gradient.k=3: there is no such setting; gradient"),
+    ("-m gradient=truncated gradient.k=range(1,1000000000)", "gradient.k=range(1,1000000000): mak"),
+    ("-m seed=shuffle(range(1,1000000000))", "seed=shuffle(range(1,1000000000)): makes a sweep of"),
+    (
+        "-m seed=range(0,200) model.leak=range(0.01,1,0.01) gradient=glob(*)",
+        "seed=range(0,200): makes a sweep of 257,400 jobs",
+    ),
+    ("-m hydra.sweeper.params={seed:'range(0,10001)'}", "seed=range(0,10001): makes a sweep of 10"),
+    ("-m seed=range(0,1e300,1e-300)", "seed=range(0,1e300,1e-300): makes a sweep of some 10^600 j"),
+    ("-m seed=range(1,inf)", "seed=range(1,inf): must be a range of finite numbers"),
+    ("-m seed=range(1,5,0)", "seed=range(1,5,0): must be a range of finite numbers"),
     ("-m seed=range(5,5)", "seed=range(5,5): holds no value, so no job; give some"),
     ("-m gradient=glob(nope*)", "gradient=glob(nope*): holds no value, so no job; give some"),
     ("-m seed=interval(0,1)", "seed=interval(0,1): cannot be used (BasicSweeper does not support"),
@@ -415,7 +499,7 @@ def test_a_strategy_of_the_users(how, folder, started, capfd):
     assert bptt_train("--help", *there) == 0
     out = capfd.readouterr().out
     assert re.search(r"^    mine +Mine, all mine\.", out, re.MULTILINE)
-    assert re.search(r"^  mine +\? +\? +\? +O\(mine\)", out, re.MULTILINE)
+    assert re.search(r"^  mine +yes +no +yes +O\(mine\)", out, re.MULTILINE)
     assert re.search(
         r"^    gradient\.pace=0\.7 +number, at least 0\.5, less than 1", out, re.MULTILINE
     )

@@ -85,6 +85,10 @@ def test_it_learns_and_being_watched_leaves_no_trace(text, tmp_path, unpainted):
     ("setting", "problem"),
     [
         ("segment_length=4", "segment_length=4: cannot train an embedding"),
+        *[
+            (f"gradient={name}", "model.embedding_size=3: must be null, since ")
+            for name in ("rtrl", "snap1", "rflo", "uoro", "kf_rtrl")
+        ],
     ],
 )
 def test_who_cannot_train_it_is_refused_from_the_config(text, setting, problem):

@@ -47,7 +47,8 @@ def test_reading_agrees_with_importing(option):
     target = OmegaConf.load(option)["_target_"]
     plugin, kind = signatures.read(target), get_class(target)
     expected = {
-        name: Setting(Any, UNKNOWN, required=True)  # what a modifier wraps; its class is not read
+        # What a modifier wraps: its limits are read, and its class is not.
+        name: Setting(Annotated[Any, *parameter.annotation.__metadata__], required=True)
         if parameter.default is parameter.empty
         else Setting(parameter.annotation, parameter.default)
         for name, parameter in parameters(kind).items()
@@ -55,7 +56,8 @@ def test_reading_agrees_with_importing(option):
     assert plugin.settings == expected
     assert not plugin.takes_any
     for claim, value in plugin.claims.items():
-        assert isinstance(value, FromSetting) or getattr(kind, claim) == value
+        made_by_a_property = isinstance(getattr(kind, claim), property)
+        assert made_by_a_property or getattr(kind, claim) == value
     assert plugin.summary == inspect.getdoc(kind).splitlines()[0]
 
 

@@ -249,7 +249,7 @@ def test_tensorboard_shows_each_point_once(tmp_path):
     ("change", "message"),
     [
         ("gradient.k=4", r"gradient\.k=4: the run began with 16; give that"),
-        ("trainer.max_epochs=9", r"trainer\.max_epochs=9: the run began with 3"),
+        ("trainer.log_every_n_steps=9", r"trainer\.log_every_n_steps=9: the run began with 4"),
         ("optimizer=sgd", r"optimizer\.(_target_|lr)=.*: the run began with .* \(and \d more\)"),
     ],
 )

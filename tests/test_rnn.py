@@ -516,9 +516,16 @@ def test_a_gradient_that_is_no_object_is_refused_at_once(gradient, way_out):
     assert isinstance(rnn.gradient, Full)
 
 
-def test_bidirectional_by_position_is_refused():
-    with pytest.raises(TypeError, match="bidirectional"):
+def test_bidirectional_is_taken_where_it_says_nothing():
+    for rnn in (
+        VanillaRNN(I, H, bidirectional=False),
+        VanillaRNN(I, H, 1, "tanh", True, False, 0.0, False),
+    ):
+        assert rnn.leak == 1 and not rnn.bidirectional
+    with pytest.raises(ValueError, match=r"bidirectional=True: must be False.*input\.flip\(0\)"):
         VanillaRNN(I, H, 1, "tanh", True, False, 0.0, True)
+    with pytest.raises(ValueError, match="bidirectional=True: must be False"):
+        VanillaRNN(I, H, bidirectional=True)
 
 
 @pytest.mark.parametrize("gradient", [Full(), Truncated(k=2, mode="lag"), Checkpointed()])

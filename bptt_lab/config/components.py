@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from bptt_lab.config import signatures
+from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import (
     MISSING,
     Component,
@@ -16,9 +17,9 @@ from bptt_lab.config.schema import (
     refuse,
     suggest,
 )
-from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
+from bptt_lab.config.signatures import UNKNOWN, Described, Plugin, Setting
 from bptt_lab.core.renamed import current
-from bptt_lab.core.validation import ConfigError, unmet
+from bptt_lab.core.validation import ConfigError, missing, unmet
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,29 @@ TORCH_OPTIM: Mapping[str, object] = {
     "alpha": Fraction,
     "lr_decay": NotNegative,
     "nesterov": bool,
+    "differentiable": Literal[False],
 }
+# Of these classes of torch and Lightning it is known beforehand that they end in an error, or in
+# numbers that no continued run would give.
+_GOES_WRONG = "forgets some of its state, so that a continued run would end otherwise; leave it out"
+_MEASURES = "changes a setting behind the manifest's back; use bptt-search"
+_FREEZES = "does not know what to freeze here; name a class of your own that derives from it"
+UNFIT: Mapping[str, str] = {
+    "SparseAdam": "needs sparse gradients, and all of these are dense; use optimizer=adam",
+    "Muon": "takes matrices only, and there are biases; use optimizer=adam",
+    "BackboneFinetuning": _FREEZES,
+    "BaseFinetuning": _FREEZES,
+    "BatchSizeFinder": _MEASURES,
+    "LearningRateFinder": _MEASURES,
+    "GradientAccumulationScheduler": f"{_GOES_WRONG}, or use trainer.accumulate_grad_batches",
+    "ModelPruning": _GOES_WRONG,
+    "StochasticWeightAveraging": f"{_GOES_WRONG}, or use EMAWeightAveraging",
+    "SpikeDetection": _GOES_WRONG,
+    "OnExceptionCheckpoint": "is not needed, as a run saves its own checkpoints; leave it out",
+    "ThroughputMonitor": "needs a function; name a class of your own that derives from it",
+}
+PACKAGES = {"DeviceStatsMonitor": "psutil", "RichModelSummary": "rich", "RichProgressBar": "rich"}
+_ELSEWHERE = ("dirpath", "output_dir")  # settings of Lightning's that say where to write
 
 
 def component(key: str, section: Mapping[str, object]) -> Component:
@@ -59,11 +82,43 @@ def component(key: str, section: Mapping[str, object]) -> Component:
         refuse(f"{key}._target_", None, "must name a class, as package.module.Class")
     found = Component.of(renamed(section))
     plugin = signatures.read(found.target)
+    if found.target.startswith(("torch.optim.", "lightning.")):
+        _refuse_unfit(key, found)
+    for package, (install, instead) in (plugin.claims.get("needs") or {}).items():
+        problem = missing(package, install)
+        if problem and instead and found.settings.get(instead) is None:
+            refuse(f"{key}.{instead}", None, f"{problem}, or give {key}.{instead}=...")
+        if problem and not instead:
+            refuse(f"{key}._target_", found.target, problem)
+    for name, value in found.settings.items():
+        if _is_plugin(value):
+            component(f"{key}.{name}", value)
     settings = plugin_settings(plugin)
     if not plugin.takes_any:
         refuse_unknown(key, found.settings, settings)
     validate(key, found.settings, settings)
     return found
+
+
+def _is_plugin(value: Any) -> bool:
+    """Whether a setting is a section that names a class."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _refuse_unfit(key: str, found: Component) -> None:
+    """Refuse what a class of torch's or Lightning's could not do in a run."""
+    name, given = found.target.rpartition(".")[2], found.settings
+    if name in UNFIT:
+        refuse(f"{key}._target_", found.target, UNFIT[name])
+    problem = missing(package, package) if (package := PACKAGES.get(name)) else None
+    if problem:
+        refuse(f"{key}._target_", found.target, problem)
+    monitor = given.get("monitor")
+    if isinstance(monitor, str) and not monitor.startswith("val/"):
+        refuse(f"{key}.monitor", monitor, "must be a metric of validation; use val/loss")
+    for where in (*_ELSEWHERE, "filename"):
+        if (where in _ELSEWHERE and where in given) or "/" in str(given.get(where)):
+            refuse(f"{key}.{where}", given[where], "a run writes in its own folder; leave it out")
 
 
 def renamed(value: Any) -> Any:
@@ -91,18 +146,22 @@ def validate(section: str, values: Mapping[str, object], settings: Mapping[str, 
     """Refuse a value that is missing, of another type or outside its limits."""
     prefix = f"{section}." if section else ""
     defaults = {n: s.default for n, s in settings.items() if s.default is not UNKNOWN}
+    seen = {n: Described(v) if _is_plugin(v) else v for n, v in values.items()}
     for name, setting in settings.items():
         if values.get(name) == MISSING or (setting.required and name not in values):
             raise ConfigError(f"{prefix}{name}: is missing; give it as {prefix}{name}=...")
         if name in values:
-            problem = unmet(values[name], setting.hint, {**defaults, **values})
+            problem = unmet(seen[name], setting.hint, {**defaults, **seen})
+            shown: Any = values[name]
+            if problem and _is_plugin(shown):
+                refuse(f"{prefix}{name}._target_", shown["_target_"], problem)
             if problem:
-                refuse(f"{prefix}{name}", values[name], problem)
+                refuse(f"{prefix}{name}", shown, problem)
 
 
 def refuse_unknown(section: str, values: Mapping[str, object], known: Iterable[str]) -> None:
     """Refuse a setting that the section does not have."""
     for name in values:
         if name not in known:
-            way_out = suggest(name, known)
+            way_out = hint(f"{section}.{name}") or suggest(name, known)
             refuse(f"{section}.{name}", values[name], f"there is no such setting; {way_out}")

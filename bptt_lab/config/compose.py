@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +23,14 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bptt_lab.config.hints import says_nothing
 from bptt_lab.config.hydra_internals import (
     Callbacks,
     IConfigRepository,
@@ -35,6 +38,7 @@ from bptt_lab.config.hydra_internals import (
 )
 from bptt_lab.config.loader import Loader, is_choice
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
+from bptt_lab.core.validation import ConfigError
 
 Compose = Callable[[list[str]], DictConfig]  # may raise HydraException
 MODULE = "bptt_lab.commands.train.cli"  # a relative --config-path starts from here
@@ -59,7 +63,7 @@ class CommandLine:
                 anchor=SearchPathQuery(provider="schema"),
             )
         self.args = args
-        self.lines: list[str] = list(args.overrides)
+        self.lines: list[str] = [line for line in args.overrides if not says_nothing(line)]
         self.searchpath = [line for line in self.lines if line.startswith("hydra.searchpath=")]
         self.loader = Loader(search_path)
         self.name = args.config_name or CONFIG_NAME
@@ -99,6 +103,11 @@ class CommandLine:
     def strategies(self) -> Options:
         """Return the options of the group `gradient`, for whoever names a strategy."""
         return Options(self.loader, self.name, self.searchpath)
+
+    def takers(self, group: str, setting: str) -> str:
+        """Name the options of a group that have a setting, as on a command line."""
+        names = [name for name in self.options(group) if setting in self.option(group, name)[1]]
+        return " or ".join(f"{group}={name}" for name in names)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""
@@ -146,6 +155,11 @@ class CommandLine:
             if o.get_value_element_as_str()
         }
 
+    def count(self, sweep: DictConfig) -> int:
+        """Return how many jobs a sweep asks for, without making one."""
+        by_key = {override.key_or_group: override for override in self.parse(swept(sweep))}
+        return math.prod(map(num_values, by_key.values()))
+
     def expand(self, sweep: DictConfig) -> list[list[str]]:
         """Return the overrides of each job of a sweep, in Hydra's order.
 
@@ -168,6 +182,25 @@ class CommandLine:
         kind = admit(sweep.hydra.sweeper._target_)
         # By name: Hydra's search for plug-ins runs that module twice, and so makes the class twice.
         return any(base.__name__ == "BasicSweeper" for base in kind.__mro__)
+
+
+def num_values(override: Override) -> int:
+    """Return how many values an override gives a key; those of a range are not made.
+
+    Raises:
+        ConfigError: for a range that has no end, or no step.
+    """
+    if not override.is_discrete_sweep():
+        return 1
+    values = override.value()
+    if not isinstance(values, RangeSweep):
+        return sum(1 for _ in override.sweep_string_iterator())
+    try:
+        start, stop, step = (Fraction(str(x)) for x in (values.start, values.stop, values.step))
+        return max(0, math.ceil((stop - start) / step))
+    except (ValueError, ZeroDivisionError):
+        problem = "must be a range of finite numbers, with a step other than 0"
+        raise ConfigError(f"{override.input_line}: {problem}; correct it") from None
 
 
 def admit(target: str) -> type:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bptt_lab.config.compose import CommandLine
+from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import suggest
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
@@ -128,6 +129,9 @@ def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]
     line = _line(key, lines)
     if command is None:
         return f"{line}: there is no such setting; {HELP}"
+    for override in command.parse(lines):  # gradient={k:2} is about gradient.k
+        if override.key_or_group == key and isinstance(value := override.value(), dict):
+            key = f"{key}.{next(iter(value), '')}"
     config = compose_choices(command, lines)
     choices = config.hydra.runtime.choices
     names = [str(name) for name in config if name != "hydra" or key.startswith("hydra")]
@@ -135,8 +139,13 @@ def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]
     parent, _, leaf = key.rpartition(".")
     same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    if same_leaf:
+    takers = command.takers(parent, leaf) if parent in choices else ""
+    if takers:
+        way_out = f"{parent}={choices[parent]} does not take it; choose {takers}"
+    elif same_leaf and parent != same_leaf[0]:
         way_out = f"did you mean {same_leaf[0]}?"
+    elif foreign := hint(key):
+        way_out = foreign
     elif parent in choices and not siblings:
         way_out = f"{parent}={choices[parent]} takes none; leave it out, or choose another {parent}"
     else:

@@ -45,6 +45,33 @@ def refuse_above(experiment: Experiment, limit: int) -> None:
             _refuse_above(limit, 4 * math.prod(numbers.values()), numbers)
 
 
+def refuse_influence(experiment: Experiment) -> None:
+    """Refuse an influence above the limit that its strategy has itself, `memory_limit_gib`.
+
+    Such a strategy says in `influence` which settings of the network multiply to its numbers.
+
+    Raises:
+        ConfigError: naming the hidden size.
+    """
+    model, given, watched = experiment.model, experiment.dataset.settings, experiment.callbacks
+    sizes = [size for key in ("batch_size", "train_size") if (size := given.get(key))]
+    batch_size = -(-min(sizes, default=0) // experiment.device.devices)
+    rules = [(experiment.gradient, batch_size)]
+    if experiment.segment_length is None:
+        rules += [(shadow, 1) for shadow in watched.shadow.values()]
+    for rule, sequences in rules:
+        plugin = signatures.read(rule.target)
+        limit = {**{n: s.default for n, s in plugin.settings.items()}, **rule.settings}
+        names = str(plugin.claims.get("influence", "")).split(" * ")
+        numbers = sequences * math.prod(getattr(model, name, 0) for name in names)
+        bytes_each = 8 if experiment.trainer.precision == "64-true" else 4
+        needed, most = numbers * bytes_each / 2**30, limit.get("memory_limit_gib", math.inf)
+        if needed > most:
+            problem = f"needs an influence of at least {needed:.3g} GiB for {sequences} sequences"
+            way_out = f"above memory_limit_gib={most:g}; raise it, take fewer, or gradient=snap1"
+            raise ConfigError(f"model.hidden_size={model.hidden_size}: {problem}, {way_out}")
+
+
 def _refuse_above(limit: int, needed: int, sizes: dict[str, int]) -> None:
     if needed > limit:
         key = max(sizes, key=lambda name: sizes[name])

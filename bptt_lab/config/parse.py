@@ -8,6 +8,7 @@ from typing import Any
 
 from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
 from bptt_lab.config.components import refuse_unknown, validate
+from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import (
     CONTROL,
     PLUGIN_SECTIONS,
@@ -23,7 +24,7 @@ from bptt_lab.config.schema import (
 )
 from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, too_many
 
 Composed = Mapping[str, Any]  # plain containers, interpolations resolved
 
@@ -57,9 +58,12 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
         control=control,
     )
-    _refuse_nesterov(experiment.optimizer)
+    _refuse_stack(experiment)
+    _refuse_embedding(experiment)
+    _refuse_optimizer(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
+    memory_limit.refuse_influence(experiment)
     if here:
         memory_limit.refuse_above(experiment, memory_limit.installed())
     return experiment
@@ -88,7 +92,8 @@ def _refuse_keys(composed: Composed) -> None:
         if key == "experiment":
             refuse(key, value, "a preset's file must begin with '# @package _global_'")
         if key not in known:
-            refuse(str(key), value, f"there is no such setting; {suggest(key, known)}")
+            way_out = hint(str(key)) or suggest(key, known)
+            refuse(str(key), value, f"there is no such setting; {way_out}")
     for name in sections:
         if name not in composed:
             raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
@@ -120,14 +125,36 @@ def _callbacks(
     return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
-def _refuse_nesterov(optimizer: Component) -> None:
-    """Hold torch.optim.SGD's rule, which torch itself only states once it builds the optimizer."""
-    given = optimizer.settings
+def _refuse_optimizer(experiment: Experiment) -> None:
+    """Hold torch's rules, which torch itself only states once it builds or uses the optimizer."""
+    optimizer, given = experiment.optimizer, experiment.optimizer.settings
     if optimizer.target == "torch.optim.SGD" and given.get("nesterov"):
         if not given.get("momentum"):
             refuse("optimizer.nesterov", True, "needs optimizer.momentum greater than 0, as 0.9")
         if given.get("dampening"):
             refuse("optimizer.nesterov", True, "needs optimizer.dampening=0")
+    if given.get("capturable") and experiment.device.accelerator == "cpu":
+        refuse("optimizer.capturable", True, "is for CUDA graphs; use it with device=gpu")
+
+
+def _refuse_stack(experiment: Experiment) -> None:
+    """Refuse more layers than a strategy can unroll, be it one that only watches."""
+    layers, whole = experiment.model.num_layers, experiment.segment_length is None
+    watching = experiment.callbacks.shadow.values() if whole else ()
+    for component in (experiment.gradient, *watching):
+        rule = component.target.rpartition(".")[2]
+        most = signatures.read(component.target).claims.get("max_layers")
+        problem = too_many(layers, rule, most)
+        if problem:
+            refuse("model.num_layers", layers, problem)
+
+
+def _refuse_embedding(experiment: Experiment) -> None:
+    size, rule = experiment.model.embedding_size, experiment.gradient.target
+    if size is not None and signatures.read(rule).claims.get("input_gradient") is False:
+        problem = f"must be null, since {rule.rpartition('.')[2]} has a gradient for the network's"
+        way_out = "use gradient=full, checkpointed or truncated"
+        refuse("model.embedding_size", size, f"{problem} parameters only; {way_out}")
 
 
 def _refuse_segments(experiment: Experiment) -> None:

@@ -19,10 +19,18 @@ from typing import Any, NamedTuple
 
 from bptt_lab.config.classes import Found, find, lineage
 from bptt_lab.config.source_text import UNKNOWN as UNKNOWN
-from bptt_lab.config.source_text import FromSetting, literal, literals, parse, properties, source
+from bptt_lab.config.source_text import (
+    FromSetting,
+    defined,
+    literal,
+    literals,
+    parse,
+    properties,
+    source,
+)
 from bptt_lab.core import validation
 
-# What an annotation may name, beside its module's own constants; anything else makes it Any, and
+# What an annotation may name, beside its module's own constants; anything else is Any there, and
 # leaves the check to the constructor.
 _NAMESPACE: dict[str, Any] = {
     **{name: value for name, value in vars(validation).items() if isinstance(value, type)},
@@ -30,7 +38,6 @@ _NAMESPACE: dict[str, Any] = {
         name: getattr(typing, name) for name in ("Annotated", "Any", "Literal", "Optional", "Union")
     },
     **{kind.__name__: kind for kind in (int, float, str, bool, list)},
-    "__builtins__": {},
 }
 # And the syntax of an annotation that is evaluated.
 _GRAMMAR = (
@@ -41,6 +48,11 @@ _GRAMMAR = (
 _UNREADABLE = (
     *(SyntaxError, NameError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError),
 )
+
+
+class _Names(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        return Any
 
 
 class Setting(NamedTuple):
@@ -66,13 +78,28 @@ class Plugin:
         value = self.claims.get(name)
         if not isinstance(value, FromSetting):
             return value
-        return self.value(value.setting, settings)
+        setting = self.value(value.setting, settings)
+        if value.claim:
+            return getattr(Described(setting), value.claim, None)
+        return setting if value.among is None else setting in value.among
 
     def value(self, name: Any, settings: Mapping[str, Any]) -> Any:
         """Return what a setting has come to, or `name` itself where it names none."""
         if name not in self.settings:
             return name
         return settings.get(name, self.settings[name].default)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What stands for a plug-in's object before there is one: its section, with its claims."""
+
+    section: Any  # `_target_` and settings; anything else claims nothing
+
+    def __getattr__(self, name: str) -> Any:
+        if not isinstance(self.section, Mapping) or name.startswith("_"):
+            raise AttributeError(name)
+        return read(str(self.section["_target_"])).claim(name, self.section)
 
 
 def read(target: str) -> Plugin:
@@ -92,7 +119,10 @@ def read(target: str) -> Plugin:
 def _read(target: str, found: Found) -> Plugin:
     doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
-    claims = {**literals(found.node), **properties(found.node, settings)}
+    claims: dict[str, Any] = {}
+    for ancestor in filter(None, reversed(lineage(found))):
+        claims = {name: claims[name] for name in claims.keys() - defined(ancestor.node)}
+        claims |= {**literals(ancestor.node), **properties(ancestor.node, settings)}
     return Plugin(target, doc, settings, claims, takes_any)
 
 
@@ -159,6 +189,7 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
         # No attribute, no call but of a limit: nothing to break out of an evaluation by.
         if not all(isinstance(node, _GRAMMAR) for node in ast.walk(expression)):
             return Any
-        return eval(compile(expression, "annotation", "eval"), {**constants, **_NAMESPACE})
+        names = _Names({**constants, **_NAMESPACE})
+        return eval(compile(expression, "annotation", "eval"), {"__builtins__": {}}, names)
     except _UNREADABLE:
         return Any

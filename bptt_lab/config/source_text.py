@@ -16,9 +16,16 @@ UNKNOWN: Any = object()
 
 
 class FromSetting(NamedTuple):
-    """A claim that is as a setting is: `return self.carry_influence`."""
+    """A claim that follows from a setting.
+
+    return self.carry_influence              what the setting is
+    return self.mode in ("chunk", "tail")    whether it is `among` these
+    return self.of.one_sweep                 what its object claims
+    """
 
     setting: str
+    among: tuple[Any, ...] | None = None
+    claim: str = ""
 
 
 def source(module: str) -> Path | None:
@@ -99,7 +106,7 @@ def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
 
 
 def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
-    """Properties of a class that return a literal, or one of its settings."""
+    """Properties of a class that return a literal, or what follows from one of its settings."""
     claims: dict[str, Any] = {}
     for method in node.body:
         if not isinstance(method, ast.FunctionDef) or not isinstance(method.body[-1], ast.Return):
@@ -107,9 +114,25 @@ def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
         returned = method.body[-1].value
         if [ast.unparse(mark) for mark in method.decorator_list] != ["property"]:
             continue
-        if isinstance(returned, ast.Attribute) and ast.unparse(returned.value) == "self":
-            if returned.attr in settings:
-                claims[method.name] = FromSetting(returned.attr)
-        elif (value := literal(returned)) is not UNKNOWN:
+        among = None
+        if isinstance(returned, ast.Compare) and isinstance(returned.ops[0], ast.In):
+            among = literal(returned.comparators[0])
+            if not isinstance(among, tuple):
+                continue
+            returned = returned.left
+        first, setting, *claim = [*ast.unparse(returned or ast.Constant(None)).split(".", 2), ""]
+        if first == "self" and setting in settings:
+            claims[method.name] = FromSetting(setting, among, claim[0])
+        elif among is None and (value := literal(returned)) is not UNKNOWN:
             claims[method.name] = value
     return claims
+
+
+def defined(node: ast.ClassDef) -> set[str]:
+    """Names that the body of a class gives a value: what it does not inherit."""
+    found = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+    for part in node.body:
+        targets = part.targets if isinstance(part, ast.Assign) else []
+        targets = [part.target] if isinstance(part, ast.AnnAssign) and part.value else targets
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found

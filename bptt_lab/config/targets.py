@@ -21,12 +21,12 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "gradient": ("bptt_lab.gradients.base.GradientStrategy",),
     "dataset": ("bptt_lab.tasks.base.SequenceDataModule",),
     "optimizer": ("torch.optim.optimizer.Optimizer",),
+    "callbacks": ("lightning.pytorch.callbacks.callback.Callback",),
 }
 # ... and anywhere inside of a plug-in's settings: what computes, not what writes files.
 PARTS = (
     *(kind for kinds in KINDS.values() for kind in kinds),
     "torch.nn.modules.module.Module",
-    "lightning.pytorch.callbacks.callback.Callback",
 )
 # Whoever allows one of these allows torch.load, os.system and the like; as is each module of the
 # standard library.
@@ -76,8 +76,9 @@ def refuse_foreign(config: Mapping[str, object], allow: str | Iterable[str] = ()
     """
     trusted = packages(allow)
     for key, target in targets(config):
-        section = key.removesuffix("._target_")
-        check_target(key, target, KINDS.get(section, PARTS), trusted)
+        section, _, name = key.removesuffix("._target_").partition(".")
+        whole = "." not in name if section == "callbacks" else not name
+        check_target(key, target, KINDS.get(section, PARTS) if whole else PARTS, trusted)
 
 
 def targets(value: object, key: str = "") -> Iterator[tuple[str, object]]:

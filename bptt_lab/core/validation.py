@@ -10,7 +10,9 @@ annotations from the source text, so that a bad setting is refused before torch 
 
 from __future__ import annotations
 
+import difflib
 import functools
+import importlib.util
 import inspect
 import math
 import operator
@@ -52,13 +54,35 @@ class OnlyWith:
     """The setting means something only while another one has a certain value."""
 
     key: str
-    wanted: str
+    wanted: str | None
 
     def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say which other setting the value needs."""
-        if siblings.get(self.key) == self.wanted:
+        """Say which other setting the value needs; false, as null, is no value."""
+        if value is False or siblings.get(self.key) == self.wanted:
             return None
-        return f"only means something with {self.key}={self.wanted}; leave it null"
+        wanted, off = self.wanted or "null", "false" if value is True else "null"
+        return f"only means something with {self.key}={wanted}; leave it {off}"
+
+
+@dataclass(frozen=True)
+class Claiming:
+    """The value is an object that claims something of itself."""
+
+    claim: str
+    otherwise: str  # what it must be, why, and the way out
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say what it must be where it claims nothing of the kind."""
+        return None if getattr(value, self.claim, False) else self.otherwise
+
+
+def too_many(num_layers: int, rule: str, most: int | None) -> str | None:
+    """Say what the number of layers must be with a rule that unrolls `most` at most."""
+    if most is None or num_layers <= most:
+        return None
+    limit = "must be 1" if most == 1 else f"must be at most {most}"
+    problem = f"{limit}, since {rule} unrolls no more layers"
+    return f"{problem}; use gradient=full, checkpointed or truncated"
 
 
 @dataclass(frozen=True)
@@ -96,6 +120,30 @@ class Splits:
         return "must be three shares above 0 that sum to 1, as [0.8,0.1,0.1], or numbers of rows"
 
 
+@dataclass(frozen=True)
+class ReadablePath:
+    """The value is the path of a folder that can be read, or of a file as ReadableFile has it."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say what is wrong with the folder or file."""
+        if not value:
+            return "must name a folder; give the path of one"
+        place = os.path.expanduser(value)
+        if os.path.isdir(place):
+            readable = os.access(place, os.R_OK | os.X_OK)
+            return None if readable else "must be readable, but is not; change its permissions"
+        if os.path.lexists(place):
+            return ReadableFile().unmet(value, siblings)
+        return "must be an existing folder or file, but there is none; give another path"
+
+
+def missing(package: str, install: str) -> str | None:
+    """Say that a package is needed, where it is not installed."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return f"needs the package {package}; run pip install '{install}'"
+
+
 def checked(init: F) -> F:
     """Decorate a constructor so that it refuses values outside its annotations' limits.
 
@@ -121,7 +169,7 @@ def check(key: str, value: Any, hint: Any, siblings: Mapping[str, Any]) -> None:
     """Raise a ConfigError where `value` is not of type `hint` or outside its limits."""
     problem = unmet(value, hint, siblings)
     if problem:
-        shown = "null" if value is None else value
+        shown = "null" if value is None else "''" if value == "" else value
         raise ConfigError(" ".join(f"{key}={shown}: {problem}".split()))
 
 
@@ -140,7 +188,12 @@ def unmet(value: Any, hint: Any, siblings: Mapping[str, Any]) -> str | None:
             return problem
         return next((text for limit in args[1:] if (text := _beyond(limit, value, siblings))), None)
     if origin is Literal:
-        return None if value in args else f"must be one of {', '.join(map(str, args))}"
+        if value in args:
+            return None
+        options = [*map(str, args)]
+        close = difflib.get_close_matches(str(value).lower(), options, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"must be one of {', '.join(options)}{hint}"
     if origin in (Union, types.UnionType):
         problems = [unmet(value, arg, siblings) for arg in args]
         if None in problems:

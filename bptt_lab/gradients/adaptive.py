@@ -60,6 +60,7 @@ class Adaptive(PerUnroll):
     exact_within_chunk = False
     exact_across_chunks = False
     unbiased = False
+    one_sweep = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k, and k weight products each estimate"
     space: ClassVar[str] = "O(L N H)"
 

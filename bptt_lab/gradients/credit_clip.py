@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept, slopes
-from bptt_lab.core.validation import ConfigError, Gt, checked
-from bptt_lab.gradients.adaptive import Adaptive
+from bptt_lab.core.validation import Claiming, ConfigError, Gt, checked
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.modifier import Modifier
 from bptt_lab.gradients.stack import Stack
-from bptt_lab.gradients.truncated import Truncated
+
+NO_SWEEP = (
+    "must be a future-facing strategy of one adjoint sweep, since CreditClip clips inside it; "
+    "wrap Full, Truncated with mode=chunk or tail, or ARTBP"
+)
 
 
 class CreditClip(Modifier):
@@ -59,9 +62,13 @@ class CreditClip(Modifier):
     space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
     @checked
-    def __init__(self, *, of: PerUnroll, clip: Annotated[float, Gt(0)] = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        of: Annotated[PerUnroll, Claiming("one_sweep", NO_SWEEP)],
+        clip: Annotated[float, Gt(0)] = 0.01,
+    ) -> None:
         super().__init__(of)
-        _refuse_other_than_sweep(of)
         self.clip = clip
         self.linear = False  # a loss twice as large is clipped more often
 
@@ -78,7 +85,7 @@ class CreditClip(Modifier):
 
         swept = rule(stack._replace(sweep_layer=clipping))
         if not events:
-            raise _not_a_sweep(self.of)
+            raise ConfigError(f"of={self.of!r}: {NO_SWEEP}")
         clipped = int(sum(clipped_LN.sum() for clipped_LN in events))
         estimate["clipped_fraction"] = clipped / max(sum(e.numel() for e in events), 1)
         return swept
@@ -107,18 +114,3 @@ def _sweep(
         else:
             handed_NH = factor * torch.addmm((1 - leak) * c_NH, delta_LNH[t], layer.weights.hh)
     return delta_LNH, credit_LNH, norm_LN > clip
-
-
-def _refuse_other_than_sweep(of: PerUnroll) -> None:
-    """Raise a ConfigError for what is known to assign credit in another way, however deep."""
-    if isinstance(of, Modifier):
-        _refuse_other_than_sweep(of.of)
-    elif isinstance(of, Adaptive) or (isinstance(of, Truncated) and of.mode in ("lag", "window")):
-        raise _not_a_sweep(of)
-
-
-def _not_a_sweep(of: PerUnroll) -> ConfigError:
-    return ConfigError(
-        f"of={of!r}: must be one adjoint sweep, since CreditClip clips inside it; wrap Full, "
-        "Truncated with mode=chunk or tail, or ARTBP"
-    )

@@ -7,17 +7,22 @@ Where a fixed random matrix does it instead, the forward weights may learn to al
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Swept
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import checked
+from bptt_lab.core.validation import Claiming, checked
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.modifier import Modifier
 from bptt_lab.gradients.stack import Stack
+
+BACKWARD_ONLY = (
+    "must be a future-facing strategy, since FeedbackAlignment changes how credit flows back; "
+    "wrap Full, Truncated or ARTBP"
+)
 
 
 class FeedbackAlignment(Modifier):
@@ -56,7 +61,12 @@ class FeedbackAlignment(Modifier):
     space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
     @checked
-    def __init__(self, *, of: PerUnroll, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        of: Annotated[PerUnroll, Claiming("faces_future", BACKWARD_ONLY)],
+        seed: int = 0,
+    ) -> None:
         super().__init__(of)
         self.seed = seed
 

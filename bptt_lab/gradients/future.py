@@ -50,6 +50,13 @@ class PerUnroll(GradientStrategy):
     What is drawn is therefore drawn when the graph is built, and belongs to that unroll's rule.
     """
 
+    faces_future = True
+
+    @property
+    def one_sweep(self) -> bool:
+        """Whether credit flows back by one adjoint sweep, inside of which a modifier may act."""
+        return True
+
     @abstractmethod
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Make the rule of one unroll.

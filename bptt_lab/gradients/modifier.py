@@ -27,6 +27,11 @@ class Modifier(PerUnroll):
         self.of = of
         self.linear = of.linear
 
+    @property
+    def one_sweep(self) -> bool:
+        """Whether what it wraps is."""
+        return self.of.one_sweep
+
     @abstractmethod
     def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
         """Let the wrapped strategy's rule assign credit, with the change made.

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from bptt_lab.core import recurrence
 from bptt_lab.core.cell import Cell, Weights, slopes
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, too_many
 from bptt_lab.gradients.base import (
     Carry,
     GradientStrategy,
@@ -65,6 +65,8 @@ class PastFacing(GradientStrategy):
     """A strategy that carries influence forward in time, through one layer."""
 
     carries_influence = True
+    input_gradient = False
+    max_layers = 1
 
     @abstractmethod
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
@@ -100,7 +102,7 @@ class PastFacing(GradientStrategy):
         Raises:
             ConfigError: for more than one layer, and for an input or hx that asks for a gradient.
         """
-        refuse_stack(type(self).__name__, rnn)
+        refuse_stack(self, rnn)
         refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
         self.refuse_foreign(carry, input.shape[1])
         leaves = cast(rnn, input, carry.hx)
@@ -142,7 +144,7 @@ class PastFacing(GradientStrategy):
     @torch.no_grad()
     def observe(self, rnn: RecurrentNet, input: Tensor, hx: Tensor, after: Carry | None) -> Chunk:
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
-        refuse_stack(type(self).__name__, rnn)
+        refuse_stack(self, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
         seen = recurrence.record(input, hx[0], weights, cell)
         parameters = [p.detach() for p in rnn.all_weights[0]]
@@ -198,13 +200,11 @@ class _Unroll(torch.autograd.Function):
         return *[None] * 5, ih, hh, *[bias.flatten()] * (len(parameters) - 2)
 
 
-def refuse_stack(rule: str, rnn: RecurrentNet) -> None:
-    """Raise a ConfigError for more than one layer, which is all that a rule can carry."""
-    if rnn.num_layers > 1:
-        raise ConfigError(
-            f"num_layers={rnn.num_layers}: must be 1, since {rule} carries the influence of one "
-            "layer; use gradient=full, checkpointed or truncated"
-        )
+def refuse_stack(rule: PastFacing, rnn: RecurrentNet) -> None:
+    """Raise a ConfigError for more layers than a rule can carry."""
+    problem = too_many(rnn.num_layers, type(rule).__name__, rule.max_layers)
+    if problem:
+        raise ConfigError(f"num_layers={rnn.num_layers}: {problem}")
 
 
 def refuse_gradients(rule: str, **tensors: Tensor) -> None:

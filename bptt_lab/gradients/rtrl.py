@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.validation import ConfigError, Ge, Gt, checked
+from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.influence import fold, recur
@@ -42,7 +42,8 @@ class RTRL(PastFacing):
 
     Args:
         carry_influence: false begins every chunk without influence, as full does.
-        store: keep every step's influence for the backward pass, not compute it again.
+        store: keep every step's influence for the backward pass, not compute it again; a block
+            needs none.
         block: steps between two influences in Schmidhuber's form; null is a step.
         memory_limit_gib: largest influence allowed, GiB.
 
@@ -62,6 +63,7 @@ class RTRL(PastFacing):
 
     exact_within_chunk = True
     unbiased = True
+    influence = "hidden_size * hidden_size * hidden_size"  # its numbers of a sequence, at least
     cost: ClassVar[str] = "O(L N H^3 (H+I)), with a block O(L N H^2 (H+I))"
     space: ClassVar[str] = "O(N H^2 (H+I)), L times with store"
 
@@ -70,15 +72,10 @@ class RTRL(PastFacing):
         self,
         *,
         carry_influence: bool = True,
-        store: bool = False,
+        store: Annotated[bool, OnlyWith("block", None)] = False,
         block: Annotated[int | None, Ge(1)] = None,
         memory_limit_gib: Annotated[float, Gt(0)] = 4.0,
     ) -> None:
-        if store and block is not None:
-            raise ConfigError(
-                f"store=True: must be false with block={block}, whose backward pass needs no "
-                "stored influence"
-            )
         self.carry_influence = carry_influence
         self.store = store
         self.block = block
@@ -123,7 +120,7 @@ class RTRL(PastFacing):
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
-        refuse_stack(type(self).__name__, rnn)
+        refuse_stack(self, rnn)
         return Full().credit(rnn, input, hx, q)
 
     def mask(self, num_steps: int) -> Tensor:

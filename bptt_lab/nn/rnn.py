@@ -51,6 +51,7 @@ class VanillaRNN(RNNBase):
         device: where the parameters live.
         dtype: type of the parameters.
         gradient: the gradient strategy, an object; full backpropagation through time by default.
+        bidirectional: False, as nn.RNN has it by default; nothing else.
 
     Attributes:
         draw: index of the random numbers with which the next sequence begins. It counts on from
@@ -98,16 +99,15 @@ class VanillaRNN(RNNBase):
         dtype: torch.dtype | None = None,
         *,
         gradient: GradientStrategy | None = None,
+        bidirectional: bool = False,
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(
                 f"Unknown nonlinearity '{nonlinearity}'. Select from {', '.join(NONLINEARITIES)}."
             )
-        if isinstance(leak, bool):
-            raise TypeError(
-                f"leak should be a number, got: {leak}; nn.RNN has `bidirectional` in this place, "
-                "which VanillaRNN does not do: use two of them, one over input.flip(0)"
-            )
+        if bidirectional or leak is True:  # nn.RNN has it in leak's place
+            raise ValueError("bidirectional=True: must be False; use two, one over input.flip(0)")
+        leak = 1.0 if leak is False else leak
         if not 0 < leak <= 1:
             raise ValueError(f"leak={leak}: must be above 0 and at most 1 (1: no leak)")
         # RNNBase knows two modes; ours differ in phi alone, which changes no parameter.

@@ -16,10 +16,12 @@ from bptt_lab.config.parse import placed
 from bptt_lab.config.schema import Experiment
 from bptt_lab.config.strategies import packaged, shadow_sections
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import Run
 
 # Settings that leave no trace in a result, so that a continued run may have others.
 FREE = ("trainer.enable_progress_bar", "checkpoint_seconds")
 DATA = "dataset.path"  # relative to the folder in which it was typed
+_END = "config.trainer.max_epochs"  # how long, and nothing of how
 _COMPARED = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
 
 
@@ -32,10 +34,15 @@ def overrides(lines: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: for a folder that holds neither, or that was tampered with.
     """
-    folder = next((_unquoted(o.partition("=")[2]) for o in lines if o.startswith("resume=")), None)
-    if folder in (None, "", "null"):
+    given = [line for line in lines if _key(line) == "resume" and "=" in line]
+    folder = _unquoted(given[0].partition("=")[2].strip()) if given else "null"
+    if folder == "null":
         return list(lines)
-    path = Path(os.path.abspath(str(folder)))
+    if not folder.strip():
+        raise ConfigError(
+            "resume='': must name a folder; give one out of outputs/, or leave it out"
+        )
+    path = Path(os.path.abspath(folder))
     if (path / runs.SWEEP).is_file():
         return _with(lines, "hydra.sweep.dir", path)
     if not (path / runs.MANIFEST).is_file():
@@ -69,14 +76,52 @@ def as_begun(experiment: Experiment, config: Mapping[str, Any]) -> Experiment:
     return dataclasses.replace(experiment, **changed)
 
 
+def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
+    """Refuse to begin anew where something was to be continued.
+
+    Args:
+        resumed: the value of `resume`.
+        folder: that will be written to.
+        sweep: whether a sweep was asked for.
+    """
+    if not resumed:
+        return
+    known = Path(os.path.abspath(str(resumed)))
+    listed = runs.read_json(known / runs.SWEEP)
+    if listed and not sweep:
+        words = shlex.split(str(listed.get("command", "bptt-train -m")))
+        of_folder = ("resume", "hydra.sweep.dir")
+        command = shlex.join(word for word in words if _key(word) not in of_folder)
+        problem = f"is a sweep; continue it by {command} resume={resumed}"
+        raise ConfigError(f"resume={resumed}: {problem}")
+    if sweep and not listed and (known / runs.MANIFEST).is_file():
+        raise ConfigError(f"resume={resumed}: is a run, not a sweep; leave out -m")
+    if str(known) != os.path.abspath(folder):
+        raise ConfigError(f"resume={resumed}: must be typed, as resume=FOLDER; leave it out here")
+
+
 def refuse_changed_config(experiment: Experiment) -> None:
     """Refuse a single run whose config is not what it began with, before torch is imported."""
     control = experiment.control
     if control.resume and not control.force_resume:
-        began = runs.read_run(Path(control.resume)).config
-        if began:
-            now = as_begun(experiment, began).plain()
-            compared({"config": began}, {"config": now})
+        run = runs.read_run(Path(control.resume))
+        if run.config:
+            now = as_begun(experiment, run.config).plain()
+            compared({"config": run.config}, {"config": now})
+        refuse_early_end(experiment, run.epochs or 0)
+
+
+def refuse_early_end(experiment: Experiment, trained: int) -> None:
+    """Refuse to end a run after fewer epochs than it has trained, the begun one included."""
+    if experiment.trainer.max_epochs < trained and not experiment.control.force_resume:
+        problem = f"must be at least {trained}, which the run has trained; give that or more"
+        schema.refuse("trainer.max_epochs", experiment.trainer.max_epochs, problem)
+
+
+def ends_later(run: Run, experiment: Experiment) -> bool:
+    """Whether a run that has ended is asked for more epochs than it was."""
+    before = dict(flat({"config": run.config})).get(_END)
+    return isinstance(before, int) and experiment.trainer.max_epochs > before
 
 
 def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
@@ -122,7 +167,8 @@ def compared(
     Args:
         before: the manifest that the run began with.
         now: the one that it would begin with now.
-        force: whether to go on in spite of a difference; the manifest keeps a note of each.
+        force: whether to go on in spite of a difference. The manifest keeps a note of each, and of
+            an end that has moved, which needs no force.
 
     Raises:
         ConfigError: naming the first key that differs.
@@ -130,9 +176,12 @@ def compared(
     changes = dict(differences(before, now))
     if not changes:
         return {**now, **before}
+    if changes.keys() == {_END}:  # with any number of epochs the first ones are the same
+        again = {key: now[key] for key in ("config", "overrides", "command") if key in now}
+        return {**now, **before, **again, "end_moved": [*before.get("end_moved", []), changes]}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
-    key, (old, new) = next(iter(changes.items()))
+    key, (old, new) = next(item for item in changes.items() if item[0] != _END)
     more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
     raise ConfigError(
         f"{key.removeprefix('config.')}={schema.show(new)}: the run began with "

@@ -72,6 +72,8 @@ class SequenceDataModule(LightningDataModule, ABC):
     # Sequences end at different steps, the same in every epoch: those about as long go together.
     unequal: ClassVar[bool] = False
     num_elements: ClassVar[tuple[str, ...]] = ()
+    # By package: what installs it, and the setting, if any, that does without it.
+    needs: ClassVar[Mapping[str, tuple[str, str]]] = {}
     train_shape: ClassVar[tuple[str | int | None, str | int] | None] = None
     input_size: int
     output_size: int

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bptt_lab.core.validation import ConfigError, ReadableFile
+from bptt_lab.core.validation import ConfigError, ReadableFile, ReadablePath
 
 MOST = 2**28  # numbers of one split, padding included: 1 GiB of them
 MOST_TEXT = 2**27  # bytes of a file of text, of which Python makes several times as many
@@ -84,18 +84,13 @@ def list_folder(path: str) -> list[Path] | None:
     Raises:
         ConfigError: where it is neither, or cannot be read.
     """
-    place = os.path.expanduser(path)
-    if not path:
-        refuse("''", "must name a folder; give the path of one")
-    if os.path.isdir(place):
-        try:
-            return sorted(e for e in Path(place).iterdir() if not e.name.startswith("."))
-        except OSError:
-            refuse(path, "must be readable, but you may not read it; change its permissions")
-    if not os.path.lexists(place):
-        refuse(path, "must be an existing folder or file, but there is none; give another path")
-    check_file(Path(place))
-    return None
+    problem = ReadablePath().unmet(path, {})
+    if problem:
+        refuse(path or "''", problem)
+    place = Path(os.path.expanduser(path))
+    if not place.is_dir():
+        return None
+    return sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
 
 
 def check_size(

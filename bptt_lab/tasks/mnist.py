@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import checked
+from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.files import list_folder, refuse, usable
@@ -115,7 +115,7 @@ class Mnist(Classification):
     def __init__(
         self,
         *,
-        path: str = "",
+        path: Annotated[str, ReadablePath()] = "",
         layout: Literal["rows", "pixels"] = "rows",
         permuted: bool = False,
         **settings: Any,

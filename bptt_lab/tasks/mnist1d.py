@@ -65,6 +65,7 @@ class Mnist1d(Classification):
     """
 
     input_size = 1
+    needs = {"mnist1d": ("bptt_lab[mnist1d]", "")}  # noqa: RUF012
     output_size = NUM_CLASSES
     train_shape = (40, 3600)
     loss = "cross_entropy"

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import checked
+from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split
 from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
@@ -86,7 +86,7 @@ class Tagging(Classification):
     loss = "cross_entropy"
 
     @checked
-    def __init__(self, *, path: str = "", **settings: Any) -> None:
+    def __init__(self, *, path: Annotated[str, ReadablePath()] = "", **settings: Any) -> None:
         super().__init__(**settings)
         files = find_files(path)
         self.sentences = {

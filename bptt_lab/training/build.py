@@ -69,6 +69,10 @@ def build(experiment: Experiment) -> Built:
         embedding,
         experiment.trainer.ema_decay,
     )
+    try:
+        module.configure_optimizers()
+    except Exception as error:
+        raise _refusal("optimizer", experiment.optimizer, error) from error
     return Built(task, module)
 
 
@@ -88,4 +92,12 @@ def make(key: str, component: Component, **how: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, ConfigError):
             raise ConfigError(f"{key}.{error.__cause__}") from error
-        raise
+        raise _refusal(key, component, error.__cause__ or error) from error
+
+
+def _refusal(key: str, component: Component, error: BaseException) -> BaseException:
+    """What to raise for a constructor's error: one line if the class is torch's or Lightning's."""
+    if not component.target.startswith(("torch.", "lightning.")):
+        return error
+    problem = f"cannot be made ({' '.join(str(error).split())}); change its settings"
+    return ConfigError(f"{key}._target_={component.target}: {problem}")

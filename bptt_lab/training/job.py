@@ -26,6 +26,7 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run, files, lock, signals, streams
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.outcome import COMPLETED, REFUSED, conclude, report, start_anew
+from bptt_lab.runs.resume import ends_later
 
 
 def task(cfg: DictConfig) -> None:
@@ -113,9 +114,10 @@ def _is_done(experiment: Experiment, folder: Path) -> bool:
     """Whether there is nothing left to do; refuse to begin where another run has begun."""
     run = runs.read_run(folder)
     if experiment.control.resume:
-        if run.is_done:
+        done = run.is_done and not ends_later(run, experiment)
+        if done:
             print(f"{runs.shown(folder)}: is completed already", flush=True)
-        return run.is_done
+        return done
     if run.status != "waiting" or runs.leftovers(folder):
         problem = f"holds a run already ({run.status}); continue it with resume={folder}"
         raise ConfigError(f"hydra.run.dir={folder}: {problem}, or give another folder")

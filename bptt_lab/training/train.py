@@ -29,6 +29,7 @@ from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.grouping import padded_share
 from bptt_lab.training import checkpoint_io, manifest, processes
 from bptt_lab.training.build import Built, build
+from bptt_lab.training.callbacks import checkpoints
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.trainer import make_trainer
@@ -63,6 +64,9 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
         known = began.get("id", recorded["id"])
         recorded = {**resume.compared(began, recorded, force=control.force_resume), "id": known}
     starts = checkpoint_io.to_continue(folder, recorded["id"]) if control.resume else []
+    if starts:
+        loops = checkpoint_io.read(starts[0], "cpu")["loops"]
+        resume.refuse_early_end(experiment, checkpoints.epochs_begun(loops["fit_loop"]))
     folder.mkdir(parents=True, exist_ok=True)
     if not starts:
         start_anew(folder, "no whole checkpoint is there")

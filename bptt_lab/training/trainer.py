@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -22,6 +23,7 @@ from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.credit import CreditHistogram, StrategyReadings
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
+from bptt_lab.training.callbacks.probe import Instrument
 from bptt_lab.training.callbacks.progress import Progress
 from bptt_lab.training.callbacks.run_card import RunCard
 from bptt_lab.training.callbacks.shadow import Shadow
@@ -56,13 +58,20 @@ def make_trainer(
         backend = "gloo" if device.accelerator == "cpu" else "nccl"
         strategy = DDPStrategy(process_group_backend=backend)
     card = RunCard(experiment, job, task.references(), sweep.swept(folder))
-    watching = Bundle([card, *_instruments(experiment, norms)])
+    instruments = [card, *_instruments(experiment, norms)]
+    watching = Bundle([one for one in instruments if Bundle.fits(one)])
+    others = [one for one in instruments if not Bundle.fits(one)]  # Lightning keeps their state
+    for other in others:
+        if isinstance(other, ModelCheckpoint):  # `checkpoints` holds what a run goes on from
+            other.dirpath = str(folder / "model_checkpoints")
     callbacks: list[Callback] = [
         watching,
+        *others,
         *task.callbacks(),
         Checkpoints(folder, stop, watching, every_seconds=experiment.checkpoint_seconds),
     ]
-    if settings.enable_progress_bar:
+    own_bar = any(isinstance(other, ProgressBar) for other in others)
+    if settings.enable_progress_bar and not own_bar:
         callbacks.append(Progress())
     # What the run logged after its checkpoint is logged again; TensorBoard drops the first time.
     purge_step = saved["global_step"] + 1 if saved else None
@@ -72,8 +81,9 @@ def make_trainer(
         gradient_clip_val=settings.gradient_clip_val,
         gradient_clip_algorithm=settings.gradient_clip_algorithm,
         precision=settings.precision,
-        log_every_n_steps=0,  # our callbacks write once a window
-        enable_progress_bar=settings.enable_progress_bar,
+        # Our callbacks write once a window by themselves.
+        log_every_n_steps=settings.log_every_n_steps if others else 0,
+        enable_progress_bar=settings.enable_progress_bar or own_bar,
         accelerator=device.accelerator,
         devices=device.devices,
         strategy=strategy,
@@ -99,12 +109,15 @@ def _instruments(experiment: Experiment, norms: GradientNorms) -> Iterator[Callb
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
     yield TrainingLoss(every_n_steps=every)
     yield norms
-    if experiment.segment_length is not None:  # the rest needs the states of all steps
+    whole = experiment.segment_length is None
+    for name, component in callbacks.instruments.items():
+        instrument = make(f"callbacks.{name}", component)
+        if whole or not isinstance(instrument, Instrument):
+            yield instrument
+    if not whole:  # the rest, as every Instrument, needs the states of all steps
         return
     yield CreditHistogram(every_n_steps=every)
     yield StrategyReadings(every_n_steps=every)
-    for name, component in callbacks.instruments.items():
-        yield make(f"callbacks.{name}", component)
     yield Shadow(
         strategies={name: make("callbacks.shadow", c) for name, c in callbacks.shadow.items()},
         every_n_steps=callbacks.every_n_steps,

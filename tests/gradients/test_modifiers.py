@@ -94,7 +94,7 @@ class TestNothingChanged:
 
     def test_clip_beyond_all_credit(self, of, net):
         if of in OTHERS:
-            with pytest.raises(ConfigError, match="must be one adjoint sweep"):
+            with pytest.raises(ConfigError, match="one adjoint sweep"):
                 CreditClip(of=of)
             return
         modifier = CreditClip(of=of, clip=BEYOND)
@@ -225,14 +225,14 @@ def test_refuses_what_is_not_future_facing(make, of):
 
 
 def test_refuses_to_clip_what_is_no_sweep():
-    with pytest.raises(ConfigError, match=r"must be one adjoint sweep.*; wrap Full"):
+    with pytest.raises(ConfigError, match=r"one adjoint sweep.*; wrap Full"):
         CreditClip(of=FeedbackAlignment(of=Truncated(k=3, mode="window")))
 
     class Foreign(Full):
         def assign(self, stack):
             return [stack.from_delta(0, s[1:], s[1:]) for s in [stack.layers[0].states]]
 
-    with pytest.raises(ConfigError, match="must be one adjoint sweep"):
+    with pytest.raises(ConfigError, match="one adjoint sweep"):
         gradients(CreditClip(of=Foreign()), Net(4, 7))
 
 

@@ -24,7 +24,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
 from bptt_lab.config import output_paths, schema, security, signatures
-from bptt_lab.config.compose import CommandLine, admit, compose_job, hydra_setting, resolved
+from bptt_lab.config.compose import (
+    CommandLine,
+    admit,
+    compose_job,
+    hydra_setting,
+    num_values,
+    resolved,
+    swept,
+)
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
@@ -32,6 +40,8 @@ from bptt_lab.config.security import Typed
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import files, resume
 from bptt_lab.runs.sweep import aligned
+
+MOST_JOBS = 10_000  # of a sweep
 
 
 class Plan(NamedTuple):
@@ -82,7 +92,8 @@ def _plan_of_run(command: CommandLine, typed: Typed, config: DictConfig) -> Plan
     typed.refuse_settings(config, command.lines)
     # What --cfg shows may run elsewhere.
     experiment = _experiment(command, command.lines, config, typed, here=not command.args.cfg)
-    _folder(config, "hydra.run.dir", typed)
+    folder = _folder(config, "hydra.run.dir", typed)
+    resume.refuse_elsewhere(experiment.control.resume, folder, sweep=False)
     resume.refuse_changed_config(experiment)
     shown = command.args.package if command.args.cfg else None
     if shown not in (None, "_global_") and OmegaConf.select(config, shown, default=None) is None:
@@ -100,14 +111,20 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for part in ("launcher", "sweeper"):
         _validate_plugin(part, sweep.hydra[part])
     for override in command.parse(lines):
-        if override.is_discrete_sweep() and not [*override.sweep_string_iterator()]:
+        if not num_values(override):
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
     space = search.space(command.loader, sweep) if search.is_search(sweep) else None
+    if space is None and (number := command.count(sweep)) > MOST_JOBS:
+        longest = max(command.parse(swept(sweep)), key=num_values).input_line
+        many = f"{number:,}" if number < 10**15 else f"some 10^{math.log10(number):.0f}"
+        problem = f"makes a sweep of {many} jobs, of which {MOST_JOBS:,} are allowed"
+        raise ConfigError(f"{longest}: {problem}; give fewer values, or draw some by bptt-search")
     jobs = command.expand(sweep) if space is None else space.corners()
     for same, times in collections.Counter(map(tuple, jobs)).items():
         if times > 1:
             raise ConfigError(f"{' '.join(same)}: the sweep holds this job {times} times; keep one")
     sweep_dir = _folder(sweep, "hydra.sweep.dir", typed)
+    resume.refuse_elsewhere(sweep.resume, sweep_dir, sweep=True)
     if sweep.resume and space is not None:
         search.refuse_changed(sweep_dir, search.description(space, sweep.hydra.sweeper))
     elif sweep.resume:

@@ -78,6 +78,7 @@ def answer(args: argparse.Namespace) -> int:
     logging.raiseExceptions = False  # Hydra logs the answer, and the reader may have left
     with on_one_line(None, args.overrides):
         command, _ = security.open_command_line(args)
+    with on_one_line(command, command.lines):
         hydra = Hydra(command.job_name, command.loader)
         if args.hydra_help:
             hydra.hydra_help(command.name, get_args_parser(), args)

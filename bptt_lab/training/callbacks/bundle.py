@@ -27,10 +27,7 @@ class Bundle(Callback):
     """Callbacks that watch a run, called in order, one of a class.
 
     Args:
-        callbacks: what to bundle.
-
-    Raises:
-        ValueError: for a callback with a hook that a bundle does not forward.
+        callbacks: what to bundle; each one `fits`.
     """
 
     HOOKS = (
@@ -48,12 +45,13 @@ class Bundle(Callback):
         self.methods = {
             hook: [getattr(c, hook) for c in self.callbacks if _has(c, hook)] for hook in self.HOOKS
         }
-        for callback in self.callbacks:
-            for hook in vars(Callback):
-                known = hook in (*self.HOOKS, "state_dict", "load_state_dict") or hook[0] == "_"
-                if not known and callable(getattr(Callback, hook)) and _has(callback, hook):
-                    name = type(callback).__name__
-                    raise ValueError(f"{name}.{hook}: not forwarded; use {name} by itself")
+
+    @classmethod
+    def fits(cls, callback: Callback) -> bool:
+        """Whether a bundle forwards every hook that a callback has."""
+        known = {*cls.HOOKS, "state_dict", "load_state_dict"}
+        hooks = [hook for hook in vars(Callback) if hook not in known and hook[0] != "_"]
+        return not any(callable(getattr(Callback, h)) and _has(callback, h) for h in hooks)
 
     def states(self) -> State:
         """Return every callback's state_dict by the name of its class.

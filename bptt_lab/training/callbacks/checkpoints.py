@@ -54,6 +54,8 @@ class Checkpoints(Checkpoint):
         self._of_lightning: tuple[Any, ...] = ()  # loops and optimizers, as they were saved
         self._metrics_bytes: int | None = None  # of the checkpoint that the run goes on from
         self.at_work = False  # past everything that a checkpoint could be unfit for
+        # Windows, and length of metrics.jsonl, before what is measured at the end of training.
+        self._before_end: tuple[State, int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -105,6 +107,12 @@ class Checkpoints(Checkpoint):
         if self._due or self._asked:
             self._save(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After the last epoch note how things stand: from there a run with more epochs goes on."""
+        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+            length = self.mark.state()["metrics_bytes"]
+            self._before_end = _to(self.watching.states(), "cpu"), length
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best parameters; the next checkpoint takes them to the disk."""
         loss = float(trainer.callback_metrics["val/loss"])
@@ -143,6 +151,7 @@ class Checkpoints(Checkpoint):
         own = {
             "carry": _to(pl_module.carry, "cpu"),
             "watching": _to(self.watching.states(), "cpu"),
+            "watching_before_end": self._before_end and self._before_end[0],
             "random": rng_state.state(),
         }
         processes: list[Any] = [own]
@@ -156,6 +165,8 @@ class Checkpoints(Checkpoint):
             "metrics": dict(pl_module.metrics),
             **self.mark.state(),
             **({"id": self.run_id} if self.run_id else {}),
+            "metrics_bytes_before_end": self._before_end and self._before_end[1],
+            "stopped": trainer.should_stop,  # by a callback, as EarlyStopping does
         }
         _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
@@ -166,10 +177,12 @@ class Checkpoints(Checkpoint):
         assert isinstance(pl_module, SequenceModule)
         self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
-        self._metrics_bytes = checkpoint["run"]["metrics_bytes"]
+        self._metrics_bytes = metrics_length(checkpoint, trainer.max_epochs or 0)
         self._of_lightning = checkpoint["loops"]["fit_loop"], checkpoint["optimizer_states"]
         pl_module.metrics = dict(checkpoint["run"]["metrics"])
-        self._restored = checkpoint["processes"][trainer.global_rank]
+        self._restored = own = dict(checkpoint["processes"][trainer.global_rank])
+        own["watching"] = own.get("watching_before_end") or own["watching"]  # at an end no more
+        trainer.should_stop = checkpoint["run"].get("stopped", False)
 
     def _save(self, trainer: Trainer) -> None:
         """Save, unless the parameters are beyond saving; then stop if that was asked for."""
@@ -213,6 +226,24 @@ def lacking(saved: Any, now: Any, place: str = "") -> str:
         if lost := lacking(saved[key], value, f"{place}{key}."):
             return lost
     return ""
+
+
+def epochs_begun(fit_loop: State) -> int:
+    """Return how many epochs a checkpoint has seen, one that is not whole included."""
+    whole: int = fit_loop["epoch_progress"]["current"]["processed"]
+    return whole + int(fit_loop["epoch_loop.batch_progress"]["current"]["ready"] > 0)
+
+
+def metrics_length(saved: State, max_epochs: int) -> int:
+    """Return the length of metrics.jsonl that a checkpoint goes on from.
+
+    Where there are more epochs to come, what was measured at the end of training is cut off too.
+    """
+    run = saved["run"]
+    before_end = run.get("metrics_bytes_before_end")
+    goes_on = epochs_begun(saved["loops"]["fit_loop"]) < max_epochs and not run.get("stopped")
+    length: int = run["metrics_bytes"] if before_end is None or not goes_on else before_end
+    return length
 
 
 def _rewind(fit_loop: State, num_batches: float) -> None:
