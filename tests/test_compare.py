@@ -16,7 +16,6 @@ from runs import quick_run
 
 from bptt_lab.commands import command, peak_memory, timing
 from bptt_lab.commands.compare import cli, figure, request, table
-from bptt_lab.commands.compare.alike import sentences
 from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.compare.estimate import grid, of_a_pass, plan
 from bptt_lab.commands.compare.measurement import measure, one_pass
@@ -418,13 +417,10 @@ def test_where_only_the_last_step_has_a_loss_truncations_are_one():
     _, found = compared("dataset=adding", *SMALL, names=["truncated"])
     alike = found.alike
     assert [[*group] for group in alike.modes] == [["chunk"], ["lag", "window", "tail"]]
-    assert [(mode, [*ks], reached) for mode, ks, reached in alike.ks] == [
-        ("chunk", [4, 8, 16], 4.0)
-    ]
     by_k = {(r.option.mode, r.option.k): r.aligned.cosine.value for r in found.curve}
     assert by_k["chunk", 4] == pytest.approx(by_k["chunk", 16], abs=1e-6)
     assert by_k["lag", 8] == pytest.approx(by_k["tail", 8], abs=1e-6)
-    chunk, modes = sentences(alike)
+    chunk, modes = alike.sentences
     assert "chunk at k = 4, 8, 16 (4 steps reached); only step 20, the last, has a loss" in chunk
     assert "lag, window, tail at each k" in modes and chunk in table.closing(found)
     axes = Figure().subplots()
@@ -440,7 +436,7 @@ def test_where_only_the_last_step_has_a_loss_truncations_are_one():
 
 def test_where_each_step_has_a_loss_nothing_is_one():
     _, found = compared(*COPY, names=["truncated"])
-    assert len(found.alike.modes) == len(MODES) and not found.alike.ks
+    assert len(found.alike.modes) == len(MODES) and not found.alike.sentences
 
 
 def test_times_have_the_quartiles_of_their_rounds():

@@ -33,7 +33,7 @@ from bptt_lab.gradients.stack import Stack
 from bptt_lab.gradients.truncated import Truncated
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-CLAIMS = {entry.name: entry.claim for entry in topics.entries()}
+CLAIMS = {claim.name: claim for claim in topics.entries()}
 QUICK = [name for name, claim in CLAIMS.items() if not claim.slow]
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +16,6 @@ import torch
 
 from bptt_lab.commands.reproduce import claims, cli, topics
 from bptt_lab.commands.reproduce.claim import Claim, Kind, Result, Trial
-from bptt_lab.commands.reproduce.topics import Entry
 from bptt_lab.commands.reproduce.training import train
 
 DATA = Path(os.environ.get(cli.DATA, Path(__file__).parents[2] / "shared" / "data"))
@@ -28,7 +28,7 @@ def test_claims_of_seconds_hold(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", [entry.name for entry in topics.entries()])
+@pytest.mark.parametrize("name", [claim.name for claim in topics.entries()])
 def test_claim_holds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main([name, "--data", str(DATA)])
     table = capsys.readouterr().out
@@ -38,39 +38,37 @@ def test_claim_holds(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_claim_says_where_its_number_comes_from() -> None:
-    for entry in topics.entries():
-        claim = entry.claim
-        assert claim.kind in get_args(Kind), entry.name
-        assert claim.source and claim.expected, entry.name
+    for claim in topics.entries():
+        assert claim.kind in get_args(Kind), claim.name
+        assert claim.source and claim.expected, claim.name
 
 
 def test_thresholds_are_tested_on_seeds_that_they_were_not_set_on() -> None:
-    for entry in topics.entries():
-        claim = entry.claim
-        assert not set(claim.set_on) & set(claim.tested_on), entry.name
+    for claim in topics.entries():
+        assert not set(claim.set_on) & set(claim.tested_on), claim.name
 
 
 def test_every_module_is_a_topic_and_names_are_unique() -> None:
-    names = [entry.name for entry in topics.entries()]
+    names = [claim.name for claim in topics.entries()]
     assert len(set(names)) == len(names)
     folder = Path(claims.__file__).parent
     modules = {file.stem for file in folder.glob("*.py")} - {"__init__"}
-    assert {entry.topic for entry in topics.entries()} == modules
+    assert {topics.topic_of(claim.name) for claim in topics.entries()} == modules
 
 
 def test_slow_claims_are_tested_where_asked_for() -> None:
     quick, both = topics.named([], slow=False), topics.named([], slow=True)
-    slow = [entry for entry in both if entry.claim.slow]
-    assert slow and not any(entry.claim.slow for entry in quick)
+    slow = [claim for claim in both if claim.slow]
+    assert slow and not any(claim.slow for claim in quick)
     assert topics.named([slow[0].name], slow=False) == [slow[0]]
-    assert topics.named([slow[0].topic], slow=False) == []
+    assert topics.named([topics.topic_of(slow[0].name)], slow=False) == []
 
 
 # What the command says
 
 
 def _planted(monkeypatch: pytest.MonkeyPatch, *planted: Claim) -> None:
-    found = [Entry("truncation", claim) for claim in planted]
+    found = [replace(claim, name=f"truncation.{claim.name}") for claim in planted]
     monkeypatch.setattr(topics, "entries", lambda: iter(found))
 
 
@@ -218,7 +216,7 @@ def test_each_row_is_printed_before_the_next_is_measured(
 
 
 def test_every_claim_says_what_it_costs() -> None:
-    assert all(entry.claim.seconds > 0 for entry in topics.entries())
+    assert all(claim.seconds > 0 for claim in topics.entries())
 
 
 def test_a_net_is_trained_by_a_preset() -> None:

@@ -18,11 +18,10 @@ LARGEST_MASK = 2**26  # numbers
 
 
 class Alike(NamedTuple):
-    """Which of the modes and which of a mode's k are alike."""
+    """All modes, in groups that agree at every k, and what is alike in words."""
 
-    modes: Sequence[Sequence[str]]  # all modes, in groups that agree at every k
-    ks: Sequence[tuple[str, Sequence[int], float]]  # a mode, two or more of its k, steps they reach
-    losses: str  # where they are
+    modes: Sequence[Sequence[str]] = ()
+    sentences: Sequence[str] = ()
 
 
 def alike(options: Sequence[Option], losses: Tensor) -> Alike:
@@ -33,26 +32,20 @@ def alike(options: Sequence[Option], losses: Tensor) -> Alike:
         assert option.k is not None
         masks.setdefault(option.mode, {})[option.k] = mask.numpy().tobytes()
     modes: dict[tuple[bytes, ...], list[str]] = {}
-    ks: list[tuple[str, list[int], float]] = []
+    said = []
     for mode, by_k in masks.items():
         modes.setdefault(tuple(by_k.values()), []).append(mode)
-        groups: dict[bytes, list[int]] = {}
+        groups: dict[bytes, list[str]] = {}
         for k, mask in by_k.items():
-            groups.setdefault(mask, []).append(k)
-        for mask, group in groups.items():
-            if len(group) > 1:
-                ks.append((mode, group, sum(mask) / max(int(losses.sum()), 1)))
-    return Alike(list(modes.values()), ks, _where(losses))
-
-
-def sentences(found: Alike) -> list[str]:
-    """Say what is alike, and why; nothing where nothing is."""
-    said = [
-        f"truncated {mode} at k = {', '.join(map(str, ks))} ({reached:g} steps reached)"
-        for mode, ks, reached in found.ks
-    ]
-    said += [f"truncated {', '.join(group)} at each k" for group in found.modes if len(group) > 1]
-    return [f"one and the same gradient: {each}; {found.losses}" for each in said]
+            groups.setdefault(mask, []).append(str(k))
+        for mask, ks in groups.items():
+            if len(ks) > 1:
+                reached = sum(mask) / max(int(losses.sum()), 1)
+                said.append(f"{mode} at k = {', '.join(ks)} ({reached:g} steps reached)")
+    said += [f"{', '.join(group)} at each k" for group in modes.values() if len(group) > 1]
+    where = _where(losses)
+    sentences = [f"one and the same gradient: truncated {each}; {where}" for each in said]
+    return Alike([*modes.values()], sentences)
 
 
 def _where(losses: Tensor) -> str:

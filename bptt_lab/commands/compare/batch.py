@@ -39,19 +39,18 @@ class TrainingBatch(NamedTuple):
         """Mean loss of the elements that count, of the last layer's states (L, N, H)."""
         return self.module.loss_sum(output, self.sequences)[0] / self.sequences.mask.sum()
 
-    def gradient(self, strategy: GradientStrategy) -> tuple[Tensor, ...]:
-        """One forward and backward pass, as a training step makes it."""
-        carry = strategy.init_carry(self.module.rnn, self.hx.shape[1])._replace(hx=self.hx)
-        output, _ = strategy.unroll(self.module.rnn, self.sequences.input, carry)
-        parameters = [*self.module.parameters()]
-        return torch.autograd.grad(self.loss(output), parameters, materialize_grads=True)
+    def gradient(
+        self, strategy: GradientStrategy, steps: int | None = None, sequences: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """One forward and backward pass, as a training step makes it.
 
-    def piece(self, strategy: GradientStrategy, steps: int, sequences: int) -> None:
-        """Make such passes on the first steps of some sequences, with a loss at each step."""
+        Of a part, the first steps of some sequences, each step has a loss.
+        """
         rnn, hx = self.module.rnn, self.hx[:, :sequences]
-        carry = strategy.init_carry(rnn, sequences)._replace(hx=hx)
+        carry = strategy.init_carry(rnn, hx.shape[1])._replace(hx=hx)
         output, _ = strategy.unroll(rnn, self.sequences.input[:steps, :sequences], carry)
-        torch.autograd.grad(output.square().sum(), [*rnn.parameters()])
+        loss = self.loss(output) if steps is None else output.square().sum()
+        return torch.autograd.grad(loss, [*self.module.parameters()], materialize_grads=True)
 
     def losses(self) -> Tensor:
         """Return which steps have a loss of their own, (L,) booleans."""

@@ -28,10 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, print the table, draw the figure if there is to be one."""
     args, overrides = _parser().parse_known_args(argv)
     command.find_plugins_here()
-    asked = args.strategies is not None
-    request = requests.read(
-        overrides, args.checkpoint, None if args.strategies == [ALL] else args.strategies
-    )
+    wanted = None if args.strategies == [ALL] else args.strategies
+    request = requests.read(overrides, args.checkpoint, wanted)
     print(f"{request.title}: loading torch ...", flush=True)
     # Not before the request is known to be good: these import torch.
     from bptt_lab.commands.compare import estimate, table
@@ -47,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch,
         args.draws,
         curve=args.figure is not None,
-        limit=math.inf if asked else DEAR,
+        limit=DEAR if args.strategies is None else math.inf,
         fixed=fixed,
     )
     print(table.announced(plan), flush=True)

@@ -7,6 +7,7 @@ why the numbers are rough.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -72,7 +73,8 @@ def plan(
         label = f"{option.label} k={option.k}" if option.mode else option.label
         try:
             strategy = make("gradient", option.component)
-            seconds = of_a_pass(_pass(batch, strategy), (L, N), 2 * (option.longest or 1))
+            run = functools.partial(batch.gradient, strategy)
+            seconds = of_a_pass(run, (L, N), 2 * (option.longest or 1))
         except (ValueError, RuntimeError, NotImplementedError) as error:
             left_out[option.label] = printable(str(error))
             continue
@@ -110,8 +112,11 @@ def of_a_pass(run: Callable[[int, int], object], whole: tuple[int, int], least: 
     """
     L, N = whole
     steps, sequences = min(least, L), 1
+    run(steps, sequences)  # warms up
     while True:
-        took = min(_clocked(lambda: run(steps, sequences)) for _ in range(2))  # noqa: B023
+        began = time.process_time()
+        run(steps, sequences)
+        took = time.process_time() - began
         if took >= MOMENT or (steps, sequences) == whole:
             return took * (L / steps) * (N / sequences)
         if sequences < N:
@@ -127,13 +132,3 @@ def about(seconds: float) -> str:
 
 def _too_dear(seconds: float, name: str) -> str:
     return f"skipped, {about(seconds)}; --strategies {name} runs it, --strategies all runs all"
-
-
-def _pass(batch: TrainingBatch, strategy: GradientStrategy) -> Callable[[int, int], object]:
-    return lambda steps, sequences: batch.piece(strategy, steps, sequences)
-
-
-def _clocked(call: Callable[[], object]) -> float:
-    began = time.process_time()
-    call()
-    return time.process_time() - began

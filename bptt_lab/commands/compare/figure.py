@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bptt_lab.commands.compare.alike import sentences
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
 from bptt_lab.diagnostics.lags import TOTAL
 from bptt_lab.training import style
@@ -43,8 +42,7 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     figure = Figure(figsize=INCHES, layout="constrained")
     L, N, _, H = comparison.shape
     heading = f"Bias and cost against k: {title}, {L} steps, {N} sequences, {H} units"
-    notes = [] if comparison.alike is None else sentences(comparison.alike)
-    style.heading(figure, "\n".join([heading, *notes]), 10)
+    style.heading(figure, "\n".join([heading, *comparison.alike.sentences]), 10)
     styles = _styles(comparison)
     for axes, panel in zip(figure.subplots(1, 3), _panels(comparison), strict=True):
         axes.set(title=panel.title, xlabel="k (steps that a loss's credit travels)")
@@ -63,14 +61,11 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
 
 
 def _panels(comparison: Comparison) -> list[_Panel]:
-    spectrum, below = comparison.spectrum, comparison.shape[0] - 1  # k = L truncates nothing
-    error, cosine = (
-        ([], [])
-        if spectrum is None
-        else (
-            values[TOTAL].tolist()[:below] for values in (spectrum.relative_error, spectrum.cosine)
-        )
-    )
+    error, cosine = [], []
+    if comparison.spectrum is not None:
+        truncating = slice(comparison.shape[0] - 1)  # k = L does not
+        error = comparison.spectrum.relative_error[TOTAL][truncating].tolist()
+        cosine = comparison.spectrum.cosine[TOTAL][truncating].tolist()
     return [
         _Panel(
             "relative error of the gradient",
@@ -105,12 +100,11 @@ def _draw_modes(
 ) -> list[tuple[float, float, str]]:
     """Draw a line for each mode; returns where each one ends, and its name."""
     modes = _modes(comparison)
-    same = comparison.alike.modes if comparison.alike is not None else []
     ends: list[tuple[float, float, str]] = []
     for number, mode in enumerate(modes):
         name = mode
         if panel.is_bias:
-            group = next((group for group in same if mode in group), [mode])
+            group = next((group for group in comparison.alike.modes if mode in group), [mode])
             if mode != group[0]:
                 continue
             name = " = ".join(group)
@@ -129,13 +123,9 @@ def _draw_modes(
             xs, ys = [k * shift for k, _ in at], [value for _, value in at]
             axes.plot(xs, ys, line.marker, color=line.colour, markersize=5, zorder=4)
             if not panel.is_bias:
-                _draw_bands(axes, xs, rows, line.colour)
+                low, high = zip(*(row.quartiles for row in rows), strict=True)
+                axes.vlines(xs, low, high, color=line.colour, linewidth=1.2, alpha=0.6, zorder=3)
     return ends
-
-
-def _draw_bands(axes: Axes, xs: Sequence[float], rows: Sequence[Measurement], colour: str) -> None:
-    low, high = zip(*(row.quartiles for row in rows), strict=True)
-    axes.vlines(xs, low, high, color=colour, linewidth=1.2, alpha=0.6, zorder=3)
 
 
 def _name(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:

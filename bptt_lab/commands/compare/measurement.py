@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,6 @@ from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.core.messages import printable
 from bptt_lab.diagnostics import LagSpectrum, alignment
 from bptt_lab.diagnostics.alignments import Aligned
-from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
 from bptt_lab.training.build import make
 
@@ -47,7 +47,7 @@ class Comparison:
     spectrum: LagSpectrum | None  # None without truncation, or where it costs too much
     left_out: Mapping[str, str]  # strategies that cannot work here or cost too much, and why
     unsteady: float  # median over minimum of full BPTT's times; near 1 on an idle machine
-    alike: Alike | None  # truncations that are one; None where the masks are too large to tell
+    alike: Alike  # truncations that are one; empty where the masks are too large to tell
 
 
 def measure(
@@ -84,13 +84,13 @@ def measure(
             tell(row)
         found.append(row)
         unsteady.append(slower)
-    spectrum, same = None, None
+    spectrum, same = None, Alike()
     if request.truncated is not None:
         note("the gradient's parts by lag")
-        losses, L = batch.losses(), batch.shape[0]
+        losses, ks = batch.losses(), grid(batch.shape[0])
         spectrum = None if plan.spectrum is None else batch.spectrum(losses)
-        if L**2 <= LARGEST_MASK:
-            same = alike([o for o in truncations(request, grid(L)) if o.k in grid(L)], losses)
+        if len(losses) ** 2 <= LARGEST_MASK:
+            same = alike([o for o in truncations(request, ks) if o.k in ks], losses)
     return Comparison(
         batch.shape,
         shown,
@@ -111,9 +111,9 @@ def _measured(batch: TrainingBatch, each: Candidate, draws: int) -> tuple[Measur
     random = each.claims == "unbiased" or aligned.variance.value > 0
     if random and draws > ALIGNED:
         aligned = alignment(*net, named, batch.hx, draws=draws)[""]
-    calls = {"full": _call(batch, Full())}
+    calls = {"full": functools.partial(batch.gradient, Full())}
     mine = "full" if type(each.strategy) is Full else "mine"
-    calls[mine] = _call(batch, each.strategy)
+    calls[mine] = functools.partial(batch.gradient, each.strategy)
     calls["full"]()
     seconds = timing.alternate(calls, None, budget=timing.BUDGET / SHARE)
     ratios = [a / b for a, b in zip(seconds[mine], seconds["full"], strict=True)]
@@ -141,8 +141,5 @@ def one_pass(
     experiment: Experiment, checkpoint: Path | None, component: Component
 ) -> Callable[[], object]:
     """Return a strategy's forward and backward pass as a call, made from its configuration."""
-    return _call(prepare(experiment, checkpoint), make("gradient", component))
-
-
-def _call(batch: TrainingBatch, strategy: GradientStrategy) -> Callable[[], object]:
-    return lambda: batch.gradient(strategy)
+    batch = prepare(experiment, checkpoint)
+    return functools.partial(batch.gradient, make("gradient", component))

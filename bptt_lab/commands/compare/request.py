@@ -90,39 +90,25 @@ def read(
             experiment, choices, file = _composed(command)
         else:
             experiment, choices, file = _trained(command, checkpoint)
-        sections = _sections(command, wanted)
+        known = command.strategies.names()
+        for name in wanted or ():
+            if name not in known:
+                raise ConfigError(f"--strategies={name}: must be one of {', '.join(known)}")
+        sections = {n: command.strategies.section(n) for n in known if n in (wanted or known)}
     if choices.get("gradient", "") in sections:
         sections[choices["gradient"]] = experiment.gradient.section()
     options, refused = {}, {}
+    plain = {**experiment.plain(), "allow": experiment.control.allow}
     for name, section in sections.items():
         try:
             with on_one_line(None, args.overrides):
-                options[name] = option(experiment, name, section)
+                plain["gradient"] = strategies.resolved(section, experiment.seed)
+                options[name] = Option(name, parse(plain).gradient)
         except ConfigError as error:
             refused[name] = str(error)
     title = ", ".join(choices[group] for group in ("dataset", "model") if group in choices)
     truncated = options.pop(TRUNCATED, None)
     return Request(experiment, title, list(options.values()), truncated, refused, file)
-
-
-def option(experiment: Experiment, name: str, section: Mapping[str, Any]) -> Option:
-    """Validate a strategy's section within a configuration.
-
-    Raises:
-        ConfigError: where the two do not go together.
-    """
-    found = strategies.resolved(section, experiment.seed)
-    allow = {"allow": experiment.control.allow}
-    return Option(name, parse({**experiment.plain(), **allow, "gradient": found}).gradient)
-
-
-def _sections(command: CommandLine, wanted: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
-    """What each option of the group `gradient` sets, those of --config-dir among them."""
-    known = command.strategies.names()
-    for name in wanted or ():
-        if name not in known:
-            raise ConfigError(f"--strategies={name}: must be one of {', '.join(known)}")
-    return {n: command.strategies.section(n) for n in known if n in (wanted or known)}
 
 
 def truncations(request: Request, ks: Sequence[int]) -> list[Option]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bptt_lab.commands.compare.alike import sentences
 from bptt_lab.commands.compare.estimate import Plan, about
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
 from bptt_lab.commands.live_table import LiveTable
@@ -63,8 +62,7 @@ def closing(comparison: Comparison) -> str:
         lines += ["", f"warning: {slower}; other processes disturb the times, repeat when idle"]
     if comparison.spectrum is not None:
         lines += ["", *_lags(comparison)]
-    if comparison.alike is not None:
-        lines += sentences(comparison.alike)
+    lines += comparison.alike.sentences
     if comparison.left_out:
         lines += ["", *_left_out(comparison.left_out)]
     return "\n".join(lines)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bptt_lab.commands import command
 from bptt_lab.commands.live_table import LiveTable
-from bptt_lab.commands.reproduce.claim import Trial
-from bptt_lab.commands.reproduce.topics import Entry, named, refuse_unknown
+from bptt_lab.commands.reproduce.claim import Claim, Trial
+from bptt_lab.commands.reproduce.topics import named, refuse_unknown
 from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
 
@@ -39,15 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print(sweep.aligned([LISTED, *map(_listed, chosen)]))
         return COMPLETED
-    expected = LOADING + sum(entry.claim.seconds for entry in chosen)
+    expected = LOADING + sum(claim.seconds for claim in chosen)
     print(f"estimate: about {expected:.0f} processor seconds for {len(chosen)} claims\n")
-    columns = zip(TESTED, *(_told(entry) for entry in chosen), strict=True)
+    columns = zip(TESTED, *map(_told, chosen), strict=True)
     table = LiveTable({head: max(map(len, cells), default=0) for head, *cells in columns}, "CPU s")
     table.begin()
     outcomes = []
-    for entry in chosen:
-        command.progress(entry.name)
-        row = _tested(entry, args.data)
+    for claim in chosen:
+        command.progress(claim.name)
+        row = _tested(claim, args.data)
         command.progress("")
         table.row(row)
         outcomes.append(row[0])
@@ -56,22 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FAILED if "FAIL" in outcomes else COMPLETED
 
 
-def _listed(entry: Entry) -> tuple[str, ...]:
-    claim = entry.claim
-    when = "slow" if claim.slow else ""
-    told = entry.name, claim.kind, claim.source, claim.expected, when, f"{claim.seconds:g}"
-    return *told, claim.file, claim.seeds
+def _listed(claim: Claim) -> list[str]:
+    _, _, *told, seeds, _ = _told(claim)
+    return [*told, "slow" if claim.slow else "", f"{claim.seconds:g}", claim.file, seeds]
 
 
-def _told(entry: Entry, outcome: str = "", seconds: str = "", measured: str = "") -> list[str]:
-    claim = entry.claim
-    told = [entry.name, claim.kind, claim.source, claim.expected, claim.seeds]
+def _told(claim: Claim, outcome: str = "", seconds: str = "", measured: str = "") -> list[str]:
+    told = [claim.name, claim.kind, claim.source, claim.expected, claim.seeds]
     return [outcome, seconds, *told, measured]
 
 
-def _tested(entry: Entry, data: Path | None) -> list[str]:
+def _tested(claim: Claim, data: Path | None) -> list[str]:
     """Test one claim; what it raises is a claim that does not hold."""
-    claim = entry.claim
     began = time.process_time()
     file = Path() if data is None else data / claim.file
     if claim.file and data is None:
@@ -84,7 +80,7 @@ def _tested(entry: Entry, data: Path | None) -> list[str]:
             outcome = "pass" if passed else "FAIL"
         except Exception as error:
             outcome, measured = "FAIL", " ".join(f"{type(error).__name__}: {error}".split())
-    return _told(entry, outcome, f"{time.process_time() - began:.1f}", measured)
+    return _told(claim, outcome, f"{time.process_time() - began:.1f}", measured)
 
 
 def _parser() -> command.Parser:

@@ -1,44 +1,28 @@
-"""Find the claims: every module of `bptt_lab.commands.reproduce.claims` is a topic.
-
-Each is imported by itself, so that one that cannot be does not keep the others from being tested.
-"""
+"""Find the claims: every module of `bptt_lab.commands.reproduce.claims` is a topic."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 from bptt_lab.commands.reproduce import claims
 from bptt_lab.commands.reproduce.claim import Claim, Result
 from bptt_lab.core.validation import ConfigError
 
 
-class Entry(NamedTuple):
-    """A claim and the topic that it belongs to."""
-
-    topic: str
-    claim: Claim
-
-    @property
-    def name(self) -> str:
-        """The claim's full name."""
-        return f"{self.topic}.{self.claim.name}"
-
-
-def entries() -> Iterator[Entry]:
-    """All claims, topic by topic; one that always fails for a topic that cannot be imported."""
-    for module in pkgutil.iter_modules(claims.__path__):
+def entries() -> Iterator[Claim]:
+    """All claims by their full names, and one that fails for a topic that cannot be imported."""
+    for topic in _topics():
         try:
-            found = importlib.import_module(f"{claims.__name__}.{module.name}")
+            found = importlib.import_module(f"{claims.__name__}.{topic}").CLAIMS
         except ImportError as error:
-            yield Entry(module.name, _missing(str(error)))
-        else:
-            yield from (Entry(module.name, each) for each in found.CLAIMS)
+            found = [_missing(str(error))]
+        yield from (replace(each, name=f"{topic}.{each.name}") for each in found)
 
 
-def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
+def named(names: Sequence[str], *, slow: bool) -> list[Claim]:
     """Choose claims.
 
     Args:
@@ -49,29 +33,35 @@ def named(names: Sequence[str], *, slow: bool) -> list[Entry]:
     Raises:
         ConfigError: for a name that is neither.
     """
-    topics = refuse_unknown(names)
     known = list(entries())  # with torch
-    full = [entry.name for entry in known]
-    _refuse([name for name in names if name not in (*topics, *full)], topics)
+    _refuse_others(names, [*_topics(), *(claim.name for claim in known)])
     return [
-        entry
-        for entry in known
-        if entry.name in names
-        or ((not names or entry.topic in names) and (slow or not entry.claim.slow))
+        claim
+        for claim in known
+        if claim.name in names
+        or ((not names or topic_of(claim.name) in names) and (slow or not claim.slow))
     ]
 
 
-def refuse_unknown(names: Sequence[str]) -> list[str]:
-    """Return the topics, or raise a ConfigError for a name of none; without importing any."""
-    topics = [module.name for module in pkgutil.iter_modules(claims.__path__)]
-    _refuse([name for name in names if name.partition(".")[0] not in topics], topics)
-    return topics
+def topic_of(name: str) -> str:
+    """The topic in a claim's full name."""
+    return name.partition(".")[0]
 
 
-def _refuse(unknown: Sequence[str], topics: Sequence[str]) -> None:
-    if unknown:
-        among = ", ".join(topics)
-        raise ConfigError(f"{unknown[0]}: must be a claim, as --list shows them, or among {among}")
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raise a ConfigError for a name of no topic; without importing any."""
+    _refuse_others(names, [name for name in names if topic_of(name) in _topics()])
+
+
+def _refuse_others(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            topics = ", ".join(_topics())
+            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {topics}")
+
+
+def _topics() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(claims.__path__)]
 
 
 def _missing(why: str) -> Claim:

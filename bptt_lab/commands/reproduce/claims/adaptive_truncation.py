@@ -12,7 +12,6 @@ more bias than that and no less.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from bptt_lab import diagnostics
 from bptt_lab.commands.reproduce.claim import Result, Trial, claim, greatest
-from bptt_lab.commands.reproduce.reference import gradient, looped, net, normal
+from bptt_lab.commands.reproduce.reference import exact, gradient, net, normal
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.nn.rnn import VanillaRNN
@@ -46,13 +45,9 @@ def _aligned(seed: int, leak: float, num_layers: int = 1) -> tuple[VanillaRNN, T
     return rnn, normal(50 + seed, 1, 1, I).expand(T, 1, I), q
 
 
-def _weighted(q: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda output: (output * q).sum()
-
-
 def _bias(rnn: VanillaRNN, input: Tensor, q: Tensor, parameters: int | None = None) -> list[float]:
     """|g - g_K| of every lag K, of the first parameters."""
-    full, found = looped(rnn, input, q), []
+    full, found = exact(rnn, input, q), []
     for K in LAGS:
         rnn.gradient = Truncated(k=K, mode="lag")
         found.append(float((gradient(rnn, input, q) - full)[:parameters].norm()))
@@ -95,7 +90,7 @@ def geometric_decay(trial: Trial) -> Result:
             expected = torch.stack(((lags + 1) * own, own)).log10()
             expected[0] += (leak * q[-1, 0] @ rnn.all_weights[1][0].detach()).norm().log10()
             expected[1] += q.norm().log10()
-            flow = diagnostics.credit_flow(rnn, input, _weighted(q)).by_lag
+            flow = diagnostics.credit_flow(rnn, input, lambda h, q=q: (h * q).sum()).by_lag
             credit = Full().credit(rnn, input, torch.zeros(2, 1, H).double(), q)
             lengths = credit[:, :, 0].norm(dim=-1).flip(1).log10()
             worst = greatest(

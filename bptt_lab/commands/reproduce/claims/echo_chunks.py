@@ -9,20 +9,11 @@ untrained state carries the last few bits already, and the readout alone finds t
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import Claim, Kind
+from bptt_lab.commands.reproduce.claim import MORE_SEEDS
 from bptt_lab.commands.reproduce.training import trained
 
-
-def _claim(
-    chunk_length: int,
-    num_units: int,
-    kind: Kind,
-    expected: str,
-    low: float,
-    high: float,
-    seconds: float,
-) -> Claim:
-    return trained(
+CLAIMS = [
+    trained(
         "echo_chunks",
         "test/loss",
         low,
@@ -34,13 +25,11 @@ def _claim(
         source="Pitis 2016",
         expected=f"{expected} nats, {num_units} units",
         seconds=seconds,
-        set_on=range(8),
-        tested_on=range(10, 13),
+        **MORE_SEEDS,
     )
-
-
-CLAIMS = [
-    _claim(5, 4, "published", ".520 - .010 + .005", 0.51, 0.525, 45),  # where lag 3 alone leads
-    _claim(10, 16, "regression", ".45 to .47", 0.45, 0.47, 25),
-    _claim(15, 16, "regression", ".45 to .48", 0.45, 0.48, 17),
+    for chunk_length, num_units, kind, expected, low, high, seconds in (
+        (5, 4, "published", ".520 - .010 + .005", 0.51, 0.525, 45),  # where lag 3 alone leads
+        (10, 16, "regression", ".45 to .47", 0.45, 0.47, 25),
+        (15, 16, "regression", ".45 to .48", 0.45, 0.48, 17),
+    )
 ]

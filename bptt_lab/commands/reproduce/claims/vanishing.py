@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import SEEDS, Result, Trial, claim, greatest
+from bptt_lab.commands.reproduce.claim import MORE_SEEDS, SEEDS, Result, Trial, claim, greatest
 from bptt_lab.commands.reproduce.reference import net, normal
 from bptt_lab.gradients.full import Full
 from bptt_lab.nn.rnn import VanillaRNN
@@ -24,16 +24,14 @@ def _lengths(rnn: VanillaRNN, input: Tensor) -> Tensor:
     q[-1] = 1
     hx = torch.zeros(1, input.shape[1], rnn.hidden_size).double()
     credit = Full().credit(rnn, input, hx, q)[0]
-    by_lag: Tensor = torch.linalg.vector_norm(credit, dim=-1).log().mean(1).flip(0)
-    return by_lag
+    return credit.norm(dim=-1).log().mean(1).flip(0)
 
 
 @claim(
     "published",
     "Pascanu, Mikolov & Bengio 2013",
     "|prod J| <= (1 - leak + leak gamma sigma)^lag; above .65 of it at lag 1",
-    tested_on=range(10, 13),
-    set_on=range(8),
+    **MORE_SEEDS,
 )
 def bound(trial: Trial) -> Result:
     """Gamma is phi's steepest slope: 1 for tanh and relu, 1/4 for sigmoid."""
@@ -72,8 +70,7 @@ def orthogonal(trial: Trial) -> Result:
     "published",
     "Engelken et al. 2023",
     "slope of ln credit = growth of a perturbation, to .02 nats",
-    tested_on=range(10, 13),
-    set_on=range(8),
+    **MORE_SEEDS,
 )
 def slope_is_lyapunov(trial: Trial) -> Result:
     """Credit's slope by lag, the QR exponent, and the growth of a perturbation of the state."""
