@@ -1,8 +1,6 @@
 """Adaptive truncation: choose the bias that is tolerable, and the lag follows.
 
-How far credit must travel depends on the task and changes while a network learns. From time to
-time the lag-k gradient of every k is compared with the whole chunk's, and the shortest lag that
-keeps the relative bias below a target is used until the next time.
+From time to time the lag-k gradient of every k is compared with the whole chunk's.
 """
 
 from __future__ import annotations
@@ -83,13 +81,7 @@ class Adaptive(PerUnroll):
         return _Lag(self, draw // self.every, estimate)
 
     def update(self, estimate: Estimate, stack: Stack, period: int) -> None:
-        """Eq. (2), on the batch that a backward pass has before it.
-
-        Args:
-            estimate: what to fill in.
-            stack: with the credit of all losses; all weight gradients are wanted.
-            period: number of the draw's period of `every` draws.
-        """
+        """Eq. (2), on a stack with the credit of all losses, in a period of `every` draws."""
         exact = _vector(stack.sweep(), stack)
         size = float(exact.norm())
         if not (0 < size < math.inf):
@@ -127,10 +119,6 @@ def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:
         Delta_d = slope * C_d
 
     and from the layer above, in no time, W_ih^T Delta_d of that layer besides.
-
-    Args:
-        stack: with the credit of all losses.
-        num_lags: how many to yield at most; there are as many as steps.
     """
     slope = [slopes(layer.values, stack.cell) for layer in stack.layers]
     outside = [from_outside(stack, index) for index in range(len(slope))]

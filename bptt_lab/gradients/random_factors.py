@@ -15,11 +15,7 @@ from bptt_lab.gradients.past import Chunk, PastFacing
 
 
 class RandomFactors(PastFacing):
-    """A strategy that draws random signs.
-
-    Args:
-        seed: of the signs, with the carry's draw.
-    """
+    """A strategy that draws random signs, by its seed and the carry's draw."""
 
     @checked
     def __init__(self, *, seed: int = 0) -> None:

@@ -235,17 +235,12 @@ def from_outside(stack: Stack, index: int) -> Tensor:
 
 
 def from_above(stack: Stack, index: int, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-    """What the delta of the layer above, (..., H), hands to a layer at the same steps.
+    """What the delta of the layer above, (..., H), hands to layer `index` at the same steps.
 
-    Args:
-        stack: the layers.
-        index: the layer below.
-        delta: of the layer above, at all steps or at some.
-        rows: which of the L * N steps and sequences `delta` holds, if not all.
+    `rows` says which of the L * N steps and sequences delta holds, if not all.
     """
     above = stack.layers[index + 1]
     handed = delta @ above.weights.ih
     if above.dropout is None:
         return handed
-    dropout = above.dropout
-    return handed * (dropout if rows is None else dropout.view(-1, dropout.shape[-1])[rows])
+    return handed * (above.dropout if rows is None else above.dropout.flatten(0, 1)[rows])
