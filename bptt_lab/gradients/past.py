@@ -222,7 +222,7 @@ def _observe(
     draw: int,
 ) -> Chunk:
     dtype = torch.promote_types(states.dtype, torch.float32)
-    weights = Weights(*(w if w is None else w.detach().to(dtype) for w in weights))
+    weights = Weights(*(w.detach().to(dtype) for w in weights if w is not None))
     states = states.to(dtype)
     values = states[1:] if cell.leak == 1 else values.to(dtype)
     return Chunk(input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)
