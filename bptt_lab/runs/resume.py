@@ -65,8 +65,13 @@ def overrides(lines: Sequence[str]) -> list[str]:
 
 
 def as_begun(experiment: Experiment, config: Mapping[str, Any]) -> Experiment:
-    """Return the experiment with the settings that its run's version did not have yet at null."""
-    changed = {}
+    """Return the experiment as its run's version had it: new settings null, Adam the default."""
+    changed: dict[str, Any] = {}
+    optimizer = config.get("optimizer")
+    if "ema_decay" not in config.get("trainer", {}) and isinstance(optimizer, Mapping):
+        targets = str(optimizer.get("_target_")), experiment.optimizer.target
+        if targets == ("torch.optim.Adam", "torch.optim.AdamW"):
+            changed["optimizer"] = schema.Component.of(optimizer)
     for name, kind in schema.SECTIONS.items():
         known, section = config.get(name), getattr(experiment, name)
         if isinstance(known, Mapping):
