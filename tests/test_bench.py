@@ -13,12 +13,12 @@ import torch
 from bptt_lab.commands import peak_memory, timing
 from bptt_lab.commands.bench import cli, implementations
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find
-from bptt_lab.commands.bench.measure import Conditions, applied, one_pass
+from bptt_lab.commands.bench.measure import applied, one_pass
 from bptt_lab.commands.bench.problem import draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import COLUMNS
 from bptt_lab.commands.bench.workload import (
-    PRECISIONS,
     SHAPES,
+    Conditions,
     Shape,
     flops,
     parse_shape,
@@ -163,8 +163,8 @@ def test_errors_are_relative_to_the_largest_value():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_every_implementation_gives_the_answer_that_it_claims(name, precision):
-    problem = draw(LONG, PRECISIONS[precision], "cpu", 1)
-    right, prepared = solve(problem), find(name).prepare(problem)
+    problem = draw(LONG, Conditions("cpu", precision, 1, "none"))
+    (right, right_gradients), prepared = solve(problem), find(name).prepare(problem)
     tolerance = 1e-5 if precision == "float32" else 1e-13
     if not prepared.claims:
         assert prepared.both() is None and prepared.forward is None
@@ -173,10 +173,10 @@ def test_every_implementation_gives_the_answer_that_it_claims(name, precision):
         output, gradients = prepared.both()
         assert gradients.keys() == problem.weights.keys()
         gradients = {key: prepared.to_torch(value) for key, value in gradients.items()}
-        assert error(prepared.to_torch(output), right.output) < tolerance
-        off = gradient_error(gradients, right.gradients)
+        assert error(prepared.to_torch(output), right) < tolerance
+        off = gradient_error(gradients, right_gradients)
         assert (off < tolerance) == (prepared.claims == "exact")
-    assert error(prepared.to_torch(prepared.forward()), right.output) < tolerance
+    assert error(prepared.to_torch(prepared.forward()), right) < tolerance
 
 
 @pytest.mark.skipif(not core.available(), reason="the C core was not built")
@@ -190,7 +190,7 @@ def test_full_runs_on_the_core_and_full_reference_without(monkeypatch):
 
         monkeypatch.setattr(core, function.__name__, spy)
     supports = core.supports
-    problem = draw(TINY, PRECISIONS["float32"], "cpu", 1)
+    problem = draw(TINY, Conditions("cpu", "float32", 1, "none"))
     find("full-reference").prepare(problem).both()
     assert used == [] and core.supports is supports
     find("full").prepare(problem).both()

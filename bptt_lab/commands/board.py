@@ -10,7 +10,6 @@ from pathlib import Path
 from bptt_lab.commands import command
 from bptt_lab.core.validation import ConfigError
 
-LOCALHOST = "127.0.0.1"
 DESCRIPTION = "Open TensorBoard on a sweep's folder, or a run's, for this machine only."
 
 
@@ -22,16 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def board_command(argv: Sequence[str] | None = None) -> list[str]:
-    """Return the command that serves the folder to browsers on this machine.
-
-    Raises:
-        ConfigError: naming the argument, its value and the way out.
-    """
+    """Return the command that serves the folder to browsers on this machine."""
     args = _parser().parse_args(argv)
     if not args.folder.is_dir():
         raise ConfigError(f"{args.folder}: there is no such folder; give a sweep's or a run's")
-    port = [] if args.port is None else ["--port", str(args.port)]
-    what = ["--logdir", str(args.folder), "--host", LOCALHOST, *port]
+    what = ["--logdir", str(args.folder), "--host", "127.0.0.1"]
+    what += [] if args.port is None else ["--port", str(args.port)]
     return [sys.executable, "-m", "tensorboard.main", *what]
 
 

@@ -1,16 +1,9 @@
 """The frame of all commands: how each reads its arguments, reports errors, and ends.
 
-A command is a function of its arguments, the process's own by default, that returns an exit code:
-
-    @command.named("bptt-report")
-    def main(argv: Sequence[str] | None = None) -> int:
-        args = _parser().parse_args(argv)
-
-Where a command fails or refuses, one line on stderr says why, as `name: message`.
-
-A command that leaves more than what it prints is `lasting`: it goes on whoever reads it. The files
-of a run and the exit code of a verification are such things. One that only prints ends when its
-reader leaves, without a word and with 0.
+A command is a function of its arguments, the process's own by default, that returns an exit code.
+Where it fails or refuses, one line on stderr says why, as `name: message`. One that leaves more
+than what it prints, as the files of a run, is `lasting`: it goes on whoever reads it. One that only
+prints ends when its reader leaves, without a word and with 0.
 """
 
 from __future__ import annotations
@@ -30,14 +23,6 @@ from typing import NoReturn, ParamSpec, TextIO
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import outcome, streams
-from bptt_lab.runs.outcome import (
-    COMPLETED,
-    FAILED,
-    INTERRUPTED,
-    REFUSED,
-    CheckpointError,
-    Interrupted,
-)
 from bptt_lab.runs.streams import progress as progress
 
 EXIT_CODES = """\
@@ -63,12 +48,11 @@ def named(name: str, *, lasting: bool = False) -> Callable[[Callable[P, int]], C
 def run(name: str, work: Callable[[], int], *, lasting: bool = False) -> int:
     """Call a command's function, and turn what ends it early into one line and an exit code.
 
-    An error that no user can mend is raised, for its traceback. Where nobody reads the output any
-    more, as after `| head -1`, the command ends without a word, unless it is `lasting`.
+    An error that no user can mend is raised, for its traceback.
     """
     outcome.program = name
     streams.open_closed()
-    code = COMPLETED
+    code = outcome.COMPLETED
     try:
         with streams.lasting() if lasting else contextlib.nullcontext():
             code = _run(name, work)
@@ -81,7 +65,7 @@ def run(name: str, work: Callable[[], int], *, lasting: bool = False) -> int:
         except OSError as error:
             _silence(stream)
             if not isinstance(error, BrokenPipeError):  # a full disk, say
-                code = code or say(name, _explain(error), FAILED)
+                code = code or say(name, _explain(error), outcome.FAILED)
     return code
 
 
@@ -91,17 +75,17 @@ def _run(name: str, work: Callable[[], int]) -> int:
     except SystemExit as stop:  # of --help
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except ConfigError as error:
-        return say(name, str(error), REFUSED)
-    except CheckpointError as error:
-        return say(name, str(error), FAILED)
+        return say(name, str(error), outcome.REFUSED)
+    except outcome.CheckpointError as error:
+        return say(name, str(error), outcome.FAILED)
     except BrokenPipeError:
         raise
     except OSError as error:
-        return say(name, _explain(error), FAILED)
-    except Interrupted as error:
+        return say(name, _explain(error), outcome.FAILED)
+    except outcome.Interrupted as error:
         return say(name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return say(name, "interrupted", INTERRUPTED)
+        return say(name, "interrupted", outcome.INTERRUPTED)
 
 
 def say(name: str, message: str, code: int) -> int:
@@ -125,32 +109,22 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose help ends in the exit codes."""
 
     def __init__(self, name: str, description: str, usage: str | None = None) -> None:
-        super().__init__(
-            prog=name,
-            description=description,
-            usage=usage,
-            epilog=EXIT_CODES,
-            allow_abbrev=False,
-        )
+        super().__init__(name, usage, description, EXIT_CODES, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuse the arguments, by a ConfigError."""
         message = re.sub(r"^argument (\S+): (?=.*: must )", r"\1=", message, flags=re.DOTALL)
         message = message.removeprefix("argument ")
         raise ConfigError(f"{message}; {self.prog} --help lists what there is")
 
 
-def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+def whole_number(at_least: int, at_most: float = math.inf) -> Callable[[str], int]:
     """Make the type of an argument that is a whole number within limits, both included."""
-    limit = f", at least {at_least}" if at_most is None else f" from {at_least} to {at_most}"
+    limit = f", at least {at_least}" if at_most == math.inf else f" from {at_least} to {at_most}"
 
     def read(text: str) -> int:
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
-        if number is None or not at_least <= number <= (math.inf if at_most is None else at_most):
+        if number is None or not at_least <= number <= at_most:
             raise must(text, f"be a whole number{limit}")
         return number
 

@@ -1,9 +1,7 @@
 """Peak memory of one call, in a process of its own.
 
-The process makes the call once, so that libraries are loaded and code is compiled. It then hands
-freed memory back to the system, starts the system's count of its peak anew and makes the call
-again: the result is what the peak rose by. Below a megabyte it is rough, for the system counts
-pages.
+The call is made once, so that libraries are loaded and code is compiled, and then again: the result
+is what the peak rose by. Below a megabyte it is rough, for the system counts pages.
 """
 
 from __future__ import annotations
@@ -25,8 +23,7 @@ def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str
     """Measure a call's peak memory, in bytes above that of the process before the call.
 
     Args:
-        prepare: makes the call, in the new process; a function of a module, which is imported
-            before the process forks.
+        prepare: a function of a module that makes the call, in the new process.
         arguments: of `prepare`; they are pickled.
         device: "cpu", or "cuda" for what torch's allocator hands out on a GPU.
 

@@ -28,22 +28,15 @@ class Found(NamedTuple):
 
 
 def descends(target: str, kind: str) -> bool | None:
-    """Tell whether a class descends from another one, or is it.
-
-    Args:
-        target: a dotted path.
-        kind: the other's dotted path, by the module that defines it.
+    """Tell whether a class descends from another one, or is it, each by its dotted path.
 
     Returns:
         None where some of its bases cannot be read, so that they may or may not.
     """
-    known = True
-    for ancestor in lineage(find(target)):
-        if ancestor is None:
-            known = False
-        elif f"{ancestor.module}.{ancestor.node.name}" == kind:
-            return True
-    return False if known else None
+    ancestors = lineage(find(target))
+    if any(found and f"{found.module}.{found.node.name}" == kind for found in ancestors):
+        return True
+    return None if None in ancestors else False
 
 
 def unimplemented(target: str) -> list[str]:

@@ -74,12 +74,7 @@ class CommandLine:
         return self._parser.parse_overrides(lines)
 
     def compose(self, lines: list[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-        """Compose a configuration, its `hydra` section included.
-
-        Raises:
-            ConfigError: for a folder in hydra.searchpath that does not exist.
-            Exception: whatever Hydra raises.
-        """
+        """Compose a configuration as `Loader.load_configuration` does."""
         return self.loader.load_configuration(self.name, lines, mode)
 
     @functools.cached_property
@@ -259,7 +254,6 @@ def resolved(config: DictConfig) -> Any:
 
 @contextmanager
 def _speaking_for_hydra(config: DictConfig) -> Iterator[None]:
-    """Let `${hydra:...}` stand for what a configuration says."""
     singleton = HydraConfig.instance()
     before = singleton.cfg
     singleton.cfg = config  # type: ignore[assignment]  # less is asked of it than is declared

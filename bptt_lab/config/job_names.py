@@ -21,12 +21,7 @@ LONGEST = 150  # characters, all settings together
 
 
 def words(master: DictConfig, overrides: Sequence[str]) -> str:
-    """Return what a job is called after.
-
-    Args:
-        master: the sweep's configuration.
-        overrides: the job's.
-    """
+    """Return what a job is called after: `master` is the sweep's configuration."""
     section = master.hydra
     given: Any = OmegaConf.to_container(section.overrides.task, resolve=False)
     sweeper: Any = OmegaConf.to_container(section.sweeper, resolve=False)

@@ -50,11 +50,10 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Compose a configuration, its `hydra` section included.
+        """Compose a configuration, its `hydra` section included; Hydra's errors pass.
 
         Raises:
             ConfigError: for a folder in hydra.searchpath that does not exist.
-            Exception: whatever Hydra raises.
         """
         parsed = OverridesParser.create().parse_overrides(overrides)
         if validate_sweep_overrides:
@@ -92,11 +91,7 @@ class Loader(ConfigLoaderImpl):
         return config
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:
-        """Return the files of options; the overrides may name folders to look in.
-
-        Raises:
-            ConfigError: for such a folder that does not exist.
-        """
+        """Return the files of options, of the folders too that the overrides name."""
         folders = _lines(filter(_is_searchpath, overrides))
         if (config_name, folders) not in self._files:
             create = self._parse_overrides_and_create_caching_repo

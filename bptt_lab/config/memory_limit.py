@@ -22,11 +22,7 @@ def refuse_above(experiment: Experiment, limit: int) -> None:
     """Refuse a network or a data set that is larger than the memory.
 
     A task that makes its data says in `num_elements` which settings multiply to its numbers of four
-    bytes, as ("num_steps * train_size",).
-
-    Args:
-        experiment: whose settings have passed their own limits.
-        limit: bytes.
+    bytes, as ("num_steps * train_size",). The limit is in bytes.
 
     Raises:
         ConfigError: naming the largest of the settings that make it so.

@@ -71,9 +71,6 @@ def check_folder(key: str, text: str, typed: frozenset[str]) -> Path:
 
     Returns:
         The absolute path.
-
-    Raises:
-        ConfigError: naming the way out.
     """
     path = Path(text)
     _check_text(key, text)
@@ -98,12 +95,7 @@ def check_part(key: str, text: object) -> None:
 
 
 def check_pattern(key: str, text: object) -> None:
-    """Refuse a folder's name into which settings could write `/` or `..`.
-
-    Args:
-        key: the setting that gives it.
-        text: the folder, interpolations as written.
-    """
+    """Refuse a folder's name, interpolations as written, into which settings could write / or .."""
     text = str(text)
     _check_text(key, text)
     if ".." in text or (key.endswith("subdir") and Path(text).is_absolute()):
@@ -114,10 +106,8 @@ def check_pattern(key: str, text: object) -> None:
         rest = re.sub(r"\$\{(bptt_\w+:|now:|oc\.env:|hydra[.:]job\.num)[^${}]*\}", "", rest)
         rest = re.sub(r"(\$\{bptt_(?:name|job):[^${}]*)\$\{[^${}]*\}", r"\1", rest)
     if "${" in rest:
-        way_out = "write ${bptt_name:...} around it"
-        raise ConfigError(
-            f"{key}={text}: a setting could lead out of the sweep's folder; {way_out}"
-        )
+        problem = "a setting could lead out of the sweep's folder; write ${bptt_name:...} around it"
+        raise ConfigError(f"{key}={text}: {problem}")
 
 
 def _check_text(key: str, text: str) -> None:

@@ -82,9 +82,9 @@ def from_name(
         key: what named it, for messages.
         name: of the option.
         given: settings to replace the option's.
-        options: the options there are.
+        options: those there are.
         seed: the experiment's, for options that ask for it.
-        allow: packages allowed beside the package's own.
+        allow: packages beside the package's own.
 
     Raises:
         ConfigError: for an option that does not exist, a class that is not allowed, or a setting
@@ -128,12 +128,11 @@ def shadow_sections(
     return found
 
 
-def resolved(section: Mapping[str, object], seed: int) -> dict[str, object]:
+def resolved(section: Mapping[str, object], seed: int) -> dict[str, Any]:
     """Resolve an option's interpolations: what it may take from around it is the seed."""
     around = OmegaConf.create({"seed": seed, "gradient": dict(section)})
     plain: Any = OmegaConf.to_container(around, resolve=True)
-    found: dict[str, object] = plain["gradient"]
-    return found
+    return dict(plain["gradient"])
 
 
 def _section(

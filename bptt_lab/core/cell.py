@@ -105,14 +105,7 @@ def from_delta(
 ) -> Swept:
     """Eq. (5): each gradient ONE matrix product over all steps and sequences.
 
-    Args:
-        delta: dE/da_t, (L, N, H).
-        credit: dE/dh_t, (L, N, H), of which the first step is used; (1, N, H) will do.
-        input_LNI: the layer's input, (L, N, I).
-        states: (L + 1, N, H).
-        weights: the layer's parameters.
-        cell: its nonlinearity and leak.
-        want: names of the fields of `Swept` to fill.
+    Of `credit` only the first step is used; (1, N, H) will do. `want` names fields of `Swept`.
     """
     rows = delta.flatten(0, 1)
     x, h_tm1 = input_LNI.flatten(0, 1), states[:-1].flatten(0, 1)

@@ -21,13 +21,7 @@ from typing import Any
 def exports(
     package: str, file: str, *others: str
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's `__all__`, `__getattr__` and `__dir__`.
-
-    Args:
-        package: its `__name__`.
-        file: its `__file__`.
-        others: names that it defines itself.
-    """
+    """Return a package's `__all__`, `__getattr__` and `__dir__`; it defines `others` itself."""
     homes = {
         alias.name: node.module or ""
         for block in ast.parse(Path(file).read_text(encoding="utf-8")).body

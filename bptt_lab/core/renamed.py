@@ -53,12 +53,9 @@ def current(name: str) -> str:
     """Return the present name of a module, or of something in it, that had `name` once."""
     package, _, rest = name.partition(".")
     old, dot, below = rest.partition(".")
-    name = f"{package}.{_MOVED[old]}{dot}{below}" if _is_moved(package, old) else name
+    if package == "bptt_lab" and old in _MOVED:
+        name = f"{package}.{_MOVED[old]}{dot}{below}"
     return _RENAMED.get(name, name)
-
-
-def _is_moved(package: str, old: str) -> bool:
-    return package == "bptt_lab" and old in _MOVED
 
 
 class _Alias(Loader):

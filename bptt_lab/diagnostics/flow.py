@@ -94,26 +94,24 @@ def credit_flow(
             if lag > 0:
                 # Credit one lag younger sits one step later.
                 later = slice(steps.start + 1, steps.stop + 1)
-                credit[i] = _back(run, i, credit[i].since(gone), later)
+                credit[i] = _handed(run, i, credit[i].since(gone), later)
             if i + 1 < num_layers:
-                credit[i] = _sum(credit[i], _down(run, i + 1, credit[i + 1], steps))
+                above = _handed(run, i + 1, credit[i + 1], steps, below=True)
+                credit[i] = _sum(credit[i], above)
             means = _mean(credit[i].log10, 1)
             log10[i].diagonal(-lag)[steps] = means
             by_lag[i, lag] = _mean(means, 0)
     return CreditFlow(log10, by_lag)
 
 
-def _back(run: Linearised, layer: int, credit: _Vectors, steps: slice) -> _Vectors:
-    """J^T of credit that sits at `steps`: one step back in time."""
-    unit = (run.slopes[layer][steps] * credit.unit) @ run.layers[layer].weights.hh
-    if run.cell.leak != 1:
+def _handed(
+    run: Linearised, layer: int, credit: _Vectors, steps: slice, below: bool = False
+) -> _Vectors:
+    """What credit at `steps` hands one step back in time, by J^T, or to the layer below."""
+    weights = run.layers[layer].weights
+    unit = (run.slopes[layer][steps] * credit.unit) @ (weights.ih if below else weights.hh)
+    if not below and run.cell.leak != 1:
         unit.add_(credit.unit, alpha=1 - run.cell.leak)
-    return _normalised(_Vectors(unit, credit.log10))
-
-
-def _down(run: Linearised, layer: int, credit: _Vectors, steps: slice) -> _Vectors:
-    """What credit at `steps` hands to the layer below, at the same steps."""
-    unit = (run.slopes[layer][steps] * credit.unit) @ run.layers[layer].weights.ih
     return _normalised(_Vectors(unit, credit.log10))
 
 

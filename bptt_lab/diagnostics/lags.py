@@ -5,8 +5,7 @@
     (3) C_0[s] = q_s,  C_d[s] = J_{s+1}^T C_{d-1}[s+1]                credit that is d steps old
 
 Lag counts time only: in a stack, C_d of a layer also receives W_ih^T delta_d of the layer above,
-at the same step. The work of one lag is a product over all steps and sequences a weight matrix,
-once for the credit and once for G_d. One run gives the truncation bias of every lag k at once.
+at the same step. One run gives the truncation bias of every lag k at once.
 References: Werbos (1990) for the sum; Aicher, Foti & Fox (2019), "Adaptively truncating
 backpropagation through time to control gradient bias", for relative bias as a function of k.
 """
@@ -190,7 +189,10 @@ def _fill(parts: list[list[Tensor]], run: Linearised, q_LNH: Tensor, num_lags: i
         for i in reversed(range(len(parts))):
             layer, c_LNH = run.layers[i], credit[i]
             if lag > 0:
-                c_LNH = _through_time(c_LNH[gone:], delta[i][gone:], layer.weights.hh, run)
+                # J^T of credit whose delta is known.
+                older, c_LNH = c_LNH[gone:], delta[i][gone:] @ layer.weights.hh
+                if run.cell.leak != 1:
+                    c_LNH.add_(older, alpha=1 - run.cell.leak)
             if i + 1 < len(parts):
                 c_LNH = c_LNH + delta[i + 1] @ run.layers[i + 1].weights.ih
             credit[i] = c_LNH
@@ -200,12 +202,6 @@ def _fill(parts: list[list[Tensor]], run: Linearised, q_LNH: Tensor, num_lags: i
             torch.mm(rows.t(), layer.states[steps].flatten(0, 1), out=parts[i][1][lag])
             for bias in parts[i][2:]:
                 torch.sum(rows, 0, out=bias[lag])
-
-
-def _through_time(credit: Tensor, delta: Tensor, weight_hh: Tensor, run: Linearised) -> Tensor:
-    """J^T of credit whose delta is known."""
-    handed = delta @ weight_hh
-    return handed if run.cell.leak == 1 else handed.add_(credit, alpha=1 - run.cell.leak)
 
 
 def _measure(parts: Tensor, full: Tensor) -> _Squares:

@@ -26,10 +26,10 @@ class Linearised(NamedTuple):
     slopes: list[Tensor]  # leak * phi'(a_t), (T, N, H) each
     cell: Cell
 
-    def jacobians(self, layer: int, begin: int = 0) -> Tensor:
-        """Eq. (1) of one layer from step `begin` on, dense, in float64: (T - begin, N, H, H)."""
+    def jacobians(self, layer: int) -> Tensor:
+        """Eq. (1) of one layer, dense, in float64: (T, N, H, H)."""
         hh = self.layers[layer].weights.hh.double()
-        J = self.slopes[layer][begin:].double().unsqueeze(-1) * hh
+        J = self.slopes[layer].double().unsqueeze(-1) * hh
         if self.cell.leak != 1:
             J.diagonal(dim1=-2, dim2=-1).add_(1 - self.cell.leak)
         return J
@@ -37,12 +37,7 @@ class Linearised(NamedTuple):
 
 @torch.no_grad()
 def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Linearised:
-    """Run the net and keep what its derivatives need.
-
-    Args:
-        rnn: the network. Nothing is dropped.
-        input: (T, N, I), time first.
-        hx: state before the first step, (num_layers, N, H); zeros by default.
+    """Run the net, dropping nothing, and keep what its derivatives need.
 
     Raises:
         ValueError: where `input` or `hx` has another shape, or no step at all.
@@ -59,14 +54,13 @@ def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Lin
         raise ValueError(f"hx of shape {tuple(hx.shape)}: must be (num_layers, N, H) = {shape}")
     cell = Cell(rnn.nonlinearity, rnn.leak)
     weights = [Weights(*(p.detach() for p in parameters)) for parameters in rnn.all_weights]
-    layers: list[Layer] = []
-    for layer in unroll_layers(input.detach(), hx, weights, cell):
+    layers = list(unroll_layers(input.detach(), hx, weights, cell))
+    for index, layer in enumerate(layers):
         tensors = (*layer.weights, layer.states)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor is not None):
             raise FloatingPointError(
-                f"layer {len(layers)}: weights or states are inf or NaN; nothing can be measured"
+                f"layer {index}: weights or states are inf or NaN; nothing can be measured"
             )
-        layers.append(layer)
     return Linearised(layers, [slopes(layer.values, cell) for layer in layers], cell)
 
 

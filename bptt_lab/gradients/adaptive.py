@@ -1,8 +1,6 @@
 """Adaptive truncation: choose the bias that is tolerable, and the lag follows.
 
-How far credit must travel depends on the task and changes while a network learns. From time to
-time the lag-k gradient of every k is compared with the whole chunk's, and the shortest lag that
-keeps the relative bias below a target is used until the next time.
+From time to time the lag-k gradient of every k is compared with the whole chunk's.
 """
 
 from __future__ import annotations
@@ -14,11 +12,11 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Swept, slopes
+from bptt_lab.core.cell import Swept
 from bptt_lab.core.validation import Ge, Gt, Lt, checked
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack
-from bptt_lab.gradients.truncated import Truncated, from_above, from_outside
+from bptt_lab.gradients.truncated import Truncated, lag_sweeps
 
 
 class Adaptive(PerUnroll):
@@ -83,13 +81,7 @@ class Adaptive(PerUnroll):
         return _Lag(self, draw // self.every, estimate)
 
     def update(self, estimate: Estimate, stack: Stack, period: int) -> None:
-        """Eq. (2), on the batch that a backward pass has before it.
-
-        Args:
-            estimate: what to fill in.
-            stack: with the credit of all losses; all weight gradients are wanted.
-            period: number of the draw's period of `every` draws.
-        """
+        """Eq. (2), on a stack with the credit of all losses, in a period of `every` draws."""
         exact = _vector(stack.sweep(), stack)
         size = float(exact.norm())
         if not (0 < size < math.inf):
@@ -121,33 +113,10 @@ class _Lag:
 
 
 def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:
-    """Yield each layer's G_d for d = 0, 1, ...: what all losses give to the steps d before.
-
-    (3) C_0[s] = Q[s],  C_d[s] = (1 - leak) C_{d-1}[s+1] + W_hh^T Delta_{d-1}[s+1],
-        Delta_d = slope * C_d
-
-    and from the layer above, in no time, W_ih^T Delta_d of that layer besides.
-
-    Args:
-        stack: with the credit of all losses.
-        num_lags: how many to yield at most; there are as many as steps.
-    """
-    slope = [slopes(layer.values, stack.cell) for layer in stack.layers]
-    outside = [from_outside(stack, index) for index in range(len(slope))]
-    c, delta = list(outside), list(outside)
-    for lag in range(min(num_lags, len(slope[0]))):
-        for i in reversed(range(len(slope))):
-            if lag == 0:
-                c_LNH = outside[i]
-            else:
-                handed = delta[i][1:] @ stack.layers[i].weights.hh
-                handed.add_(c[i][1:], alpha=1 - stack.cell.leak)
-                c_LNH = torch.nn.functional.pad(handed, (0, 0, 0, 0, 0, 1))
-            if i + 1 < len(slope):
-                c_LNH = c_LNH + from_above(stack, i, delta[i + 1])
-            c[i] = c_LNH
-            delta[i] = slope[i] * c_LNH
-        yield [stack.from_delta(i, delta[i], c[i]) for i in range(len(slope))]
+    """Yield each layer's G_d for d = 0, 1, ...: what all losses give to the steps d before."""
+    num_lags = min(num_lags, len(stack.layers[0].input))
+    for c, delta in lag_sweeps(stack, num_lags, again=False):
+        yield [stack.from_delta(i, delta[i], c[i]) for i in range(len(c))]
 
 
 def _vector(swept: list[Swept], stack: Stack) -> Tensor:

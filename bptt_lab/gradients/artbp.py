@@ -1,8 +1,4 @@
-"""Anticipated reweighted truncation: cut at random, and raise what is not cut by as much.
-
-Truncated BPTT is biased since it always cuts at the same places. Where cuts are random and the
-credit that crosses is divided by the probability of crossing, the expectation is exact.
-"""
+"""Anticipated reweighted truncation: cut at random, and raise what is not cut by as much."""
 
 from __future__ import annotations
 

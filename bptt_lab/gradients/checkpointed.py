@@ -1,8 +1,4 @@
-"""Full backpropagation through time from a few stored states: the rest is computed again.
-
-Every `every` steps the states of all layers are kept, and the backward pass takes the segments
-between them from the last to the first.
-"""
+"""Full backpropagation through time from a few stored states: the rest is computed again."""
 
 from __future__ import annotations
 
@@ -21,20 +17,10 @@ from bptt_lab.gradients.base import (
     Unrolled,
     dropout_masks,
 )
-from bptt_lab.gradients.differentiable import (
-    differentiable_gradients,
-    refuse_transforms,
-    unroll_in_graph,
-)
+from bptt_lab.gradients.differentiable import differentiable_gradients, refuse_transforms
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.segments import Segmented, segment_length
-from bptt_lab.gradients.stack import (
-    WEIGHT_GRADIENTS,
-    by_layer,
-    cast,
-    last_state,
-    unroll_layers,
-)
+from bptt_lab.gradients.stack import by_layer, cast, last_state, unroll_layers, wanted
 
 
 class Checkpointed(GradientStrategy):
@@ -130,16 +116,10 @@ class _Unroll(torch.autograd.Function):
         input, hx, kept, *saved = ctx.saved_tensors
         masks, parameters = saved[:num_layers], saved[num_layers:]
         if torch.is_grad_enabled():
-            return *[None] * 4, *differentiable_gradients(
-                lambda leaves: unroll_in_graph(leaves, ctx.kind, ctx.lengths, masks),
-                [input, kept[0] if hx is None else hx, *parameters],
-                ctx.needs_input_grad[4:],
-                [grad_output, grad_h_n],
-            )
-        weights = by_layer(parameters, num_layers)
-        need_input, _, *need_weights = ctx.needs_input_grad[4:]
-        want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
-        want |= {"grad_input"} if need_input else set()
+            leaves = [input, kept[0] if hx is None else hx, *parameters]
+            known = leaves, ctx.kind, ctx.lengths, masks, ctx.needs_input_grad[4:]
+            return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
+        weights, want = by_layer(parameters, num_layers), wanted(ctx.needs_input_grad[4:])
         run = Segmented(input, kept, weights, cell, ctx.every, masks, ctx.lengths, grad_h_n)
         gradients = run.sweep(
             want, lambda part, _: None if grad_output is None else grad_output[part]

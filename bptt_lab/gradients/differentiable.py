@@ -7,7 +7,7 @@ or refuses: torch itself would take its gradient for a constant where the incomi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,10 +23,7 @@ def states_in_graph(
 ) -> list[list[Tensor]]:
     """Run a stack over time: every state of every layer, each its own tensor (N, H) in the graph.
 
-    Args:
-        leaves: input (L, N, I), hx (num_layers, N, H) and all parameters, of one type.
-        kind: number of layers, and what they are.
-        masks: what multiplies each layer's input.
+    The leaves are input (L, N, I), hx (num_layers, N, H) and all parameters, of one type.
     """
     x_LNI, hx, *parameters = leaves
     num_layers, cell = kind
@@ -53,23 +50,21 @@ def unroll_in_graph(
 
 
 def differentiable_gradients(
-    run: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
     leaves: Sequence[Tensor],
+    kind: tuple[int, Cell],
+    lengths: Sequence[int] | None,
+    masks: Sequence[Tensor | None],
     needed: Sequence[bool],
     grad_outputs: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Return the leaves' gradients as functions of the leaves and of what comes in.
+    """Return the gradients of `unroll_in_graph`, for the leaves that are needed.
 
-    Args:
-        run: from the leaves to the outputs.
-        leaves: as the graph knows them.
-        needed: which of them want a gradient.
-        grad_outputs: of the outputs; None is zero.
+    They are functions of the leaves and of `grad_outputs`, where None is zero.
     """
     # Views: one leaf may be made from another, whose gradient must not count that way too.
     views = [leaf.view_as(leaf) for leaf in leaves]
     with without_autocast(leaves[0]):
-        outputs = zip(run(views), grad_outputs, strict=True)
+        outputs = zip(unroll_in_graph(views, kind, lengths, masks), grad_outputs, strict=True)
         pairs = [(output, grad) for output, grad in outputs if grad is not None]
         wanted = [view for view, need in zip(views, needed, strict=True) if need]
         found = iter(

@@ -27,7 +27,6 @@ from bptt_lab.gradients.differentiable import (
     differentiable_gradients,
     refuse_second_derivative,
     refuse_transforms,
-    unroll_in_graph,
 )
 from bptt_lab.gradients.stack import (
     WEIGHT_GRADIENTS,
@@ -37,6 +36,7 @@ from bptt_lab.gradients.stack import (
     cast,
     last_state,
     unroll_layers,
+    wanted,
 )
 
 Rule = Callable[[Stack], list[Swept]]  # from the credit that enters a stack to its gradients
@@ -154,12 +154,8 @@ class _Unroll(torch.autograd.Function):
         parameters = saved[3 * num_layers :]
         if torch.is_grad_enabled() and strategy.twice_differentiable:
             hx = torch.stack([s[0] for s in states]) if hx is None else hx
-            return *[None] * 4, *differentiable_gradients(
-                lambda leaves: unroll_in_graph(leaves, ctx.kind, ctx.lengths, masks),
-                [input, hx, *parameters],
-                ctx.needs_input_grad[4:],
-                [grad_output, grad_h_n],
-            )
+            known = [input, hx, *parameters], ctx.kind, ctx.lengths, masks, ctx.needs_input_grad[4:]
+            return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
         refuse_second_derivative(strategy)
         weights = by_layer(parameters, num_layers)
         layers, x_LNI = [], input
@@ -168,9 +164,7 @@ class _Unroll(torch.autograd.Function):
             layers.append(Layer(x_LNI, s, s[1:] if y is None else y, w, mask))
             x_LNI = s[1:]
         need_input, need_hx, *need_weights = ctx.needs_input_grad[4:]
-        want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
-        want |= {"grad_input"} if need_input else set()
-        want |= {"grad_hx"} if need_hx else set()
+        want = wanted(ctx.needs_input_grad[4:])
         # Where sequences end together, their last states are the stack's.
         ends = (grad_h_n, None) if ctx.lengths is None else (None, grad_h_n)
         swept = rule(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))

@@ -36,14 +36,8 @@ def recur(
     A step is one product for a group of examples at a time, whose M stays in the cache. The
     gradient so far is one row more of M, and q_t J_t one row more of J_t, so that M is read once.
 
-    Args:
-        chunk: what happened.
-        influence: M before it, (N, H, H J); None is zero.
-        q_LNH: immediate credit; None if only M is wanted.
-        every: where to write M_1 ... M_L, (L, N, H, H J), if they are wanted.
-
-    Returns:
-        M after the chunk, and the gradient (H, J) where q was given.
+    Returns M after the chunk, and the gradient (H, J) where q was given. `influence` is M before
+    it, (N, H, H J), None being zero. M_1 ... M_L are written to `every`, (L, N, H, H J).
     """
     extended_LNJ = chunk.extended
     _, batch_size, hidden_size = chunk.slope.shape
@@ -55,7 +49,7 @@ def recur(
     for begin in range(0, batch_size, size):
         group = slice(begin, min(begin + size, batch_size))
         room = after.new_empty(2, group.stop - begin, rows, columns)
-        old, new = (_Buffer(all, *_parts(all, hidden_size)) for all in room)
+        old, new = (_buffer(all, hidden_size) for all in room)
         old.all.zero_()
         if influence is not None:
             old.influence.copy_(influence[group])
@@ -86,10 +80,10 @@ class _Buffer(NamedTuple):
     own: Tensor  # every unit's influence of its own parameters, (n, H, J)
 
 
-def _parts(all: Tensor, hidden_size: int) -> tuple[Tensor, Tensor]:
+def _buffer(all: Tensor, hidden_size: int) -> _Buffer:
     influence = all[:, :hidden_size]
     by_unit = influence.view(len(all), hidden_size, hidden_size, -1)
-    return influence, by_unit.diagonal(dim1=1, dim2=2).transpose(1, 2)
+    return _Buffer(all, influence, by_unit.diagonal(dim1=1, dim2=2).transpose(1, 2))
 
 
 def _jacobians(slope_LnH1: Tensor, q_LnH: Tensor | None, chunk: Chunk) -> Iterator[Tensor]:
@@ -119,15 +113,8 @@ def _jacobians(slope_LnH1: Tensor, q_LnH: Tensor | None, chunk: Chunk) -> Iterat
 def fold(chunk: Chunk, influence: Tensor | None, block: int) -> Tensor:
     """Eq. (3) block by block: what is inside of a block by H adjoint sweeps, an example.
 
-    O(H^3) a step where a block is about H steps long, not Eq. (1)'s O(H^4).
-
-    Args:
-        chunk: what happened.
-        influence: M before it, (N, H, H J); None is zero.
-        block: steps of a block.
-
-    Returns:
-        M after the chunk.
+    O(H^3) a step where a block is about H steps long, not Eq. (1)'s O(H^4). `influence` is M
+    before the chunk, (N, H, H J), None being zero; what is returned is M after it.
     """
     extended_LNJ = chunk.extended
     num_steps, batch_size, hidden_size = chunk.slope.shape
@@ -151,8 +138,7 @@ def _fold_block(
 ) -> Tensor:
     """Eq. (3) for one block, (n, H, H J)."""
     num_steps, count, hidden_size = slope_LnH.shape
-    credit_nHH = torch.eye(hidden_size, dtype=slope_LnH.dtype, device=slope_LnH.device)
-    credit_nHH = credit_nHH.repeat(count, 1, 1)
+    credit_nHH = torch.diag_embed(slope_LnH.new_ones(count, hidden_size))
     delta = slope_LnH.new_empty(count, num_steps, hidden_size, hidden_size)
     for s in reversed(range(num_steps)):
         torch.mul(credit_nHH, slope_LnH[s, :, None], out=delta[:, s])

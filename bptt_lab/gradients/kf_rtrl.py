@@ -1,9 +1,4 @@
-"""Kronecker-factored RTRL: influence as the random Kronecker product of a vector and a matrix.
-
-The immediate Jacobian of a recurrence is such a product exactly, of its input and of its slopes.
-Two random signs a step keep the sum of two products a product, without bias and with less noise
-than a product of rank one.
-"""
+"""Kronecker-factored RTRL: influence as the random Kronecker product of a vector and a matrix."""
 
 from __future__ import annotations
 

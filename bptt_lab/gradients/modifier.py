@@ -11,11 +11,7 @@ from bptt_lab.gradients.stack import Stack
 
 
 class Modifier(PerUnroll):
-    """Another future-facing strategy with a change to its sweep.
-
-    Args:
-        of: the strategy to change.
-    """
+    """Another future-facing strategy, `of`, with a change to its sweep."""
 
     def __init__(self, of: PerUnroll) -> None:
         if not isinstance(of, PerUnroll):

@@ -6,13 +6,11 @@ states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of
     advance(chunk, influence) -> (influence after it, kept)   runs with the forward pass
     gradient(chunk, influence, kept, q) -> (H, J)             runs in backward, q_t (L, N, H) known
 
-`influence` is what `advance` returned for the chunk before, None where a sequence begins: plain
-containers of tensors, batch first, one example's never mixed with another's. `kept` is whatever
-the rule wants to find again in `gradient`; None if it computes all anew. Neither may be changed in
-place. The gradient is summed over the batch, its columns those of `extended`: W_ih, W_hh, bias. A
-loss of the last state alone is in q already. A rule that draws random numbers takes them from
-`generator(seed, purpose, chunk.draw)` in either method: both see the same draw. This file does the
-rest, as one torch.autograd.Function.
+`influence` is plain containers of tensors, batch first, one example's never mixed with another's.
+`kept` is None if the rule computes all anew. Neither may be changed in place. The columns of the
+gradient are those of `extended`: W_ih, W_hh, bias. A loss of the last state alone is in q already.
+A rule that draws random numbers takes them from `generator(seed, purpose, chunk.draw)` in either
+method: both see the same draw. This file does the rest, as one torch.autograd.Function.
 """
 
 from __future__ import annotations
@@ -115,8 +113,7 @@ class PastFacing(GradientStrategy):
             return Unrolled(states[1:], last_state(states, lengths)[None].clone())
         # Without autocast: an influence lives long and gathers errors.
         with torch.no_grad(), without_autocast(input):
-            detached = [p.detach() for p in parameters]
-            chunk = _observe(input, states, values, detached, cell, carry.draw)
+            chunk = _observe(input, states, values, weights, cell, carry.draw)
             influence, kept = self.advance(chunk, carry.influence)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
             self, chunk, lengths, (carry.influence, kept), (input, states), *parameters
@@ -147,8 +144,7 @@ class PastFacing(GradientStrategy):
         refuse_stack(self, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
         seen = recurrence.record(input, hx[0], weights, cell)
-        parameters = [p.detach() for p in rnn.all_weights[0]]
-        return _observe(input, *seen, parameters, cell, 0 if after is None else after.draw)
+        return _observe(input, *seen, weights, cell, 0 if after is None else after.draw)
 
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
@@ -221,12 +217,12 @@ def _observe(
     input: Tensor,
     states: Tensor,
     values: Tensor,
-    parameters: Sequence[Tensor],
+    weights: Weights,
     cell: Cell,
     draw: int,
 ) -> Chunk:
     dtype = torch.promote_types(states.dtype, torch.float32)
-    weights = Weights(*(p.to(dtype) for p in parameters))
+    weights = Weights(*(w.detach().to(dtype) for w in weights if w is not None))
     states = states.to(dtype)
     values = states[1:] if cell.leak == 1 else values.to(dtype)
     return Chunk(input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)

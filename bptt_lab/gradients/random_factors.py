@@ -1,7 +1,6 @@
 """Influence as a random product of two factors: what uoro and kf_rtrl share.
 
-Random signs keep the sum of two products a product whose expectation is the sum. Each sequence of
-the batch has factors and signs of its own, and the factors cross from chunk to chunk.
+Random signs keep the sum of two products a product whose expectation is the sum.
 """
 
 from __future__ import annotations
@@ -15,11 +14,7 @@ from bptt_lab.gradients.past import Chunk, PastFacing
 
 
 class RandomFactors(PastFacing):
-    """A strategy that draws random signs.
-
-    Args:
-        seed: of the signs, with the carry's draw.
-    """
+    """A strategy that draws random signs, by its seed and the carry's draw."""
 
     @checked
     def __init__(self, *, seed: int = 0) -> None:

@@ -1,7 +1,4 @@
-"""Random feedback local online learning: influence decays by the leak, and nothing recurs.
-
-Every synapse needs what its own two ends know and one number that comes back to its unit.
-"""
+"""Random feedback local online learning: influence decays by the leak, and nothing recurs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Real-time recurrent learning: the influence of the parameters is carried forward, exactly.
-
-Nothing of the past need be stored, and no loss waits for a later step. Within a chunk the gradient
-is full BPTT's; across chunks it is full BPTT's of the whole sequence, which no future-facing rule
-gives.
-"""
+"""Real-time recurrent learning: the influence of the parameters is carried forward, exactly."""
 
 from __future__ import annotations
 

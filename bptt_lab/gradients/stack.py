@@ -1,7 +1,4 @@
-"""A stack of layers after its forward pass, and one adjoint sweep back through it.
-
-Strategies whose credit flows back share what is here: one loop over layers forward, and one back.
-"""
+"""A stack of layers after its forward pass, and one adjoint sweep back through it."""
 
 from __future__ import annotations
 
@@ -31,26 +28,9 @@ class Layer(NamedTuple):
 def sweep_layer(
     stack: Stack, index: int, q_LNH: Tensor | None, keep: Sequence[float] | None
 ) -> Swept:
-    """Sweep one layer of a stack.
-
-    Args:
-        stack: holds the layer.
-        index: which one, 0 for the first.
-        q_LNH: immediate credit of its every step; None is zero.
-        keep: as `recurrence.sweep` has it.
-    """
-    layer = stack.layers[index]
-    return recurrence.sweep(
-        q_LNH,
-        layer.input,
-        layer.states,
-        layer.values,
-        layer.weights,
-        stack.cell,
-        stack.wanted(index),
-        q_last_NH=stack.immediate_at_end(index),
-        keep=keep,
-    )
+    """Sweep one layer of a stack; q and `keep` are those of `recurrence.sweep`."""
+    known = *stack.layers[index][:4], stack.cell, stack.wanted(index)
+    return recurrence.sweep(q_LNH, *known, q_last_NH=stack.immediate_at_end(index), keep=keep)
 
 
 class Stack(NamedTuple):
@@ -68,11 +48,8 @@ class Stack(NamedTuple):
     def immediate(self, index: int, above: Swept | None) -> Tensor | None:
         """Immediate credit of a layer's every step, (L, N, H): from outside, from the layer above.
 
-        The step from one layer to the next takes no time, so it never counts as lag.
-
-        Args:
-            index: the layer, 0 for the first.
-            above: what the layer above was assigned; None for the last layer, or to leave it out.
+        The step from one layer to the next takes no time, so it never counts as lag. `above` is
+        what the layer above was assigned; None for the last layer, or to leave it out.
         """
         q_LNH = self.grad_output if index + 1 == len(self.layers) else None
         if above is not None:
@@ -95,14 +72,8 @@ class Stack(NamedTuple):
     def since(self, begin: int) -> Stack:
         """The same stack without its first `begin` steps."""
         layers = [
-            Layer(
-                layer.input[begin:],
-                layer.states[begin:],
-                layer.values[begin:],
-                layer.weights,
-                None if layer.dropout is None else layer.dropout[begin:],
-            )
-            for layer in self.layers
+            Layer(x[begin:], states[begin:], values[begin:], w, None if m is None else m[begin:])
+            for x, states, values, w, m in self.layers
         ]
         grad_output = None if self.grad_output is None else self.grad_output[begin:]
         lengths = None if self.lengths is None else [length - begin for length in self.lengths]
@@ -136,15 +107,10 @@ def unroll_layers(
     *,
     recorded: bool = True,
 ) -> Iterator[Layer]:
-    """Run a stack over time, one layer after the other.
+    """Run a stack over time, one layer after the other, from states hx (num_layers, N, H).
 
-    Args:
-        input: (L, N, I).
-        hx: (num_layers, N, H).
-        weights: each layer's parameters.
-        cell: their nonlinearity and leak.
-        masks: what multiplies each layer's input, as `dropout_masks` draws it.
-        recorded: whether to keep what a sweep needs; if not, `values` is empty.
+    `masks` multiply each layer's input, as `dropout_masks` draws them. Unless `recorded`, what a
+    sweep needs is not kept: `values` is empty.
     """
     x_LNI = input
     for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
@@ -156,6 +122,14 @@ def unroll_layers(
             values = states[:0]
         yield Layer(x_LNI, states, values, w, mask)
         x_LNI = states[1:]
+
+
+def wanted(needed: Sequence[bool]) -> set[str]:
+    """The fields of Swept that give what input, hx and the parameters need."""
+    need_input, need_hx, *need_weights = needed
+    want = set(WEIGHT_GRADIENTS if any(need_weights) else ())
+    want |= {"grad_input"} if need_input else set()
+    return want | {"grad_hx"} if need_hx else want
 
 
 def last_state(states: Tensor, lengths: Sequence[int] | None) -> Tensor:

@@ -18,6 +18,7 @@ References: Williams & Peng (1990) for window, their BPTT(h; h') with h = k, h' 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -159,32 +160,41 @@ def _ragged_tail(stack: Stack, k: int) -> list[Swept]:
 
 
 def _lag(stack: Stack, k: int) -> list[Swept]:
-    """Every loss's own sweep of k steps, all side by side: k products over all steps at once.
+    """Every loss's own sweep of k steps, all side by side: k products over all steps at once."""
+    *_, (c, delta) = lag_sweeps(stack, k, again=True)
+    return [stack.from_delta(i, delta[i], c[i]) for i in range(len(c))]
+
+
+def lag_sweeps(
+    stack: Stack, num_lags: int, *, again: bool
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Yield every layer's credit and delta after each iteration of Eq. (1), in the same two lists.
 
     (1) C[s] <- Q[s] + (1 - leak) C'[s+1] + W_hh^T Delta'[s+1],  Delta = slope * C
 
     C' and Delta' are the iteration before; the part of Q that comes from the layer above is this
-    iteration's, since it takes no time.
+    iteration's, since it takes no time. Where losses enter `again` at every iteration, C is what
+    all lags so far give; where they enter the first one only, what the latest lag gives.
     """
     slope = [slopes(layer.values, stack.cell) for layer in stack.layers]
-    shape, leak = slope[0].shape, stack.cell.leak
+    hidden_size, leak = slope[0].shape[-1], stack.cell.leak
     outside = [from_outside(stack, index) for index in range(len(slope))]
-    c: list[Tensor] = [torch.zeros_like(s) for s in slope]
-    delta: list[Tensor] = [torch.zeros_like(s) for s in slope]
-    for lag in range(k):
+    c, delta = list(outside), list(outside)
+    for lag in range(num_lags):
         for i in reversed(range(len(slope))):
-            c_LNH = outside[i].clone()
+            enters = again or lag == 0
+            c_LNH = outside[i].clone() if enters else torch.zeros_like(outside[i])
             if i + 1 < len(slope):
                 c_LNH += from_above(stack, i, delta[i + 1])
-            if lag > 0:  # Eq. (1)
+            if lag > 0:
                 if leak != 1:
                     c_LNH[:-1].add_(c[i][1:], alpha=1 - leak)
-                c_LNH[:-1].view(-1, shape[-1]).addmm_(
-                    delta[i][1:].view(-1, shape[-1]), stack.layers[i].weights.hh
+                c_LNH[:-1].view(-1, hidden_size).addmm_(
+                    delta[i][1:].view(-1, hidden_size), stack.layers[i].weights.hh
                 )
             c[i] = c_LNH
             delta[i] = slope[i] * c_LNH
-    return [stack.from_delta(i, delta[i], c[i]) for i in range(len(slope))]
+        yield c, delta
 
 
 def _window(stack: Stack, k: int, k1: int) -> list[Swept]:
@@ -235,17 +245,12 @@ def from_outside(stack: Stack, index: int) -> Tensor:
 
 
 def from_above(stack: Stack, index: int, delta: Tensor, rows: Tensor | None = None) -> Tensor:
-    """What the delta of the layer above, (..., H), hands to a layer at the same steps.
+    """What the delta of the layer above, (..., H), hands to layer `index` at the same steps.
 
-    Args:
-        stack: the layers.
-        index: the layer below.
-        delta: of the layer above, at all steps or at some.
-        rows: which of the L * N steps and sequences `delta` holds, if not all.
+    `rows` says which of the L * N steps and sequences delta holds, if not all.
     """
     above = stack.layers[index + 1]
     handed = delta @ above.weights.ih
     if above.dropout is None:
         return handed
-    dropout = above.dropout
-    return handed * (dropout if rows is None else dropout.view(-1, dropout.shape[-1])[rows])
+    return handed * (above.dropout if rows is None else above.dropout.flatten(0, 1)[rows])

@@ -1,8 +1,4 @@
-"""Unbiased online recurrent optimization: influence as one random product of two vectors.
-
-The influence matrix M_t is replaced by h~ th~, a column times a row, whose expectation over random
-signs is M_t at every step. Memory and time are those of the network itself, whatever the length.
-"""
+"""Unbiased online recurrent optimization: influence as one random product of two vectors."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class VanillaRNN(RNNBase):
         hx = self._initial(input, input.size(0 if self.batch_first else 1), hx)
         self._check(input, hx, None)
         input_LNI = input.transpose(0, 1) if self.batch_first else input
-        output, h_n = self._states(_nonempty(input_LNI), hx)
+        output, h_n = self._states(input_LNI, hx)
         if self.batch_first:
             output = output.transpose(0, 1)
         if not batched:
@@ -246,7 +246,7 @@ class VanillaRNN(RNNBase):
             raise TypeError(f"carry: must be what unroll returned, not {kind}; a state goes in hx")
         self._check(input, carry.hx, None)
         input_LNI = input.transpose(0, 1) if self.batch_first else input
-        output, carry = self.gradient.unroll(self, _nonempty(input_LNI), carry)
+        output, carry = self.gradient.unroll(self, input_LNI, carry)
         self.draw, self.estimate = carry.draw, carry.estimate
         return output.transpose(0, 1) if self.batch_first else output, carry
 
@@ -265,6 +265,8 @@ class VanillaRNN(RNNBase):
                 "Input and hidden tensors must have the same dtype, but got "
                 f"{input.dtype} and {hx.dtype}"
             )
+        if batch_sizes is None and input.size(1 if self.batch_first else 0) == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
     def _initial(self, input: Tensor, batch_size: int, hx: Tensor | None) -> Tensor:
         if hx is not None:
@@ -276,12 +278,6 @@ class VanillaRNN(RNNBase):
         phi = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
         leak = "" if self.leak == 1 else f", leak={self.leak}"
         return f"{super().extra_repr()}{phi}{leak}, gradient={self.gradient!r}"
-
-
-def _nonempty(input_LNI: Tensor) -> Tensor:
-    if len(input_LNI) == 0:
-        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    return input_LNI
 
 
 def _strategy(gradient: object) -> GradientStrategy:

@@ -1,9 +1,7 @@
 """A loss of very many steps, taken segment by segment: no tensor is as long as the sequence.
 
-Ordinarily all states, all outputs of the readout and the gradient of both exist at once. Here the
-forward pass keeps one state a segment and adds up the loss; the backward pass takes the segments
-from the last to the first, runs each again with its readout and loss, and sweeps it. The gradient
-is full BPTT's.
+The forward pass keeps one state a segment and adds up the loss; the backward pass takes the
+segments from the last to the first, runs each again with its readout and loss, and sweeps it.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ def segmented_loss(
     hx: Tensor,
     every: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum the losses that count over a sequence of any length.
+    """Sum the losses that count over a sequence of any length; the gradient is full BPTT's.
 
     Cost: as gradient=checkpointed, and the readout and the loss twice; space for `every` steps
     and for L / every states.

@@ -51,11 +51,7 @@ ONE_LINE = (ConfigError, Interrupted, Diverged, CheckpointError)  # the message 
 
 
 def conclude(folder: Path, error: BaseException) -> int:
-    """Write down what ended a run early, unless another of its processes has done so.
-
-    Returns:
-        The exit code.
-    """
+    """Write down what ended a run early, unless its other processes have; return the exit code."""
     if isinstance(error.__context__, KeyboardInterrupt) and isinstance(error, SystemExit):
         error = error.__context__  # Lightning ends the process for it
     status, code = _status_and_code(error)
@@ -85,9 +81,9 @@ def report(error: BaseException) -> None:
         tell(str(error))
         return
     if isinstance(error, KeyboardInterrupt):
-        text = f"{program}: interrupted\n"
-    else:
-        text = escaped("".join(traceback.format_exception(error)))
+        tell("interrupted")
+        return
+    text = escaped("".join(traceback.format_exception(error)))
     print(text, end="", file=sys.stderr, flush=True)
 
 
@@ -119,29 +115,23 @@ def mark(folder: Path) -> tuple[int, int]:
 
 
 def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: str = "") -> Run:
-    """Have status.json say how a run stands whose process has ended.
+    """Have status.json say how a run stands whose process has ended, and return the run.
 
     Args:
         folder: the run folder.
         before: its mark before the process started.
         ended: what the process ended by, as `exit_reason` puts it.
         asked: why the launcher asked it to stop; empty where it did not.
-
-    Returns:
-        The run.
     """
     said = runs.read_status(folder)
     silent = mark(folder) == before or said in ("waiting", "running", "unreadable")
-    status: tuple[Written, str] | None = None
     if silent and asked.startswith(TIME_LIMIT):
-        status = "failed", f"{asked}, and would not stop"
-    elif silent and asked:
+        status: tuple[Written, str] = "failed", f"{asked}, and would not stop"
+    elif asked and (silent or said == "interrupted"):
         status = "interrupted", asked
     elif silent:
         status = "failed", ended
-    elif asked and said == "interrupted":
-        status = "interrupted", asked
-    if status is None:
+    else:
         return runs.read_run(folder)
     if writer := lock.holder(folder):  # it says how the run stands, not the process that ended
         return replace(runs.read_run(folder), status="failed", reason=f"{writer} is writing it")
@@ -151,11 +141,7 @@ def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: s
 
 
 def exit_reason(code: int) -> str:
-    """Say what a process ended by.
-
-    Args:
-        code: its exit code, negative for a signal.
-    """
+    """Say what a process ended by, from its exit code, which is negative for a signal."""
     if code >= 0:
         return f"its process ended with exit code {code} before the run did"
     try:

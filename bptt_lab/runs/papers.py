@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
 
 from bptt_lab.core.validation import ConfigError, Ge, Le, unmet
 from bptt_lab.runs import files
@@ -26,46 +26,44 @@ class Damaged(ConfigError):
     """A paper that no run of ours wrote; its message names the file and what is wrong with it."""
 
 
-class _Number:
-    """A number, NaN and infinity among them; a log has texts for these, which JSON lacks."""
+class _Rule(NamedTuple):
+    """What a value must be, beyond its type."""
 
-    def __init__(self, *texts: str) -> None:
-        self.texts = texts
+    holds: Callable[[Any], bool]
+    problem: str
 
     def unmet(self, value: Any, siblings: Any) -> str | None:
         """Say what is wrong with the value."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return None if number or value in self.texts else "must be a number"
+        return None if self.holds(value) else self.problem
 
 
-class _Short:
-    """A text that fits into a table or a title, and that a terminal shows."""
-
-    def unmet(self, value: str, siblings: Any) -> str | None:
-        """Say what is wrong with the value."""
-        fits = 0 < len(value) <= 200 and value.isprintable()
-        return None if fits else "must be 1 to 200 letters that can be printed"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)  # NaN among them
 
 
-class _Folder:
-    """The name of a folder in the one that holds the paper; earlier versions wrote its path."""
-
-    def unmet(self, value: str, siblings: Any) -> str | None:
-        """Say what is wrong with the value."""
-        name = Path(value).name
-        fits = name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
-        return None if fits else "must be the name of a folder"
+def _is_short(text: str) -> bool:
+    """Whether a text fits into a table or a title, and a terminal shows it."""
+    return 0 < len(text) <= 200 and text.isprintable()
 
 
-Name = Annotated[str, _Short()]
-Number = Annotated[Any, _Number()]
+def _is_folder(path: str) -> bool:
+    name = Path(path).name  # earlier versions wrote the whole path
+    return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
+
+
+def _is_logged(value: Any) -> bool:
+    return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
+
+
+Name = Annotated[str, _Rule(_is_short, "must be 1 to 200 letters that can be printed")]
+Number = Annotated[Any, _Rule(_is_number, "must be a number")]
 Seed = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(0), Le(10**15)]
 Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
 Status = Literal[Written, "unreadable"]  # the last one: a paper is damaged
 Section = dict[str, Any]
 _SECTIONS = dict.fromkeys(("model", "gradient", "optimizer", "trainer", "device"), Section)
-_LINE = dict[Name, Annotated[Any, _Number("nan", "inf", "-inf")]]
+_LINE = dict[Name, Annotated[Any, _Rule(_is_logged, "must be a number")]]
 _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     STATUS: {"status": Written, "reason": str, "raised": bool},
     MANIFEST: {
@@ -87,7 +85,12 @@ _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     SWEEP: {
         "cwd": str,
         "command": str,
-        "jobs": [{"folder": Annotated[str, _Folder()], "overrides": list[str]}],
+        "jobs": [
+            {
+                "folder": Annotated[str, _Rule(_is_folder, "must be the name of a folder")],
+                "overrides": list[str],
+            }
+        ],
         "search": {
             "metric": Name,
             "direction": Literal["minimize", "maximize"],

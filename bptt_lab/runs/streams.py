@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import Any
 
 PATIENCE = 5.0  # seconds in which a reader takes nothing, before the rest is dropped at the end
 KEPT = 2**20  # bytes of what has not been taken yet; older ones are dropped
@@ -84,19 +84,16 @@ def lasting() -> Iterator[None]:
             raws.append(raw := _Lasting(stream.fileno()))
             with suppress(OSError):
                 stream.flush()
-            setattr(sys, name, _text(raw, stream))
+            text = io.TextIOWrapper(
+                io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True
+            )
+            setattr(sys, name, text)
     try:
         yield
     finally:
         for raw in raws:
             raw.send(PATIENCE)
         sys.stdout, sys.stderr = before
-
-
-def _text(raw: _Lasting, like: TextIO) -> TextIO:
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=like.encoding, errors=like.errors, line_buffering=True
-    )
 
 
 def progress(text: str) -> None:

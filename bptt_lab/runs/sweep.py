@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bptt_lab import runs
 from bptt_lab.core.messages import escaped, printable
-from bptt_lab.runs import Run
 
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
 
@@ -18,11 +17,7 @@ def announce(
 ) -> None:
     """Write sweep.json, before the first job starts; one that is there already stays.
 
-    Args:
-        sweep_dir: the sweep's folder.
-        command: what was typed.
-        folders: each job's folder in the sweep's.
-        jobs: each job's overrides.
+    `command` is what was typed, `folders` has each job's in the sweep's, `jobs` its overrides.
     """
     if (sweep_dir / runs.SWEEP).exists():
         return
@@ -59,9 +54,6 @@ def print_table(sweep_dir: Path) -> int:
 
     Columns are the settings in which jobs differ, then the test metrics.
 
-    Args:
-        sweep_dir: the sweep's folder, one folder a job in it.
-
     Returns:
         The number of jobs that did not complete.
     """
@@ -89,17 +81,13 @@ def print_table(sweep_dir: Path) -> int:
     if failures:
         print()
     for job in failures:
-        print("\n".join(_complaint(job)))
+        print(f"{job.status}: {escaped(job.folder.name)}: {printable(job.reason)}")
+        if (log := job.folder / LOG).exists():
+            print(f"  see {runs.shown(log)}")
     completed = sum(job.status == "completed" for job in jobs)
     print(f"\n{completed} of {len(jobs)} jobs completed")
     print(runs.folder_and_board("sweep folder", sweep_dir))
     return len(jobs) - completed
-
-
-def _complaint(job: Run) -> list[str]:
-    log = job.folder / LOG
-    where = [f"  see {runs.shown(log)}"] if log.exists() else []
-    return [f"{job.status}: {escaped(job.folder.name)}: {printable(job.reason)}", *where]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:

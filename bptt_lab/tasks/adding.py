@@ -21,12 +21,7 @@ TOLERANCE = 0.04  # an error below it counts as right
 
 
 def adding(num_steps: int, num_sequences: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw sequences.
-
-    Args:
-        num_steps: T.
-        num_sequences: M.
-        generator: source of randomness.
+    """Draw M sequences of T steps.
 
     Returns:
         Numbers from [0, 1) with their markers, (T, M, 2), and the sums, (M).

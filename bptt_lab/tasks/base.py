@@ -211,7 +211,6 @@ class ChunkLoader:
 
 
 def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences:
-    """A process's own sequences of a batch."""
     own = columns[rank::world]
     if len(own):
         return Sequences(*(tensor[:, own] for tensor in data))

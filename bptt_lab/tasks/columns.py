@@ -52,15 +52,13 @@ class Table(NamedTuple):
             problem = f"line {reader.line_num} must be CSV, but is not ({error}); correct it"
             refuse(self.path, problem)
 
-    def widths(self) -> list[int]:
-        """Return how many columns the first lines have, 0 for one that is no CSV."""
-        found = []
+    def widths(self) -> Iterator[int]:
+        """Yield how many columns the first lines have, 0 for one that is no CSV."""
         try:
             for _, row in islice(self.rows(), SAMPLE):
-                found.append(len(row))
+                yield len(row)
         except ConfigError:
-            found.append(0)
-        return found
+            yield 0
 
 
 def read_column(path: str, column: str | int | None) -> Tensor:
@@ -96,22 +94,19 @@ def _table(path: str) -> Table:
     """Find what separates the columns: what cuts all lines alike, or else the first one."""
     text = read_text(path)
     tables = [Table(path, text, separator) for separator in SEPARATORS]
-    widths = {table: table.widths() for table in tables}
-    cutting = [table for table in tables if widths[table] and widths[table][0] > 1]
-    alike = [table for table in cutting if len(set(widths[table])) == 1]
+    cutting = [table for table in tables if next(table.widths(), 0) > 1]
+    alike = [table for table in cutting if len(set(table.widths())) == 1]
     return next(iter([*alike, *cutting]), Table(path, text, NONE))
 
 
 def _place(path: str, column: str | int | None, first: list[str]) -> int:
-    """The index of the column."""
+    names = ", ".join(map(quote, first[:20]))
     if isinstance(column, str):
         if first.count(column) != 1:
             problem = f"must have one column {quote(column)}, but has {first.count(column)} among"
-            names = ", ".join(map(quote, first[:20]))
             refuse(path, f"{problem} {names}; choose another dataset.column")
         return first.index(column)
     if column is None and len(first) > 1:
-        names = ", ".join(map(quote, first[:20]))
         refuse(path, f"has {len(first)} columns, beginning {names}; choose one with dataset.column")
     if column is not None and not 1 <= column <= len(first):
         problem = f"has columns 1 to {len(first)}, but no column {column}"

@@ -27,12 +27,7 @@ NUM_COPIED = 10
 def copy_memory(
     delay: int, num_sequences: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw sequences: ten symbols, delay - 1 blanks, the go sign, ten blanks.
-
-    Args:
-        delay: steps between the end of the symbols and the beginning of their copy.
-        num_sequences: M.
-        generator: source of randomness.
+    """Draw M sequences: ten symbols, delay - 1 blanks, the go sign, ten blanks.
 
     Returns:
         Classes read and classes to name, both (delay + 20, M).

@@ -31,12 +31,7 @@ FLOORS = {
 
 
 def echo(num_steps: int, num_streams: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw streams; eight bits come before the first step, so that the law holds throughout.
-
-    Args:
-        num_steps: T.
-        num_streams: M.
-        generator: source of randomness.
+    """Draw M streams of T steps, and eight bits before, so that the law holds throughout.
 
     Returns:
         The bits x and their answers y, both (T, M).

@@ -45,12 +45,8 @@ def check_file(file: Path) -> None:
 def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
     """Read a file in UTF-8, every character as it stands but byte order marks.
 
-    Args:
-        path: the file.
-        most: bytes that it may have.
-
     Raises:
-        ConfigError: where the file holds anything else, or more.
+        ConfigError: where the file holds anything else, or more than `most` bytes.
     """
     file = Path(path).expanduser()
     check_file(file)
@@ -58,16 +54,18 @@ def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
         problem = f"must have at most {most / 2**20:.0f} MiB, but has"
         refuse(path, f"{problem} {file.stat().st_size / 2**20:.0f}; cut it")
     data = file.read_bytes()
-    mark = next((words for mark, words in MARKS.items() if data.startswith(mark)), "")
-    hint = f" (it begins as {mark})" if mark else ""
+    problem = ""
     try:
         text = data.decode("utf-8")
+        if (zero := text.find("\0")) >= 0:
+            problem = f"character {zero} is 0, as in UTF-16"
     except UnicodeDecodeError as error:
-        problem = f"must be a text in UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
-        refuse(path, f"{problem}{hint}; convert the file or give another one")
-    if (zero := text.find("\0")) >= 0:
-        problem = f"must be a text in UTF-8, but character {zero} is 0, as in UTF-16"
-        refuse(path, f"{problem}{hint}; convert the file or give another one")
+        problem = f"byte {error.start} is 0x{data[error.start]:02x}"
+    if problem:
+        mark = next((words for mark, words in MARKS.items() if data.startswith(mark)), "")
+        hint = f" (it begins as {mark})" if mark else ""
+        way_out = "convert the file or give another one"
+        refuse(path, f"must be a text in UTF-8, but {problem}{hint}; {way_out}")
     return text.replace("\ufeff", "")
 
 

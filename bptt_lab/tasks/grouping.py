@@ -20,14 +20,10 @@ def lengths_of(mask: Tensor) -> Tensor:
 def by_length(
     lengths: Tensor, batch_size: int, chunk_length: int | None, draws: torch.Generator | None
 ) -> list[Tensor]:
-    """Return the sequences of each batch.
+    """Return the sequences of each batch, from the lengths (M) of all; the last one may have fewer.
 
-    Args:
-        lengths: of the sequences, (M).
-        batch_size: sequences in a batch; the last one may have fewer.
-        chunk_length: steps of a chunk, which the sequences of a batch need equally many of.
-        draws: of the order, in which batches and sequences about as long are; None sorts them.
-            Sequences all about as long stay in the order that is drawn.
+    The sequences of a batch need equally many chunks. The order of batches, and of sequences about
+    as long, is drawn; where nothing is drawn, they are sorted.
     """
     size = len(lengths)
     order = torch.arange(size) if draws is None else torch.randperm(size, generator=draws)

@@ -47,9 +47,8 @@ def read_idx(file: Path, num_dimensions: int) -> Tensor:
     except EOFError:
         refuse(file, f"must be whole, but its gzip data are cut short; {AGAIN}")
     except (gzip.BadGzipFile, zlib.error) as error:
-        refuse(
-            file, f"must be IDX, gzipped or not, but its gzip data are damaged ({error}); {AGAIN}"
-        )
+        problem = f"must be IDX, gzipped or not, but its gzip data are damaged ({error})"
+        refuse(file, f"{problem}; {AGAIN}")
 
 
 def _read(file: Path, stream: BinaryIO, num_dimensions: int, most: int) -> Tensor:
@@ -68,14 +67,10 @@ def _read(file: Path, stream: BinaryIO, num_dimensions: int, most: int) -> Tenso
         refuse(file, f"must hold {words} values, as its header says, but cannot; {AGAIN}")
     check_size(file, f"its {words} values", total, "give fewer or smaller images")
     values = bytearray()
-    while len(values) < total:
-        piece = stream.read(min(PIECE, total - len(values)))
-        if not piece:
-            problem = f"must hold {words} = {total} values, as its header says, but holds"
-            refuse(file, f"{problem} {len(values)}; {AGAIN}")
+    while piece := stream.read(min(PIECE, total - len(values))):
         values += piece
-    if stream.read(1):
-        refuse(
-            file, f"must hold {words} = {total} values, as its header says, but holds more; {AGAIN}"
-        )
+    if len(values) < total or stream.read(1):
+        found = len(values) if len(values) < total else "more"
+        problem = f"must hold {words} = {total} values, as its header says, but holds {found}"
+        refuse(file, f"{problem}; {AGAIN}")
     return torch.frombuffer(values, dtype=torch.uint8).view(sizes)

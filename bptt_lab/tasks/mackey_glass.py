@@ -31,11 +31,8 @@ def mackey_glass(num_samples: int, history: float) -> Tensor:
 
     Over less than one delay x(t - tau) is known, so the equation is linear, and with
     y = x e^(gamma t) it reads y' = g(t): a running sum of integrals, each from the cubic through
-    four neighbouring points of g (an error of order 4 where g is smooth).
-
-    Args:
-        num_samples: length of the series.
-        history: the constant value of x before the series begins.
+    four neighbouring points of g (an error of order 4 where g is smooth). Before the series x is
+    constant at `history`.
     """
     dt = 1 / SAMPLED
     delay = TAU * SAMPLED
@@ -99,8 +96,7 @@ class MackeyGlass(Generated):
     @cached_property
     def persistence(self) -> float:
         """Mean squared difference of neighbours in the training part."""
-        train = self.series[: self.num_steps * self.sizes["train"] + 1]
-        return train.diff().square().mean().item()
+        return self.series[: self.num_steps * self.sizes["train"] + 1].diff().square().mean().item()
 
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Return the sequences of a split, the same in every epoch."""

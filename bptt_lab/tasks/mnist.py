@@ -73,9 +73,8 @@ def read_pairs(path: str) -> list[Pair]:
     shapes = {pair.images.shape[1:] for pair in pairs}
     if len(shapes) > 1:
         words = " and ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
-        refuse(
-            path, f"must hold images of one size, but holds some of {words}; give another folder"
-        )
+        problem = f"must hold images of one size, but holds some of {words}"
+        refuse(path, f"{problem}; give another folder")
     return pairs
 
 
@@ -122,11 +121,9 @@ class Mnist(Classification):
     ) -> None:
         super().__init__(**settings)
         pairs = read_pairs(path)
-        for pair in pairs:
-            if len(pair.digits) < 10:
-                refuse(
-                    path, f"must hold at least 10 images, but holds {len(pair.digits)}; add some"
-                )
+        fewest = min(len(pair.digits) for pair in pairs)
+        if fewest < 10:
+            refuse(path, f"must hold at least 10 images, but holds {fewest}; add some")
         self.pairs = pairs
         _, height, width = pairs[0].images.shape
         self.input_size = width if layout == "rows" else 1

@@ -144,5 +144,4 @@ class Music(SequenceDataModule):
 
 
 def _log_odds(count: Tensor, total: Tensor | int) -> Tensor:
-    """The log odds of a chance of (count + 1) / (total + 2)."""
-    return ((count + 1) / (total - count + 1)).log()
+    return ((count + 1) / (total - count + 1)).log()  # of a chance of (count + 1) / (total + 2)

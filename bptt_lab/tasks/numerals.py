@@ -54,11 +54,7 @@ def number(text: str) -> float | None:
 def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) -> array[float]:
     """Turn a column into numbers.
 
-    Args:
-        path: of the file, for messages.
-        cells: reads the column from its first line on.
-        column: its number, for messages.
-        separator: of columns; after semicolons a point may stand between thousands.
+    Between columns that semicolons separate a point may stand between thousands.
 
     Raises:
         ConfigError: naming the line that has no number, or the number that may be two.

@@ -28,14 +28,8 @@ def fit_ar(series: Tensor, order: int) -> Tensor:
 def windows(series: Tensor, begin: int, end: int, num_steps: int, order: int) -> Sequences:
     """Cut [begin, end) of a series into sequences in which every value is named once.
 
-    Each sequence first reads `order` values, the last ones of its predecessor, before it is asked.
-
-    Args:
-        series: values; those before `begin` are read, never asked for.
-        begin: the first index that is asked for, `order` or more.
-        end: one past the last.
-        num_steps: steps of a sequence.
-        order: values read before the first answer counts.
+    Each sequence first reads `order` values, the last ones of its predecessor, before it is asked;
+    so the first one reads those before `begin`, which is `order` or more.
     """
     stride = num_steps - order + 1
     starts = torch.arange(begin, end, stride) - order

@@ -43,17 +43,17 @@ def find_files(path: str) -> dict[Split, list[Path]]:
             refuse(path, f"{problem} ...train.conllu, ...dev.conllu or ...test.conllu; rename it")
         folder, prefix = str(file.parent), named["name"]
         entries = list_folder(folder) or []
-    matches = [(entry, match) for entry in entries if (match := FILE.fullmatch(entry.name))]
+    matches = {entry: match for entry in entries if (match := FILE.fullmatch(entry.name))}
     found: dict[Split, list[Path]] = {}
     for split, part in PARTS.items():
         fitting = [
-            (entry, match)
-            for entry, match in matches
+            entry
+            for entry, match in matches.items()
             if match["part"] == part and prefix in (None, match["name"])
         ]
-        whole = [(entry, match) for entry, match in fitting if not match["piece"]]
-        files = usable([entry for entry, _ in whole or fitting])
-        names = {match["name"] for entry, match in fitting if entry in files}
+        whole = [entry for entry in fitting if not matches[entry]["piece"]]
+        files = usable(whole or fitting)
+        names = {matches[entry]["name"] for entry in files}
         if len(names) != 1 or (whole and len(files) > 1):
             problem = f"must hold one file whose name ends in {part}.conllu, but holds {len(files)}"
             refuse(folder, f"{problem}; give a folder of one treebank, or one of its files")

@@ -25,12 +25,7 @@ NUM_CLASSES = NUM_RELEVANT**2  # XX, XY, YX, YY
 def temporal_order(
     num_steps: int, num_sequences: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw sequences: distractors, with X or Y at t1 in [T/10, T/5] and at t2 in [T/2, 3T/5].
-
-    Args:
-        num_steps: T.
-        num_sequences: M.
-        generator: source of randomness.
+    """Draw M sequences of distractors, with X or Y at t1 in [T/10, T/5] and t2 in [T/2, 3T/5].
 
     Returns:
         Symbols (T, M), and classes (M): twice the first relevant symbol plus the second.

@@ -56,8 +56,6 @@ def read_shakespeare() -> str:
 
 def to_tokens(text: str, vocabulary: str) -> Tensor:
     """Number every character by its place in the sorted `vocabulary`."""
-    if not text:
-        return torch.empty(0, dtype=torch.long)
     codes = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
     known = torch.tensor([ord(character) for character in vocabulary], dtype=torch.int32)
     return torch.searchsorted(known, codes)
@@ -239,11 +237,7 @@ def as_code(passage: str) -> str:
 def sample(module: Any, task: Text, length: int, draws: torch.Generator) -> str:
     """Let a network go on from the first character of the text, each drawn at temperature 1.
 
-    Args:
-        module: holds the network, `rnn`, its `readout`, and what is before it, `embed`.
-        task: knows the characters.
-        length: characters to draw; fewer where the network's output is not finite.
-        draws: source of randomness, on the CPU.
+    It stops before `length` characters where the network's output is not finite.
     """
     rnn, readout = module.rnn, module.readout
     modes = {part: part.training for part in (rnn, readout)}

@@ -15,11 +15,7 @@ from torch import Tensor, nn
 
 
 class Average:
-    """The moving average of a module's parameters, by name.
-
-    Args:
-        decay: what it keeps of itself at a step, at most.
-    """
+    """The moving average of a module's parameters, by name; it keeps `decay` of itself at most."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay

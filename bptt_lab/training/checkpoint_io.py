@@ -41,7 +41,7 @@ class AtomicCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: Mapping[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint whole or not at all; `last.ckpt` moves to `previous.ckpt` first."""
+        """Do what `write` does."""
         write(checkpoint, Path(path))
 
     def load_checkpoint(
@@ -56,11 +56,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def write(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint whole or not at all.
-
-    Args:
-        checkpoint: plain containers and tensors.
-        path: its place; what `last.ckpt` held becomes `previous.ckpt`.
+    """Write a checkpoint whole or not at all; what `last.ckpt` held becomes `previous.ckpt`.
 
     Raises:
         CheckpointError: where it cannot be written; what was there before is as it was.
@@ -111,8 +107,9 @@ def read(path: Path, map_location: Any = None) -> dict[str, Any]:
             with warnings.catch_warnings(action="ignore"):  # of what is refused anyway
                 return dict(torch.load(file, map_location, weights_only=True))
         except Exception as error:  # a file made to do harm can fail in any way
-            problem = "is no checkpoint of plain tensors and numbers"
-            raise CheckpointError(f"{path}: {problem}") from error
+            raise CheckpointError(
+                f"{path}: is no checkpoint of plain tensors and numbers"
+            ) from error
 
 
 def to_continue(folder: Path, run: object = None) -> list[Path]:
@@ -132,10 +129,9 @@ def to_continue(folder: Path, run: object = None) -> list[Path]:
             metrics.jsonl fits none.
     """
     found, unfit = [], {}
-    for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
+    places = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
+    for path in filter(os.path.lexists, places):
         try:
-            if not os.path.lexists(path):
-                continue
             files.reading(path).close()
             saved = read(path, "cpu")
             _refuse_other_forms(path, saved, _PARTS)
@@ -166,8 +162,7 @@ def to_continue(folder: Path, run: object = None) -> list[Path]:
 def _refuse_other_forms(path: Path, found: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind):
-            problem = f"is no checkpoint of a run of ours, by its {name}"
-            raise CheckpointError(f"{path}: {problem}")
+            raise CheckpointError(f"{path}: is no checkpoint of a run of ours, by its {name}")
 
 
 def put_away(path: Path, problem: str) -> None:
@@ -218,7 +213,6 @@ def _remember(folder: Path, checksum: str, what: dict[str, object]) -> None:
 
 
 def _make_durable(folder: Path) -> None:
-    """Have the renames reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

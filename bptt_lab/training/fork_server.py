@@ -23,11 +23,9 @@ SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def start(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerProcess:
-    """Start a process that runs target(*args), with signals blocked.
+    """Start a process that runs target(*args), with signals blocked until that calls `begin`.
 
-    Args:
-        target: an importable function; it calls `begin` once it is ready for signals.
-        args: its arguments, picklable.
+    The target is an importable function, its arguments can be pickled.
     """
     _ensure_server()
     process = multiprocessing.get_context("forkserver").Process(target=target, args=args)

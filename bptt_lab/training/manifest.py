@@ -23,13 +23,7 @@ PACKAGES = ("bptt_lab", "torch", "lightning", "hydra-core", "omegaconf", "tensor
 
 
 def manifest(experiment: Experiment, job: Job, data_sha256: str) -> dict[str, object]:
-    """Return what someone needs to know to get the same numbers again.
-
-    Args:
-        experiment: what is run.
-        job: who asked for the run.
-        data_sha256: of the data that it learns.
-    """
+    """Return what someone needs to know to get the same numbers again."""
     gpu = experiment.device.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     begun = {

@@ -79,11 +79,9 @@ class Mark:
 
 
 def unfit(path: Path, saved: Mapping[str, Any]) -> str:
-    """Say why a log is not the one that a checkpoint was saved with; empty where it is.
+    """Say why a log is not the one of a checkpoint's `run`, `saved`; empty where it is.
 
-    Args:
-        path: the log.
-        saved: the checkpoint's `run`; in old ones there is no sum, but the best loss is a line.
+    In old checkpoints there is no sum, but the best loss is a line of the log.
     """
     length, digest, best = saved["metrics_bytes"], saved.get("metrics_sha256"), saved["best_loss"]
     if not 0 <= length <= (path.stat().st_size if path.exists() else 0):

@@ -33,13 +33,9 @@ class RankEnded(RuntimeError):
 def launch(
     target: Callable[..., None], args: tuple[object, ...], num_ranks: int, stop: Stop | None = None
 ) -> None:
-    """Run target(*args) in `num_ranks` processes that find one another.
+    """Run target(*args), as `fork_server.start` does, in processes that find one another.
 
-    Args:
-        target: importable function.
-        args: its arguments, picklable.
-        num_ranks: how many processes.
-        stop: signals to this process; the first is passed on to the others as SIGTERM.
+    The first signal to this process, which `stop` tells of, is passed on to the others as SIGTERM.
 
     Raises:
         RankEnded: where one ends badly; the others are ended with it.

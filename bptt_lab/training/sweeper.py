@@ -22,9 +22,7 @@ from bptt_lab.config.hydra_internals import BasicSweeper
 def applicable(jobs: list[list[str]], compose: Compose) -> list[list[str]]:
     """Leave out of each job what its options do not have, and then what is there twice.
 
-    Args:
-        jobs: each job's overrides, as `key=value`.
-        compose: from overrides to a configuration; may raise HydraException.
+    A job is its overrides, as `key=value`.
     """
 
     @cache

@@ -83,7 +83,6 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
 def _train(
     experiment: Experiment, folder: Path, job: Job, stop: Stop, start: Path | None, *built: Built
 ) -> None:
-    """Train in this process, or in one for each device."""
     devices = experiment.device.devices
     if devices == 1:
         train(experiment, folder, job, stop, start, *built)

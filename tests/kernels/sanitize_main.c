@@ -34,7 +34,7 @@ static float *narrow(long count) {
         if (L > 1) keep[L / 2] = 0;                                                                 \
         for (long i = 0; i < H * H; i++) w_hh[i] /= (real)H; /* or identity would overflow */       \
         const bptt_unroll_args u = {.states = states, .values = leak == 1 ? NULL : values,          \
-                                    .input = ask & 1 ? NULL : input,                               \
+                                    .input = input,                                                  \
                                     .w_ih = w_ih, .bias_ih = b, .bias_hh = ask & 2 ? NULL : b,      \
                                     .w_hh = w_hh, .L = L, .N = N, .I = I, .H = H, .phi = phi,       \
                                     .threads = threads, .leak = leak};                              \

@@ -6,14 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from bptt_lab.commands import command
-from bptt_lab.commands.bench.implementations import (
-    BASELINE,
-    OTHERS,
-    USUAL,
-    Options,
-    find,
-    past_facing,
-)
+from bptt_lab.commands.bench import implementations
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, Options
 from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
@@ -39,17 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Options:
-    """Read and validate the arguments.
-
-    Raises:
-        ConfigError: naming the argument, its value and the way out.
-    """
+    """Read and validate the arguments."""
     args = _parser().parse_args(argv)
     if args.past_facing and args.only:
         raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
-    names = args.only or (past_facing() if args.past_facing else USUAL)
-    found = [find(name) for name in names]
-    missing = [why for each in found if (why := each.missing()) is not None]
+    names = args.only or (implementations.past_facing() if args.past_facing else USUAL)
+    found = [implementations.find(name) for name in names]
+    missing = [why for each in found if (why := each.missing())]
     if args.only and missing:
         raise ConfigError(f"--only={missing[0]}")
     if args.device == "cuda" and not gpus.count():

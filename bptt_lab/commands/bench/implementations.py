@@ -56,11 +56,7 @@ class Options(NamedTuple):
 
 
 def find(name: str) -> Implementation:
-    """Return the implementation of a name.
-
-    Args:
-        name: a key of OTHERS, or a gradient strategy's, settings after colons, as in
-            `rtrl:block=128`.
+    """Return the implementation of a name: of OTHERS, or a strategy's, as `rtrl:block=128`.
 
     Raises:
         ConfigError: for an unknown name or setting, or a value outside its limits.
@@ -68,9 +64,9 @@ def find(name: str) -> Implementation:
     if name in OTHERS:
         return OTHERS[name]
     option, *settings = name.split(":")
-    known = [*OTHERS, *packaged().names()]
-    if option not in known[len(OTHERS) :]:
-        raise ConfigError(f"--only={name}: must be one of {', '.join(known)}")
+    names = packaged().names()
+    if option not in names:
+        raise ConfigError(f"--only={name}: must be one of {', '.join([*OTHERS, *names])}")
     if not all("=" in setting for setting in settings):
         raise ConfigError(f"--only={name}: must give settings as {option}:key=value")
     given: Any = OmegaConf.to_container(OmegaConf.from_dotlist(settings))
@@ -79,11 +75,7 @@ def find(name: str) -> Implementation:
 
 def past_facing() -> list[str]:
     """Return full, every strategy that carries influence forward, and RTRL's products."""
-    found = [
-        name
-        for name in packaged().names()
-        if classes.descends(_component(name).target, PAST_FACING)
-    ]
+    found = [n for n in packaged().names() if classes.descends(_component(n).target, PAST_FACING)]
     return [BASELINE, "full", *found, PRODUCTS]
 
 

@@ -1,16 +1,14 @@
 """A layer's forward and backward pass as calls: nn.RNN's, a gradient strategy's, JAX's.
 
 All do the same: from an input without gradient and an immediate credit v, they return the output
-and dE/dweights, E = sum(output * v). v is handed to the backward pass as it is,
-`output.backward(v)`, which spares everyone the product and the sum. torch is imported inside, so
-that what can be timed is known before it is.
+and dE/dweights, E = sum(output * v), by `output.backward(v)`. torch is imported inside, so that
+what can be timed is known before it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,9 +53,14 @@ def strategy(problem: Problem, component: Component) -> Prepared:
 
 def full_reference(problem: Problem) -> Prepared:
     """The strategy full on operations of torch, as where the C core was not built."""
+    from unittest.mock import patch
+
+    from bptt_lab.core.kernels import core
+
     prepared = strategy(problem, Component("bptt_lab.gradients.full.Full"))
+    without_core = patch.object(core, "supports", lambda *tensors: False)
     assert prepared.forward is not None
-    forward, both = map(_without_core(), (prepared.forward, prepared.both))
+    forward, both = without_core(prepared.forward), without_core(prepared.both)
     return prepared._replace(forward=forward, both=both)
 
 
@@ -70,7 +73,7 @@ def rtrl_products(problem: Problem) -> Prepared:
     import torch
 
     L, N, I, H = problem.shape
-    make: Any = {"device": problem.device, "dtype": problem.dtype}
+    make: Any = {"device": problem.input.device, "dtype": problem.input.dtype}
     jacobian = torch.randn(N, H + 1, H, **make)
     influence = torch.randn(N, H, H * (H + I + 1), **make)
     out = torch.empty(N, H + 1, H * (H + I + 1), **make)
@@ -90,8 +93,8 @@ def jax_scan(problem: Problem) -> Prepared:
     """
     # JAX would otherwise take most of the GPU's memory from those it is compared with.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    threads_before = os.environ.get("PJRT_NPROC")
-    os.environ["PJRT_NPROC"] = str(problem.threads)
+    threads, threads_before = str(problem.conditions.threads), os.environ.get("PJRT_NPROC")
+    os.environ["PJRT_NPROC"] = threads
 
     import numpy as np
     import torch
@@ -99,19 +102,19 @@ def jax_scan(problem: Problem) -> Prepared:
     # By name, so that mypy says the same with JAX and without.
     jax: Any = import_module("jax")
     jnp: Any = import_module("jax.numpy")
-    if threads_before != str(problem.threads):
+    if threads_before != threads:
         import_module("jax.extend.backend").clear_backends()
-    jax.config.update("jax_enable_x64", problem.dtype == torch.float64)
-    precision = "tensorfloat32" if problem.precision.tf32 else "highest"
+    jax.config.update("jax_enable_x64", problem.input.dtype == torch.float64)
+    precision = "tensorfloat32" if problem.conditions.precision == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
     try:
-        device = jax.devices("gpu" if problem.device.type == "cuda" else "cpu")[0]
+        device = jax.devices("gpu" if problem.input.is_cuda else "cpu")[0]
     except RuntimeError as error:
         raise UnavailableError("jax: it sees no GPU; pip install 'jax[cuda12]'") from error
 
     def convert(tensor: Tensor) -> Any:
         array = tensor.cpu().double().numpy()  # numpy has no bfloat16
-        return jax.device_put(array.astype(jnp.dtype(problem.precision.dtype)), device)
+        return jax.device_put(array.astype(jnp.dtype(problem.conditions.dtype)), device)
 
     def run(weights: dict[str, Any], x: Any) -> Any:
         bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
@@ -140,7 +143,7 @@ def jax_scan(problem: Problem) -> Prepared:
 def _module(rnn: nn.Module, problem: Problem) -> Prepared:
     import torch
 
-    rnn.to(problem.device, problem.dtype)
+    rnn.to(problem.input)
     rnn.load_state_dict(problem.weights)
     parameters = dict(rnn.named_parameters())
 
@@ -158,16 +161,3 @@ def _module(rnn: nn.Module, problem: Problem) -> Prepared:
         return output.detach(), gradients
 
     return Prepared(forward, both, lambda tensor: tensor)
-
-
-@contextmanager
-def _without_core() -> Iterator[None]:
-    """Have bptt_lab.core.recurrence find nothing that the C core could work on."""
-    from bptt_lab.core.kernels import core
-
-    supports = core.supports
-    core.supports = lambda *tensors: False
-    try:
-        yield
-    finally:
-        core.supports = supports

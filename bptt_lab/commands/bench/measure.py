@@ -11,31 +11,16 @@ import torch
 
 from bptt_lab.commands.bench.implementations import BASELINE, Implementation
 from bptt_lab.commands.bench.layers import Prepared, UnavailableError
-from bptt_lab.commands.bench.problem import Answer, Problem, draw, error, gradient_error, solve
+from bptt_lab.commands.bench.problem import Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.workload import PASSES, PRECISIONS, Pass, Shape, flops
+from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
 
 # Side of the square product that the machine's rate is taken from: large enough to reach it.
 SIDE = {"cpu": 768, "cuda": 8192}
-# In the place of an implementation, so that it takes its turn in every round.
-PRODUCT = "product"
-
-
-class Conditions(NamedTuple):
-    """What all shapes of one table share."""
-
-    device: str
-    precision: str
-    threads: int
-    isa: str  # of the C core; "none" where it does not work
-
-    def __str__(self) -> str:
-        if self.device == "cuda":
-            return f"cuda, {self.precision}"
-        return f"{self.threads} thread{'s' * (self.threads > 1)}, {self.precision}"
+PRODUCT = "product"  # in the place of a pass, so that it takes its turn in every round
 
 
 @contextmanager
@@ -43,13 +28,13 @@ def applied(conditions: Conditions) -> Iterator[None]:
     """Have torch and the C core work under the conditions, and as before afterwards."""
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cudnn, isa = torch.backends.cudnn.allow_tf32, core.instruction_set()
-    tf32 = PRECISIONS[conditions.precision].tf32
-    torch.set_num_threads(conditions.threads)
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32
-    if conditions.isa != "none":
-        core.use_instruction_set(conditions.isa)
+    tf32 = conditions.precision == "tf32"
     try:
+        torch.set_num_threads(conditions.threads)
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        if conditions.isa != "none":
+            core.use_instruction_set(conditions.isa)
         yield
     finally:
         torch.set_num_threads(threads)
@@ -70,39 +55,7 @@ class _Call(NamedTuple):
 
 
 Key = tuple[Pass, str]  # and an implementation's name
-
-
-class _Timed(NamedTuple):
-    """All calls of one shape, and their seconds in every round."""
-
-    shape: Shape
-    calls: Mapping[Key, _Call]
-    seconds: Mapping[tuple[str, str], list[float]]
-
-    def rows(self, conditions: Conditions, rate: float) -> Iterator[Row]:
-        """Yield the lines of the table; `rate` in floating-point operations a second."""
-        for (which, name), call in self.calls.items():
-            mine = self.seconds[which, name]
-            fastest, floor = min(mine), flops(self.shape, which) / rate
-            by_minimum, by_median = times_as_fast(mine, self.seconds.get((which, BASELINE)))
-            yield Row(
-                *self.shape,
-                name,
-                call.claims,
-                *conditions,
-                which=which,
-                rounds=len(mine),
-                first_call_ms=call.first * 1e3,
-                min_ms=fastest * 1e3,
-                median_ms=statistics.median(mine) * 1e3,
-                times_as_fast_min=by_minimum,
-                times_as_fast_median=by_median,
-                product_gflops=rate / 1e9,
-                floor_ms=floor * 1e3,
-                times_floor=fastest / floor,
-                error_output=call.error_output,
-                error_gradient=call.error_gradient,
-            )
+Seconds = Mapping[tuple[str, str], list[float]]  # of every round
 
 
 def measure(
@@ -119,9 +72,41 @@ def measure(
     """
     with applied(conditions):
         timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]
-    fastest = min(min(each.seconds[PRODUCT, ""]) for each in timed)
+    fastest = min(min(seconds[PRODUCT, ""]) for _, seconds in timed)
     rate = 2 * SIDE[conditions.device] ** 3 / fastest
-    return [row for each in timed for row in each.rows(conditions, rate)]
+    return [
+        _row(shape, key, call, conditions, seconds, rate)
+        for shape, (calls, seconds) in zip(shapes, timed, strict=True)
+        for key, call in calls.items()
+    ]
+
+
+def _row(
+    shape: Shape, key: Key, call: _Call, conditions: Conditions, seconds: Seconds, rate: float
+) -> Row:
+    """A line of the table; `rate` in floating-point operations a second."""
+    which, name = key
+    mine = seconds[key]
+    fastest, floor = min(mine), flops(shape, which) / rate
+    by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
+    return Row(
+        *shape,
+        name,
+        call.claims,
+        *conditions,
+        which=which,
+        rounds=len(mine),
+        first_call_ms=call.first * 1e3,
+        min_ms=fastest * 1e3,
+        median_ms=statistics.median(mine) * 1e3,
+        times_as_fast_min=by_minimum,
+        times_as_fast_median=by_median,
+        product_gflops=rate / 1e9,
+        floor_ms=floor * 1e3,
+        times_floor=fastest / floor,
+        error_output=call.error_output,
+        error_gradient=call.error_gradient,
+    )
 
 
 def _measure(
@@ -130,12 +115,11 @@ def _measure(
     implementations: Sequence[Implementation],
     rounds: int | None,
     note: Callable[[str], None],
-) -> _Timed:
+) -> tuple[Mapping[Key, _Call], Seconds]:
     note(f"{conditions}: {shape}")
-    precision, on_gpu = PRECISIONS[conditions.precision], conditions.device == "cuda"
-    problem = draw(shape, precision, conditions.device, conditions.threads)
+    problem = draw(shape, conditions)
     right = solve(problem)
-    synchronise = torch.cuda.synchronize if on_gpu else lambda: None
+    synchronise = torch.cuda.synchronize if conditions.device == "cuda" else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
     calls: dict[Key, _Call] = {}
@@ -157,11 +141,13 @@ def _measure(
             f"{conditions}: {shape}: warning: a product usually took {slower:.1f} times its best; "
             "other processes disturb, repeat on an idle machine"
         )
-    return _Timed(shape, calls, seconds)
+    return calls, seconds
 
 
 def _first(
-    prepared: Prepared, right: Answer, synchronise: Callable[[], None]
+    prepared: Prepared,
+    right: tuple[torch.Tensor, Mapping[str, torch.Tensor]],
+    synchronise: Callable[[], None],
 ) -> Iterator[tuple[Pass, _Call]]:
     """Call each pass once, timed, and compare what it returns with the right answer."""
     kept: list[Any] = []
@@ -171,12 +157,12 @@ def _first(
         yield "forward+backward", _Call(prepared.both, seconds, claims)
         return
     found = {name: prepared.to_torch(gradient) for name, gradient in both[1].items()}
-    errors = error(prepared.to_torch(both[0]), right.output), gradient_error(found, right.gradients)
+    errors = error(prepared.to_torch(both[0]), right[0]), gradient_error(found, right[1])
     yield "forward+backward", _Call(prepared.both, seconds, claims, *errors)
     forward = prepared.forward
     if forward is not None:
         seconds = clock(lambda: kept.append(forward()), synchronise)
-        output_error = error(prepared.to_torch(kept.pop()), right.output)
+        output_error = error(prepared.to_torch(kept.pop()), right[0])
         yield "forward", _Call(forward, seconds, claims, output_error)
 
 
@@ -184,14 +170,12 @@ def one_pass(
     shape: Shape, conditions: Conditions, implementation: Implementation
 ) -> Callable[[], Any]:
     """Return both passes as a call, for a process of its own."""
-    precision = PRECISIONS[conditions.precision]
-    problem = draw(shape, precision, conditions.device, conditions.threads)
-    return applied(conditions)(implementation.prepare(problem).both)
+    return applied(conditions)(implementation.prepare(draw(shape, conditions)).both)
 
 
 def _product(problem: Problem) -> Callable[[], Any]:
-    side = SIDE[problem.device.type]
+    side = SIDE[problem.conditions.device]
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(side, side, generator=generator).to(problem.device, problem.dtype)
+    a = torch.randn(side, side, generator=generator).to(problem.input)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, a, out=out)

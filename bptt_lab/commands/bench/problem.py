@@ -1,8 +1,4 @@
-"""One layer's tensors for a shape, the same for every implementation, and the right answer.
-
-The answer is torch.nn.RNN's in float64 on the values as rounded to the precision under test, so
-that an error is the arithmetic's alone.
-"""
+"""One layer's tensors for a shape, the same for every implementation, and the right answer."""
 
 from __future__ import annotations
 
@@ -12,50 +8,32 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.bench.workload import Precision, Shape
+from bptt_lab.commands.bench.workload import Conditions, Shape
 
 
 class Problem(NamedTuple):
     """What an implementation works on."""
 
     shape: Shape
-    precision: Precision
-    threads: int
+    conditions: Conditions
     input: Tensor  # (L, N, I)
     v: Tensor  # immediate credit dE_t/dh_t, (L, N, H)
     weights: dict[str, Tensor]  # by nn.RNN's names
 
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.input.device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The tensors' type."""
-        return self.input.dtype
-
-
-class Answer(NamedTuple):
-    """Output (L, N, H) and the gradients of the weights by name."""
-
-    output: Tensor
-    gradients: Mapping[str, Tensor]
-
-
-def draw(shape: Shape, precision: Precision, device: str, threads: int) -> Problem:
-    """Draw a problem: the same numbers for every precision, device and thread count."""
+def draw(shape: Shape, conditions: Conditions) -> Problem:
+    """Draw a problem: the same numbers under all conditions."""
     L, N, I, H = shape
     generator = torch.Generator().manual_seed(0)
-    dtype = getattr(torch, precision.dtype)
+    place = torch.device(conditions.device), getattr(torch, conditions.dtype)
 
     def randn(*sizes: int) -> Tensor:
-        return torch.randn(sizes, generator=generator).to(device, dtype)
+        return torch.randn(sizes, generator=generator).to(*place)
 
     def uniform(*sizes: int) -> Tensor:
         # nn.RNN's own initialisation.
         drawn = torch.rand(sizes, generator=generator).mul_(2).sub_(1).div_(H**0.5)
-        return drawn.to(device, dtype)
+        return drawn.to(*place)
 
     weights = {
         "weight_ih_l0": uniform(H, I),
@@ -63,17 +41,20 @@ def draw(shape: Shape, precision: Precision, device: str, threads: int) -> Probl
         "bias_ih_l0": uniform(H),
         "bias_hh_l0": uniform(H),
     }
-    return Problem(shape, precision, threads, randn(L, N, I), randn(L, N, H), weights)
+    return Problem(shape, conditions, randn(L, N, I), randn(L, N, H), weights)
 
 
-def solve(problem: Problem) -> Answer:
-    """The answer in float64."""
+def solve(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output (L, N, H) and the gradients of the weights by name: nn.RNN's in float64.
+
+    On the values as rounded to the precision under test: an error is the arithmetic's alone.
+    """
     rnn = torch.nn.RNN(problem.shape.I, problem.shape.H, dtype=torch.float64)
     rnn.load_state_dict(problem.weights)
     output, _ = rnn(problem.input.cpu().double())
     output.backward(problem.v.cpu().double())
     gradients = {name: p.grad for name, p in rnn.named_parameters() if p.grad is not None}
-    return Answer(output.detach(), gradients)
+    return output.detach(), gradients
 
 
 def error(found: Tensor, right: Tensor) -> float:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import itertools
+import platform
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from bptt_lab.commands import peak_memory
 from bptt_lab.commands.bench.implementations import Implementation, Options
-from bptt_lab.commands.bench.measure import Conditions, applied, measure, one_pass
-from bptt_lab.commands.bench.results import Provenance, Row, provenance, write_csv
-from bptt_lab.commands.bench.table import LEGEND, table
-from bptt_lab.commands.bench.workload import PRECISIONS
+from bptt_lab.commands.bench.measure import applied, measure, one_pass
+from bptt_lab.commands.bench.results import LEGEND, Provenance, Row, table, write_csv
+from bptt_lab.commands.bench.workload import Conditions
+from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
 
-BFLOAT16 = " (bfloat16: operations of torch)"
-
 
 def run(options: Options) -> Path:
-    """Measure what the options ask for.
-
-    Returns:
-        The folder outputs/bench_<time> with everything in it.
+    """Measure what the options ask for, and return the folder outputs/bench_<time>.
 
     Raises:
         ConfigError: where torch cannot use the device, or the C core the instruction set.
@@ -73,15 +70,19 @@ def _where(options: Options) -> Provenance:
     if options.device == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         gpu = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
-    jax = [each.name for each in options.implementations if each.name == "jax"]
-    return provenance(["torch", *jax], gpu)
+    where = f"{machine.processor()}, {machine.cores()} cores" + f", {gpu}" * bool(gpu)
+    packages = ["torch", *(each.name for each in options.implementations if each.name == "jax")]
+    versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
+    today = time.strftime("%Y-%m-%d")
+    return Provenance(where, ", ".join(versions), machine.git_commit() or "", today)
 
 
 def _kernel(options: Options, isa: str) -> str:
     if isa == "none":
         built = "" if options.device == "cuda" else ", because the C core was not built"
         return f"kernel: operations of torch{built}"
-    return f"kernel: C core, {isa}" + BFLOAT16 * ("bfloat16" in options.precisions)
+    rest = " (bfloat16: operations of torch)" if "bfloat16" in options.precisions else ""
+    return f"kernel: C core, {isa}{rest}"
 
 
 def _with_memory(row: Row, conditions: Conditions, implementation: Implementation) -> Row:
@@ -96,8 +97,8 @@ def _with_memory(row: Row, conditions: Conditions, implementation: Implementatio
     except peak_memory.NotMeasuredError as why:
         _progress(f"{what}: {why}")
         return row
-    states = row.L * row.N * row.H * PRECISIONS[row.precision].itemsize
-    return dataclasses.replace(row, peak_mb=peak / 1e6, peak_states=peak / states)
+    states = row.L * row.N * row.H * getattr(torch, conditions.dtype).itemsize
+    return row._replace(peak_mb=peak / 1e6, peak_states=peak / states)
 
 
 def _progress(text: str) -> None:
@@ -106,10 +107,9 @@ def _progress(text: str) -> None:
 
 def _new_folder() -> Path:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = Path("outputs", f"bench_{stamp}" + (f"_{number}" if number > 1 else ""))
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
-            return folder
-        number += 1
+            break
+    return folder

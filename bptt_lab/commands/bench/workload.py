@@ -1,8 +1,4 @@
-"""What is timed, as numbers: shapes, passes, the arithmetic that each of them needs.
-
-A shape is L steps, N sequences, I inputs and H hidden units of one layer. The input needs no
-gradient, as in training. Nothing here imports torch.
-"""
+"""What is timed, as numbers: shapes, passes, conditions, the arithmetic. Nothing imports torch."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ PASSES: tuple[Pass, ...] = get_args(Pass)
 
 
 class Shape(NamedTuple):
-    """One layer's sizes."""
+    """One layer's sizes: steps, sequences, inputs, hidden units."""
 
     L: int
     N: int
@@ -37,8 +33,6 @@ SHAPES = (
     Shape(1000, 1, 10, 128),
     Shape(512, 16, 16, 32),
 )
-
-
 # Where RTRL, whose cost is H^2 times full BPTT's, still takes milliseconds.
 SMALL_SHAPES = (
     Shape(50, 32, 2, 32),
@@ -49,20 +43,26 @@ SMALL_SHAPES = (
 )
 
 
-class Precision(NamedTuple):
-    """A number format of the tensors, and whether a GPU may multiply float32 as TF32."""
-
-    dtype: str  # torch's name
-    tf32: bool = False
-    itemsize: int = 4
+PRECISIONS = ("float32", "tf32", "float64", "bfloat16")  # tf32: float32 multiplied as TF32
 
 
-PRECISIONS = {
-    "float32": Precision("float32"),
-    "tf32": Precision("float32", tf32=True),
-    "float64": Precision("float64", itemsize=8),
-    "bfloat16": Precision("bfloat16", itemsize=2),
-}
+class Conditions(NamedTuple):
+    """What all shapes of one table share."""
+
+    device: str
+    precision: str
+    threads: int
+    isa: str  # of the C core; "none" where it does not work
+
+    @property
+    def dtype(self) -> str:
+        """Torch's name of the tensors' type."""
+        return "float32" if self.precision == "tf32" else self.precision
+
+    def __str__(self) -> str:
+        if self.device == "cuda":
+            return f"cuda, {self.precision}"
+        return f"{self.threads} thread{'s' * (self.threads > 1)}, {self.precision}"
 
 
 def parse_shape(text: str) -> Shape:

@@ -1,7 +1,4 @@
-"""The same gradient by other ways: autograd, finite differences, a gradient strategy.
-
-None of them uses the formulas of `derivation`.
-"""
+"""The same gradient without the formulas: autograd, finite differences, a gradient strategy."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from torch import Tensor
 from bptt_lab.commands.explain.example import Example, losses, network
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.nn.rnn import VanillaRNN
 
-W_HH = "weight_hh_l0"
 STEP = 1e-5  # of the finite differences: error and rounding are below 1e-9
 
 
@@ -29,20 +26,14 @@ class StrategyGradient(NamedTuple):
 
 
 def gradient(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> Tensor:
-    """Return dE/dW as a strategy's `.backward()` would leave it, (2, 2).
-
-    Args:
-        example: the numbers.
-        strategy: decides what differentiating means.
-        at: the steps t, from 1, whose E_t count.
-    """
+    """Return dE/dW as a strategy leaves it, (2, 2), of the losses at some steps t from 1."""
     rnn = network(example)
     rnn.gradient = strategy
-    output, _ = rnn.unroll(example.x[:, None], hx=example.h_0[None, None])
-    (found,) = torch.autograd.grad(_loss(example, output[:, 0], at), [rnn.get_parameter(W_HH)])
+    (found,) = torch.autograd.grad(_loss(example, rnn, at), [rnn.get_parameter("weight_hh_l0")])
     return found
 
 
+@torch.no_grad()
 def finite_differences(example: Example, at: Sequence[int]) -> Tensor:
     """Return (E(W + step) - E(W - step)) / (2 step), entry by entry, (2, 2)."""
     result = torch.zeros_like(example.W)
@@ -52,7 +43,8 @@ def finite_differences(example: Example, at: Sequence[int]) -> Tensor:
         for step in (STEP, -STEP):
             W = example.W.clone()
             W[i, j] += step
-            ends.append(_loss_of(example._replace(W=W), at))
+            moved = example._replace(W=W)
+            ends.append(float(_loss(moved, network(moved), at)))
         result[i, j] = (ends[0] - ends[1]) / (2 * STEP)
     return result
 
@@ -68,11 +60,6 @@ def compare(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> 
     return StrategyGradient(found, mask, cosine, float((found - full).norm() / full.norm()))
 
 
-def _loss(example: Example, states: Tensor, at: Sequence[int]) -> Tensor:
-    return losses(example, states)[[t - 1 for t in at]].sum()
-
-
-@torch.no_grad()
-def _loss_of(example: Example, at: Sequence[int]) -> float:
-    output, _ = network(example)(example.x[:, None], example.h_0[None, None])
-    return float(_loss(example, output[:, 0], at))
+def _loss(example: Example, rnn: VanillaRNN, at: Sequence[int]) -> Tensor:
+    output, _ = rnn.unroll(example.x[:, None], hx=example.h_0[None, None])
+    return losses(example, output[:, 0])[[t - 1 for t in at]].sum()

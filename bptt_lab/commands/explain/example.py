@@ -1,12 +1,7 @@
 """The worked example: a network small enough for pen and paper.
 
-    (1) s_t = tanh(U x_t + W s_{t-1})
-    (2) ybar_t = softmax(V s_t)
-    (3) E_t = sum over classes of (d_t - ybar_t)^2
-
-Two hidden units, one input, two classes, one sequence, no biases. In bptt_lab's letters U is W_ih,
-W is W_hh and s is h. The state before the first step is not zero: zero would wipe out the term
-that reaches back furthest.
+Two hidden units, one input, two classes, one sequence, no biases. The state before the first step
+is not zero: zero would wipe out the term that reaches back furthest.
 """
 
 from __future__ import annotations
@@ -55,8 +50,7 @@ def random(num_steps: int, seed: int) -> Example:
     draw = generator(seed, "explain")
 
     def numbers(*shape: int) -> Tensor:
-        whole = torch.randint(-100, 101, shape, generator=draw)
-        return whole.to(torch.float64) / 100
+        return torch.randint(-100, 101, shape, generator=draw).double() / 100
 
     classes = torch.randint(0, 2, (num_steps,), generator=draw)
     return Example(
@@ -64,7 +58,7 @@ def random(num_steps: int, seed: int) -> Example:
         W=numbers(HIDDEN, HIDDEN),
         V=numbers(2, HIDDEN),
         x=numbers(num_steps, 1),
-        d=torch.nn.functional.one_hot(classes, 2).to(torch.float64),
+        d=torch.nn.functional.one_hot(classes, 2).double(),
         h_0=numbers(HIDDEN),
     )
 
@@ -79,7 +73,7 @@ def network(example: Example) -> VanillaRNN:
 
 
 def losses(example: Example, states: Tensor) -> Tensor:
-    """Return E_t at every step, (T), for states (T, 2): Eq. (2) and (3)."""
+    """Return E_t = sum over classes of (d_t - ybar_t)^2 at every step, (T), for states (T, 2)."""
     ybar = (states @ example.V.t()).softmax(-1)
     return (example.d - ybar).square().sum(-1)
 

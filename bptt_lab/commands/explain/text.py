@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from bptt_lab.commands.explain import derivation as by_hand
 from bptt_lab.commands.explain.comparison import StrategyGradient, finite_differences, gradient
-from bptt_lab.commands.explain.derivation import (
-    Adjoint,
-    Derivation,
-    Term,
-    adjoint,
-    derive,
-    product,
-    terms,
-    total,
-)
+from bptt_lab.commands.explain.derivation import Adjoint, Derivation, Term, total
 from bptt_lab.commands.explain.example import Example
-from bptt_lab.commands.explain.layout import Layout
 from bptt_lab.gradients.autograd import Autograd
 
 INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_t is the sum of
@@ -24,27 +18,62 @@ INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_
 biases; U is the network's weight_ih, W its weight_hh. Steps count from 1. Vectors are written as
 rows; * multiplies entry by entry; outer(u, v) is the matrix of all u_i v_j. Every number is
 rounded when printed, never before."""
+FORMULA = 43  # columns for the formula, its indent included
+WIDTH = 80
+
+
+class Layout:
+    """A text, line by line, its numbers with some digits behind the point."""
+
+    def __init__(self, digits: int) -> None:
+        self.digits = digits
+        self.lines: list[str] = []
+
+    def heading(self, text: str) -> None:
+        """Start a section."""
+        self.lines += ["", text, "-" * len(text)]
+
+    def prose(self, text: str) -> None:
+        """Add sentences, wrapped."""
+        self.lines += textwrap.wrap(" ".join(text.split()), WIDTH)
+
+    def show(self, formula: str, value: Tensor | float) -> None:
+        """Add a formula and its value: a number, a vector (2), or a matrix (2, 2) in two lines."""
+        left = f"  {formula}".ljust(FORMULA)
+        if len(left) > FORMULA:
+            self.lines.append(left.rstrip())
+            left = " " * FORMULA
+        first, *others = self._rows(value)
+        self.lines.append(left + first)
+        self.lines += [" " * FORMULA + row for row in others]
+
+    def _number(self, value: float) -> str:
+        """Write one number; zero has no sign."""
+        text = f"{value:.{self.digits}f}"
+        zero = not any(digit in text for digit in "123456789")
+        return (text.lstrip("-") if zero else text).rjust(self.digits + 4)
+
+    def _rows(self, value: Tensor | float) -> list[str]:
+        if isinstance(value, float) or value.dim() == 0:
+            return ["  " + self._number(float(value))]
+        rows = value if value.dim() == 2 else value[None]
+        return ["[ " + " ".join(self._number(float(v)) for v in row) + " ]" for row in rows]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 def write(
     example: Example, at: Sequence[int], name: str, found: StrategyGradient, digits: int = 5
 ) -> str:
-    """Return the text.
-
-    Args:
-        example: the numbers given.
-        at: the steps t, from 1, whose losses count.
-        name: how to call the strategy.
-        found: its gradient.
-        digits: decimals of every number.
-    """
+    """Return the text of the losses at some steps t, from 1, and of a strategy's gradient."""
     layout = Layout(digits)
-    derivation, T = derive(example), example.num_steps
-    every = terms(derivation, at)
-    back = adjoint(derivation, at)
+    derivation, T = by_hand.derive(example), example.num_steps
+    every = by_hand.terms(derivation, at)
+    back = by_hand.adjoint(derivation, at)
     loss = f"E_{T}" if list(at) == [T] else "E"
     layout.lines.append(f"Backpropagation through time, T = {T}: every term of d{loss}/dW")
-    layout.blank()
+    layout.lines.append("")
     layout.prose(INTRODUCTION)
     _given(layout, example)
     _forward(layout, derivation, T)
@@ -77,7 +106,7 @@ def _forward(layout: Layout, derivation: Derivation, T: int) -> None:
         layout.show(f"ybar_{t} = exp(z_{t}) / sum(exp(z_{t}))", derivation.ybar[t])
         layout.show(f"E_{t} = sum((d_{t} - ybar_{t})^2)", derivation.E[t])
         if t < T:
-            layout.blank()
+            layout.lines.append("")
 
 
 def _credit(layout: Layout, derivation: Derivation, at: Sequence[int]) -> None:
@@ -97,7 +126,7 @@ def _jacobians(layout: Layout, derivation: Derivation, at: Sequence[int]) -> Non
             layout.show(f"J_{t} = diag(phi'(a_{t})) W", derivation.J[t])
     for t in at:
         for s in range(t - 2, 0, -1):
-            layout.show(_product(t, s), product(derivation, t, s))
+            layout.show(_product(t, s), by_hand.product(derivation, t, s))
 
 
 def _product(t: int, s: int) -> str:
@@ -119,14 +148,14 @@ def _terms(layout: Layout, every: Sequence[Term], at: Sequence[int], loss: str) 
     )
     for term in every:
         t, s = term.t, term.s
-        layout.blank()
+        layout.lines.append("")
         layout.lines.append(f"lag {term.lag}: loss at t = {t}, W used at s = {s}")
         row = f"r = q_{t} {_product(t, s)}".rstrip()
         layout.show(row, term.row)
         layout.show(f"phi'(a_{s}) * r", term.scaled)
         layout.show(path(term), term.value)
         layout.show(f"|{path(term)}|", term.value.norm())
-    layout.blank()
+    layout.lines.append("")
     layout.show(f"d{loss}/dW, the sum of all {len(every)} terms", total(every))
 
 
@@ -158,7 +187,8 @@ def _compare(
     right = answers.pop(automatic)
     layout.prose("Largest difference of an entry from autograd's:")
     for name, answer in answers.items():
-        layout.tiny(name, float((answer - right).abs().max()))
+        apart = float((answer - right).abs().max())
+        layout.lines.append(f"  {name}".ljust(FORMULA) + f"  {apart:.1e}")
 
 
 def _strategy(
@@ -168,16 +198,14 @@ def _strategy(
     if found.mask is None:
         layout.prose("No fixed mask describes this strategy: it does not choose among the terms.")
     else:
-        _mask(layout, every, found, T)
+        _mask(layout, every, found.mask, T)
     layout.show(f"d{loss}/dW that it leaves", found.gradient)
     layout.show(f"d{loss}/dW, full", total(every))
     layout.show("cosine of the two", found.cosine)
     layout.show("|difference| / |full|", found.relative_error)
 
 
-def _mask(layout: Layout, every: Sequence[Term], found: StrategyGradient, T: int) -> None:
-    assert found.mask is not None
-    mask = found.mask
+def _mask(layout: Layout, every: Sequence[Term], mask: Tensor, T: int) -> None:
     layout.prose("M[t, s] = 1 where the loss at t reaches the use of W at s:")
     layout.lines.append("          " + "  ".join(f"s={s}" for s in range(1, T + 1)))
     for t in range(1, T + 1):

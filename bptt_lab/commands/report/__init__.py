@@ -1,8 +1,4 @@
-"""The report of a sweep: results.csv, report.html with its pictures, and TensorBoard's _summary.
-
-It reads only the sweep's folder, so that it can be written again at any time, by anyone who has the
-folder, and while jobs still run.
-"""
+"""The report of a sweep, from its folder alone: it can be written again, and while jobs run."""
 
 from __future__ import annotations
 

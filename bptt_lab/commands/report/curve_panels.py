@@ -16,10 +16,12 @@ from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.scores import LOSS, Ranking, Reference
 from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.training import style
-from bptt_lab.training.style import LineStyle
 
 MOST = 10  # settings told apart in one panel; more are drawn in grey
 STEPS = "optimizer steps"
+
+
+Seen = tuple[tuple[int, str], ...]
 
 
 class Curve(NamedTuple):
@@ -32,12 +34,13 @@ class Curve(NamedTuple):
     high: Sequence[float]
 
     @property
-    def shown(self) -> tuple[tuple[int, str], ...]:
+    def shown(self) -> Seen:
         """What one can see of it: two curves with the same cover each other."""
         return tuple((s, f"{m:.3g}") for s, m in zip(self.steps, self.middle, strict=True))
 
 
 Curves = Mapping[SweptValues, Curve]
+Alike = Mapping[Seen, Sequence[SweptValues]]  # settings whose curves cover each other
 
 
 def loss(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
@@ -85,14 +88,21 @@ def _over_steps(
         return None
     title = f"{ranking.dataset}: {words[0]}"
     figure, axes = panel.new(title, STEPS, words[1])
-    lowest, highest = _extent(drawn)
+    middles = [value for curve in drawn.values() for value in curve.middle]
+    lowest, highest = min(middles), max(middles)
     if geometric or style.spans_decades((lowest, highest)):
         style.logarithmic(axes.yaxis, lowest, highest)
-    _draw(axes, drawn, styles)
+    alike = _alike(drawn)
+    _draw(axes, drawn, styles, alike, lowest)
     panel.draw_references(axes, references)
-    legend(figure, _entries(drawn, styles), markers=False)
+    told = in_order(list(drawn)[:MOST])
+    entries = [(drawn[setting].label, styles[setting]) for setting in told]
+    if more := len(drawn) - len(told):
+        entries.append((f"{more} more settings", OTHERS))
+    legend(figure, entries, markers=False)
     style.save(figure, path)
-    return Picture(path, f"{title} against {STEPS}, mean and spread over seeds", _coincide(drawn))
+    alt = f"{title} against {STEPS}, mean and spread over seeds"
+    return Picture(path, alt, _coincide(drawn, alike))
 
 
 def _curves(ranking: Ranking, tag: str, geometric: bool) -> Curves:
@@ -114,14 +124,8 @@ def _curves(ranking: Ranking, tag: str, geometric: bool) -> Curves:
     return found
 
 
-def _extent(drawn: Curves) -> tuple[float, float]:
-    middles = [value for curve in drawn.values() for value in curve.middle]
-    return min(middles), max(middles)
-
-
-def _draw(axes: Axes, drawn: Curves, styles: Styles) -> None:
-    log, lowest = axes.get_yscale() == "log", _extent(drawn)[0]
-    alike, lines = _alike(drawn), []
+def _draw(axes: Axes, drawn: Curves, styles: Styles, alike: Alike, lowest: float) -> None:
+    log, lines = axes.get_yscale() == "log", []
     for setting, curve in drawn.items():
         same = alike.get(curve.shown, [])
         if setting not in same:
@@ -138,33 +142,22 @@ def _draw(axes: Axes, drawn: Curves, styles: Styles) -> None:
     style.take_turns(lines)
 
 
-def _told_apart(drawn: Curves) -> list[SweptValues]:
-    return list(drawn)[:MOST]
-
-
-def _alike(drawn: Curves) -> Mapping[tuple[tuple[int, str], ...], list[SweptValues]]:
-    """Return the settings whose curves cover each other, by what is seen of them."""
-    alike: dict[tuple[tuple[int, str], ...], list[SweptValues]] = {}
-    for setting in _told_apart(drawn):
+def _alike(drawn: Curves) -> Alike:
+    alike: dict[Seen, list[SweptValues]] = {}
+    for setting in list(drawn)[:MOST]:
         alike.setdefault(drawn[setting].shown, []).append(setting)
     return alike
 
 
-def _entries(drawn: Curves, styles: Styles) -> list[tuple[str, LineStyle]]:
-    told = in_order(_told_apart(drawn))
-    entries = [(drawn[setting].label, styles[setting]) for setting in told]
-    more = len(drawn) - len(told)
-    return [*entries, (f"{more} more settings", OTHERS)] if more else entries
-
-
-def _coincide(drawn: Curves) -> str:
+def _coincide(drawn: Curves, alike: Alike) -> str:
     """Name the settings whose curves cover each other."""
-    sets = [in_order(same) for same in _alike(drawn).values() if len(same) > 1]
     parts = []
-    for same in sets:
-        labels = [drawn[setting].label for setting in same]
-        more = [f"{len(labels) - 3} more"] if len(labels) > 4 else []
-        parts.append("; ".join([*(labels[:3] if more else labels), *more]))
+    for same in alike.values():
+        labels = [drawn[setting].label for setting in in_order(same)]
+        if len(labels) > 4:
+            labels[3:] = [f"{len(labels) - 3} more"]
+        if len(labels) > 1:
+            parts.append("; ".join(labels))
     return f"On top of one another: {'. Also: '.join(parts)}." if parts else ""
 
 

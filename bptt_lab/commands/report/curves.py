@@ -26,10 +26,7 @@ class Band(NamedTuple):
 
 
 def read(folder: Path) -> dict[str, Points]:
-    """Return a run's curves: for each tag that the report draws, its finite values by step.
-
-    Of two values at one step, the later counts. Without metrics.jsonl, or with half a last line,
-    there is less to read.
+    """Return a run's finite values by step, for each tag that is drawn; of two, the later counts.
 
     Raises:
         Damaged: at a line that no run wrote.
@@ -68,8 +65,3 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
         return math.nan, None if number == 1 else math.nan
     mean = sum(value / number for value in values)  # no sum of large values that overflows
     return mean, math.dist(values, [mean] * number) / (number - 1) ** 0.5 if number > 1 else None
-
-
-def first_step_at(points: Points, target: float) -> int | None:
-    """Return the first step whose value is `target` or less."""
-    return next((step for step, value in points.items() if value <= target), None)

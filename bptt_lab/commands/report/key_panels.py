@@ -45,13 +45,10 @@ Series = Mapping[SweptValues, Sequence[_Point]]  # by the setting with the key l
 def against(
     keys: Sequence[str], key: str, ranking: Ranking, styles: Styles, path: Path
 ) -> Picture | None:
-    """Draw the panel of one of the swept keys.
+    """Draw the panel of one swept key; None where it does not vary or nothing has completed.
 
     Numbers are the axis, logarithmic where they span decades; settings without the key, such as
     full BPTT without a k, are level lines. Other values stand side by side.
-
-    Returns:
-        The picture; None where the key does not vary or nothing has completed.
     """
     series = _series(ranking, keys.index(key))
     points = [point for line in series.values() for point in line]

@@ -63,25 +63,22 @@ def render(
         sections=[section for section in sections if section.pictures],
         unfinished=[(job.run, _reason(job), _logs(job)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],
-        commands=[(text, command) for text, command in _commands(sweep, rankings) if command],
+        commands=[pair for pair in _commands(sweep, rankings) if pair[1]],
         machine=_machine(sweep),
     )
 
 
 def _title(sweep: SweepResults) -> str:
     keys = [short(key, LONGEST) for key in sweep.keys if key != "dataset"]
-    what = f"Sweep over {', '.join(keys) or 'seeds'}"
-    datasets = [name for name in sweep.datasets if name]
-    return f"{what} on {', '.join(datasets)}" if datasets else what
+    datasets = ", ".join(filter(None, sweep.datasets))
+    return f"Sweep over {', '.join(keys) or 'seeds'}" + f" on {datasets}" * bool(datasets)
 
 
 def _summary(sweep: SweepResults) -> str:
     seeds = len({job.seed for job in sweep.jobs if job.seed is not None})
     groups = sum(len(sweep.groups(dataset)) for dataset in sweep.datasets)
-    counts = ", ".join(
-        f"{n} {word}{'' if n == 1 else 's'}"
-        for n, word in ((len(sweep.jobs), "job"), (groups, "setting"), (seeds, "seed"))
-    )
+    numbers = {"job": len(sweep.jobs), "setting": groups, "seed": seeds}
+    counts = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in numbers.items())
     return f"{counts} · started {_when(sweep)} · {sweep.folder.resolve().name}"
 
 
@@ -120,8 +117,7 @@ def _headline(ranking: Ranking) -> str:
 
 
 def _reason(job: JobResult) -> str:
-    reason = job.run.reason
-    reason = reason if len(reason) <= LONGEST else f"{reason[: LONGEST - 1]}…"
+    reason = short(job.run.reason, LONGEST)
     if job.run.status in ("running", "interrupted"):
         points = job.curves.get(VAL_LOSS)
         at = f"last validated at step {max(points)}" if points else "not validated yet"
@@ -154,8 +150,7 @@ def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tupl
 def _machine(sweep: SweepResults) -> dict[str, str]:
     manifest = next((job.run.manifest for job in sweep.jobs if job.run.manifest), {})
     facts = {key: manifest.get(key) for key in ("processor", "device", "threads", "kernel")}
-    versions = manifest.get("versions")
-    if isinstance(versions, Mapping):
+    if isinstance(versions := manifest.get("versions"), Mapping):
         facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     facts["commit"] = manifest.get("git_commit")
     return {key: str(fact) for key, fact in facts.items() if fact is not None}

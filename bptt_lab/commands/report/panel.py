@@ -72,12 +72,11 @@ def note(axes: Axes, at: float, text: str, *, data: bool = False) -> None:
 
 def _apart(texts: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
     """Move labels up until none covers another, then down again so that the last one fits."""
-    placed: list[tuple[float, str]] = []
+    placed, lowest, highest = [], -math.inf, 1.0
     for at, text in texts:
-        placed.append((max(at, placed[-1][0] + GAP) if placed else at, text))
-    top = 1.0
-    for i in range(len(placed) - 1, -1, -1):
-        at, text = placed[i]
-        placed[i] = (min(at, top), text)
-        top = placed[i][0] - GAP
+        placed.append((max(at, lowest), text))
+        lowest = placed[-1][0] + GAP
+    for i, (at, text) in reversed([*enumerate(placed)]):
+        placed[i] = (min(at, highest), text)
+        highest = placed[i][0] - GAP
     return placed

@@ -67,13 +67,12 @@ class SweepResults:
         for job in self.jobs:
             if job.dataset == dataset:
                 jobs.setdefault(job.values, []).append(job)
-        names = short_names(self.keys)
-        keys = [key for key in self.keys if key != "dataset"]
-        groups = []
+        names, groups = short_names(self.keys), []
         for values, members in jobs.items():
             by_key = dict(zip(self.keys, values, strict=True))
-            label = describe({key: by_key[key] for key in keys}, names) or members[0].strategy
-            groups.append(Group(values, members[0].strategy, label, members))
+            by_key.pop("dataset", None)
+            strategy = members[0].strategy
+            groups.append(Group(values, strategy, describe(by_key, names) or strategy, members))
         return groups
 
 
@@ -94,7 +93,9 @@ def read(folder: Path) -> SweepResults:
         raise ConfigError(f"{folder}: this is {kind}; give one that `bptt-train -m` made")
     command = runs.read_sweep_file(folder).get("command", "")
     # A sweeper that chooses as it goes may list no jobs.
-    found = runs.read_sweep(folder) or _run_folders(folder)
+    found = runs.read_sweep(folder) or [
+        runs.read_run(manifest.parent) for manifest in sorted(folder.glob(f"*/{runs.MANIFEST}"))
+    ]
     if not found:
         raise ConfigError(f"{folder}: no job of this sweep has begun; wait for the first")
     keys, facts = settings.swept(found)
@@ -142,11 +143,6 @@ def order(value: Value) -> tuple[int, float, str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, value if math.isfinite(value) else math.inf, "")
     return (2, 0.0, "") if value is None else (1, 0.0, show(value))
-
-
-def _run_folders(folder: Path) -> list[Run]:
-    manifests = sorted(folder.glob(f"*/{runs.MANIFEST}"))
-    return [runs.read_run(manifest.parent) for manifest in manifests]
 
 
 def _job(run: Run, facts: Facts, keys: Sequence[str], jobs: Sequence[Facts]) -> JobResult:

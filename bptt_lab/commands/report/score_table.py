@@ -42,8 +42,9 @@ def spread(result: tuple[float, float | None] | None) -> str:
     if result is None:
         return ""
     mean, sd = result
-    plain = sd is None or not math.isfinite(mean)
-    return number(mean) if plain else f"{number(mean)} ± {number(sd or 0.0)}"
+    return (
+        number(mean) if sd is None or not math.isfinite(mean) else f"{number(mean)} ± {number(sd)}"
+    )
 
 
 def table(ranking: Ranking, styles: Styles) -> tuple[list[str], list[ScoreRow]]:

@@ -82,7 +82,9 @@ def rank(sweep: SweepResults, dataset: str, target_loss: float | None) -> Rankin
     target = target_loss if target_loss is not None else _target(groups)
     scores = [_score(group, metric, target) for group in groups]
     scores.sort(key=lambda score: _sort_key(score, metric))
-    return Ranking(dataset, metric, _unit(jobs), target, scores)
+    losses = {_loss(job) for job in jobs if job.run.config}
+    unit = UNITS.get(losses.pop(), "") if len(losses) == 1 else ""
+    return Ranking(dataset, metric, unit, target, scores)
 
 
 def higher_is_better(metric: str) -> bool:
@@ -113,11 +115,6 @@ def _metric(jobs: Sequence[JobResult]) -> str:
     references = [name for job in jobs for v in job.run.references.values() for name in v]
     known = [name for name in (*references, *names) if name != LOSS and name in names]
     return known[0] if known else LOSS
-
-
-def _unit(jobs: Sequence[JobResult]) -> str:
-    losses = {_loss(job) for job in jobs if job.run.config}
-    return UNITS.get(losses.pop(), "") if len(losses) == 1 else ""
 
 
 def _loss(job: JobResult) -> str:
@@ -173,7 +170,7 @@ def _score(group: Group, metric: str, target: float | None) -> Score:
 
 def _arrival(job: JobResult, points: Points, target: float) -> Arrival:
     """Return steps and seconds to the target; seconds by the run's own mean pace."""
-    step = curves.first_step_at(points, target)
+    step = next((step for step, value in points.items() if value <= target), None)
     if step is None or not job.run.seconds or not job.run.steps:
         return step, None
     return step, job.run.seconds * step / job.run.steps

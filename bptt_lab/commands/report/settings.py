@@ -1,7 +1,6 @@
 """What a setting of a sweep is: whatever differs between its jobs' resolved configs, but seeds.
 
-However it was swept: by a key, an option of a group, a preset, a section given whole. A job that
-has no config, since it never began, has what its overrides say.
+A job that has no config, since it never began, has what its overrides say.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def swept(jobs: Sequence[Run]) -> tuple[list[str], list[Facts]]:
     """Return the keys that tell settings apart, groups first, and the facts of each job.
 
     A key that the command line gave is one if it has several values. Any other difference is one
-    if those before it do not tell it: the k that comes with one option of a group is told by it.
+    if those before it do not tell it, as an option of a group tells its k.
     """
     known = _known(jobs)
     told = [its for run, its in zip(jobs, known, strict=True) if run.config] or known

@@ -13,6 +13,7 @@ from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
 
 FOLDER = "_summary"
+NAMES = ("mean", "mean_minus_sd", "mean_plus_sd", "sd")
 
 
 def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
@@ -41,21 +42,13 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
             with SummaryWriter(str(folder)) as writer:
                 for tag, band in bands.items():
                     for b in band:
-                        values = {"mean": b.mean}
+                        values = [b.mean]
                         if b.sd is not None:
-                            values |= {
-                                "sd": b.sd,
-                                "mean_minus_sd": b.mean - b.sd,
-                                "mean_plus_sd": b.mean + b.sd,
-                            }
-                        for name, value in values.items():
+                            values += [b.mean - b.sd, b.mean + b.sd, b.sd]
+                        for name, value in zip(NAMES, values, strict=False):
                             writer.add_scalar(f"{name}/{tag}", value, b.step, walltime=sweep.began)
-                writer.add_custom_scalars({"over seeds": _layout(list(bands))})
-
-
-def _layout(tags: Sequence[str]) -> dict[str, list[object]]:
-    names = ("mean", "mean_minus_sd", "mean_plus_sd")
-    return {tag: ["Margin", [f"{name}/{tag}" for name in names]] for tag in tags}
+                drawn = {tag: ["Margin", [f"{name}/{tag}" for name in NAMES[:3]]] for tag in bands}
+                writer.add_custom_scalars({"over seeds": drawn})
 
 
 def _folder(parent: Path, text: str) -> Path:

@@ -44,12 +44,12 @@ def arrivals(unit: str, ranking: Ranking, styles: Styles, path: Path) -> Picture
     for y, group in enumerate(rows):
         line, values = styles[group.values], reached[group.values]
         axes.plot(values, [y] * len(values), line.marker, **line.dots())
-        if values:
-            bar: Any = {"markersize": 13, "markeredgewidth": 2.4, "zorder": 4}
-            axes.plot(means[group.values], y, "|", color=line.colour, **bar)
         if not values:
             panel.note(axes, y, "not reached", data=True)
-        elif len(values) < len(jobs[group.values]):
+        else:
+            bar: Any = {"markersize": 13, "markeredgewidth": 2.4, "zorder": 4}
+            axes.plot(means[group.values], y, "|", color=line.colour, **bar)
+        if 0 < len(values) < len(jobs[group.values]):
             panel.note(axes, y, f"{len(values)} of {len(jobs[group.values])} seeds", data=True)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     style.save(figure, path)

@@ -1,8 +1,7 @@
 """Optuna's journal of a search: a file of lines that only grows.
 
-Optuna's own locks for it are files that outlive a killed process, and a line cut short by a power
-failure would make the journal unreadable once another line follows. Here the lock is that of the
-sweep's folder. An incomplete last line is cut off first; nobody has acted on it yet.
+Optuna's own locks for it are files that outlive a killed process; here the lock is that of the
+sweep's folder. A last line cut short by a power failure is cut off; nobody has acted on it yet.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What sweep.json says of a search: what it searches, and by which metric; its best trial.
-
-Nothing here needs Optuna.
-"""
+"""What sweep.json says of a search, and its best trial. Nothing here needs Optuna."""
 
 from __future__ import annotations
 
@@ -65,8 +62,9 @@ def refuse_changed(sweep_dir: Path, wanted: Mapping[str, Any]) -> None:
                 "bptt-train -m, or start a new search"
             )
         return  # stopped before it began
-    for key in dict.fromkeys([*_flat(began), *_flat(wanted)]):
-        old, new = (_flat(search).get(key, "not given") for search in (began, wanted))
+    before, now = _flat(began), _flat(wanted)
+    for key in [*before, *now]:
+        old, new = (search.get(key, "not given") for search in (before, now))
         if old != new:
             raise ConfigError(
                 f"resume={sweep_dir}: {key} is {new}, and the search began with {old}; give what "

@@ -1,8 +1,7 @@
 """How values are drawn: each from the seed, the trial's number and the results so far.
 
-A sampler that draws from one stream would, made again after a restart, draw the first trials'
-values once more. Here every draw has a stream of its own, so a search that was stopped and
-continued asks for the trials that it would have asked for.
+Every draw has a stream of its own. From one stream, a search that was stopped and continued would
+draw the first trials' values once more.
 """
 
 from __future__ import annotations

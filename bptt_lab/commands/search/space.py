@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -121,12 +122,7 @@ class Space:
         for options, turn in itertools.product(self._known, range(width)):
             chosen = dict(zip(self._groups, options, strict=True))
 
-            def suggest(
-                key: str, values: Values, chosen: Mapping[str, str] = chosen, turn: int = turn
-            ) -> str:
-                return chosen.get(key) or values.ends[min(turn, len(values.ends) - 1)]
-
-            jobs.append(self.draw(suggest))
+            jobs.append(self.draw(partial(_end, chosen, turn)))
         return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
 
     def described(self) -> dict[str, str]:
@@ -145,19 +141,21 @@ class Space:
             for combination in options
         }
         kept = applicable(list(jobs.values()), compose)  # in order; options differ, so all are kept
-        return {
-            combination: {line.partition("=")[0] for line in job}
-            for combination, job in zip(jobs, kept, strict=True)
-        }
+        known = ({line.partition("=")[0] for line in job} for job in kept)
+        return dict(zip(jobs, known, strict=True))
+
+
+def _end(chosen: Mapping[str, str], turn: int, key: str, values: Values) -> str:
+    return chosen.get(key) or values.ends[min(turn, len(values.ends) - 1)]
 
 
 def _values(override: Override) -> Values:
     value, line = override.value(), override.input_line
     # A parsed sweep is not among the types that Hydra declares for a value.
-    unknown = sorted(getattr(value, "tags", set()) - {"log"})
-    if unknown:
+    tags: set[str] = getattr(value, "tags", set())
+    if unknown := sorted(tags - {"log"}):
         raise ConfigError(f"{line}: the tag {unknown[0]} means nothing here; leave it out, or log")
-    log = "log" in getattr(value, "tags", set())
+    log = "log" in tags
     if isinstance(value, IntervalSweep):
         low, high = value.start, value.end
         assert low is not None and high is not None

@@ -1,8 +1,7 @@
 """The search itself: ask Optuna for trials, have the launcher run them, tell Optuna the results.
 
-Trials are asked for in batches, and a batch's results are told in order once all its jobs have
-ended. So the next trials do not depend on which job was faster, and a search that was killed
-completes its last batch with the same results.
+A batch's results are told in order once all its jobs have ended. So the next trials do not depend
+on which job was faster, and a search that was killed completes its last batch as it would have.
 """
 
 from __future__ import annotations
@@ -126,11 +125,11 @@ class SearchSweeper(Sweeper):
     def _announce(self) -> None:
         """Describe the search in sweep.json, for a later one that continues it."""
         OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
-        path = self.sweep_dir / runs.SWEEP
-        description = record.description(self.space, self._config.hydra.sweeper)
-        runs.write_json(
-            path, {"jobs": [], record.SEARCH: description, **runs.read_sweep_file(self.sweep_dir)}
-        )
+        new = {
+            "jobs": [],
+            record.SEARCH: record.description(self.space, self._config.hydra.sweeper),
+        }
+        runs.write_json(self.sweep_dir / runs.SWEEP, new | runs.read_sweep_file(self.sweep_dir))
 
     def _ask(self, study: Any) -> list[SweepJob]:
         """Return the trials without a result, filled up to a batch; none when all are done."""
@@ -147,22 +146,22 @@ class SearchSweeper(Sweeper):
         batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
         at_a_time = self._config.hydra.launcher.get("n_jobs")
         at_a_time = at_a_time or max(1, cores() // int(self._config.num_threads))
-        total, size = len(known), self.batch or at_a_time
-        while total < self.n_trials and (not batch or total % size):
+        size = self.batch or at_a_time
+        for total in range(len(known), self.n_trials):
+            if batch and total % size == 0:
+                break
             batch.append(drawn(study.ask()))
-            total += 1
         return self._listed(batch)
 
     def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
         """List trials as jobs in sweep.json."""
-        path = self.sweep_dir / runs.SWEEP
         sweep = runs.read_sweep_file(self.sweep_dir)
         for number, lines in trials:
             if number == len(sweep["jobs"]):
                 composed = compose_job(self.loader, self._config, number, lines)
                 folder = hydra_setting(composed, "sweep.subdir")
                 sweep["jobs"].append({"folder": folder, "overrides": experiment_lines(lines)})
-        runs.write_json(path, sweep)
+        runs.write_json(self.sweep_dir / runs.SWEEP, sweep)
         folders = [run.folder for run in runs.read_sweep(self.sweep_dir)]
         return [SweepJob(number, tuple(lines), folders[number]) for number, lines in trials]
 

@@ -1,7 +1,4 @@
-"""The help of `bptt-train` and `bptt-search`, read from conf/ and from the plug-ins' source.
-
-A new option, strategy, task or limit appears here by being there.
-"""
+"""The help of `bptt-train` and `bptt-search`, read from conf/ and from the plug-ins' source."""
 
 from __future__ import annotations
 
@@ -51,20 +48,17 @@ def print_help(name: str, introduction: str, args: argparse.Namespace) -> None:
 def _help(command: CommandLine) -> Iterator[str]:
     config = _written(command.compose(command.searchpath))
     choices = config["hydra"]["runtime"]["choices"]
-    options = {group: command.options(group) for group in command.groups()}
-    options = {group: names for group, names in options.items() if names}
+    options = {group: names for group in command.groups() if (names := command.options(group))}
     yield "\nGroups and their options (* unless you say otherwise):"
     purposes = dict(
         re.findall(r"- (\w+): .*# (.*)", "\n".join(command.text(f"{command.name}.yaml")))
     )
     for group, names in options.items():
         yield f"  {group}  {purposes.get(group, '')}".rstrip()
-        marks = ["*" if choices.get(group) == name else " " for name in names]
-        comments = [command.option(group, name)[0] for name in names]
-        rows = [
-            (f"  {mark} {name}", text)
-            for mark, name, text in zip(marks, names, comments, strict=True)
-        ]
+        rows = []
+        for option in names:
+            mark = "*" if choices.get(group) == option else " "
+            rows.append((f"  {mark} {option}", command.option(group, option)[0]))
         yield from aligned(rows)
     found = {
         (group, name): _plugin(command, group, name)

@@ -1,7 +1,5 @@
 """From a command line to the jobs that it asks for, each of them validated before the first starts.
 
-`dry_run=true` shows them, and starts none.
-
 Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
@@ -23,16 +21,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
-from bptt_lab.config import output_paths, schema, security, signatures
-from bptt_lab.config.compose import (
-    CommandLine,
-    admit,
-    compose_job,
-    hydra_setting,
-    num_values,
-    resolved,
-    swept,
-)
+from bptt_lab.config import compose, output_paths, schema, security, signatures
+from bptt_lab.config.compose import CommandLine, hydra_setting, num_values
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
@@ -76,15 +66,14 @@ def _of_run(command: CommandLine) -> DictConfig | None:
     if command.args.multirun:
         return None
     try:
-        config = command.compose(command.lines)
+        config = outline = command.compose(command.lines)
     except HydraException:  # a sweep's settings need not make a run
-        if (
-            command.args.cfg
-            or command.outline(command.lines, RunMode.MULTIRUN).hydra.mode != RunMode.MULTIRUN
-        ):
+        if command.args.cfg:
             raise
-        return None
-    return config if command.args.cfg or config.hydra.mode != RunMode.MULTIRUN else None
+        outline = command.outline(command.lines, RunMode.MULTIRUN)
+        if outline.hydra.mode != RunMode.MULTIRUN:
+            raise
+    return config if command.args.cfg or outline.hydra.mode != RunMode.MULTIRUN else None
 
 
 def _plan_of_run(command: CommandLine, typed: Typed, config: DictConfig) -> Plan:
@@ -115,7 +104,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
             raise ConfigError(f"{override.input_line}: holds no value, so no job; give some")
     space = search.space(command.loader, sweep) if search.is_search(sweep) else None
     if space is None and (number := command.count(sweep)) > MOST_JOBS:
-        longest = max(command.parse(swept(sweep)), key=num_values).input_line
+        longest = max(command.parse(compose.swept(sweep)), key=num_values).input_line
         many = f"{number:,}" if number < 10**15 else f"some 10^{math.log10(number):.0f}"
         problem = f"makes a sweep of {many} jobs, of which {MOST_JOBS:,} are allowed"
         raise ConfigError(f"{longest}: {problem}; give fewer values, or draw some by bptt-search")
@@ -142,7 +131,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
     for number, job in enumerate(jobs):
         try:
             with on_one_line(command, job):
-                config = compose_job(command.loader, sweep, number, job)
+                config = compose.compose_job(command.loader, sweep, number, job)
                 if command.searchpath or not command.loader.of_packages:
                     typed.refuse_settings_of_job(config, sweep, job)
                 experiments.append(_experiment(command, job, config, typed, here))
@@ -158,7 +147,7 @@ def _experiment(
     command: CommandLine, lines: list[str], config: DictConfig, typed: Typed, here: bool
 ) -> Experiment:
     """Validate one configuration; where a limit is broken, name a value that works."""
-    plain = resolved(config)
+    plain = compose.resolved(config)
     typed.refuse_allowing(plain)
     try:
         return parse(plain, options=command.strategies, here=here)
@@ -206,7 +195,7 @@ def _validate_plugin(part: str, section: DictConfig) -> None:
     target = str(section._target_)
     if not target.startswith("bptt_lab."):
         return
-    kind = admit(target)
+    kind = compose.admit(target)
     options: Any = OmegaConf.to_container(section, resolve=True)
     del options["_target_"]
     known = [name for name in inspect.signature(kind).parameters if name != "self"]
@@ -229,12 +218,11 @@ def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
     path = output_paths.check_folder(key, text, typed.keys)
     files.refuse_strange(path)
     nearest = next(parent for parent in (path, *path.parents) if parent.exists())
+    failing = f"cannot be made, since {nearest}"
     if not nearest.is_dir():
-        schema.refuse(key, text, f"cannot be made, since {nearest} is a file; give another folder")
+        schema.refuse(key, text, f"{failing} is a file; give another folder")
     if not os.access(nearest, os.W_OK):
-        schema.refuse(
-            key, text, f"cannot be made, since {nearest} may not be written to; give another"
-        )
+        schema.refuse(key, text, f"{failing} may not be written to; give another")
     return path
 
 
@@ -242,14 +230,10 @@ def show_plan(plan: Plan) -> None:
     """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
     lengths: dict[str, int] = {}
     rows, total = [["job", "steps", "status", "overrides"]], 0
-    folders = plan.folders or [None] * len(plan.jobs)
-    for number, (job, experiment, folder) in enumerate(
-        zip(plan.jobs, plan.experiments, folders, strict=True)
-    ):
-        steps = _steps(experiment, lengths)
-        status = "waiting"
-        if folder is not None and plan.sweep_dir is not None:
-            status = runs.read_run(plan.sweep_dir / folder).status
+    for number, (job, experiment) in enumerate(zip(plan.jobs, plan.experiments, strict=True)):
+        steps, status = _steps(experiment, lengths), "waiting"
+        if plan.folders and plan.sweep_dir is not None:
+            status = runs.read_run(plan.sweep_dir / plan.folders[number]).status
         total += steps if status != "completed" else 0
         rows.append([str(number), str(steps), status, " ".join(resume.experiment_lines(job))])
     print(aligned(rows))

@@ -46,14 +46,9 @@ class _Runner(Hydra):
 
 
 def start(plan: Plan, words: list[str]) -> int:
-    """Run what was planned to its end, or show its configuration for --cfg.
+    """Run what was planned to its end, or show its configuration for --cfg, and return 0.
 
-    Args:
-        plan: what to do.
-        words: the command line, by which Lightning starts further processes.
-
-    Returns:
-        The exit code, 0.
+    Lightning starts further processes by `words`, the command line.
 
     Raises:
         ConfigError: for an error outside of the jobs.

@@ -63,9 +63,7 @@ class Typed(NamedTuple):
     def refuse_settings(self, config: DictConfig, lines: list[str]) -> None:
         """Refuse Hydra's own settings where they could run code or write elsewhere.
 
-        Args:
-            config: with its `hydra` section.
-            lines: the overrides it was composed from.
+        `lines` are the overrides that the configuration was composed from.
         """
         whole: Any = OmegaConf.to_container(config, resolve=False)
         hydra_section.refuse(whole["hydra"], lines, self.keys, self.allow)

@@ -36,9 +36,6 @@ def refuse(
         lines: the overrides on the command line; a file in hydra.overrides may add none.
         typed: the dotted keys that the command line sets.
         allow: the packages it allows.
-
-    Raises:
-        ConfigError: naming key, value and the way out, on one line.
     """
     for part in ("hydra", "task"):
         for line in hydra["overrides"][part]:

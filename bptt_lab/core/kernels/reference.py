@@ -73,20 +73,17 @@ def sweep(
         steps = input_LNI[begin:end], states[begin : end + 1], values[begin:end]
         part = _sweep_segment(q, *steps, weights, cell, want, last, kept)
         # What the segment hands to the step before it enters there like any credit.
-        last = _handed(part.grad_hx, 1.0 if keep is None or begin == 0 else keep[begin])
+        assert part.grad_hx is not None
+        last = part.grad_hx
+        if keep is not None and begin > 0 and keep[begin] != 1:
+            # Not a product with 0: what is cut may be infinite.
+            last = last * keep[begin] if keep[begin] else torch.zeros_like(last)
         for name, tensor in over_time.items():
             tensor[begin:end] = getattr(part, name)
         for name in want & {"grad_weight_ih", "grad_weight_hh", "grad_bias"}:
             value = getattr(part, name)
             summed[name] = summed[name].add_(value) if name in summed else value
     return Swept(**over_time, **summed, grad_hx=last if "grad_hx" in want else None)
-
-
-def _handed(grad_hx: Tensor | None, factor: float) -> Tensor:
-    assert grad_hx is not None
-    if factor == 0:  # not a product: what is cut may be infinite
-        return torch.zeros_like(grad_hx)
-    return grad_hx if factor == 1 else grad_hx * factor
 
 
 def _sweep_segment(
@@ -130,9 +127,9 @@ def _credit(
     factor: float,
 ) -> Tensor:
     """Eq. (3)."""
-    if factor == 0:
-        return torch.zeros_like(c_tp1_NH) if q_NH is None else q_NH
     if q_NH is None:
         q_NH = torch.zeros_like(c_tp1_NH)
+    if factor == 0:
+        return q_NH
     c_NH = torch.addmm(q_NH, delta_tp1_NH, weight_hh, alpha=factor)
     return c_NH if leak == 1 else c_NH.add_(c_tp1_NH, alpha=factor * (1 - leak))

@@ -23,9 +23,8 @@ def check_claims_are_stated(strategy: GradientStrategy) -> None:
     """Every claim is True or False; cost and space are texts with a big O."""
     for claim in ("exact_within_chunk", "exact_across_chunks", "unbiased", "linear"):
         require(isinstance(getattr(strategy, claim, None), bool), f"{claim} is not stated")
-    cost = getattr(strategy, "cost", None)
-    space = getattr(strategy, "space", None)
-    for name, text in (("cost", cost), ("space", space)):
+    for name in ("cost", "space"):
+        text = getattr(strategy, name, None)
         require(isinstance(text, str) and "O(" in text, f"{name} is not stated, such as O(L N H)")
 
 

@@ -49,15 +49,8 @@ def decades(
 ) -> Figure:
     """Draw a map of log10 values, (rows, columns); nothing where nan or -inf.
 
-    Colours are the same in all maps, so that those of two runs can be compared.
-
-    Args:
-        title: what the map shows.
-        x: what the columns are.
-        y: what the rows are.
-        log10: the values.
-        rows: the row's labels on the y axis, rising.
-        first: the first column's label on the x axis; the others' follow.
+    Colours are the same in all maps, so that those of two runs can be compared. On the y axis the
+    rows have rising labels, on the x axis the columns have those from `first` on.
     """
     figure, axes = blank(title, x, y)
     values = np.ma.masked_invalid(log10.double().cpu().numpy())

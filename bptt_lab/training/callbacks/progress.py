@@ -30,10 +30,6 @@ class Progress(ProgressBar):
         """Show nothing, in all processes of a run but the first."""
         self._off = True
 
-    def enable(self) -> None:
-        """Show it again."""
-        self._off = False
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that is continued has some of it done."""
         super().on_train_start(trainer, pl_module)

@@ -14,11 +14,6 @@ class Shadow(Instrument):
 
     Scalars `alignment/cosine_<name>`, `.../norm_ratio_<name>` and `.../relative_error_<name>`;
     under the name `training` those of the strategy that trains, where it is not exact.
-
-    Args:
-        strategies: by name.
-        every_n_steps: optimizer steps between two measurements.
-        probe_size: sequences of the probe.
     """
 
     def __init__(

@@ -15,8 +15,7 @@ from bptt_lab.training.module import SequenceModule
 class TrainingLoss(Callback):
     """Gather every batch's sum and count; write their ratio once a logging window.
 
-    Args:
-        every_n_steps: optimizer steps in a window; what is left at an epoch's end is written too.
+    A window is of `every_n_steps` optimizer steps; what is left at an epoch's end is written too.
     """
 
     def __init__(self, *, every_n_steps: int) -> None:

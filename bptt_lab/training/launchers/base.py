@@ -19,7 +19,7 @@ from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
 from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import files, outcome, signals, streams
+from bptt_lab.runs import Run, files, outcome, signals, streams
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training.launchers.standing import Standing, results
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
@@ -33,6 +33,7 @@ class SweepLauncher(Launcher):
     """A launcher whose jobs have processes of their own, and status.json the last word."""
 
     sweep: Sweep
+    sweep_dir: Path  # absolute
     marks: dict[int, tuple[int, int]]  # of each job's status.json, before the job may write it
     left: list[SweepJob]  # those that have not ended
     standing: Standing
@@ -62,8 +63,10 @@ class SweepLauncher(Launcher):
         setup_globals()
         config = self.sweep.config
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-        jobs = self._jobs(job_overrides, initial_job_idx)
-        todo = jobs
+        self.sweep_dir = Path(str(config.hydra.sweep.dir)).absolute()
+        self.sweep_dir.mkdir(parents=True, exist_ok=True)
+        listed = runs.read_sweep(self.sweep_dir)
+        todo = jobs = self._jobs(listed, job_overrides, initial_job_idx)
         if config.resume is not None:
             todo = [job for job in jobs if not runs.read_run(job.folder).is_done]
             if len(todo) < len(jobs):
@@ -74,7 +77,7 @@ class SweepLauncher(Launcher):
             files.refuse_strange(job.folder)
         self.marks = {job.number: outcome.mark(job.folder) for job in todo}
         self.left = list(todo)
-        self.standing = self._stands(jobs, initial_job_idx)
+        self.standing = self._stands(listed, jobs, initial_job_idx)
         with signals.caught() as stop:
             stop.patient = True
             if todo and not self.stopped:
@@ -91,18 +94,13 @@ class SweepLauncher(Launcher):
 
     @abstractmethod
     def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
-        """Run jobs until all have ended.
-
-        Args:
-            jobs: those to run.
-            stop: tells when a signal has asked to stop.
-        """
+        """Run jobs until all have ended; `stop` tells when a signal has asked to stop."""
 
     def composed(self, job: SweepJob) -> DictConfig:
         """Compose a job's configuration, which goes to its process."""
         loader = self.sweep.context.config_loader
         config = compose_job(loader, self.sweep.config, job.number, job.overrides)
-        place = os.path.relpath(job.folder, Path(str(config.hydra.sweep.dir)).absolute())
+        place = os.path.relpath(job.folder, self.sweep_dir)
         with open_dict(config):  # as listed, where an earlier version has named it
             config.hydra.sweep.subdir = place.replace("${", "\\${")
         return config
@@ -120,11 +118,7 @@ class SweepLauncher(Launcher):
     def conclude(self, job: SweepJob, ended: str, asked: str, seconds: float | None = None) -> None:
         """Say in status.json and on the terminal how a job ended; with fail_fast, start no other.
 
-        Args:
-            job: which one.
-            ended: what its process ended by.
-            asked: why it was asked to stop; empty where it was not.
-            seconds: how long its process ran; None where that is not known.
+        Args are as `outcome.conclude_process` has them; `seconds` are those of its process.
         """
         run = outcome.conclude_process(job.folder, self.marks[job.number], ended, asked)
         took = "" if seconds is None else f"{seconds:.1f} s"
@@ -146,11 +140,10 @@ class SweepLauncher(Launcher):
         """Tell now and then how the sweep stands; called often."""
         self.standing.tell(self.at_work)
 
-    def _stands(self, jobs: Sequence[SweepJob], first: int) -> Standing:
-        """What is known before any of some jobs begins, of the whole sweep."""
-        config = self.sweep.config
-        listed = runs.read_sweep(Path(str(config.hydra.sweep.dir)).absolute())
-        trials = config.hydra.sweeper.get("n_trials") or 0  # a search lists them as it goes
+    def _stands(self, listed: Sequence[Run], jobs: Sequence[SweepJob], first: int) -> Standing:
+        """What is known of the whole sweep before any of some jobs begins."""
+        # A search lists them as it goes.
+        trials = self.sweep.config.hydra.sweeper.get("n_trials") or 0
         total = max(len(listed), first + len(jobs), trials)
         others = [run.status for run in listed[:first]]
         done = len(others) + len(jobs) - len(self.left)
@@ -164,19 +157,18 @@ class SweepLauncher(Launcher):
         streams.progress("")
         print(escaped("  ".join(words).rstrip().replace("\n", " ")), flush=True)
 
-    def _jobs(self, overrides: Sequence[Sequence[str]], first: int) -> list[SweepJob]:
+    def _jobs(
+        self, listed: Sequence[Run], overrides: Sequence[Sequence[str]], first: int
+    ) -> list[SweepJob]:
         """Find each job's folder: sweep.json says it, else Hydra has to compose it."""
-        config = self.sweep.config
-        sweep_dir = Path(str(config.hydra.sweep.dir)).absolute()
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        listed = [run.folder for run in runs.read_sweep(sweep_dir)]
         jobs = []
         for number, lines in enumerate(overrides, first):
             if number < len(listed):
-                folder = listed[number]
+                folder = listed[number].folder
             else:
-                composed = compose_job(self.sweep.context.config_loader, config, number, lines)
-                folder = sweep_dir / hydra_setting(composed, "sweep.subdir")
+                loader = self.sweep.context.config_loader
+                composed = compose_job(loader, self.sweep.config, number, lines)
+                folder = self.sweep_dir / hydra_setting(composed, "sweep.subdir")
             jobs.append(SweepJob(number, tuple(lines), folder))
         if len(jobs) > 1:
             self._common = set.intersection(*(set(job.overrides) for job in jobs))

@@ -103,13 +103,9 @@ class ProcessLauncher(SweepLauncher):
     def _threads(self, jobs: Sequence[SweepJob]) -> int:
         """The most threads that any of the jobs takes."""
         config = self.sweep.config
-        swept = [
-            line.partition("=")[2]
-            for job in jobs
-            for line in job.overrides
-            if line.startswith("num_threads=")
-        ]
-        return max(int(config.num_threads), int(config.device.devices), *map(int, swept))
+        pairs = [line.partition("=") for job in jobs for line in job.overrides]
+        swept = [int(value) for key, _, value in pairs if key == "num_threads"]
+        return max(int(config.num_threads), int(config.device.devices), *swept)
 
     def _start(self, job: SweepJob) -> None:
         slot = self.free.pop(0)
@@ -160,7 +156,6 @@ def visible_gpus() -> list[str]:
 
 
 def _kill(process: ForkServerProcess) -> None:
-    """Kill a job and all that it started."""
     assert process.pid is not None
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -79,7 +79,6 @@ class RayLauncher(SweepLauncher):
                     outcome.conclude_process(job.folder, self.marks[job.number], reason, reason)
 
     def _run(self, ray: Any, left: list[SweepJob], stop: signals.Stop) -> None:
-        """Run the jobs that are left, which become fewer."""
         device = self.sweep.config.device
         task = ray.remote(
             num_cpus=self.n_cpus,

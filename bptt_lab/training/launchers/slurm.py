@@ -96,7 +96,6 @@ class SlurmLauncher(SweepLauncher):
 
 
 def _work(sweep: Sweep, job: SweepJob, config: DictConfig) -> None:
-    """Run a job on whatever machine Slurm chose."""
     # Slurm warns by it that the time is over: then save and stop.
     signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with suppress(SystemExit):  # status.json says what it would say

@@ -22,17 +22,14 @@ SILENT = 60.0  # seconds after which a pipe gets a sign of life
 class Standing:
     """Counts the jobs that have ended, and tells now and then how the others do.
 
-    Args:
-        total: jobs of the whole sweep.
-        done: those of them that are not to do.
-        failed: those of them that did not complete.
+    Of the `total` jobs of a sweep some are not to do, `done`, and of these some have `failed`.
     """
 
     def __init__(self, total: int, done: int, failed: int) -> None:
         self.total, self.done, self.failed = total, done, failed
         self._before = done
         self._told = time.monotonic()
-        self._began: float | None = None
+        self._began = 0.0  # where no job has
 
     def starts(self) -> None:
         """Start the clock at the first job, which may have waited for a server or a cluster."""
@@ -46,7 +43,7 @@ class Standing:
     def words(self, running: int) -> str:
         """Say it in a few words."""
         counts = f"{self.done} of {self.total} done, {running} running, {self.failed} failed"
-        if self._began is None or self.done in (self._before, self.total):
+        if not self._began or self.done in (self._before, self.total):
             return counts  # nothing to estimate by, or nothing to do
         each = (time.monotonic() - self._began) / (self.done - self._before)
         return f"{counts}, {tqdm.format_interval(each * (self.total - self.done))} left"

@@ -44,11 +44,8 @@ class SweepJob:
 def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = False) -> None:
     """Run a job in this process, which does nothing else: its output goes to log.txt.
 
-    Args:
-        sweep: what it shares with the others.
-        job: which one.
-        config: the job's, as it was composed and verified.
-        resume: continue what its folder holds, though the command line did not ask for that.
+    Its `config` is composed and verified. To `resume` is to continue what its folder holds, though
+    the command line did not ask for that.
     """
     os.chdir(sweep.cwd)
     sys.path.extend(entry for entry in sweep.path if entry not in sys.path)

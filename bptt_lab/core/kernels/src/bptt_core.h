@@ -15,21 +15,17 @@
 #ifndef BPTT_CORE_H
 #define BPTT_CORE_H
 
-#if defined(_WIN32)
-#define BPTT_API __declspec(dllexport)
-#else
 #define BPTT_API __attribute__((visibility("default")))
-#endif
 
 enum bptt_phi { BPTT_TANH = 0, BPTT_RELU = 1, BPTT_IDENTITY = 2, BPTT_SIGMOID = 3 };
 
 typedef struct {
     void *states;        /* (L+1, N, H). Row 0: h_0, given. Rows 1..L: h_t, written. */
     void *values;        /* out (L, N, H) phi(a_t), or NULL; NULL with leak 1, where it is h_t */
-    const void *input;   /* (L, N, I), or NULL: rows 1..L of states then hold W_ih x_t + b already */
-    const void *w_ih;    /* (H, I); read only with input */
-    const void *bias_ih; /* (H) or NULL; read only with input */
-    const void *bias_hh; /* (H) or NULL; read only with input */
+    const void *input;   /* (L, N, I) */
+    const void *w_ih;    /* (H, I) */
+    const void *bias_ih; /* (H) or NULL */
+    const void *bias_hh; /* (H) or NULL */
     const void *w_hh;    /* (H, H) */
     long L, N, I, H;
     int phi;

@@ -59,37 +59,28 @@ static char *take(size_t bytes, void **block) {
     return *block ? (char *)(((uintptr_t)*block + 63) / 64 * 64) : NULL;
 }
 
-static int unroll(const bptt_kernel *kernel, const bptt_unroll_args *args) {
-    if (args->L <= 0 || args->N <= 0 || args->H <= 0) return 0;
-    bptt_unroll_job job = {.args = args};
+static int run(const bptt_pass *pass, const void *args, int threads) {
+    bptt_job job = {.args = args};
     void *block;
-    kernel->unroll_plan(&job);
+    pass->plan(&job);
     job.workspace = take(job.shared + job.private * (size_t)job.split.parts, &block);
     if (!job.workspace) return 1;
-    kernel->unroll_pack(&job);
-    bptt_parallel(kernel->unroll_part, &job, job.split.parts, args->threads);
+    pass->pack(&job);
+    bptt_parallel(pass->part, &job, job.split.parts, threads);
+    if (pass->finish) pass->finish(&job);
     free(block);
     return 0;
 }
 
-static int sweep(const bptt_kernel *kernel, const bptt_sweep_args *args) {
-    if (args->L <= 0 || args->N <= 0 || args->H <= 0) return 0;
-    bptt_sweep_job job = {.args = args};
-    void *block;
-    kernel->sweep_plan(&job);
-    job.workspace = take(job.shared + job.private * (size_t)job.split.parts, &block);
-    if (!job.workspace) return 1;
-    kernel->sweep_pack(&job);
-    bptt_parallel(kernel->sweep_part, &job, job.split.parts, args->threads);
-    kernel->sweep_finish(&job);
-    free(block);
-    return 0;
-}
-
-int bptt_unroll_f32(const bptt_unroll_args *args) { return unroll(choose()->f32, args); }
-int bptt_unroll_f64(const bptt_unroll_args *args) { return unroll(choose()->f64, args); }
-int bptt_sweep_f32(const bptt_sweep_args *args) { return sweep(choose()->f32, args); }
-int bptt_sweep_f64(const bptt_sweep_args *args) { return sweep(choose()->f64, args); }
+#define RUN(pass, type)                                                                            \
+    int bptt_##pass##_##type(const bptt_##pass##_args *args) {                                      \
+        const int empty = args->L <= 0 || args->N <= 0 || args->H <= 0;                             \
+        return empty ? 0 : run(&choose()->type->pass, args, args->threads);                         \
+    }
+RUN(unroll, f32)
+RUN(unroll, f64)
+RUN(sweep, f32)
+RUN(sweep, f64)
 
 void bptt_phi_f32(float *x, long count, int phi) { choose()->f32->phi(x, count, phi); }
 void bptt_phi_f64(double *x, long count, int phi) { choose()->f64->phi(x, count, phi); }

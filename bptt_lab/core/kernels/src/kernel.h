@@ -16,32 +16,25 @@ typedef struct {
 } bptt_split;
 
 typedef struct {
-    const bptt_unroll_args *args;
+    const void *args; /* bptt_unroll_args or bptt_sweep_args */
     bptt_split split;
     char *workspace; /* `shared` bytes for all, then `private` bytes for each part; 64-aligned */
     size_t shared, private;
-    long block; /* steps whose input is projected at once; 0: within the step */
-} bptt_unroll_job;
+    long block; /* unroll: steps whose input is projected at once; 0: within the step */
+    long segment; /* sweep: steps whose delta exists at once */
+    int gradients; /* sweep: whether any of grad_w_ih, grad_w_hh, grad_bias is asked for */
+} bptt_job;
 
 typedef struct {
-    const bptt_sweep_args *args;
-    bptt_split split;
-    char *workspace;
-    size_t shared, private;
-    long segment; /* steps whose delta exists at once */
-    int gradients; /* whether any of grad_w_ih, grad_w_hh, grad_bias is asked for */
-} bptt_sweep_job;
+    void (*plan)(bptt_job *); /* decides all of the job but the workspace, whose two sizes it sets */
+    void (*pack)(bptt_job *);
+    void (*part)(void *job, int part);
+    void (*finish)(bptt_job *); /* or NULL */
+} bptt_pass;
 
 typedef struct {
     const char *isa;
-    /* Decide everything in the job but the workspace, whose two sizes it sets. */
-    void (*unroll_plan)(bptt_unroll_job *);
-    void (*unroll_pack)(bptt_unroll_job *);
-    void (*unroll_part)(void *job, int part);
-    void (*sweep_plan)(bptt_sweep_job *);
-    void (*sweep_pack)(bptt_sweep_job *);
-    void (*sweep_part)(void *job, int part);
-    void (*sweep_finish)(bptt_sweep_job *);
+    bptt_pass unroll, sweep;
     void (*phi)(void *array, long count, int phi);
 } bptt_kernel;
 

@@ -79,7 +79,7 @@ INLINE VR NAME(vsigmoid)(VR x) {
     return VDIV(VSET(1), NAME(exp_less)(t, r, VSET(-1)));
 }
 
-/* phi is a constant wherever these two are inlined. */
+/* phi is a constant wherever these two are inlined, but in phi_array. */
 INLINE VR NAME(phi_value)(const int phi, VR a) {
     switch (phi) {
     case BPTT_TANH: return NAME(vtanh)(a);
@@ -102,14 +102,7 @@ INLINE VR NAME(phi_slope)(const int phi, VR y) {
 static void NAME(phi_array)(void *array, long count, int phi) {
     REAL *x = array;
     for (long i = 0; i < count; i += LANES) {
-        const VR a = VLOAD_N(x + i, count - i);
-        VR y = a;
-        if (phi == BPTT_TANH)
-            y = NAME(phi_value)(BPTT_TANH, a);
-        else if (phi == BPTT_RELU)
-            y = NAME(phi_value)(BPTT_RELU, a);
-        else if (phi == BPTT_SIGMOID)
-            y = NAME(phi_value)(BPTT_SIGMOID, a);
+        const VR y = NAME(phi_value)(phi, VLOAD_N(x + i, count - i));
         VSTORE_N(x + i, y, count - i);
     }
 }

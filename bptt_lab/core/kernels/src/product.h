@@ -179,16 +179,15 @@ static PANELS NAME(cut)(long columns, int widest) {
     return cut;
 }
 
-/* First vector of panel p; of panel `panels`: the number of vectors. */
-INLINE long NAME(panel_begin)(const PANELS *cut, long p) {
-    const long width = cut->vectors / cut->panels, wider = cut->vectors % cut->panels;
-    return p * width + (p < wider ? p : wider);
-}
-
 /* A row tile takes a part of `rows` of nearly equal height: first row of part i of `parts`. */
 INLINE long NAME(part_begin)(long rows, long parts, long i) {
     const long height = rows / parts, higher = rows % parts;
     return i * height + (i < higher ? i : higher);
+}
+
+/* First vector of panel p; of panel `panels`: the number of vectors. */
+INLINE long NAME(panel_begin)(const PANELS *cut, long p) {
+    return NAME(part_begin)(cut->vectors, cut->panels, p);
 }
 
 /* Pack `inner` rows of a factor into its panels, whose inner dimension is `depth`, from inner row

@@ -84,7 +84,7 @@ static void (*const NAME(finish_credit)[])(const NAME(credit_tile) *) = {
     NAME(credit_tanh), NAME(credit_relu), NAME(credit_identity), NAME(credit_sigmoid)};
 
 /* One step of one group, t >= 0; or c_0 alone, t = -1. Slot `slot` of the panels is delta_t's. */
-static void NAME(sweep_step)(const bptt_sweep_job *job, const NAME(sweep_shared) *s,
+static void NAME(sweep_step)(const bptt_job *job, const NAME(sweep_shared) *s,
                              const NAME(sweep_private) *own, GROUP group, long t, long slot) {
     const bptt_sweep_args *a = job->args;
     const long tiles = NAME(tiles_of)(group.rows, job->split.tile_rows);
@@ -164,7 +164,7 @@ static void NAME(add_product)(const NAME(sweep_private) *own, LEFT left, long co
 }
 
 /* Eq. (5) for the `steps` steps from t0 on, whose delta is in slots 0.. of the panels. */
-static void NAME(add_gradients)(const bptt_sweep_job *job, const NAME(sweep_private) *own,
+static void NAME(add_gradients)(const bptt_job *job, const NAME(sweep_private) *own,
                                 GROUP group, long t0, long steps) {
     const bptt_sweep_args *a = job->args;
     const long rows = steps * group.rows;
@@ -195,7 +195,7 @@ static void NAME(add_gradients)(const bptt_sweep_job *job, const NAME(sweep_priv
 }
 
 /* dE/dx_t = W_ih^T delta_t for the same steps. */
-static void NAME(put_input_gradient)(const bptt_sweep_job *job, const NAME(sweep_shared) *s,
+static void NAME(put_input_gradient)(const bptt_job *job, const NAME(sweep_shared) *s,
                                      const NAME(sweep_private) *own, GROUP group, long t0,
                                      long steps) {
     const bptt_sweep_args *a = job->args;
@@ -221,7 +221,7 @@ static void NAME(put_input_gradient)(const bptt_sweep_job *job, const NAME(sweep
 }
 
 static void NAME(sweep_part)(void *argument, int part) {
-    const bptt_sweep_job *job = argument;
+    const bptt_job *job = argument;
     const bptt_sweep_args *a = job->args;
     const NAME(sweep_shared) s = NAME(sweep_layout)(job, NULL);
     const NAME(sweep_private) own = NAME(part_layout)(job, part, NULL);
@@ -251,8 +251,9 @@ static void NAME(sweep_part)(void *argument, int part) {
 }
 
 /* to[i][j] = the parts' sum, in their order, of gradient[j][i]: (H, columns) from row `from` on. */
-static void NAME(collect)(const bptt_sweep_job *job, long from, long columns, REAL *to) {
-    const long hidden = job->args->H;
+static void NAME(collect)(const bptt_job *job, long from, long columns, REAL *to) {
+    const bptt_sweep_args *a = job->args;
+    const long hidden = a->H;
     for (long i0 = 0; i0 < hidden; i0 += 16) {
         const long i1 = i0 + 16 < hidden ? i0 + 16 : hidden;
         for (long j0 = 0; j0 < columns; j0 += 16) {
@@ -273,7 +274,7 @@ static void NAME(collect)(const bptt_sweep_job *job, long from, long columns, RE
     }
 }
 
-static void NAME(sweep_finish)(bptt_sweep_job *job) {
+static void NAME(sweep_finish)(bptt_job *job) {
     const bptt_sweep_args *a = job->args;
     if (a->grad_w_hh) NAME(collect)(job, 0, a->H, a->grad_w_hh);
     if (a->grad_w_ih) NAME(collect)(job, a->H, a->I, a->grad_w_ih);

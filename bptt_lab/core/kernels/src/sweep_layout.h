@@ -10,7 +10,7 @@ typedef struct {
     PANELS cut, cut_ih;
 } NAME(sweep_shared);
 
-static NAME(sweep_shared) NAME(sweep_layout)(const bptt_sweep_job *job, size_t *size) {
+static NAME(sweep_shared) NAME(sweep_layout)(const bptt_job *job, size_t *size) {
     const bptt_sweep_args *a = job->args;
     NAME(sweep_shared) s;
     s.cut = NAME(cut)(a->H, NAME(cols_max)[job->split.tile_rows]);
@@ -33,7 +33,7 @@ typedef struct {
     long wide;       /* H in whole vectors */
 } NAME(sweep_private);
 
-static NAME(sweep_private) NAME(part_layout)(const bptt_sweep_job *job, int part, size_t *size) {
+static NAME(sweep_private) NAME(part_layout)(const bptt_job *job, int part, size_t *size) {
     const bptt_sweep_args *a = job->args;
     NAME(sweep_private) own;
     char *at = job->workspace + job->shared + (size_t)part * job->private;
@@ -52,7 +52,7 @@ static NAME(sweep_private) NAME(part_layout)(const bptt_sweep_job *job, int part
     return own;
 }
 
-static void NAME(sweep_plan)(bptt_sweep_job *job) {
+static void NAME(sweep_plan)(bptt_job *job) {
     const bptt_sweep_args *a = job->args;
     job->split = NAME(split_batch)(a->N, a->threads);
     job->gradients = a->grad_w_ih || a->grad_w_hh || a->grad_bias;
@@ -65,7 +65,7 @@ static void NAME(sweep_plan)(bptt_sweep_job *job) {
     NAME(part_layout)(job, 0, &job->private);
 }
 
-static void NAME(sweep_pack)(bptt_sweep_job *job) {
+static void NAME(sweep_pack)(bptt_job *job) {
     const bptt_sweep_args *a = job->args;
     const NAME(sweep_shared) s = NAME(sweep_layout)(job, NULL);
     NAME(pack)(s.w_hh, &s.cut, a->H, 0, a->w_hh, a->H, a->H, 1);

@@ -16,13 +16,8 @@
 
 const bptt_kernel BPTT_JOIN(bptt, ISA_NAME, REAL_NAME) = {
     ISA_STRING,
-    NAME(unroll_plan),
-    NAME(unroll_pack),
-    NAME(unroll_part),
-    NAME(sweep_plan),
-    NAME(sweep_pack),
-    NAME(sweep_part),
-    NAME(sweep_finish),
+    {NAME(unroll_plan), NAME(unroll_pack), NAME(unroll_part), NULL},
+    {NAME(sweep_plan), NAME(sweep_pack), NAME(sweep_part), NAME(sweep_finish)},
     NAME(phi_array),
 };
 

@@ -11,13 +11,10 @@
 
 #include "bptt_core.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
-
-#if !defined(_WIN32)
-#include <pthread.h>
 #include <unistd.h>
-#endif
 
 typedef void gomp_parallel_function(void (*)(void *), void *, unsigned, unsigned);
 
@@ -35,17 +32,6 @@ static void take_parts(void *argument) {
     region *r = argument;
     for (int part; (part = atomic_fetch_add(&r->next, 1)) < r->parts;) r->work(r->job, part);
 }
-
-#if defined(_WIN32)
-
-void bptt_use_gomp(void *address) { (void)address; }
-
-void bptt_parallel(void (*work)(void *, int), void *job, int parts, int threads) {
-    (void)threads;
-    for (int part = 0; part < parts; part++) work(job, part);
-}
-
-#else
 
 void bptt_use_gomp(void *address) {
     gomp_parallel = (gomp_parallel_function *)address;
@@ -76,5 +62,3 @@ void bptt_parallel(void (*work)(void *, int), void *job, int parts, int threads)
         for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
     }
 }
-
-#endif

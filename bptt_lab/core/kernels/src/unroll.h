@@ -16,29 +16,29 @@ typedef struct {
     PANELS cut, cut_ih;
 } NAME(unroll_shared);
 
-static NAME(unroll_shared) NAME(unroll_layout)(const bptt_unroll_job *job, size_t *size) {
+static NAME(unroll_shared) NAME(unroll_layout)(const bptt_job *job, size_t *size) {
     const bptt_unroll_args *a = job->args;
     NAME(unroll_shared) s;
     s.cut = NAME(cut)(a->H, NAME(cols_max)[job->split.tile_rows]);
     s.cut_ih = NAME(cut)(a->H, NAME(cols_max)[ROWS_MAX]);
-    const long wide = s.cut.vectors * LANES, inner = a->input && !job->block ? a->I : 0;
+    const long wide = s.cut.vectors * LANES, inner = job->block ? 0 : a->I;
     char *at = job->workspace;
     s.bias = (REAL *)at;
     size_t used = NAME(bytes)(wide);
     s.w = (REAL *)(at + used);
     used += NAME(bytes)(wide * (inner + a->H));
     s.w_ih = (REAL *)(at + used);
-    if (a->input && job->block) used += NAME(bytes)(wide * a->I);
+    if (job->block) used += NAME(bytes)(wide * a->I);
     if (size) *size = used;
     return s;
 }
 
-static void NAME(unroll_plan)(bptt_unroll_job *job) {
+static void NAME(unroll_plan)(bptt_job *job) {
     const bptt_unroll_args *a = job->args;
     job->split = NAME(split_batch)(a->N, a->threads);
     const double weights = (double)(a->I + a->H) * (double)a->H * sizeof(REAL);
     job->block = 0;
-    if (a->input && (job->split.rows < FEW_ROWS || weights > L2_WEIGHTS)) {
+    if (job->split.rows < FEW_ROWS || weights > L2_WEIGHTS) {
         job->block = BLOCK_ROWS / job->split.rows;
         if (job->block < 1) job->block = 1;
     }
@@ -47,13 +47,12 @@ static void NAME(unroll_plan)(bptt_unroll_job *job) {
     job->private = 0;
 }
 
-static void NAME(unroll_pack)(bptt_unroll_job *job) {
+static void NAME(unroll_pack)(bptt_job *job) {
     const bptt_unroll_args *a = job->args;
     const NAME(unroll_shared) s = NAME(unroll_layout)(job, NULL);
-    const long within = a->input && !job->block ? a->I : 0;
+    const long within = job->block ? 0 : a->I;
     if (within) NAME(pack)(s.w, &s.cut, within + a->H, 0, a->w_ih, a->I, 1, a->I);
     NAME(pack)(s.w, &s.cut, within + a->H, within, a->w_hh, a->H, 1, a->H);
-    if (!a->input) return;
     if (!within) NAME(pack)(s.w_ih, &s.cut_ih, a->I, 0, a->w_ih, a->I, 1, a->I);
     const REAL *bias_ih = a->bias_ih, *bias_hh = a->bias_hh;
     for (long j = 0; j < s.cut.vectors * LANES; j++) {
@@ -115,7 +114,7 @@ static void (*const NAME(finish_states)[])(const NAME(state_tile) *) = {
     NAME(states_tanh), NAME(states_relu), NAME(states_identity), NAME(states_sigmoid)};
 
 /* Write W_ih x_t + b into rows t0 + 1 .. t0 + steps of the states, for one group. */
-static void NAME(project)(const bptt_unroll_job *job, const NAME(unroll_shared) *s, GROUP group,
+static void NAME(project)(const bptt_job *job, const NAME(unroll_shared) *s, GROUP group,
                           long t0, long steps) {
     const bptt_unroll_args *a = job->args;
     const REAL *x = (const REAL *)a->input + (t0 * a->N + group.begin) * a->I;
@@ -150,11 +149,11 @@ static void NAME(project)(const bptt_unroll_job *job, const NAME(unroll_shared) 
 }
 
 /* One step of one group. */
-static void NAME(unroll_step)(const bptt_unroll_job *job, const NAME(unroll_shared) *s, GROUP group,
+static void NAME(unroll_step)(const bptt_job *job, const NAME(unroll_shared) *s, GROUP group,
                               long t) {
     const bptt_unroll_args *a = job->args;
     const long tiles = NAME(tiles_of)(group.rows, job->split.tile_rows);
-    const long within = a->input && !job->block ? a->I : 0;
+    const long within = job->block ? 0 : a->I;
     const REAL *x = within ? (const REAL *)a->input + (t * a->N + group.begin) * a->I : NULL;
     const REAL *h_tm1 = (const REAL *)a->states + (t * a->N + group.begin) * a->H;
     REAL *h_t = (REAL *)a->states + ((t + 1) * a->N + group.begin) * a->H;
@@ -199,7 +198,7 @@ static void NAME(unroll_step)(const bptt_unroll_job *job, const NAME(unroll_shar
 }
 
 static void NAME(unroll_part)(void *argument, int part) {
-    const bptt_unroll_job *job = argument;
+    const bptt_job *job = argument;
     const bptt_unroll_args *a = job->args;
     const NAME(unroll_shared) s = NAME(unroll_layout)(job, NULL);
     for (int g = 0; g < job->split.groups; g++) {
