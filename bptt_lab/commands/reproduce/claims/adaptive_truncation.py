@@ -12,6 +12,7 @@ more bias than that and no less.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,6 +44,10 @@ def _aligned(seed: int, leak: float, num_layers: int = 1) -> tuple[VanillaRNN, T
         weight_hh.data = BETA * torch.eye(H, dtype=torch.float64)
     q[-1] = normal(seed, 1, H)
     return rnn, normal(50 + seed, 1, 1, I).expand(T, 1, I), q
+
+
+def _weighted(q: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda output: (output * q).sum()
 
 
 def _bias(rnn: VanillaRNN, input: Tensor, q: Tensor, parameters: int | None = None) -> list[float]:
@@ -90,7 +95,7 @@ def geometric_decay(trial: Trial) -> Result:
             expected = torch.stack(((lags + 1) * own, own)).log10()
             expected[0] += (leak * q[-1, 0] @ rnn.all_weights[1][0].detach()).norm().log10()
             expected[1] += q.norm().log10()
-            flow = diagnostics.credit_flow(rnn, input, lambda h, q=q: (h * q).sum()).by_lag
+            flow = diagnostics.credit_flow(rnn, input, _weighted(q)).by_lag
             credit = Full().credit(rnn, input, torch.zeros(2, 1, H).double(), q)
             lengths = credit[:, :, 0].norm(dim=-1).flip(1).log10()
             worst = greatest(

@@ -24,7 +24,8 @@ def _lengths(rnn: VanillaRNN, input: Tensor) -> Tensor:
     q[-1] = 1
     hx = torch.zeros(1, input.shape[1], rnn.hidden_size).double()
     credit = Full().credit(rnn, input, hx, q)[0]
-    return credit.norm(dim=-1).log().mean(1).flip(0)
+    by_lag: Tensor = credit.norm(dim=-1).log().mean(1).flip(0)
+    return by_lag
 
 
 @claim(
