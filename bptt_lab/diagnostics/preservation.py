@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Weights
 from bptt_lab.diagnostics.jacobians import check_layer
 from bptt_lab.diagnostics.linearise import Loss, immediate_credit, linearise
 from bptt_lab.gradients.base import RecurrentNet
@@ -62,6 +61,8 @@ def omega(
 
 
 def _double(layer: Layer) -> Layer:
-    weights = Weights(*(None if w is None else w.double() for w in layer.weights))
+    weights = layer.weights._replace(
+        **{name: w.double() for name, w in layer.weights._asdict().items() if w is not None}
+    )
     states, values = layer.states.double(), layer.values.double()
     return Layer(layer.input.double(), states, values, weights, None)
