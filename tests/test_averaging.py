@@ -32,7 +32,7 @@ class Recorded(Callback):
 def slow_average(after, begin, decay):
     kept = {name: p.double() for name, p in begin.items()}
     for step, parameters in enumerate(after, start=1):
-        share = min(decay, step / (step + 9))
+        share = min(decay, (step - 1) / (step + 9))
         kept = {n: share * kept[n] + (1 - share) * parameters[n].double() for n in kept}
     return kept
 

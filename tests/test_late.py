@@ -136,7 +136,7 @@ def test_callbacks_of_users_run_and_go_on(tmp_path, capsys):
     expected = outcome(tmp_path / "whole")
     assert 2 < expected[3] < 8  # it was stopped
     tags = {tag for line in expected[-1] for tag in line}
-    assert {"lr-Adam", "own/epochs"} <= tags
+    assert {"lr-AdamW", "own/epochs"} <= tags
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         perform(experiment, folder, job(), StopAfter(7 * (expected[3] - 1)))

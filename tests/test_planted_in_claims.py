@@ -247,8 +247,8 @@ DEFECTS: dict[str, dict[str, Plant]] = {
         ),
         "a flow that fades": wrapped(
             flow,
-            "_back",
-            lambda real, *arguments: real(*arguments)._replace(log10=real(*arguments).log10 - 1e-6),
+            "_handed",
+            lambda real, *a, **k: real(*a, **k)._replace(log10=real(*a, **k).log10 - 1e-6),
         ),
     },
     "vanishing.slope_is_lyapunov": {

@@ -225,7 +225,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, undistur
 
 
 def test_the_best_parameters_are_those_of_the_least_loss_of_all_attempts(tmp_path):
-    rough = ("optimizer.lr=0.3", "dataset.batch_size=130", "model.num_layers=1", "model.dropout=0")
+    rough = ("optimizer=adam", "optimizer.lr=0.3", "dataset.batch_size=130", "model.num_layers=1")
+    rough = (*rough, "model.dropout=0", "trainer.ema_decay=null")
     config_ = settings("digits", "full", tmp_path, *rough)
     stop_and_go_on(tmp_path, config_, 25)  # in the last of three epochs of ten steps
     losses = [line["val/loss"] for line in runs.read_metrics(tmp_path) if "val/loss" in line]

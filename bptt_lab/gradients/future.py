@@ -51,11 +51,9 @@ class PerUnroll(GradientStrategy):
     """
 
     faces_future = True
-
-    @property
-    def one_sweep(self) -> bool:
-        """Whether credit flows back by one adjoint sweep, inside of which a modifier may act."""
-        return True
+    one_sweep: bool = (
+        True  # credit flows back by one adjoint sweep, so that it may be clipped there
+    )
 
     @abstractmethod
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:

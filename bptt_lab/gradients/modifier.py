@@ -24,7 +24,7 @@ class Modifier(PerUnroll):
         self.linear = of.linear
 
     @property
-    def one_sweep(self) -> bool:
+    def one_sweep(self) -> bool:  # type: ignore[override]  # it follows from a setting
         """Whether what it wraps is."""
         return self.of.one_sweep
 

@@ -72,7 +72,7 @@ class Truncated(FutureFacing):
         self.k1 = (k + 1) // 2 if k1 is None else k1
 
     @property
-    def one_sweep(self) -> bool:
+    def one_sweep(self) -> bool:  # type: ignore[override]  # it follows from a setting
         """Whether the mask is a cut in full BPTT's sweep."""
         return self.mode in ("chunk", "tail")
 

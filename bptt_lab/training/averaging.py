@@ -2,8 +2,8 @@
 
 Where the step size stays as it is, the last parameters are a draw from around a minimum, and some
 draws are bad. Their average is steadier, and costs one pass over the parameters a step. It begins
-as the parameters do, and forgets faster at first: after step t it keeps min(decay, t / (t + 9)) of
-itself.
+as the parameters do, and forgets faster at first: after step t it keeps
+min(decay, (t - 1) / (t + 9)) of itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Average:
     @torch.no_grad()
     def update(self, named: Iterable[tuple[str, nn.Parameter]], step: int) -> None:
         """Move towards the parameters that optimizer step `step` ended with; the first is 1."""
-        weight = 1 - min(self.decay, step / (step + 9))
+        weight = 1 - min(self.decay, (step - 1) / (step + 9))
         parameters = [p.detach() for _, p in named]
         torch._foreach_lerp_([*self.kept.values()], parameters, weight)
 

@@ -133,7 +133,7 @@ def test_refuses_what_it_cannot_do():
         rnn(torch.zeros(4, 1, 2, requires_grad=True))
     with pytest.raises(ConfigError, match=r"hx.requires_grad=True: must be False"):
         rnn.unroll(torch.zeros(4, 1, 2), hx=torch.zeros(1, 1, 3, requires_grad=True))
-    with pytest.raises(ConfigError, match="store=True: must be false with block=3"):
+    with pytest.raises(ConfigError, match="store=True: only means something with block=null"):
         RTRL(store=True, block=3)
     with pytest.raises(ConfigError, match="block=0: must be at least 1"):
         RTRL(block=0)

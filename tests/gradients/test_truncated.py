@@ -126,7 +126,7 @@ def test_k1_is_half_of_k_rounded_up_by_default(k, k1):
         ({"k": 0}, "k=0: must be at least 1"),
         ({"k": 2.0}, "k=2.0: must be an integer"),
         ({"k": True}, "k=True: must be an integer"),
-        ({"mode": "lags"}, "mode=lags: must be one of chunk, lag, window, tail"),
+        ({"mode": "lags"}, "mode=lags: must be one of chunk, lag, window, tail; did you mean lag?"),
         ({"k": 3, "mode": "window", "k1": 0}, "k1=0: must be at least 1"),
         ({"k": 3, "mode": "window", "k1": 4}, "k1=4: must be at most k=3"),
         (
