@@ -252,7 +252,8 @@ FAST = (
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in DAMAGES]
 )
-def test_a_damaged_folder_is_mended_or_refused(name, begun, tmp_path, capsys):
+def test_a_damaged_folder_is_mended_or_refused(name, begun, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bptt_lab.runs.outcome.program", "bptt-train")  # in-process commands set it
     folder = tmp_path / "run"
     shutil.copytree(begun / "run", folder)
     DAMAGES[name](folder)
