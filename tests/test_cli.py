@@ -96,7 +96,7 @@ BAD = [
     ("trainer.truncated_bptt_steps=5", "trainer.truncated_bptt_steps=5: there is no such setting;"),
     ("gradient={k:2}", "gradient={k:2}: there is no such setting; gradient=full does not take it;"),
     ("gradient.k=2", "gradient.k=2: there is no such setting; gradient=full does not take it; cho"),
-    ("optimizer.momentum=0.9", "optimizer.momentum=0.9: there is no such setting; optimizer=adam "),
+    ("optimizer.momentum=0.9", "optimizer.momentum=0.9: there is no such setting; optimizer=adamw "),
     ("trainer.gpus=1", "trainer.gpus=1: there is no such setting; did you mean device=gpu, or"),
     ("trainer.accelerator=gpu", "trainer.accelerator=gpu: there is no such setting; did you mean "),
     ("optimizer.learning_rate=1", "optimizer.learning_rate=1: there is no such setting; did you m"),
