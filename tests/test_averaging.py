@@ -82,3 +82,11 @@ def test_a_run_that_knew_no_average_goes_on_without(tmp_path):
     perform(replace(again), tmp_path, job(*lines))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["parameters_sha256"] == plain["parameters_sha256"]
+    # Nor does it learn of one where its end moves, however often.
+    for epochs in (2, 3):
+        later = config(*lines, f"trainer.max_epochs={epochs}")
+        perform(resumed(later, tmp_path), tmp_path, job(*lines))
+    wanted = ("trainer.ema_decay=null", "optimizer=adam", "trainer.max_epochs=3")
+    whole = quick_run(tmp_path / "whole", "dataset=echo", *wanted)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["parameters_sha256"] == whole["parameters_sha256"]

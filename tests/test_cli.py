@@ -94,9 +94,10 @@ BAD = [
     ("seed.x=3", "seed.x=3: there is no such setting; did you mean seed?"),
     # keys of torch's and Lightning's, and settings of another option
     ("trainer.truncated_bptt_steps=5", "trainer.truncated_bptt_steps=5: there is no such setting;"),
+    ("model.embedding_size=1000000000000", "model.embedding_size=1000000000000: needs at least "),
     ("gradient={k:2}", "gradient={k:2}: there is no such setting; gradient=full does not take it;"),
     ("gradient.k=2", "gradient.k=2: there is no such setting; gradient=full does not take it; cho"),
-    ("optimizer.momentum=0.9", "optimizer.momentum=0.9: there is no such setting; optimizer=adamw "),
+    ("optimizer.momentum=0.9", "optimizer.momentum=0.9: there is no such setting; optimizer=adamw"),
     ("trainer.gpus=1", "trainer.gpus=1: there is no such setting; did you mean device=gpu, or"),
     ("trainer.accelerator=gpu", "trainer.accelerator=gpu: there is no such setting; did you mean "),
     ("optimizer.learning_rate=1", "optimizer.learning_rate=1: there is no such setting; did you m"),

@@ -33,6 +33,12 @@ def refuse_above(experiment: Experiment, limit: int) -> None:
     needed = 2 * number * model.hidden_size**2 * model.num_layers
     layers = {"model.num_layers": model.num_layers, "model.hidden_size": model.hidden_size}
     _refuse_above(limit, needed, layers)
+    if model.embedding_size is not None:  # W_ih of the first layer
+        sizes = {
+            "model.embedding_size": model.embedding_size,
+            "model.hidden_size": model.hidden_size,
+        }
+        _refuse_above(limit, 2 * number * math.prod(sizes.values()), sizes)
     for size in signatures.read(dataset.target).claims.get("num_elements", ()):
         names = str(size).split(" * ")
         factors = {f"dataset.{name}": dataset.settings.get(name) for name in names}

@@ -182,8 +182,11 @@ def compared(
     if not changes:
         return {**now, **before}
     if changes.keys() == {_END}:  # with any number of epochs the first ones are the same
-        again = {key: now[key] for key in ("config", "overrides", "command") if key in now}
-        return {**now, **before, **again, "end_moved": [*before.get("end_moved", []), changes]}
+        again = {key: now[key] for key in ("overrides", "command") if key in now}
+        config = before["config"]  # without the settings that the run's version did not have
+        config = {**config, "trainer": {**config["trainer"], "max_epochs": changes[_END][1]}}
+        moved = [*before.get("end_moved", []), changes]
+        return {**now, **before, **again, "config": config, "end_moved": moved}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
     key, (old, new) = next(item for item in changes.items() if item[0] != _END)
