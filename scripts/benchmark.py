@@ -1,8 +1,8 @@
-"""Measure what README says of speed and memory, and write benchmarks/MACHINE.csv.
+"""Measure what docs/speed.md says of speed and memory, and write benchmarks/MACHINE.csv.
 
     python scripts/benchmark.py                  # every shape, 1 and 2 threads; some 10 minutes
     python scripts/benchmark.py --isa avx2       # further options are those of bptt-bench
-    python scripts/speed_table.py --write        # then README's table, from the file
+    python scripts/speed_table.py --write        # then its table, from the file
 
 Run it on an idle machine, with JAX installed: pip install 'bptt_lab[jax]'.
 """

@@ -1,7 +1,7 @@
-"""Print README's table of speed from a file that scripts/benchmark.py wrote.
+"""Print docs/speed.md's table from a file that scripts/benchmark.py wrote.
 
-python scripts/speed_table.py                          # from the file that README names
-python scripts/speed_table.py --write                  # ... into README
+python scripts/speed_table.py                          # from the file that the page names
+python scripts/speed_table.py --write                  # ... into the page
 python scripts/speed_table.py --write benchmarks/X.csv # from another one
 """
 
@@ -13,26 +13,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "speed.md"
 MARKED = re.compile(r"<!-- speed: (\S+) -->\n.*?<!-- end of speed -->", re.DOTALL)
 BASELINE = "nn.RNN"
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table, or write it into README."""
-    readme = README.read_text()
+    """Print the table, or write it into the page."""
+    page = PAGE.read_text()
     named = [argument for argument in arguments if argument != "--write"]
-    block = marked(named[0] if named else source(readme))
+    block = marked(named[0] if named else source(page))
     if "--write" in arguments:
-        README.write_text(MARKED.sub(lambda _: block, readme))
+        PAGE.write_text(MARKED.sub(lambda _: block, page))
     else:
         print(block)
 
 
-def source(readme: str) -> str:
-    """Return the path of the file that README's table comes from."""
-    found = MARKED.search(readme)
-    assert found, "README has no <!-- speed: FILE --> ... <!-- end of speed -->"
+def source(page: str) -> str:
+    """Return the path of the file that the page's table comes from."""
+    found = MARKED.search(page)
+    assert found, "docs/speed.md has no <!-- speed: FILE --> ... <!-- end of speed -->"
     return found[1]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback
 from runs import config, job, quick_run, resumed, state_dict
 from test_module import Counting, make_module, trainer
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.training.averaging import Average
 from bptt_lab.training.manifest import parameter_hash
 from bptt_lab.training.train import perform
@@ -78,11 +78,15 @@ def test_a_run_that_knew_no_average_goes_on_without(tmp_path):
     lines = (*lines, "trainer.max_epochs=1", "model.hidden_size=8", "dataset=echo")
     experiment = config(*lines)
     assert experiment.trainer.ema_decay is not None
-    again = resumed(experiment, tmp_path)
-    perform(replace(again), tmp_path, job(*lines))
+    perform(resumed(experiment, tmp_path), tmp_path, job(*lines))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["parameters_sha256"] == plain["parameters_sha256"]
-    # Nor does it learn of one where its end moves, however often.
+    # What is typed is no default, and is refused.
+    for typed in ("trainer.ema_decay=0.5", "optimizer=adamw", "optimizer.lr=0.5"):
+        changed = resumed(config(*lines, typed), tmp_path)
+        with pytest.raises(ConfigError, match="the run began with"):
+            perform(changed, tmp_path, job(*lines, typed))
+    # Nor does it learn of an average where its end moves, however often.
     for epochs in (2, 3):
         later = config(*lines, f"trainer.max_epochs={epochs}")
         perform(resumed(later, tmp_path), tmp_path, job(*lines))

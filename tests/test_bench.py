@@ -310,9 +310,9 @@ def test_a_process_that_fails_says_why():
         peak_memory.peak(int, "nope")
 
 
-def test_the_speeds_in_readme_are_those_of_the_file_that_it_names():
-    readme = speed_table.README.read_text()
-    assert speed_table.marked(speed_table.source(readme)) in readme
+def test_the_speeds_in_the_page_are_those_of_the_file_that_it_names():
+    page = speed_table.PAGE.read_text()
+    assert speed_table.marked(speed_table.source(page)) in page
 
 
 def test_the_table_of_speeds(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Every example in a docstring runs, and every command and block of README and CONTRIBUTING works.
+"""Every example in a docstring runs, and every command and block of the documents works.
 
 A command is run in this process as it stands, with what CHEAPLY adds, so that a wrong option, key
 or value fails. Placeholders stand for a small run and a small sweep that are made once.
@@ -28,7 +28,11 @@ from bptt_lab.commands.train import cli as train
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bptt_lab.__file__).parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+)
 COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 EXAMPLE = re.compile(r"^\s*>>> ", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The event files read back: every tag of the README, at the right steps."""
+"""The event files read back: every tag of docs/dashboard.md, at the right steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from bptt_lab.training.histograms import is_kept
 
-README = Path(__file__).parents[1] / "README.md"
+DASHBOARD = Path(__file__).parents[1] / "docs" / "dashboard.md"
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def run(tmp_path_factory):
 
 
 def documented() -> set[str]:
-    """Tags of the README's table, with <parameter> and the like as patterns."""
+    """Tags of its table, with <parameter> and the like as patterns."""
     rows = re.findall(
-        r"^\| `([a-z_0-9/<> .]+)` +\| (?:scalar|histogram|text|image)", README.read_text(), re.M
+        r"^\| `([a-z_0-9/<> .]+)` +\| (?:scalar|histogram|text|image)", DASHBOARD.read_text(), re.M
     )
     assert len(rows) > 10
     return set(rows)
@@ -52,7 +52,7 @@ def logged(accumulator) -> set[str]:
 def test_readme_and_run_list_the_same_tags(run):
     tags, patterns = logged(run[0]), documented()
     for tag in tags:
-        assert any(matches(pattern, tag) for pattern in patterns), f"README lacks {tag}"
+        assert any(matches(pattern, tag) for pattern in patterns), f"docs/dashboard.md lacks {tag}"
     elsewhere = {"text/sample", "gradient/<reading>", "test/<metric>", "val/<metric>"}
     for pattern in patterns - elsewhere:
         assert any(matches(pattern, tag) for tag in tags), f"no run has {pattern}"

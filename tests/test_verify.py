@@ -12,6 +12,7 @@ from runs import QUICK, config, job
 
 from bptt_lab import runs
 from bptt_lab.commands.verify import Difference, main
+from bptt_lab.core.machine import git_commit
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training import job as jobs
 from bptt_lab.training import train
@@ -136,3 +137,16 @@ def test_distance():
     assert Difference("a", 0, nan, nan).relative == 0
     assert Difference("a", 0, nan, 1.0).relative == inf
     assert Difference("a", 0, inf, inf).relative == 0
+    assert Difference("a", 0, None, inf).relative == inf
+
+
+def test_a_run_of_another_commit_may_log_at_other_steps(run, capsys):
+    change(run / "manifest.json", git_commit="0" * 40)
+    log = run / "metrics.jsonl"
+    log.write_text('{"step": 0, "credit/zero_fraction": 0.5}\n' + log.read_text())
+    assert main([str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "  credit/zero_fraction at step 0: 0.5 then, not logged now\n" in said
+    assert f"git_commit: {'0' * 40} then, " in said and "the same within the tolerance" in said
+    change(run / "manifest.json", git_commit=git_commit())
+    assert main([str(run)]) == 1  # of the same commit it may not

@@ -35,16 +35,18 @@ Logged = Mapping[tuple[str, int], float]  # by tag and step
 
 
 class Difference(NamedTuple):
-    """Two values of one logged number."""
+    """Two values of one logged number; None where it was not logged."""
 
     tag: str
     step: int
-    before: float
-    now: float
+    before: float | None
+    now: float | None
 
     @property
     def relative(self) -> float:
         """How far they are apart, as a part of the larger one."""
+        if self.before is None or self.now is None:
+            return math.inf
         if self.before == self.now or (math.isnan(self.before) and math.isnan(self.now)):
             return 0.0
         if not (math.isfinite(self.before) and math.isfinite(self.now)):
@@ -110,7 +112,7 @@ def _logged(folder: Path) -> Logged:
 def _differences(old: Logged, new: Logged) -> list[Difference]:
     """Return the numbers that two runs disagree in, or only one has, the largest first."""
     every = dict.fromkeys([*old, *new])
-    pairs = [Difference(*at, old.get(at, math.inf), new.get(at, -math.inf)) for at in every]
+    pairs = [Difference(*at, old.get(at), new.get(at)) for at in every]
     return sorted((d for d in pairs if d.relative > 0), key=lambda d: -d.relative)
 
 
@@ -149,25 +151,30 @@ def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
     print(f"parameters: {'the same' if same_parameters else 'different'}")
     print(f"logged numbers: {len(found)} of {count} different")
     for difference in found[:5]:
-        tag, step, old, new = difference
-        print(f"  {tag} at step {step}: {old:.9g} then, {new:.9g} now ({difference.relative:.1e})")
+        then, now_ = map(_shown, (difference.before, difference.now))
+        print(f"  {difference.tag} at step {difference.step}: {then} then, {now_} now")
     if not elsewhere:
-        print("different, though machine, versions and threads are the same")
+        print("different, though machine, versions, commit and threads are the same")
         return DIFFERENT
     losses = max((d.relative for d in found if d.tag.endswith("/loss")), default=0.0)
     within = losses <= tolerance
     print(
-        f"{'the same' if within else 'different'} within the tolerance for another machine: "
-        f"losses differ by up to {losses:.1e}, {tolerance:g} accepted"
+        f"{'the same' if within else 'different'} within the tolerance for another machine or "
+        f"version: losses differ by up to {losses:.1e}, {tolerance:g} accepted"
     )
     return SAME if within else DIFFERENT
 
 
+def _shown(number: float | None) -> str:
+    return "not logged" if number is None else f"{number:.9g}"
+
+
 def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what differs in machine, versions and threads; data that differ are printed."""
+    """Return what differs in machine, versions and threads; print whether the data do."""
     changed = dict(resume.differences(before, now))
     if changed.pop("data_sha256", None):
         print("data: not the data that the run learnt; the file has changed")
-    if before.get("processor") != now.get("processor"):
-        changed["processor"] = before.get("processor"), now.get("processor")
+    for key in ("processor", "git_commit"):
+        if before.get(key) != now.get(key):
+            changed[key] = before.get(key), now.get(key)
     return changed

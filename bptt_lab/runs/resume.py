@@ -21,6 +21,8 @@ from bptt_lab.runs import Run
 # Settings that leave no trace in a result, so that a continued run may have others.
 FREE = ("trainer.enable_progress_bar", "checkpoint_seconds")
 DATA = "dataset.path"  # relative to the folder in which it was typed
+_OPTIMIZER = "optimizer._target_"
+_DEFAULTS = "torch.optim.Adam", "torch.optim.AdamW"  # before the moving average, and since
 _END = "config.trainer.max_epochs"  # how long, and nothing of how
 _COMPARED = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
 
@@ -64,20 +66,30 @@ def overrides(lines: Sequence[str]) -> list[str]:
     return _with([*(o for o in recorded if _key(o) not in typed), *lines], "hydra.run.dir", path)
 
 
-def as_begun(experiment: Experiment, config: Mapping[str, Any]) -> Experiment:
-    """Return the experiment as its run's version had it: new settings null, Adam the default."""
+def as_begun(experiment: Experiment, config: Mapping[str, Any], lines: Sequence[str]) -> Experiment:
+    """Return the experiment with the defaults of the version that its run began with.
+
+    What that version did not have is null; where it has no moving average, Adam is the default.
+
+    Args:
+        experiment: as it is composed now.
+        config: of the run's manifest.
+        lines: overrides; what they set stays, for `compared` to judge.
+    """
+    typed, optimizer = {_key(line) for line in lines}, experiment.optimizer
     changed: dict[str, Any] = {}
-    optimizer = config.get("optimizer")
-    if "ema_decay" not in config.get("trainer", {}) and isinstance(optimizer, Mapping):
-        targets = str(optimizer.get("_target_")), experiment.optimizer.target
-        if targets == ("torch.optim.Adam", "torch.optim.AdamW"):
-            changed["optimizer"] = schema.Component.of(optimizer)
+    before = config.get("optimizer", {})
+    old = "ema_decay" not in config.get("trainer", {}) and not typed & {"optimizer", _OPTIMIZER}
+    if old and (before.get("_target_"), optimizer.target) == _DEFAULTS:
+        settings = {**before, **optimizer.settings, "_target_": before["_target_"]}
+        if "optimizer.weight_decay" not in typed:
+            settings["weight_decay"] = before.get("weight_decay")
+        changed["optimizer"] = schema.Component.of(settings)
     for name, kind in schema.SECTIONS.items():
-        known, section = config.get(name), getattr(experiment, name)
-        if isinstance(known, Mapping):
-            new = {n: None for n, s in schema.fields(kind).items() if not s.required}
-            absent = {n: value for n, value in new.items() if n not in known}
-            changed[name] = dataclasses.replace(section, **absent)
+        new = [n for n, setting in schema.fields(kind).items() if not setting.required]
+        known = config.get(name, new)
+        absent = {n: None for n in new if n not in known and f"{name}.{n}" not in typed}
+        changed[name] = dataclasses.replace(getattr(experiment, name), **absent)
     return dataclasses.replace(experiment, **changed)
 
 
@@ -105,13 +117,13 @@ def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
         raise ConfigError(f"resume={resumed}: must be typed, as resume=FOLDER; leave it out here")
 
 
-def refuse_changed_config(experiment: Experiment) -> None:
+def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
     """Refuse a single run whose config is not what it began with, before torch is imported."""
     control = experiment.control
     if control.resume and not control.force_resume:
         run = runs.read_run(Path(control.resume))
         if run.config:
-            now = as_begun(experiment, run.config).plain()
+            now = as_begun(experiment, run.config, lines).plain()
             compared({"config": run.config}, {"config": now})
         refuse_early_end(experiment, run.epochs or 0)
 

@@ -57,7 +57,7 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
     torch.set_num_threads(experiment.threads)
     began = runs.read_run(folder).manifest
     if control.resume and isinstance(began.get("config"), dict):
-        experiment = resume.as_begun(experiment, began["config"])
+        experiment = resume.as_begun(experiment, began["config"], job.overrides)
     built = build(experiment)  # refuses here, in one line, what every process would refuse
     recorded = manifest.manifest(experiment, job, manifest.fingerprint(built.task))
     if control.resume and began:  # there is none where a run was killed before it wrote one

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from instruction_sets import running_on
 
 from bptt_lab import VanillaRNN
 from bptt_lab.core.kernels import core
-from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.credit_clip import CreditClip
@@ -30,13 +30,8 @@ def kernel(request, monkeypatch):
         monkeypatch.setattr(core, "supports", lambda *tensors: False)
         yield request.param
         return
-    before = core.instruction_set()
-    try:
-        core.use_instruction_set(request.param)
-    except ConfigError:
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    core.use_instruction_set(before)
+    with running_on(request.param):
+        yield request.param
 
 
 def gradients(strategy, phi, leak, rounded, dtype):

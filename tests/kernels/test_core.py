@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from instruction_sets import running_on
 from sampling import pairwise
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.core.kernels import core
-from bptt_lab.core.validation import ConfigError
 
 pytestmark = pytest.mark.skipif(not core.available(), reason="the C core was not built")
 
@@ -52,13 +52,8 @@ EVERYTHING = frozenset(Swept._fields)
 
 @pytest.fixture(params=ISAS, autouse=True)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = core.instruction_set()
-    try:
-        core.use_instruction_set(request.param)
-    except ConfigError:
-        pytest.skip(f"this machine has no {request.param}")
-    yield request.param
-    core.use_instruction_set(before)
+    with running_on(request.param):
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

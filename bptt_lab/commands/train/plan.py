@@ -83,7 +83,7 @@ def _plan_of_run(command: CommandLine, typed: Typed, config: DictConfig) -> Plan
     experiment = _experiment(command, command.lines, config, typed, here=not command.args.cfg)
     folder = _folder(config, "hydra.run.dir", typed)
     resume.refuse_elsewhere(experiment.control.resume, folder, sweep=False)
-    resume.refuse_changed_config(experiment)
+    resume.refuse_changed_config(experiment, command.lines)
     shown = command.args.package if command.args.cfg else None
     if shown not in (None, "_global_") and OmegaConf.select(config, shown, default=None) is None:
         raise ConfigError(f"--package={shown}: there is no such section; leave it out for all")
