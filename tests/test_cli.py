@@ -151,6 +151,11 @@ BAD = [
         "callbacks.x.filename=../x: a run writes in its own folder",
     ),
     (f"+callbacks.x={{_target_:{LIGHTNING}.LearningRateFinder}}", "callbacks.x._target_="),
+    (
+        f"+callbacks.x={{_target_:{LIGHTNING}.EMAWeightAveraging}}",
+        f"callbacks.x._target_={LIGHTNING}.EMAWeightAveraging: would average beside the run's own",
+    ),
+    ("+ema=0.9", "ema=0.9: there is no such setting; did you mean trainer.ema_decay?"),
     # data
     ("dataset=mnist", "dataset.path='': must name a folder; give the path of one"),
     ("dataset=mnist dataset.path=/nope", "dataset.path=/nope: must be an existing folder or file"),

@@ -116,6 +116,12 @@ def test_what_cannot_be_run_again_is_refused(values, message, run, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_sweep_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "sweep.json").write_text('{"command": "bptt-train -m", "jobs": []}')
+    assert main([str(tmp_path)]) == 2
+    assert "is a sweep; give the folder of one of its jobs" in capsys.readouterr().err
+
+
 def test_an_unfinished_run_is_refused(run, capsys):
     runs.write_status(run, "interrupted")
     assert main([str(run)]) == 2

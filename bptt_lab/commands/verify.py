@@ -121,6 +121,8 @@ def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
     folder = run.folder
     if run.status == "unreadable":
         raise ConfigError(f"{folder}: its {run.reason}; start a new run")
+    if (folder / runs.SWEEP).is_file():
+        raise ConfigError(f"{folder}: is a sweep; give the folder of one of its jobs")
     if not run.manifest:
         raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
     for key in ("config", "choices", "overrides", "command"):

@@ -49,6 +49,7 @@ TORCH_OPTIM: Mapping[str, object] = {
 # numbers that no continued run would give.
 _GOES_WRONG = "forgets some of its state, so that a continued run would end otherwise; leave it out"
 _MEASURES = "changes a setting behind the manifest's back; use bptt-search"
+_AVERAGES = "would average beside the run's own moving average; use trainer.ema_decay"
 _FREEZES = "does not know what to freeze here; name a class of your own that derives from it"
 UNFIT: Mapping[str, str] = {
     "SparseAdam": "needs sparse gradients, and all of these are dense; use optimizer=adam",
@@ -59,7 +60,9 @@ UNFIT: Mapping[str, str] = {
     "LearningRateFinder": _MEASURES,
     "GradientAccumulationScheduler": f"{_GOES_WRONG}, or use trainer.accumulate_grad_batches",
     "ModelPruning": _GOES_WRONG,
-    "StochasticWeightAveraging": f"{_GOES_WRONG}, or use EMAWeightAveraging",
+    "StochasticWeightAveraging": _AVERAGES,
+    "WeightAveraging": _AVERAGES,
+    "EMAWeightAveraging": _AVERAGES,
     "SpikeDetection": _GOES_WRONG,
     "OnExceptionCheckpoint": "is not needed, as a run saves its own checkpoints; leave it out",
     "ThroughputMonitor": "needs a function; name a class of your own that derives from it",

@@ -27,6 +27,7 @@ _MEANT = {
     "trainer.gradient_clip_val": (
         "clip grad_clip clip_grad clip_grad_norm max_grad_norm gradient_clip grad_norm clip_val"
     ),
+    "trainer.ema_decay": "ema ema_decay swa averaging weight_averaging",
     "trainer.precision": "dtype amp fp16 bf16",
     "model.hidden_size": "hidden_dim hidden n_hidden hidden_units units d_model rnn_size nhid",
     "model.num_layers": "layers n_layers nlayers depth",
