@@ -59,13 +59,13 @@ def test_continued_from_another_folder(run):
     assert lines[-1] == f"hydra.run.dir='{run}'"
     again = parse(composed(*lines))
     assert again.dataset.settings["path"] == str(run.parent / "waves.csv")
-    resume.refuse_changed_config(again)
+    resume.refuse_changed_config(again, lines)
 
 
 def test_other_data_may_be_typed_and_are_refused(run):
     lines = resume.overrides([f"resume={run}", "dataset.path=waves.csv"])
     with pytest.raises(ConfigError, match=r"dataset\.path=.*: the run began with /"):
-        resume.refuse_changed_config(parse(composed(*lines)))
+        resume.refuse_changed_config(parse(composed(*lines)), lines)
 
 
 def test_a_run_of_before_goes_on_from_its_own_folder(run, monkeypatch):
@@ -76,7 +76,8 @@ def test_a_run_of_before_goes_on_from_its_own_folder(run, monkeypatch):
     (old / "manifest.json").write_text(json.dumps(manifest))
     old = old.absolute()
     monkeypatch.chdir(run.parent)
-    resume.refuse_changed_config(parse(composed(*resume.overrides([f"resume={old}"]))))
+    lines = resume.overrides([f"resume={old}"])
+    resume.refuse_changed_config(parse(composed(*lines)), lines)
 
 
 def test_a_sweep_goes_on_from_another_folder(run, tmp_path, monkeypatch):
