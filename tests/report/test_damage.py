@@ -68,9 +68,11 @@ def test_the_whole_jobs_are_reported_as_if_alone(
     damaged: tuple[Path, list[str], list[Path]], tmp_path: Path
 ) -> None:
     alone = results.read(write_sweep(tmp_path / "s", jobs(WHOLE)))
-    (score,) = scores.rank(alone, "digits", 0.5).scores
-    among = [s for s in scores.rank(results.read(damaged[0]), "digits", 0.5).scores if s.completed]
-    assert [(s.completed, s.metric, s.loss) for s in among] == [(WHOLE, score.metric, score.loss)]
+    (group,) = scores.rank(alone, "digits", 0.5).groups
+    among = [g for g in scores.rank(results.read(damaged[0]), "digits", 0.5).groups if g.done]
+    assert [(len(g.done), g.finals("accuracy"), g.finals("loss")) for g in among] == [
+        (WHOLE, group.finals("accuracy"), group.finals("loss"))
+    ]
 
 
 def test_verify_says_it_in_one_line(

@@ -9,8 +9,10 @@ import pytest
 from bptt_lab.commands.report import curve_panels, curves, key_panels, results, scores, write_report
 from bptt_lab.commands.report.curves import Band
 from bptt_lab.commands.report.line_styles import line_styles
+from bptt_lab.commands.report.score_table import table as score_table
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
+from bptt_lab.training.style import LineStyle
 
 from .sweep_folders import half_finished, strategies, write_sweep
 
@@ -47,7 +49,7 @@ def test_best_first_by_accuracy_and_by_error(tmp_path: Path) -> None:
         jobs = [{"gradient": g, "final": f, "dataset": dataset} for g, f in finals.items()]
         jobs.append({"gradient": "checkpointed", "status": "waiting", "dataset": dataset})
         ranking = rank(write_sweep(tmp_path / dataset, jobs), dataset)
-        order = [score.group.strategy for score in ranking.scores]
+        order = [group.strategy for group in ranking.groups]
         assert order[0] == best
         assert order[2:] == ["autograd", "checkpointed"]  # not finite; none at all
 
@@ -57,24 +59,29 @@ def test_mean_and_spread_are_over_completed_seeds(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", jobs)
     status = next(sweep.glob("002_*/status.json"))
     status.write_text('{"status": "failed"}')  # though it left a summary
-    (score,) = rank(sweep).scores
-    assert score.completed == 2
-    assert score.metric == (pytest.approx(0.6), pytest.approx(math.sqrt(0.02)))
-    assert score.seconds == 3.0  # 2.5 and 3.5
+    ranking = rank(sweep)
+    (group,) = ranking.groups
+    assert len(group.done) == 2
+    assert group.result("accuracy") == (pytest.approx(0.6), pytest.approx(math.sqrt(0.02)))
+    heads, rows = score_table(ranking, {(): LineStyle("#000000")})
+    cells = dict(zip(heads, rows[0].cells, strict=True))
+    assert cells["seconds"] == "3.0"  # 2.5 and 3.5
 
 
 def test_steps_and_seconds_to_a_target(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", strategies())
-    by_label = {score.group.label: score for score in rank(sweep, target=0.5).scores}
+    ranking = rank(sweep, target=0.5)
+    arrivals = {group.label: ranking.arrivals(group) for group in ranking.groups}
     # val/loss = .3 + (1 + seed / 10) exp(-step k / 1000), every 30 steps, k = 10 for full
     step = next(s for s in range(30, 301, 30) if 0.3 + math.exp(-s * 0.01) <= 0.5)
-    assert by_label["full"].arrivals[0] == (step, pytest.approx(2.5 * step / 300))
-    assert by_label["truncated, k=4"].arrivals == [(None, None)] * 3
+    assert arrivals["full"][0] == (step, pytest.approx(2.5 * step / 300))
+    assert arrivals["truncated, k=4"] == [(None, None)] * 3
 
 
 def test_half_of_the_settings_reach_the_automatic_target(tmp_path: Path) -> None:
     ranking = rank(write_sweep(tmp_path / "s", strategies()))
-    reached = [all(step is not None for step, _ in s.arrivals) for s in ranking.scores]
+    arrivals = [ranking.arrivals(group) for group in ranking.groups]
+    reached = [all(step is not None for step, _ in of_group) for of_group in arrivals]
     assert sum(reached) == 2
     untrained = rank(
         write_sweep(tmp_path / "m", strategies(dataset="mackey_glass")), "mackey_glass"
@@ -118,12 +125,13 @@ def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
         (run,) = folder.glob(f"*gradient=uoro,seed={seed}")
         with (run / "metrics.jsonl").open("a") as file:
             for step, value in enumerate(values):
-                file.write(json.dumps({"step": step, scores.ALIGNMENT: value}) + "\n")
+                file.write(json.dumps({"step": step, curves.ALIGNMENT: value}) + "\n")
     ranking = rank(folder)
-    found = {score.group.strategy: score.alignment for score in ranking.scores}
-    assert found["full"] is None
-    assert found["uoro"] == pytest.approx(0.4)
-    styles = line_styles(["gradient"], {(name,): name for name in found})
+    styles = line_styles(["gradient"], {(name,): name for name in ("full", "uoro")})
+    heads, rows = score_table(ranking, styles)
+    column = heads.index("mean cosine with full BPTT")
+    found = {row.name: row.cells[column] for row in rows}
+    assert (found["full"], found["uoro"]) == ("", "0.4000")
     picture = curve_panels.alignment(ranking, styles, tmp_path / "alignment.png")
     assert picture is not None and picture.path.stat().st_size > 1000
     page = write_report(folder).read_text()
@@ -155,7 +163,7 @@ def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     jobs += [{"gradient": "full", "final": 0.1}]
     ranking = rank(write_sweep(tmp_path / "s", jobs))
     keys = ["gradient", "gradient.k"]
-    styles = line_styles(keys, {s.group.values: s.group.strategy for s in ranking.scores})
+    styles = line_styles(keys, {g.values: g.strategy for g in ranking.groups})
     curve_panels.loss(ranking, styles, tmp_path / "a.png")
     key_panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
     assert drawn == [["full", *(f"truncated, k={k}" for k in (2, 8, 16))]] * 2

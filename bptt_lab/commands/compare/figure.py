@@ -132,7 +132,7 @@ def _name(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
     """Write each line's name beside its end; of two ends that are close, the higher one above."""
     named: list[float] = []
     for x, y, name in sorted(ends, key=lambda end: end[1]):
-        height = float(axes.transLimits.transform(axes.transScale.transform((x, y)))[1])
+        height = style.height(axes, y)
         below = [other for other in named if abs(other - height) < 0.06]
         named.append(height)
         axes.annotate(

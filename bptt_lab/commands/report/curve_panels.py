@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.axes import Axes
+import numpy as np
+from matplotlib.lines import Line2D
 
 from bptt_lab.commands.report import curves, panel
 from bptt_lab.commands.report.curves import ALIGNMENT, GRADIENT_NORM
 from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend
 from bptt_lab.commands.report.panel import Picture
-from bptt_lab.commands.report.scores import LOSS, Ranking, Reference
-from bptt_lab.commands.report.settings import SweptValues
+from bptt_lab.commands.report.results import Group, Reference
+from bptt_lab.commands.report.scores import LOSS, Ranking
 from bptt_lab.training import style
 
 MOST = 10  # settings told apart in one panel; more are drawn in grey
 STEPS = "optimizer steps"
-
-
-Seen = tuple[tuple[int, str], ...]
 
 
 class Curve(NamedTuple):
@@ -29,18 +26,9 @@ class Curve(NamedTuple):
 
     label: str
     steps: Sequence[int]
-    middle: Sequence[float]
-    low: Sequence[float]  # of the band; as the middle where only one seed is
-    high: Sequence[float]
-
-    @property
-    def shown(self) -> Seen:
-        """What one can see of it: two curves with the same cover each other."""
-        return tuple((s, f"{m:.3g}") for s, m in zip(self.steps, self.middle, strict=True))
-
-
-Curves = Mapping[SweptValues, Curve]
-Alike = Mapping[Seen, Sequence[SweptValues]]  # settings whose curves cover each other
+    low: Any  # of the band, an array; as the middle where only one seed is
+    middle: Any
+    high: Any
 
 
 def loss(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:
@@ -83,83 +71,63 @@ def _over_steps(
     geometric: bool = False,
 ) -> Picture | None:
     """Draw what was logged under a tag; `geometric`: mean and deviation are of the logarithms."""
-    drawn = _curves(ranking, tag, geometric)
+    drawn = {
+        group.values: curve
+        for group in ranking.groups
+        if (curve := _curve(group, tag, geometric)) is not None
+    }
     if not drawn:
         return None
     title = f"{ranking.dataset}: {words[0]}"
     figure, axes = panel.new(title, STEPS, words[1])
-    middles = [value for curve in drawn.values() for value in curve.middle]
-    lowest, highest = min(middles), max(middles)
-    if geometric or style.spans_decades((lowest, highest)):
+    middles = np.concatenate([curve.middle for curve in drawn.values()])
+    lowest, highest = float(middles.min()), float(middles.max())
+    log = geometric or style.spans_decades((lowest, highest))
+    if log:
         style.logarithmic(axes.yaxis, lowest, highest)
-    alike = _alike(drawn)
-    _draw(axes, drawn, styles, alike, lowest)
+    told = in_order([*drawn][:MOST])
+    for curve in (drawn[setting] for setting in drawn if setting not in told):
+        axes.plot(curve.steps, curve.middle, zorder=1.8, **OTHERS.line())
+    lines: dict[Line2D, Curve] = {}
+    for setting in told:
+        curve, line = drawn[setting], styles[setting]
+        mark = line.marker if len(curve.steps) == 1 else ""
+        (plotted,) = axes.plot(curve.steps, curve.middle, marker=mark, **line.line())
+        lines[plotted] = curve
+    alike = style.take_turns(lines)
+    for first, *_ in alike:
+        curve = lines[first]
+        low = np.maximum(curve.low, lowest) if log else curve.low
+        band: Any = {"color": first.get_color(), "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
+        axes.fill_between(curve.steps, low, curve.high, **band)
     panel.draw_references(axes, references)
-    told = in_order(list(drawn)[:MOST])
     entries = [(drawn[setting].label, styles[setting]) for setting in told]
     if more := len(drawn) - len(told):
         entries.append((f"{more} more settings", OTHERS))
     legend(figure, entries, markers=False)
     style.save(figure, path)
     alt = f"{title} against {STEPS}, mean and spread over seeds"
-    return Picture(path, alt, _coincide(drawn, alike))
+    return Picture(path, alt, _coincide([[lines[line].label for line in same] for same in alike]))
 
 
-def _curves(ranking: Ranking, tag: str, geometric: bool) -> Curves:
-    """Return the curve of each setting that has any, best setting first."""
+def _curve(group: Group, tag: str, geometric: bool) -> Curve | None:
+    """Return a setting's curve; None where it has none."""
     band_of = curves.log_band if geometric else curves.band
-    shown = _exp if geometric else float
-    found = {}
-    for score in ranking.scores:
-        logged = (job.curves.get(tag) for job in score.group.jobs)
-        band = band_of([points for points in logged if points])
-        if band:
-            found[score.group.values] = Curve(
-                score.group.label,
-                [b.step for b in band],
-                [shown(b.mean) for b in band],
-                [shown(b.mean - (b.sd or 0)) for b in band],
-                [shown(b.mean + (b.sd or 0)) for b in band],
-            )
-    return found
+    band = band_of(job.curves.get(tag, {}) for job in group.jobs)
+    if not band:
+        return None
+    mean, sd = np.array([(point.mean, point.sd or 0) for point in band]).T
+    bounds = [mean - sd, mean, mean + sd]
+    if geometric:
+        bounds = [np.exp(np.minimum(each, 700)) for each in bounds]  # beyond, there is no more room
+    return Curve(group.label, [point.step for point in band], *bounds)
 
 
-def _draw(axes: Axes, drawn: Curves, styles: Styles, alike: Alike, lowest: float) -> None:
-    log, lines = axes.get_yscale() == "log", []
-    for setting, curve in drawn.items():
-        same = alike.get(curve.shown, [])
-        if setting not in same:
-            axes.plot(curve.steps, curve.middle, zorder=1.8, **OTHERS.line())
-            continue
-        line = styles[setting]
-        lines += axes.plot(curve.steps, curve.middle, **line.line())
-        if len(curve.steps) == 1:
-            lines[-1].set_marker(line.marker)
-        if setting == same[0]:
-            low = [max(v, lowest) for v in curve.low] if log else curve.low
-            band: Any = {"color": line.colour, "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
-            axes.fill_between(curve.steps, low, curve.high, **band)
-    style.take_turns(lines)
-
-
-def _alike(drawn: Curves) -> Alike:
-    alike: dict[Seen, list[SweptValues]] = {}
-    for setting in list(drawn)[:MOST]:
-        alike.setdefault(drawn[setting].shown, []).append(setting)
-    return alike
-
-
-def _coincide(drawn: Curves, alike: Alike) -> str:
+def _coincide(alike: Sequence[Sequence[str]]) -> str:
     """Name the settings whose curves cover each other."""
     parts = []
-    for same in alike.values():
-        labels = [drawn[setting].label for setting in in_order(same)]
-        if len(labels) > 4:
-            labels[3:] = [f"{len(labels) - 3} more"]
+    for labels in alike:
+        more = [f"{len(labels) - 3} more"] if len(labels) > 4 else labels[3:]
         if len(labels) > 1:
-            parts.append("; ".join(labels))
+            parts.append("; ".join([*labels[:3], *more]))
     return f"On top of one another: {'. Also: '.join(parts)}." if parts else ""
-
-
-def _exp(value: float) -> float:
-    return math.exp(min(value, 700.0))  # beyond, a double has no more room

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from bptt_lab.commands.report import panel, results, scores
+from bptt_lab.commands.report import panel, results
 from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend, line_styles
 from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import Group
@@ -32,14 +32,6 @@ class _Point(NamedTuple):
     finals: Sequence[float]
     group: Group
 
-    @property
-    def number(self) -> float | None:
-        """Its place on an axis of numbers."""
-        return float(self.value) if isinstance(self.value, int | float) else None
-
-
-Series = Mapping[SweptValues, Sequence[_Point]]  # by the setting with the key left blank
-
 
 @style.styled
 def against(
@@ -50,8 +42,12 @@ def against(
     Numbers are the axis, logarithmic where they span decades; settings without the key, such as
     full BPTT without a k, are level lines. Other values stand side by side.
     """
-    series = _series(ranking, keys.index(key))
-    points = [point for line in series.values() for point in line]
+    place = keys.index(key)
+    points = []
+    for group in ranking.groups:
+        finals = [value for value in group.finals(ranking.metric) if math.isfinite(value)]
+        if finals:
+            points.append(_Point(group.values[place], finals, group))
     values = {point.value for point in points}
     if len(values) < 2:
         return None
@@ -62,7 +58,7 @@ def against(
     if style.spans_decades(finals):
         style.logarithmic(axes.yaxis, min(finals), max(finals))
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values - {None}):
-        entries = _numbers(axes, series, keys)
+        entries = _numbers(axes, points, keys, place)
     else:
         entries = _categories(axes, points, styles)
     panel.draw_references(axes, ranking.references(ranking.metric))
@@ -73,47 +69,39 @@ def against(
     return Picture(path, title)
 
 
-def _series(ranking: Ranking, place: int) -> Series:
-    """Collect the settings that differ in one key only."""
-    series: dict[SweptValues, list[_Point]] = {}
-    for group in (score.group for score in ranking.scores):
-        finals = [v for job in group.jobs if (v := scores.final(job, ranking.metric)) is not None]
-        finals = [v for v in finals if math.isfinite(v)]
-        if finals:
-            rest = tuple(None if i == place else v for i, v in enumerate(group.values))
-            series.setdefault(rest, []).append(_Point(group.values[place], finals, group))
-    return series
-
-
-def _numbers(axes: Axes, series: Series, keys: Sequence[str]) -> Entries:
+def _numbers(axes: Axes, points: Sequence[_Point], keys: Sequence[str], place: int) -> Entries:
     """Join the means of settings that differ in the key only; return the legend."""
-    numbers = sorted({x for line in series.values() for p in line if (x := p.number) is not None})
+    numbers = sorted({float(p.value) for p in points if p.value is not None})
     if numbers[0] > 0 and numbers[-1] / numbers[0] >= 8:
         style.logarithmic(axes.xaxis, numbers[0], numbers[-1])
     if len(numbers) <= MOST_TICKS:
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
         axes.minorticks_off()
+    series: dict[SweptValues, list[_Point]] = {}
+    for point in points:
+        rest = (*point.group.values[:place], None, *point.group.values[place + 1 :])
+        series.setdefault(rest, []).append(point)
     strategy_of = {rest: line[0].group.strategy for rest, line in series.items()}
-    if len(series) > MOST and sum(map(len, series.values())) < 2 * len(series):
-        # Hardly two to join, as in a random search: strategies are all there is to tell apart.
-        plain = {s: LineStyle(style.colour(s)) for s in sorted(set(strategy_of.values()))}
-        for rest, line in series.items():
-            for point in line:
-                _line(axes, [point], plain[strategy_of[rest]])
-        return list(plain.items())
-    styles, names = line_styles(keys, strategy_of), results.short_names(keys)
-    entries = []
+    if len(series) > MOST:  # as in a random search: strategies are all that can be told apart
+        plain = {name: LineStyle(style.colour(name)) for name in sorted({*strategy_of.values()})}
+        styles, entries = (
+            {rest: plain[name] for rest, name in strategy_of.items()},
+            [*plain.items()],
+        )
+    else:
+        styles, names, entries = line_styles(keys, strategy_of), results.short_names(keys), []
+        for rest in in_order(series):
+            others = {k: v for k, v in zip(keys, rest, strict=True) if k != "dataset"}
+            entries.append((results.describe(others, names) or strategy_of[rest], styles[rest]))
     for rest in in_order(series):
-        others = {k: v for k, v in zip(keys, rest, strict=True) if k != "dataset"}
         _line(axes, series[rest], styles[rest])
-        entries.append((results.describe(others, names) or strategy_of[rest], styles[rest]))
     style.take_turns(axes.lines)
     return entries
 
 
 def _line(axes: Axes, points: Sequence[_Point], line: LineStyle) -> None:
     """Draw the dots and the joined means of one series; level lines for those without the key."""
-    at = sorted((x, p.finals) for p in points if (x := p.number) is not None)
+    at = sorted((float(p.value), p.finals) for p in points if p.value is not None)
     for x, finals in at:
         axes.plot([x] * len(finals), finals, line.marker, **line.dots())
     axes.plot([x for x, _ in at], [fmean(finals) for _, finals in at], **line.line())
@@ -124,17 +112,16 @@ def _line(axes: Axes, points: Sequence[_Point], line: LineStyle) -> None:
 
 def _categories(axes: Axes, points: Sequence[_Point], styles: Styles) -> Entries:
     """Give each value a column, in it each setting a place of its own, and a bar for its mean."""
-    points = sorted(points, key=lambda p: p.group.jobs[0].run.folder.name)  # numbered
-    values = list(dict.fromkeys(p.value for p in points))
-    by_setting = {p.group.values: p for p in points}
+    by_setting = {point.group.values: point for point in points}
+    numbered = sorted(points, key=lambda point: point.group.jobs[0].run.folder.name)
+    values = list(dict.fromkeys(point.value for point in numbered))
     for column, value in enumerate(values):
         here = [s for s in in_order(by_setting) if by_setting[s].value == value]
         for i, setting in enumerate(here):
             line, x = styles[setting], column + 0.8 * ((i + 0.5) / len(here) - 0.5)
             half, finals = min(0.12, 0.3 / len(here)), by_setting[setting].finals
             axes.plot([x] * len(finals), finals, line.marker, **line.dots())
-            bar = [x - half, x + half], [fmean(finals)] * 2
-            axes.plot(*bar, color=line.colour, linewidth=2.4)
+            axes.hlines(fmean(finals), x - half, x + half, color=line.colour, linewidth=2.4)
     labels = [results.short(value, ROOM // 2) or "none" for value in values]
     crowded = (max(map(len, labels)) + 1) * len(labels) > ROOM
     turned: Any = {"rotation": 20, "ha": "right"} if crowded else {}

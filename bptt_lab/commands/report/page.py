@@ -93,22 +93,20 @@ def _when(sweep: SweepResults) -> str:
 def _headline(ranking: Ranking) -> str:
     """Say in a sentence what is best, how sure that is, and beside what."""
     name = f"{ranking.dataset}: " if ranking.dataset else ""
-    best = ranking.scores[0]
-    if best.metric is None:
+    best, *others = ranking.groups
+    result = best.result(ranking.metric)
+    if result is None:
         return f"{name}no job has completed yet."
-    mean, sd = best.metric
+    mean, sd = result
     metric = ranking.metric.replace("_", " ")
     if not math.isfinite(mean):
         return f"{name}no setting has a finite test {metric} yet."
-    seeds = f"over {best.completed} seeds" if best.completed > 1 else "with one seed"
-    text = f"{name}best is {best.group.label}, test {metric} {spread(best.metric)} {seeds}"
-    for reference, level in best.references[:1]:
+    seeds = f"over {len(best.done)} seeds" if len(best.done) > 1 else "with one seed"
+    text = f"{name}best is {best.label}, test {metric} {spread(result)} {seeds}"
+    for reference, level in best.references(ranking.metric)[:1]:
         text += f"; {reference} {number(level)}"
-    near = [
-        score.group.label
-        for score in ranking.scores
-        if score is not best and score.metric and abs(score.metric[0] - mean) <= (sd or 0)
-    ]
+    means = [(group.label, group.result(ranking.metric)) for group in others]
+    near = [label for label, its in means if its and abs(its[0] - mean) <= (sd or 0)]
     if not near:
         return text + "."
     shown = "; ".join(near) if len(near) <= 3 else f"{len(near)} other settings"
@@ -141,8 +139,8 @@ def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tupl
         yield "Continue what is not complete:", f"bptt-train -m resume={folder}"
     yield "This page again:", f"bptt-report {folder}"
     for ranking in rankings:
-        done = [job for score in ranking.scores for job in score.group.jobs if score.completed]
-        command = next((c for job in done if (c := job.run.manifest.get("command"))), "")
+        begun = [job.run.manifest for group in ranking.groups if group.done for job in group.jobs]
+        command = next((c for manifest in begun if (c := manifest.get("command"))), "")
         name = f" on {ranking.dataset}" if len(rankings) > 1 else ""
         yield f"The first job of the best setting{name} by itself:", str(command)
 

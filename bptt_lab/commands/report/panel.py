@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bptt_lab.commands.report.scores import Reference
+from bptt_lab.commands.report.results import Reference
 from bptt_lab.training import style
 
 INCHES = (4.2, 3.0)  # at 10 points, 11 pixels on a phone's width and more on half a desktop's
@@ -42,41 +41,23 @@ def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tupl
 
 def draw_references(axes: Axes, levels: Sequence[Reference]) -> None:
     """Draw a dashed line a level, named at the right; where far from the data, an arrow says so."""
-
-    def place(level: float) -> float:  # from 0, the bottom, to 1, the top
-        (low, high), at = axes.get_ylim(), level
-        if axes.get_yscale() == "log":
-            if level <= 0:
-                return -math.inf
-            low, high, at = math.log(low), math.log(high), math.log(level)
-        return (at - low) / (high - low)
-
     # The axis may grow by two thirds for them; beyond that the curves would be flat.
-    near = [level for _, level in levels if -0.33 < place(level) < 1.33]
+    near = [level for _, level in levels if -0.33 < style.height(axes, level) < 1.33]
     for level in near:
         axes.axhline(level, color="#555555", linewidth=1, dashes=(4, 3), zorder=1.5)
     texts = []
     for name, level in levels:
-        at = place(level)
+        at = style.height(axes, level)
         arrow = "" if level in near else " ↑" if at > 1 else " ↓"
-        texts.append((min(max(at, 0.0), 1.0), f"{name} {level:.3g}{arrow}"))
-    for at, shown in _apart(sorted(texts)):
-        note(axes, at, shown)
+        texts.append((at, f"{name} {level:.3g}{arrow}"))
+    lowest = 0.0
+    for above, (at, text) in zip(reversed(range(len(texts))), sorted(texts), strict=True):
+        at = min(max(at, lowest), 1 - GAP * above)  # none covers another, and the last one fits
+        note(axes, at, text)
+        lowest = at + GAP
 
 
 def note(axes: Axes, at: float, text: str, *, data: bool = False) -> None:
     """Write at the right of a panel, at a part of its height or at a value of the y axis."""
     transform = axes.get_yaxis_transform() if data else axes.transAxes
     axes.text(1.01, at, text, transform=transform, fontsize=9, color=style.GREY, va="center")
-
-
-def _apart(texts: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Move labels up until none covers another, then down again so that the last one fits."""
-    placed, lowest, highest = [], -math.inf, 1.0
-    for at, text in texts:
-        placed.append((max(at, lowest), text))
-        lowest = placed[-1][0] + GAP
-    for i, (at, text) in reversed([*enumerate(placed)]):
-        placed[i] = (min(at, highest), text)
-        highest = placed[i][0] - GAP
-    return placed

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from bptt_lab import runs
 from bptt_lab.commands.report import curves, settings
@@ -17,6 +18,7 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Damaged, Run
 
 LONGEST = 60  # letters of a value in a label
+Reference = tuple[str, float]  # "chance", 0.1
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,31 @@ class Group:
     strategy: str
     label: str  # within its dataset, as "truncated, k=8"
     jobs: Sequence[JobResult]
+
+    @property
+    def done(self) -> list[JobResult]:
+        """The jobs that completed."""
+        return [job for job in self.jobs if job.run.status == "completed"]
+
+    def finals(self, metric: str) -> list[float]:
+        """The values on the test split of the jobs that completed, as far as they have one."""
+        tag = f"test/{metric}"
+        return [job.metrics[tag] for job in self.done if tag in job.metrics]
+
+    def result(self, metric: str) -> tuple[float, float | None] | None:
+        """Mean and standard deviation of the finals; None where there are none."""
+        finals = self.finals(metric)
+        return curves.mean_sd(finals) if finals else None
+
+    def references(self, metric: str) -> list[Reference]:
+        """What the task says of a metric, mean over the seeds, whose data may differ."""
+        by_name: dict[str, list[float]] = {}
+        for job in self.jobs:
+            for name, values in job.run.references.items():
+                level = curves.drawable(values.get(metric, math.nan))
+                if math.isfinite(level):
+                    by_name.setdefault(name, []).append(level)
+        return [(name, fmean(levels)) for name, levels in by_name.items()]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from bptt_lab.commands.report import scores
+from bptt_lab.commands.report.curves import ALIGNMENT
 from bptt_lab.commands.report.line_styles import Styles
-from bptt_lab.commands.report.scores import Ranking, Score
+from bptt_lab.commands.report.results import Group
+from bptt_lab.commands.report.scores import Ranking, place
 from bptt_lab.training.style import LineStyle
 
 REFERENCE = LineStyle("#777777", (3, 2), width=1.0)  # a piece of the line that pictures have
@@ -18,11 +19,14 @@ REFERENCE = LineStyle("#777777", (3, 2), width=1.0)  # a piece of the line that 
 class ScoreRow(NamedTuple):
     """A setting or a reference."""
 
-    rank: float
     line: LineStyle
     name: str
     cells: Sequence[str]
-    is_reference: bool = False
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is what a trivial predictor, or a known floor, reaches."""
+        return self.line == REFERENCE
 
     @property
     def dashes(self) -> str:
@@ -42,58 +46,67 @@ def spread(result: tuple[float, float | None] | None) -> str:
     if result is None:
         return ""
     mean, sd = result
-    return (
-        number(mean) if sd is None or not math.isfinite(mean) else f"{number(mean)} ± {number(sd)}"
-    )
+    return number(mean) + ("" if sd is None or math.isnan(sd) else f" ± {number(sd)}")
 
 
 def table(ranking: Ranking, styles: Styles) -> tuple[list[str], list[ScoreRow]]:
     """Return a dataset's heads and rows; columns that would be empty are left out."""
-    sign = -1 if scores.higher_is_better(ranking.metric) else 1
-    levels = {_head(ranking, m): dict(ranking.references(m)) for m in ranking.metrics}
-    cells = [_cells(ranking, score) for score in ranking.scores]
+    cells = [_cells(ranking, group) for group in ranking.groups]
     heads = [head for head in cells[0] if any(row[head] for row in cells)]
     rows = []
-    for score, row in zip(ranking.scores, cells, strict=True):
-        rank = math.nan if score.metric is None else sign * score.metric[0]
-        rank = math.inf if math.isnan(rank) else rank
-        line, shown = styles[score.group.values], [row[head] for head in heads]
-        rows.append(ScoreRow(rank, line, score.group.label, shown))
+    for group, row in zip(ranking.groups, cells, strict=True):
+        shown = [row[head] for head in heads]
+        result = group.result(ranking.metric)
+        rows.append((result, ScoreRow(styles[group.values], group.label, shown)))
+    levels = {
+        _head(ranking, metric): dict(ranking.references(metric)) for metric in ranking.metrics
+    }
     own = levels[_head(ranking, ranking.metric)]
     for name in dict.fromkeys(name for known in levels.values() for name in known):
         found = [levels.get(head, {}).get(name) for head in heads]
         shown = ["" if level is None else number(level) for level in found]
-        rank = sign * own[name] if name in own else math.inf
-        rows.append(ScoreRow(rank, REFERENCE, name, shown, is_reference=True))
-    return heads, sorted(rows, key=lambda row: row.rank)
+        rows.append(((own[name], None) if name in own else None, ScoreRow(REFERENCE, name, shown)))
+    rows.sort(key=lambda row: place(ranking.metric, row[0]))
+    return heads, [row for _, row in rows]
 
 
 def _head(ranking: Ranking, metric: str) -> str:
     return f"test {ranking.label(metric)}"
 
 
-def _cells(ranking: Ranking, score: Score) -> dict[str, str]:
+def _cells(ranking: Ranking, group: Group) -> dict[str, str]:
     """Return what the table says of a setting, by the heads of the columns."""
-    jobs, seconds, steps = len(score.group.jobs), score.seconds, score.steps
-    cells = {"seeds": str(jobs) if score.completed == jobs else f"{score.completed} of {jobs}"}
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
+
+    runs, jobs = [job.run for job in group.done], len(group.jobs)
+    cells = {"seeds": str(jobs) if len(runs) == jobs else f"{len(runs)} of {jobs}"}
     for metric in ranking.metrics:
-        result = score.loss if metric == scores.LOSS else score.metric
-        cells[_head(ranking, metric)] = spread(result)
-    common = {name for name, _ in ranking.references(ranking.metric)}
-    apart = [f"{name} {number(at)}" for name, at in score.references if name not in common]
+        cells[_head(ranking, metric)] = spread(group.result(metric))
+    common = dict(ranking.references(ranking.metric))
+    apart = [
+        f"{name} {number(at)}"
+        for name, at in group.references(ranking.metric)
+        if name not in common
+    ]
+    seconds, steps = mean([run.seconds for run in runs]), mean([run.steps for run in runs])
+    cosine = mean([v for job in group.jobs for v in job.curves.get(ALIGNMENT, {}).values()])
     return cells | {
         f"references, {ranking.metric.replace('_', ' ')}": "\n".join(apart),
-        "mean cosine with full BPTT": "" if score.alignment is None else number(score.alignment),
+        "mean cosine with full BPTT": "" if cosine is None else number(cosine),
         "seconds": "" if seconds is None else f"{seconds:.1f}",
         "steps": "" if steps is None else f"{steps:.0f}",
         "ms a step": f"{1000 * seconds / steps:.2f}" if seconds and steps else "",
-        f"steps to val loss {ranking.target or 0:.4g}": _arrivals(score),
+        f"steps to val loss {ranking.target or 0:.4g}": _arrivals(ranking, group),
     }
 
 
-def _arrivals(score: Score) -> str:
-    steps = [step for step, _ in score.arrivals if step is not None]
-    if not steps:
-        return "not reached" if score.arrivals else ""
-    of = "" if len(steps) == len(score.arrivals) else f" ({len(steps)} of {len(score.arrivals)})"
-    return f"{fmean(steps):.0f}{of}"
+def _arrivals(ranking: Ranking, group: Group) -> str:
+    steps = [step for step, _ in ranking.arrivals(group)]
+    reached = [step for step in steps if step is not None]
+    if not reached:
+        return "not reached" if steps else ""
+    of = "" if len(reached) == len(steps) else f" ({len(reached)} of {len(steps)})"
+    return f"{fmean(reached):.0f}{of}"

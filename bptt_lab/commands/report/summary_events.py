@@ -25,20 +25,18 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
-    if not any(len(score.group.jobs) > 1 for ranking in rankings for score in ranking.scores):
+    if not any(len(group.jobs) > 1 for ranking in rankings for group in ranking.groups):
         return  # no means to show: each run's own curves say all
     for ranking in rankings:
-        tags = [VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM]
-        for score in ranking.scores:
-            read = [job.curves for job in score.group.jobs]
-            bands = {
-                tag: band
-                for tag in dict.fromkeys(tags)
-                if (band := curves.band(seed[tag] for seed in read if tag in seed))
+        tags = dict.fromkeys((VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM))
+        for group in ranking.groups:
+            found = {
+                tag: curves.band(job.curves.get(tag, {}) for job in group.jobs) for tag in tags
             }
+            bands = {tag: band for tag, band in found.items() if band}
             if not bands:
                 continue
-            folder = _folder(sweep.folder / FOLDER, f"{ranking.dataset}_{score.group.label}")
+            folder = _folder(sweep.folder / FOLDER, f"{ranking.dataset}_{group.label}")
             with SummaryWriter(str(folder)) as writer:
                 for tag, band in bands.items():
                     for b in band:
