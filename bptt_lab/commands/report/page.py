@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -28,15 +26,10 @@ from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
 WORST = ("unreadable", "failed", "diverged", "interrupted", "running")  # comes first
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-\d\d")  # in a folder's name
 
 
-class Section(NamedTuple):
-    """A heading, what one must know to read what is below it, and pictures."""
-
-    title: str
-    text: str
-    pictures: Sequence[Picture]
+Section = tuple[str, str, Sequence[Picture]]  # heading, how to read what is below, pictures
 
 
 def render(
@@ -60,8 +53,8 @@ def render(
         counts=Counter(job.run.status for job in sweep.jobs).most_common(),
         headlines=[_headline(ranking) for ranking in rankings],
         tables=[(ranking.dataset, *table(ranking, styles)) for ranking in rankings],
-        sections=[section for section in sections if section.pictures],
-        unfinished=[(job.run, _reason(job), _logs(job)) for job in unfinished],
+        sections=[section for section in sections if section[2]],
+        unfinished=[(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],
         commands=[pair for pair in _commands(sweep, rankings) if pair[1]],
         machine=_machine(sweep),
@@ -79,15 +72,11 @@ def _summary(sweep: SweepResults) -> str:
     groups = sum(len(sweep.groups(dataset)) for dataset in sweep.datasets)
     numbers = {"job": len(sweep.jobs), "setting": groups, "seed": seeds}
     counts = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in numbers.items())
-    return f"{counts} · started {_when(sweep)} · {sweep.folder.resolve().name}"
-
-
-def _when(sweep: SweepResults) -> str:
-    """Return when the sweep began: its folder's name says, or the date of sweep.json."""
-    if stamp := _STAMP.search(sweep.folder.resolve().name):
-        day, *clock = stamp.groups()
-        return f"{day} {':'.join(clock[:2])}"
-    return datetime.fromtimestamp(sweep.began).strftime("%Y-%m-%d %H:%M")
+    name = sweep.folder.resolve().name
+    started = datetime.fromtimestamp(sweep.began).strftime("%Y-%m-%d %H:%M")
+    if stamp := _STAMP.search(name):
+        started = "{} {}:{}".format(*stamp.groups())
+    return f"{counts} · started {started} · {name}"
 
 
 def _headline(ranking: Ranking) -> str:
@@ -123,11 +112,8 @@ def _reason(job: JobResult) -> str:
     return reason
 
 
-def _logs(job: JobResult) -> list[tuple[str, str]]:
-    """Return a job's logs: address, by its place in the sweep's folder where the page is; name."""
-    folder = job.run.folder
-    logs = sorted([*folder.glob("*.log"), *folder.glob(sweeps.LOG)])
-    return [(quote(f"{folder.name}/{log.name}"), log.name) for log in logs]
+def _logs(folder: Path) -> list[str]:
+    return sorted(log.name for kind in ("*.log", sweeps.LOG) for log in folder.glob(kind))
 
 
 def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tuple[str, str]]:

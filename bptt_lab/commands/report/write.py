@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from bptt_lab.commands.report import (
@@ -24,6 +23,7 @@ from bptt_lab.commands.report.page import Section
 from bptt_lab.commands.report.panel import Picture
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.commands.report.target_panels import UNITS
 from bptt_lab.config import output_paths
 from bptt_lab.core.messages import cell
 from bptt_lab.runs import files
@@ -50,6 +50,7 @@ CHOSEN = "one that about half of the settings reach with all their seeds, chance
 # Columns of results.csv around the swept keys' and the metrics'.
 BEFORE = ("seed", "status", "reason")
 AFTER = ("seconds", "steps", "epochs", "parameters_sha256")
+Draw = Callable[[Ranking, Styles, Path], Picture | None]
 
 
 def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
@@ -64,7 +65,7 @@ def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
     for old in pictures.glob("*.png"):
         old.unlink()
     target = TARGET.format(which=CHOSEN if target_loss is None else GIVEN)
-    sections = _sections(sweep, rankings, styles, pictures, target)
+    sections = [*_sections(sweep, rankings, styles, pictures, target)]
     path = sweep_dir / "report.html"
     part = path.with_name(".report.html.part")  # someone may be looking at the page
     with files.writing(part, "anew") as file:
@@ -95,31 +96,26 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
 
 def _sections(
     sweep: SweepResults, rankings: Sequence[Ranking], styles: Styles, folder: Path, target: str
-) -> list[Section]:
-    def each(name: str, draw: Callable[[Ranking, Styles, Path], Picture | None]) -> list[Picture]:
-        """Draw the pictures of one kind, a dataset each, where there is something to draw."""
-        drawn = []
-        for number, ranking in enumerate(rankings):
-            file = output_paths.name(name, *([number, ranking.dataset] if rankings[1:] else []))
-            drawn.append(draw(ranking, styles, folder / f"{file}.png"))
-        return [picture for picture in drawn if picture is not None]
-
-    curves = [*each("val_loss", curve_panels.loss), *each("val_metric", curve_panels.metric)]
-    against = [
-        each(f"test_against_{key}", partial(key_panels.against, sweep.keys, key))
+) -> Iterator[Section]:
+    """Draw the pictures of each section, a dataset each, where there is something to draw."""
+    curves = {"val_loss": curve_panels.loss, "val_metric": curve_panels.metric}
+    keys = {
+        f"test_against_{key}": partial(key_panels.against, sweep.keys, key)
         for key in sweep.keys
         if key != "dataset"
-    ]
-    norms = each("gradient_norm", curve_panels.gradient_norm)
-    cosines = each("alignment", curve_panels.alignment)
-    times = [
-        each(f"{unit}_to_target", partial(target_panels.arrivals, unit))
-        for unit in target_panels.UNITS
-    ]
-    return [
-        Section("Learning curves", CURVES, curves),
-        Section("Test metric against each swept key", KEYS, [*chain(*against)]),
-        Section("Gradient norm over training", NORMS, norms),
-        Section("Alignment with full BPTT over training", ALIGNED, cosines),
-        Section("Time to a target loss", target, [*chain(*times)]),
-    ]
+    }
+    times = {f"{unit}_to_target": partial(target_panels.arrivals, unit) for unit in UNITS}
+    sections: Sequence[tuple[str, str, Mapping[str, Draw]]] = (
+        ("Learning curves", CURVES, curves),
+        ("Test metric against each swept key", KEYS, keys),
+        ("Gradient norm over training", NORMS, {"gradient_norm": curve_panels.gradient_norm}),
+        ("Alignment with full BPTT over training", ALIGNED, {"alignment": curve_panels.alignment}),
+        ("Time to a target loss", target, times),
+    )
+    for title, text, panels in sections:
+        pictures = []
+        for name, draw in panels.items():
+            for number, ranking in enumerate(rankings):
+                file = output_paths.name(name, *([number, ranking.dataset] if rankings[1:] else []))
+                pictures.append(draw(ranking, styles, folder / f"{file}.png"))
+        yield title, text, [picture for picture in pictures if picture is not None]
