@@ -20,6 +20,7 @@ from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.compare.estimate import grid, of_a_pass, plan
 from bptt_lab.commands.compare.measurement import measure, one_pass
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.diagnostics import lag_spectrum
 from bptt_lab.gradients.full import Full
 from bptt_lab.training import checkpoint_io, style
 from bptt_lab.training.build import make
@@ -128,7 +129,8 @@ def test_every_mode_at_every_k_and_lag_as_the_spectrum_has_it():
     assert {(r.option.mode, r.option.k) for r in found.curve} == {
         (mode, k) for mode in MODES for k in (1, 2, 4, 8, 16)
     }
-    error = found.spectrum.relative_error["total"]
+    rnn, input = batch.module.rnn, batch.sequences.input
+    error = lag_spectrum(rnn, input, batch.loss, batch.hx).relative_error["total"]
     assert len(error) == num_steps == 24
     for row in found.curve:
         if row.option.mode == "lag":
@@ -326,20 +328,20 @@ def test_any_comparison_has_a_table_and_a_figure(tmp_path, names, chunk_length):
 
 def test_curves_and_colours():
     _, found = compared(*COPY)
-    error, cosine, cost = figure._panels(found)
+    error, cosine, cost = figure.PANELS
     styles = figure._styles(found)
     axes = Figure().subplots()
-    figure._draw_modes(axes, found, styles, cosine)
-    longest = max(axes.lines, key=lambda line: len(line.get_xdata()))
-    known = found.spectrum.cosine["total"][:-1].tolist()
-    assert list(longest.get_xdata()) == [*range(1, 24)]
-    assert list(longest.get_ydata()) == known
-    assert longest.get_color() == styles["truncated lag"].colour
+    ends = figure._draw_modes(axes, found, styles, cosine)
+    (lag,) = (line for line, end in zip(axes.lines, ends, strict=True) if end[2] == "lag")
+    rows = [row for row in found.curve if row.option.mode == "lag"]
+    assert list(lag.get_xdata()) == [1, 2, 4, 8, 16]
+    assert list(lag.get_ydata()) == [row.aligned.cosine.value for row in rows]
+    assert lag.get_color() == styles["truncated lag"].colour
     assert styles["full"].colour == style.colour("full")
     modes = [styles[f"truncated {mode}"] for mode in MODES]
     assert {mode.colour for mode in modes} == {style.colour("truncated")}
     assert len({(mode.dashes, mode.marker) for mode in modes}) == len(MODES)
-    assert min(error.lag) > figure.EXACT and not cost.is_bias
+    assert error.least == figure.EXACT and not cost.is_bias
 
 
 def test_rise_sees_an_allocation_and_not_what_was_there():
@@ -421,10 +423,10 @@ def test_where_only_the_last_step_has_a_loss_truncations_are_one():
     assert by_k["chunk", 4] == pytest.approx(by_k["chunk", 16], abs=1e-6)
     assert by_k["lag", 8] == pytest.approx(by_k["tail", 8], abs=1e-6)
     chunk, modes = alike.sentences
-    assert "chunk at k = 4, 8, 16 (4 steps reached); only step 20, the last, has a loss" in chunk
+    assert "chunk at k = 4, 8, 16 (4 steps reached); 1 of 20 steps have a loss (20)" in chunk
     assert "lag, window, tail at each k" in modes and chunk in table.closing(found)
     axes = Figure().subplots()
-    error, _, cost = figure._panels(found)
+    error, _, cost = figure.PANELS
     ends = figure._draw_modes(axes, found, figure._styles(found), error)
     assert {name for _, _, name in ends} == {"chunk", "lag = window = tail"}
     figure._name(axes, ends)

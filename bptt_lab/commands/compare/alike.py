@@ -43,14 +43,8 @@ def alike(options: Sequence[Option], losses: Tensor) -> Alike:
                 reached = sum(mask) / max(int(losses.sum()), 1)
                 said.append(f"{mode} at k = {', '.join(ks)} ({reached:g} steps reached)")
     said += [f"{', '.join(group)} at each k" for group in modes.values() if len(group) > 1]
-    where = _where(losses)
+    steps = (losses.nonzero().flatten() + 1).tolist()
+    ends = " to ".join(map(str, dict.fromkeys((*steps[:1], *steps[-1:]))))
+    where = f"{len(steps)} of {len(losses)} steps have a loss ({ends})"
     sentences = [f"one and the same gradient: truncated {each}; {where}" for each in said]
     return Alike([*modes.values()], sentences)
-
-
-def _where(losses: Tensor) -> str:
-    steps = (losses.nonzero().flatten() + 1).tolist()
-    if steps == [len(losses)]:
-        return f"only step {len(losses)}, the last, has a loss"
-    between = f", {steps[0]} to {steps[-1]}" if steps else ""
-    return f"{len(steps)} of {len(losses)} steps have a loss{between}"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.diagnostics import LagSpectrum, lag_spectrum
 from bptt_lab.diagnostics.linearise import immediate_credit, linearise
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.runs.outcome import CheckpointError
@@ -18,8 +17,6 @@ from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training import checkpoint_io
 from bptt_lab.training.build import build
 from bptt_lab.training.module import SequenceModule
-
-LARGEST_SPECTRUM = 2**28  # numbers in the parts of all lags together
 
 
 class TrainingBatch(NamedTuple):
@@ -56,14 +53,6 @@ class TrainingBatch(NamedTuple):
         """Return which steps have a loss of their own, (L,) booleans."""
         run = linearise(self.module.rnn, self.sequences.input, self.hx)
         return immediate_credit(run, self.loss).flatten(1).any(1)
-
-    def spectrum(self, losses: Tensor, sequences: int | None = None) -> LagSpectrum:
-        """Split the gradient by lag; of some sequences the loss is any at the same steps."""
-        rnn, input = self.module.rnn, self.sequences.input[:, :sequences]
-        most = max(1, LARGEST_SPECTRUM // sum(p.numel() for p in rnn.parameters()))
-        loss = self.loss if sequences is None else lambda output: output[losses].square().sum()
-        hx = self.hx[:, :sequences]
-        return lag_spectrum(rnn, input, loss, hx, max_lag=min(len(input), most))
 
 
 def prepare(experiment: Experiment, checkpoint: Path | None) -> TrainingBatch:

@@ -41,12 +41,11 @@ class Plan(NamedTuple):
 
     candidates: Sequence[Candidate]
     left_out: Mapping[str, str]
-    spectrum: float | None  # processor seconds of the gradient's parts by lag; None for none
 
     @property
     def seconds(self) -> float:
         """Processor seconds of the whole."""
-        return sum(each.seconds for each in self.candidates) + (self.spectrum or 0)
+        return sum(each.seconds for each in self.candidates)
 
 
 def plan(
@@ -65,7 +64,7 @@ def plan(
     L, N, _, _ = batch.shape
     ks = grid(L)
     shown = {*ks[-ROWS_OF_A_MODE:], request.truncated and request.truncated.k}
-    found, left_out, spectrum = [], dict(request.refused), None
+    found, left_out = [], dict(request.refused)
     for option in (*request.options, *truncations(request, ks)):
         in_table = not option.mode or option.k in shown
         if not (in_table or curve):
@@ -85,16 +84,12 @@ def plan(
             option, strategy, claims, in_table, passes * seconds + rounds + fixed * in_table
         )
         if row.seconds > limit:
-            left_out[label] = _too_dear(row.seconds, option.name)
+            name = option.name
+            way_out = f"--strategies {name} runs it, --strategies all runs all"
+            left_out[label] = f"skipped, {about(row.seconds)}; {way_out}"
         else:
             found.append(row)
-    if request.truncated is not None:
-        losses = batch.losses()
-        spectrum = of_a_pass(lambda _, n: batch.spectrum(losses, n), (L, N), L)
-        if spectrum > limit:
-            left_out["the gradient's parts by lag"] = _too_dear(spectrum, request.truncated.name)
-            spectrum = None
-    return Plan(found, left_out, spectrum)
+    return Plan(found, left_out)
 
 
 def grid(num_steps: int) -> list[int]:
@@ -128,7 +123,3 @@ def of_a_pass(run: Callable[[int, int], object], whole: tuple[int, int], least: 
 def about(seconds: float) -> str:
     """Write processor seconds with the two digits that an estimate is good for."""
     return f"about {float(f'{seconds:.2g}'):,.0f} processor seconds"
-
-
-def _too_dear(seconds: float, name: str) -> str:
-    return f"skipped, {about(seconds)}; --strategies {name} runs it, --strategies all runs all"

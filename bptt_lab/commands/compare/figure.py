@@ -1,13 +1,13 @@
 """Bias and cost against k: three panels, a line for each mode of truncation.
 
-Lag comes from one lag spectrum, at every k; the other modes from gradients of their own, where the
-markers are. Modes with the same gradient share a line in the panels of bias, and each line has its
-name at its end. Strategies without a k are level lines; of the exact ones, only full BPTT has one
-in the panels of bias. Times have a band: the middle half of the rounds.
+Modes with the same gradient share a line in the panels of bias, and each line has its name at its
+end. Strategies without a k are level lines; of the exact ones, only full BPTT has one in the panels
+of bias. Times have a band: the middle half of the rounds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
-from bptt_lab.diagnostics.lags import TOTAL
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
@@ -32,8 +31,15 @@ class _Panel(NamedTuple):
 
     title: str
     value: Callable[[Measurement], float]
-    lag: Sequence[float]  # at every k from 1 on, where the lag spectrum knows it
+    least: float = -math.inf  # nothing that is not above it is drawn
     is_bias: bool = True
+
+
+PANELS = (
+    _Panel("relative error of the gradient", lambda row: row.aligned.relative_error.value, EXACT),
+    _Panel("cosine with full BPTT's gradient", lambda row: row.aligned.cosine.value),
+    _Panel("time, forward + backward, over full BPTT's", lambda row: row.times_full, 0, False),
+)
 
 
 @style.styled
@@ -44,47 +50,22 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     heading = f"Bias and cost against k: {title}, {L} steps, {N} sequences, {H} units"
     style.heading(figure, "\n".join([heading, *comparison.alike.sentences]), 10)
     styles = _styles(comparison)
-    for axes, panel in zip(figure.subplots(1, 3), _panels(comparison), strict=True):
+    for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
         axes.set(title=panel.title, xlabel="k (steps that a loss's credit travels)")
         _draw_levels(axes, comparison, styles, panel)
         ends = _draw_modes(axes, comparison, styles, panel)
-        _scale(axes, L)
+        _scale(axes, L, panel)
         _name(axes, ends)
-    error, cosine, _ = figure.axes
-    if error.get_yscale() == "log":
-        error.set_ylim(bottom=max(EXACT, error.get_ylim()[0]))
-    low, high = cosine.get_ylim()
-    cosine.set_ylim(low, max(high, 1 + 0.03 * (1 - low)) if high < 1 else 1 + 0.03 * (1 - low))
     handles = [line.key(label, line.marker) for label, line in styles.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=7, handlelength=3.2)
     style.save(figure, path)
 
 
-def _panels(comparison: Comparison) -> list[_Panel]:
-    error, cosine = [], []
-    if comparison.spectrum is not None:
-        truncating = slice(comparison.shape[0] - 1)  # k = L does not
-        error = comparison.spectrum.relative_error[TOTAL][truncating].tolist()
-        cosine = comparison.spectrum.cosine[TOTAL][truncating].tolist()
-    return [
-        _Panel(
-            "relative error of the gradient",
-            lambda row: row.aligned.relative_error.value,
-            [value for value in error if value > EXACT],  # falls for good
-        ),
-        _Panel("cosine with full BPTT's gradient", lambda row: row.aligned.cosine.value, cosine),
-        _Panel("time, forward + backward, over full BPTT's", lambda row: row.times_full, [], False),
-    ]
-
-
-def _modes(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys(row.option.mode for row in comparison.curve))
-
-
 def _styles(comparison: Comparison) -> dict[str, LineStyle]:
     """A strategy's colour; the modes of truncation differ in dashes and marker."""
     rows = [*comparison.curve, *comparison.strategies]
-    modes, styles = _modes(comparison), {}
+    modes = list(dict.fromkeys(row.option.mode for row in comparison.curve))
+    styles = {}
     for row in sorted(rows, key=lambda row: not row.option.mode):
         line = LineStyle(style.colour(row.option.name), marker="")
         if row.option.mode:
@@ -99,32 +80,24 @@ def _draw_modes(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
 ) -> list[tuple[float, float, str]]:
     """Draw a line for each mode; returns where each one ends, and its name."""
-    modes = _modes(comparison)
+    shared: dict[str, str] = {}  # a line's name, and the mode that it is drawn of
+    for row in comparison.curve:
+        mode, groups = row.option.mode, comparison.alike.modes if panel.is_bias else ()
+        shared.setdefault(next((" = ".join(g) for g in groups if mode in g), mode), mode)
     ends: list[tuple[float, float, str]] = []
-    for number, mode in enumerate(modes):
-        name = mode
-        if panel.is_bias:
-            group = next((group for group in comparison.alike.modes if mode in group), [mode])
-            if mode != group[0]:
-                continue
-            name = " = ".join(group)
+    for number, (name, mode) in enumerate(shared.items()):
         rows = [row for row in comparison.curve if row.option.mode == mode]
+        rows = [row for row in rows if panel.value(row) > panel.least]
+        if not rows:
+            continue
         line = styles[rows[0].option.label]
-        at = [(row.option.k or 1, panel.value(row)) for row in rows]
-        if panel.is_bias:
-            at = [(k, value) for k, value in at if value > EXACT or "cosine" in panel.title]
-        known = panel.lag if "lag" in name.split(" = ") else []
-        curve = [*enumerate(known, 1)] or at
-        if curve:
-            axes.plot(*zip(*curve, strict=True), zorder=3, **line.line())
-            ends.append((*curve[-1], name))
-        if at:
-            shift = 1.0 if panel.is_bias else 2 ** (APART * (number - (len(modes) - 1) / 2))
-            xs, ys = [k * shift for k, _ in at], [value for _, value in at]
-            axes.plot(xs, ys, line.marker, color=line.colour, markersize=5, zorder=4)
-            if not panel.is_bias:
-                low, high = zip(*(row.quartiles for row in rows), strict=True)
-                axes.vlines(xs, low, high, color=line.colour, linewidth=1.2, alpha=0.6, zorder=3)
+        shift = 1.0 if panel.is_bias else 2 ** (APART * (number - (len(shared) - 1) / 2))
+        xs, ys = [(row.option.k or 1) * shift for row in rows], [panel.value(row) for row in rows]
+        axes.plot(xs, ys, marker=line.marker, markersize=5, zorder=3, **line.line())
+        ends.append((xs[-1], ys[-1], name))
+        if not panel.is_bias:
+            low, high = zip(*(row.quartiles for row in rows), strict=True)
+            axes.vlines(xs, low, high, color=line.colour, linewidth=1.2, alpha=0.6, zorder=3)
     return ends
 
 
@@ -153,7 +126,7 @@ def _draw_levels(
     for number, row in enumerate(comparison.strategies):
         exact = row.claims == "exact" and row.option.name != "full"
         value = panel.value(row)
-        if row.option.mode or (panel.is_bias and (exact or not value > EXACT)):
+        if row.option.mode or (panel.is_bias and exact) or not value > panel.least:
             continue
         line = styles[row.option.label]
         axes.axhline(value, zorder=2, **line.line())
@@ -164,12 +137,15 @@ def _draw_levels(
     style.take_turns(axes.lines)
 
 
-def _scale(axes: Axes, num_steps: int) -> None:
+def _scale(axes: Axes, num_steps: int, panel: _Panel) -> None:
     ticks = [2**i for i in range(num_steps.bit_length())]
     style.powers_of_two(axes.xaxis, ticks[:: -(-len(ticks) // 12)])
     axes.set_xlim(0.88, max(num_steps, 2))
     heights = [y for line in axes.lines for y in np.asarray(line.get_ydata(), float).tolist()]
     if style.spans_decades(heights):
         style.logarithmic(axes.yaxis, min(heights), max(heights))
-    elif "cosine" not in axes.get_title("left"):
+    elif panel.least >= 0:
         axes.set_ylim(bottom=0)
+    else:
+        low, _ = axes.get_ylim()
+        axes.set_ylim(low, 1 + 0.03 * (1 - low))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from bptt_lab.commands.compare.estimate import ALIGNED, SHARE, Candidate, Plan, 
 from bptt_lab.commands.compare.request import Option, Request, truncations
 from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.core.messages import printable
-from bptt_lab.diagnostics import LagSpectrum, alignment
+from bptt_lab.diagnostics import alignment
 from bptt_lab.diagnostics.alignments import Aligned
 from bptt_lab.gradients.full import Full
 from bptt_lab.training.build import make
@@ -34,7 +34,8 @@ class Measurement:
     seconds: float  # of a forward and backward pass, median
     times_full: float  # the same over full BPTT's, median of paired rounds
     quartiles: tuple[float, float]  # of the rounds' ratios
-    peak: int | None = None  # bytes; None where it was not measured
+    unsteady: float  # median over minimum of full BPTT's times; near 1 on an idle machine
+    peak: int | None  # bytes; None where it was not measured
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,8 @@ class Comparison:
     shape: tuple[int, int, int, int]  # L, N, I, H
     strategies: Sequence[Measurement]  # of the table
     curve: Sequence[Measurement]  # every mode of truncation at every k
-    spectrum: LagSpectrum | None  # None without truncation, or where it costs too much
     left_out: Mapping[str, str]  # strategies that cannot work here or cost too much, and why
-    unsteady: float  # median over minimum of full BPTT's times; near 1 on an idle machine
+    unsteady: float  # the median of the measurements'
     alike: Alike  # truncations that are one; empty where the masks are too large to tell
 
 
@@ -70,40 +70,28 @@ def measure(
     """
     found: list[Measurement] = []
     shown: list[Measurement] = []
-    left_out, unsteady = dict(plan.left_out), [1.0]
+    left_out = dict(plan.left_out)
     for each in plan.candidates:
         note(" k=".join(str(part) for part in (each.option.label, each.option.k) if part))
         try:
-            row, slower = _measured(batch, each, draws)
+            row = _measured(request, batch, each, draws)
         except (ValueError, RuntimeError, NotImplementedError) as error:  # too large as a whole
             left_out[each.option.label] = printable(str(error))
             continue
         if each.shown:
-            row = replace(row, peak=_peak(request, each.option))
             shown.append(row)
             tell(row)
         found.append(row)
-        unsteady.append(slower)
-    spectrum, same = None, Alike()
-    if request.truncated is not None:
-        note("the gradient's parts by lag")
-        losses, ks = batch.losses(), grid(batch.shape[0])
-        spectrum = None if plan.spectrum is None else batch.spectrum(losses)
-        if len(losses) ** 2 <= LARGEST_MASK:
-            same = alike([o for o in truncations(request, ks) if o.k in ks], losses)
-    return Comparison(
-        batch.shape,
-        shown,
-        [row for row in found if row.option.mode],
-        spectrum,
-        left_out,
-        statistics.median(unsteady),
-        same,
-    )
+    same, ks = Alike(), grid(batch.shape[0])
+    if request.truncated is not None and batch.shape[0] ** 2 <= LARGEST_MASK:
+        options = [option for option in truncations(request, ks) if option.k in ks]
+        same = alike(options, batch.losses())
+    curve = [row for row in found if row.option.mode]
+    unsteady = statistics.median([1.0, *(row.unsteady for row in found)])
+    return Comparison(batch.shape, shown, curve, left_out, unsteady, same)
 
 
-def _measured(batch: TrainingBatch, each: Candidate, draws: int) -> tuple[Measurement, float]:
-    """Measure one strategy; and full BPTT's median time over its best, between the rounds."""
+def _measured(request: Request, batch: TrainingBatch, each: Candidate, draws: int) -> Measurement:
     net, named = (batch.module.rnn, batch.sequences.input, batch.loss), {"": each.strategy}
     # More than two draws only pay for the random ones: whose two differ, or who need not be exact
     # in each to be so in the mean; of those, two may be alike by chance.
@@ -118,7 +106,7 @@ def _measured(batch: TrainingBatch, each: Candidate, draws: int) -> tuple[Measur
     seconds = timing.alternate(calls, None, budget=timing.BUDGET / SHARE)
     ratios = [a / b for a, b in zip(seconds[mine], seconds["full"], strict=True)]
     low, times_full, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
-    row = Measurement(
+    return Measurement(
         each.option,
         each.claims,
         aligned,
@@ -126,8 +114,9 @@ def _measured(batch: TrainingBatch, each: Candidate, draws: int) -> tuple[Measur
         statistics.median(seconds[mine]),
         times_full,
         (low, high),
+        statistics.median(seconds["full"]) / min(seconds["full"]),
+        _peak(request, each.option) if each.shown else None,
     )
-    return row, statistics.median(seconds["full"]) / min(seconds["full"])
 
 
 def _peak(request: Request, option: Option) -> int | None:

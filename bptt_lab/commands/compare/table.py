@@ -60,9 +60,8 @@ def closing(comparison: Comparison) -> str:
     if comparison.unsteady > UNSTEADY:
         slower = f"full BPTT usually took {comparison.unsteady:.1f} times its best"
         lines += ["", f"warning: {slower}; other processes disturb the times, repeat when idle"]
-    if comparison.spectrum is not None:
-        lines += ["", *_lags(comparison)]
-    lines += comparison.alike.sentences
+    if comparison.alike.sentences:
+        lines += ["", *comparison.alike.sentences]
     if comparison.left_out:
         lines += ["", *_left_out(comparison.left_out)]
     return "\n".join(lines)
@@ -87,21 +86,6 @@ def cells(row: Measurement) -> list[str]:
     peak = "" if row.peak is None else f"{row.peak / 1e6:.1f}"
     middle = " to ".join(f"{ratio:.3g}" for ratio in row.quartiles)
     return [*written, f"{row.seconds * 1e3:.2f}", f"{row.times_full:.2f}", middle, peak]
-
-
-def _lags(comparison: Comparison) -> list[str]:
-    spectrum = comparison.spectrum
-    assert spectrum is not None
-    lines = []
-    for share in (0.5, 0.9):
-        k = spectrum.effective_lag(share)
-        if k is not None and len(spectrum.norms["total"]) == comparison.shape[0]:
-            lines.append(f"{share:.0%} of the gradient's lag norms lie within lag k = {k}")
-    for bias in (0.5, 0.1):
-        k = spectrum.smallest_k(bias)
-        reached = f"from k = {k} on" if k is not None else "at no k that was measured"
-        lines.append(f"the lag-k gradient's relative error is at most {bias:g} {reached}")
-    return lines
 
 
 def _short(value: float) -> str:
