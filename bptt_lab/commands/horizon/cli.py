@@ -46,7 +46,7 @@ def _summary(lines: Sequence[Line]) -> list[list[str]]:
     rows = [["task", "gradient", "k", "longest delay solved (median)", "by seed", "longest tried"]]
     for line in lines:
         for k in line.ks:
-            found = [line.typical(k), *(line.longest(k, seed) for seed in line.seeds(k))]
+            found = [line.typical(k), *line.longest(k).values()]
             typical, *by_seed = ["none" if delay is None else str(delay) for delay in found]
             row = [line.task, line.label, results.show(k), typical, " ".join(by_seed)]
             rows.append([*row, str(max(line.delays))])

@@ -7,14 +7,12 @@ line delay = k the gradient does not reach the beginning of the sequence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from bptt_lab.commands.horizon.longest import CRITERIA, Line
 from bptt_lab.training import style
@@ -29,17 +27,16 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     tasks = list(dict.fromkeys(line.task for line in lines))
     figure = Figure(figsize=(PANEL * len(tasks) + 0.4, HEIGHT), layout="constrained")
     style.heading(figure, "How long a delay is still learnt with credit cut at lag k?")
-    handles: dict[str, Artist] = {}
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        here = [line for line in lines if line.task == task]
-        _panel(axes, task, here, handles)
-    figure.legend(
-        handles=[*handles.values()], loc="outside lower left", ncols=min(2 * len(tasks), 4)
-    )
+        _panel(axes, task, [line for line in lines if line.task == task])
+    drawn = [each for axes in figure.axes for each in axes.get_legend_handles_labels()[0]]
+    handles = {each.get_label(): each for each in drawn}.values()
+    columns = min(2 * len(tasks), 4)
+    figure.legend(handles=[*handles], loc="outside lower left", ncols=columns)
     style.save(figure, path)
 
 
-def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Artist]) -> None:
+def _panel(axes: Axes, task: str, lines: Sequence[Line]) -> None:
     criterion = CRITERIA[task]
     delays = sorted({delay for line in lines for delay in line.delays})
     ks = sorted({k for line in lines for k in line.ks if k is not None}) or [1]
@@ -53,45 +50,36 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line], handles: dict[str, Arti
     axes.set(xlim=(left, right), ylim=(none / 1.12, top))
     reach = [left, right]
     axes.fill_between(reach, reach, [top, top], color=style.WASH, linewidth=0, zorder=0)
-    (handles["delay = k"],) = axes.plot(
-        reach, reach, color=style.INK, linewidth=1.2, dashes=(5, 3), zorder=1.5, label="delay = k"
-    )
+    dashed: Any = {"color": style.INK, "linewidth": 1.2, "dashes": (5, 3), "zorder": 1.5}
+    axes.plot(reach, reach, label="delay = k", **dashed)
     for line in lines:
-        if line.ks == [None]:
-            _level(axes, line, none, handles)
+        colour = style.colour(line.strategy)
+        drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.label}, median seed"}
+        if line.ks == [None]:  # as full BPTT: what the net itself can learn
+            axes.axhline(line.typical(None) or none, zorder=2.5, **drawn)
         else:
-            _curve(axes, line, none, handles)
+            _curve(axes, line, none, drawn)
 
 
-def _curve(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
+def _curve(axes: Axes, line: Line, none: float, drawn: Mapping[str, Any]) -> None:
     """A strategy with a k: circles, curve and band."""
-    colour = style.colour(line.strategy)
     ks = [k for k in line.ks if k is not None]
-    found = [[line.longest(k, seed) or none for seed in line.seeds(k)] for k in ks]
-    band: Any = {"color": colour, "alpha": 0.18, "linewidth": 0, "zorder": 2}
+    found = [[delay or none for delay in line.longest(k).values()] for k in ks]
     lowest, highest = [min(each) for each in found], [max(each) for each in found]
-    handles["band"] = axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
-    medians = [line.typical(k) or none for k in ks]
-    drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.label}, median seed"}
-    (handles[line.label],) = axes.plot(ks, medians, zorder=3, **drawn)
+    band: Any = {"color": drawn["color"], "alpha": 0.18, "linewidth": 0, "zorder": 2}
+    axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
+    axes.plot(ks, [line.typical(k) or none for k in ks], zorder=3, **drawn)
+    for label, share in {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}.items():
+        axes.plot([], [], label=label, **_circle(drawn["color"], share))
     for k in ks:
         for delay in line.delays:
             share = line.share(k, delay)
             if share is not None:
-                axes.plot(k, delay, "o", zorder=4, markeredgewidth=1.1, **_circle(colour, share))
-    shares = {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}
-    for label, share in shares.items():
-        more: Any = {"marker": "o", "linestyle": "", **_circle(colour, share)}
-        handles[label] = Line2D([], [], label=label, **more)
-
-
-def _level(axes: Axes, line: Line, none: float, handles: dict[str, Artist]) -> None:
-    """A strategy without a k, such as full BPTT: a level line, what the net itself can learn."""
-    level, colour = line.typical(None) or none, style.colour(line.strategy)
-    drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.strategy}, median seed"}
-    handles[line.strategy] = axes.axhline(level, zorder=2.5, **drawn)
+                circle = _circle(drawn["color"], share)
+                axes.plot(k, delay, zorder=4, markeredgewidth=1.1, **circle)
 
 
 def _circle(colour: str, share: float) -> dict[str, Any]:
     filled = style.mix("#FFFFFF", colour, share)
-    return {"markersize": 7, "markerfacecolor": filled, "markeredgecolor": colour}
+    edge = {"markersize": 7, "markeredgecolor": colour}
+    return {"marker": "o", "linestyle": "", "markerfacecolor": filled, **edge}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median_low
+from statistics import fmean, median_low
 from typing import NamedTuple, TypeGuard
 
 from bptt_lab.commands.report import results, settings
@@ -52,7 +52,7 @@ class Line:
     strategy: str  # option of the group `gradient`
     mode: str  # of truncation; empty without one
     others: str  # whatever else the sweep varied, as "lr=0.1"
-    solved: dict[tuple[int | None, int], dict[Value, bool]]  # by k and delay, then by seed
+    solved: dict[int | None, dict[Value, dict[int, bool]]]  # by k, seed and delay
 
     @property
     def label(self) -> str:
@@ -63,31 +63,30 @@ class Line:
     @property
     def ks(self) -> list[int | None]:
         """The truncation lags, in order; [None] for a strategy without one."""
-        return sorted({k for k, _ in self.solved}, key=lambda k: (k is None, k or 0))
+        return sorted(self.solved, key=results.order)
 
     @property
     def delays(self) -> list[int]:
         """The delays tried, in order."""
-        return sorted({delay for _, delay in self.solved})
+        tried = (delays for seeds in self.solved.values() for delays in seeds.values())
+        return sorted({delay for delays in tried for delay in delays})
 
-    def seeds(self, k: int | None) -> list[Value]:
-        """The seeds of one k, in order."""
-        found = {seed for (at, _), seeds in self.solved.items() if at == k for seed in seeds}
-        return sorted(found, key=results.order)
-
-    def longest(self, k: int | None, seed: Value) -> int | None:
-        """The longest delay that a seed solved; None where it solved none."""
-        solved = [d for (at, d), seeds in self.solved.items() if at == k and seeds.get(seed)]
-        return max(solved, default=None)
+    def longest(self, k: int | None) -> dict[Value, int | None]:
+        """The longest delay that each seed solved, by seed; None where it solved none."""
+        seeds = self.solved[k]
+        return {
+            seed: max((delay for delay, ok in seeds[seed].items() if ok), default=None)
+            for seed in sorted(seeds, key=results.order)
+        }
 
     def typical(self, k: int | None) -> int | None:
         """The median over seeds of `longest`, the lower of two; None where that is none."""
-        return median_low([self.longest(k, seed) or 0 for seed in self.seeds(k)]) or None
+        return median_low([delay or 0 for delay in self.longest(k).values()]) or None
 
     def share(self, k: int | None, delay: int) -> float | None:
         """The share of seeds that solved a delay; None where none was tried."""
-        seeds = self.solved.get((k, delay))
-        return sum(seeds.values()) / len(seeds) if seeds else None
+        solved = [delays[delay] for delays in self.solved[k].values() if delay in delays]
+        return fmean(solved) if solved else None
 
 
 def lines(sweep: SweepResults) -> list[Line]:
@@ -112,7 +111,7 @@ def lines(sweep: SweepResults) -> list[Line]:
         others = results.describe({name: v for name, v in varied if name not in own}, names)
         key = job.dataset, job.strategy, str(mode or ""), others
         line = found.setdefault(key, Line(*key, {}))
-        line.solved.setdefault((k, delay), {})[job.seed] = solved
+        line.solved.setdefault(k, {}).setdefault(job.seed, {})[delay] = solved
     if not found:
         tasks = ", ".join(CRITERIA)
         raise ConfigError(f"{sweep.folder}: no completed job is of {tasks}; see experiment=horizon")
@@ -129,8 +128,8 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
     table = [[*head, "other_settings"]]
     for line in lines:
         for k in line.ks:
-            tried = max(delay for at, delay in line.solved if at == k)
-            for seed in line.seeds(k):
-                numbers = map(results.show, (k, seed, line.longest(k, seed), tried))
+            tried = max(max(delays) for delays in line.solved[k].values())
+            for seed, delay in line.longest(k).items():
+                numbers = map(results.show, (k, seed, delay, tried))
                 table.append([line.task, line.strategy, line.mode, *numbers, line.others])
     return table
