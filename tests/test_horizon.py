@@ -105,7 +105,9 @@ def test_files_and_table(tmp_path, capsys):
     assert cli.main([str(folder)]) == 0
     assert (folder / "horizon.png").read_bytes() == before
     out = capsys.readouterr().out
-    assert "10 none" in out and "full" in out
+    shown = [line.split() for line in out.splitlines() if line.startswith("temporal_order")]
+    solved = {tuple(line[1:5]): line[5] for line in shown if line[1] == "truncated"}
+    assert solved["truncated", "tail", "4", "0"] == "10" and "full" in out
 
 
 SHARES = ("solved by all seeds", "by some", "by none")

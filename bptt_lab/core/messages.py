@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 _LONGEST = 1000  # characters
 
 
@@ -39,3 +41,24 @@ def cell(text: str) -> str:
     except ValueError:
         return f"'{text}"
     return text
+
+
+def columns(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
+    """Return the format of a table's lines, whose columns are as wide as their widest cells.
+
+    Args:
+        rows: the cells, those of the heads first.
+        right: heads of columns whose cells stand at the right.
+
+    >>> columns([("k", "ms"), ("16", "1000")], ["ms"]).format("2", "30")
+    '2     30'
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [">" if head in right else "<" for head in rows[0]]
+    return "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+
+
+def headed(layout: str, heads: Sequence[str]) -> str:
+    """Write the heads of a table, and a rule below them."""
+    line = layout.format(*heads)
+    return f"{line.rstrip()}\n{'-' * len(line)}"

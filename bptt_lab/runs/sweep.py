@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab import runs
-from bptt_lab.core.messages import escaped, printable
+from bptt_lab.core.messages import columns, escaped, headed, printable
 
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
 
@@ -90,11 +90,8 @@ def print_table(sweep_dir: Path) -> int:
     return len(jobs) - completed
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """Lay out a table: a header, a rule, and rows of cells; some columns to the `right`."""
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table: a header, a rule, and rows of cells."""
     rows = [[escaped(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [">" if head in right else "<" for head in rows[0]]
-    columns = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
-    lines = [columns.format(*row).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    layout = columns(rows)
+    return "\n".join([headed(layout, rows[0]), *(layout.format(*row).rstrip() for row in rows[1:])])

@@ -100,7 +100,7 @@ def test_a_data_seed_that_follows_the_seed_is_no_key_of_its_own(tmp_path: Path) 
 
 def test_a_key_is_named_in_full_where_two_end_alike() -> None:
     keys = ["optimizer.lr", "a.k", "b.k"]
-    assert results.short_names(keys) == {"optimizer.lr": "lr", "a.k": "a.k", "b.k": "b.k"}
+    assert results.describe(keys, [0.1, 2, 3]) == "lr=0.1, a.k=2, b.k=3"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"jobs": [{}], "command": ""}', '{"jobs": 3}'])

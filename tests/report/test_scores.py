@@ -8,7 +8,7 @@ import pytest
 
 from bptt_lab.commands.report import curve_panels, curves, key_panels, results, scores, write_report
 from bptt_lab.commands.report.curves import Band
-from bptt_lab.commands.report.line_styles import line_styles
+from bptt_lab.commands.report.panel import line_styles
 from bptt_lab.commands.report.score_table import table as score_table
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bptt_lab.commands import command
 from bptt_lab.commands.compare import request as requests
+from bptt_lab.core.messages import headed
 
 if TYPE_CHECKING:
     from bptt_lab.commands.compare.measurement import Measurement
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.process_time()
     batch = prepare(request.experiment, request.checkpoint)
     fixed = time.process_time() - began  # a process that measures memory prepares it again
-    print(table.opening(batch.shape, request.title, args.draws), flush=True)
+    L, N, I, H = batch.shape
+    sizes = f"L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units"
+    print(f"{request.title}: {sizes}, cpu, {args.draws} draws", flush=True)
     plan = estimate.plan(
         request,
         batch,
@@ -49,15 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         fixed=fixed,
     )
     print(table.announced(plan), flush=True)
-    rows = table.empty(plan)
-    rows.begin()
+    layout = table.layout(plan)
+    print(headed(layout, [*table.WIDTHS]), flush=True)
 
     def tell(row: Measurement) -> None:
-        command.progress("")
-        rows.row(table.cells(row))
+        print(layout.format(*table.cells(row)).rstrip(), flush=True)
 
-    comparison = measure(request, batch, plan, args.draws, tell, command.progress)
-    command.progress("")
+    comparison = measure(request, batch, plan, args.draws, tell)
     print(table.closing(comparison), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.compare import figure

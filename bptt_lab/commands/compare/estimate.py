@@ -73,7 +73,8 @@ def plan(
         try:
             strategy = make("gradient", option.component)
             run = functools.partial(batch.gradient, strategy)
-            seconds = of_a_pass(run, (L, N), 2 * (option.longest or 1))
+            longest = option.component.settings.get("k_max", option.k) or 1  # that credit travels
+            seconds = of_a_pass(run, (L, N), 2 * longest)
         except (ValueError, RuntimeError, NotImplementedError) as error:
             left_out[option.label] = printable(str(error))
             continue

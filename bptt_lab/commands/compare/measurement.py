@@ -7,11 +7,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from bptt_lab.commands import peak_memory, timing
-from bptt_lab.commands.compare.alike import LARGEST_MASK, Alike, alike
+from bptt_lab.commands import command, peak_memory, timing
 from bptt_lab.commands.compare.batch import TrainingBatch, prepare
 from bptt_lab.commands.compare.estimate import ALIGNED, SHARE, Candidate, Plan, grid
 from bptt_lab.commands.compare.request import Option, Request, truncations
@@ -21,6 +22,8 @@ from bptt_lab.diagnostics import alignment
 from bptt_lab.diagnostics.alignments import Aligned
 from bptt_lab.gradients.full import Full
 from bptt_lab.training.build import make
+
+LARGEST_MASK = 2**26  # numbers
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,13 @@ class Measurement:
     quartiles: tuple[float, float]  # of the rounds' ratios
     unsteady: float  # median over minimum of full BPTT's times; near 1 on an idle machine
     peak: int | None  # bytes; None where it was not measured
+
+
+class Alike(NamedTuple):
+    """All modes, in groups that agree at every k, and what is alike in words."""
+
+    modes: Sequence[Sequence[str]] = ()
+    sentences: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,28 +66,21 @@ def measure(
     plan: Plan,
     draws: int,
     tell: Callable[[Measurement], None],
-    note: Callable[[str], None] = lambda what: None,
 ) -> Comparison:
-    """Measure what was planned.
-
-    Args:
-        request: the strategies.
-        batch: what they are compared on.
-        plan: which, and what else.
-        draws: gradients of a random strategy.
-        tell: is given each row of the table as soon as it is known.
-        note: is told what goes on.
-    """
+    """Measure what was planned; `tell` is given each row of the table as soon as it is known."""
     found: list[Measurement] = []
     shown: list[Measurement] = []
     left_out = dict(plan.left_out)
     for each in plan.candidates:
-        note(" k=".join(str(part) for part in (each.option.label, each.option.k) if part))
+        command.progress(
+            " k=".join(str(part) for part in (each.option.label, each.option.k) if part)
+        )
         try:
             row = _measured(request, batch, each, draws)
         except (ValueError, RuntimeError, NotImplementedError) as error:  # too large as a whole
             left_out[each.option.label] = printable(str(error))
             continue
+        command.progress("")
         if each.shown:
             shown.append(row)
             tell(row)
@@ -117,6 +120,36 @@ def _measured(request: Request, batch: TrainingBatch, each: Candidate, draws: in
         statistics.median(seconds["full"]) / min(seconds["full"]),
         _peak(request, each.option) if each.shown else None,
     )
+
+
+def alike(options: Sequence[Option], losses: Tensor) -> Alike:
+    """Compare the masks of truncations, all modes at the same k, where there are losses (L,).
+
+    A mask counts at the steps that have a loss. Where only the last has one, lag, window and tail
+    are alike at every k, and chunks of several lengths begin at the same step.
+    """
+    masks: dict[str, dict[int, bytes]] = {}
+    for option in options:
+        mask = make("gradient", option.component).mask(len(losses))[losses]
+        assert option.k is not None
+        masks.setdefault(option.mode, {})[option.k] = mask.numpy().tobytes()
+    modes: dict[tuple[bytes, ...], list[str]] = {}
+    said = []
+    for mode, by_k in masks.items():
+        modes.setdefault(tuple(by_k.values()), []).append(mode)
+        groups: dict[bytes, list[str]] = {}
+        for k, mask in by_k.items():
+            groups.setdefault(mask, []).append(str(k))
+        for mask, ks in groups.items():
+            if len(ks) > 1:
+                reached = sum(mask) / max(int(losses.sum()), 1)
+                said.append(f"{mode} at k = {', '.join(ks)} ({reached:g} steps reached)")
+    said += [f"{', '.join(group)} at each k" for group in modes.values() if len(group) > 1]
+    steps = (losses.nonzero().flatten() + 1).tolist()
+    ends = " to ".join(map(str, dict.fromkeys((*steps[:1], *steps[-1:]))))
+    where = f"{len(steps)} of {len(losses)} steps have a loss ({ends})"
+    sentences = [f"one and the same gradient: truncated {each}; {where}" for each in said]
+    return Alike([*modes.values()], sentences)
 
 
 def _peak(request: Request, option: Option) -> int | None:

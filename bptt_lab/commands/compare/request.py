@@ -39,12 +39,6 @@ class Option(NamedTuple):
         return self.component.settings.get("k")
 
     @property
-    def longest(self) -> int | None:
-        """The longest lag that credit travels, of a strategy whose settings limit it."""
-        longest: int | None = self.component.settings.get("k_max", self.k)
-        return longest
-
-    @property
     def mode(self) -> str:
         """Of truncation; empty without one."""
         return str(self.component.settings["mode"]) if self.name == TRUNCATED else ""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from bptt_lab.commands.compare.estimate import Plan, about
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
-from bptt_lab.commands.live_table import LiveTable
 from bptt_lab.commands.timing import UNSTEADY
+from bptt_lab.core.messages import columns
 
 LEGEND = """\
 cosine, norm ratio, rel. error   of the gradient of all the network's parameters, against full
@@ -18,7 +18,9 @@ bias, variance, snr              of a random strategy over its draws: relative e
 ms, x full, middle half          forward and backward pass by the clock, median of rounds; median
                                  and quartiles of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
-_WIDTHS = {
+WIDTHS = {
+    "strategy": 8,
+    "k": 4,
     "claims": 8,
     "cosine": 7,
     "norm ratio": 10,
@@ -33,13 +35,6 @@ _WIDTHS = {
 }
 
 
-def opening(shape: tuple[int, int, int, int], title: str, draws: int) -> str:
-    """Say what is compared; `draws` are those of the random strategies."""
-    L, N, I, H = shape
-    batch = f"L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units"
-    return f"{title}: {batch}, cpu, {draws} draws"
-
-
 def announced(plan: Plan) -> str:
     """Say what the comparison will take, and what it leaves out, on a line each."""
     rows = sum(each.shown for each in plan.candidates)
@@ -47,11 +42,11 @@ def announced(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def empty(plan: Plan) -> LiveTable:
-    """Make the table without its rows."""
-    labels = [each.option.label for each in plan.candidates]
-    first = {"strategy": max(map(len, labels), default=0), "k": 4}
-    return LiveTable(first | _WIDTHS, right=[*_WIDTHS][1:])
+def layout(plan: Plan) -> str:
+    """Return the format of the rows."""
+    longest = max((len(each.option.label) for each in plan.candidates), default=0)
+    widths = [longest, *[*WIDTHS.values()][1:]]
+    return columns([[*WIDTHS], ["-" * width for width in widths]], right=[*WIDTHS][3:])
 
 
 def closing(comparison: Comparison) -> str:
@@ -73,19 +68,22 @@ def _left_out(why: Mapping[str, str]) -> list[str]:
 
 def cells(row: Measurement) -> list[str]:
     """Write a strategy's row."""
-    a, option = row.aligned, row.option
-    written = [option.label, "" if option.k is None else str(option.k), row.claims]
-    written += [
+    a, k = row.aligned, row.option.k
+    bias = f"{_short(a.bias.value)} ± {_short(a.bias.standard_error)}"
+    random = [bias, _short(a.variance.value), _short(a.snr.value)]
+    return [
+        row.option.label,
+        "" if k is None else str(k),
+        row.claims,
         f"{a.cosine.value:.4f}",
         f"{a.norm_ratio.value:.4f}",
         _short(a.relative_error.value),
+        *(random if row.draws else [""] * len(random)),
+        f"{row.seconds * 1e3:.2f}",
+        f"{row.times_full:.2f}",
+        " to ".join(f"{ratio:.3g}" for ratio in row.quartiles),
+        "" if row.peak is None else f"{row.peak / 1e6:.1f}",
     ]
-    bias = f"{_short(a.bias.value)} ± {_short(a.bias.standard_error)}"
-    random = [bias, _short(a.variance.value), _short(a.snr.value)]
-    written += random if row.draws else [""] * len(random)
-    peak = "" if row.peak is None else f"{row.peak / 1e6:.1f}"
-    middle = " to ".join(f"{ratio:.3g}" for ratio in row.quartiles)
-    return [*written, f"{row.seconds * 1e3:.2f}", f"{row.times_full:.2f}", middle, peak]
 
 
 def _short(value: float) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.horizon import longest
-from bptt_lab.commands.horizon.longest import Line
 from bptt_lab.commands.report import results
 from bptt_lab.core.messages import cell, printable
 from bptt_lab.runs import sweep
@@ -26,12 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sweeps = [results.read(folder) for folder in args.folders]
     lines = [line for each in sweeps for line in longest.lines(each)]
-    print(sweep.aligned(_summary(lines)))
+    rows = longest.rows(lines)
+    print(sweep.aligned(rows))
     table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
     with table.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(
-            [map(cell, row) for row in longest.rows(lines)]
-        )
+        csv.writer(file, lineterminator="\n").writerows([map(cell, row) for row in rows])
     from bptt_lab.commands.horizon import figure  # matplotlib: once there is something to draw
 
     figure.draw(lines, picture)
@@ -39,18 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"left out: {job.run.folder.name}: {job.run.reason}"))
     print(f"\ntable   {runs.shown(table)}\nfigure  {runs.shown(picture)}")
     return 0
-
-
-def _summary(lines: Sequence[Line]) -> list[list[str]]:
-    """Longest delays, median over seeds with their range."""
-    rows = [["task", "gradient", "k", "longest delay solved (median)", "by seed", "longest tried"]]
-    for line in lines:
-        for k in line.ks:
-            found = [line.typical(k), *line.longest(k).values()]
-            typical, *by_seed = ["none" if delay is None else str(delay) for delay in found]
-            row = [line.task, line.label, results.show(k), typical, " ".join(by_seed)]
-            rows.append([*row, str(max(line.delays))])
-    return rows
 
 
 def _parser() -> command.Parser:

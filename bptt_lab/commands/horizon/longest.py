@@ -96,7 +96,6 @@ def lines(sweep: SweepResults) -> list[Line]:
         ConfigError: where no completed job has a task with a delay.
     """
     found: dict[tuple[str, str, str, str], Line] = {}
-    names = results.short_names(sweep.keys)
     for job in sweep.jobs:
         criterion = CRITERIA.get(job.dataset)
         if criterion is None:
@@ -107,8 +106,7 @@ def lines(sweep: SweepResults) -> list[Line]:
         if solved is None or not _fits(delay) or not (k is None or _fits(k)):
             continue
         own = {"dataset", "gradient", "gradient.k", "gradient.mode", of_delay}
-        varied = zip(sweep.keys, job.values, strict=True)
-        others = results.describe({name: v for name, v in varied if name not in own}, names)
+        others = results.describe(sweep.keys, job.values, left_out=own)
         key = job.dataset, job.strategy, str(mode or ""), others
         line = found.setdefault(key, Line(*key, {}))
         line.solved.setdefault(k, {}).setdefault(job.seed, {})[delay] = solved

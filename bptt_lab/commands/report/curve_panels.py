@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 
 from bptt_lab.commands.report import curves, panel
 from bptt_lab.commands.report.curves import ALIGNMENT, GRADIENT_NORM
-from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend
-from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.panel import OTHERS, Picture, Styles, in_order, legend
 from bptt_lab.commands.report.results import Group, Reference
 from bptt_lab.commands.report.scores import LOSS, Ranking
 from bptt_lab.training import style
@@ -94,8 +93,7 @@ def _over_steps(
         mark = line.marker if len(curve.steps) == 1 else ""
         (plotted,) = axes.plot(curve.steps, curve.middle, marker=mark, **line.line())
         lines[plotted] = curve
-    alike = style.take_turns(lines)
-    for first, *_ in alike:
+    for first, *_ in style.take_turns(lines):
         curve = lines[first]
         low = np.maximum(curve.low, lowest) if log else curve.low
         band: Any = {"color": first.get_color(), "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
@@ -106,8 +104,7 @@ def _over_steps(
         entries.append((f"{more} more settings", OTHERS))
     legend(figure, entries, markers=False)
     style.save(figure, path)
-    alt = f"{title} against {STEPS}, mean and spread over seeds"
-    return Picture(path, alt, _coincide([[lines[line].label for line in same] for same in alike]))
+    return Picture(path, f"{title} against {STEPS}, mean and spread over seeds")
 
 
 def _curve(group: Group, tag: str, geometric: bool) -> Curve | None:
@@ -121,13 +118,3 @@ def _curve(group: Group, tag: str, geometric: bool) -> Curve | None:
     if geometric:
         bounds = [np.exp(np.minimum(each, 700)) for each in bounds]  # beyond, there is no more room
     return Curve(group.label, [point.step for point in band], *bounds)
-
-
-def _coincide(alike: Sequence[Sequence[str]]) -> str:
-    """Name the settings whose curves cover each other."""
-    parts = []
-    for labels in alike:
-        more = [f"{len(labels) - 3} more"] if len(labels) > 4 else labels[3:]
-        if len(labels) > 1:
-            parts.append("; ".join([*labels[:3], *more]))
-    return f"On top of one another: {'. Also: '.join(parts)}." if parts else ""

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 
 from bptt_lab.commands.report import panel, results
-from bptt_lab.commands.report.line_styles import OTHERS, Styles, in_order, legend, line_styles
-from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.panel import OTHERS, Picture, Styles, in_order, legend, line_styles
 from bptt_lab.commands.report.results import Group
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.commands.report.settings import SweptValues, Value
@@ -89,10 +88,9 @@ def _numbers(axes: Axes, points: Sequence[_Point], keys: Sequence[str], place: i
             [*plain.items()],
         )
     else:
-        styles, names, entries = line_styles(keys, strategy_of), results.short_names(keys), []
-        for rest in in_order(series):
-            others = {k: v for k, v in zip(keys, rest, strict=True) if k != "dataset"}
-            entries.append((results.describe(others, names) or strategy_of[rest], styles[rest]))
+        styles = line_styles(keys, strategy_of)
+        labels = {rest: results.describe(keys, rest) or strategy_of[rest] for rest in series}
+        entries = [(labels[rest], styles[rest]) for rest in in_order(series)]
     for rest in in_order(series):
         _line(axes, series[rest], styles[rest])
     style.take_turns(axes.lines)

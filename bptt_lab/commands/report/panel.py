@@ -1,20 +1,32 @@
-"""What all panels of the report share: size, title, lines that name a level."""
+"""What all panels of the report share: size, title, legend, styles, lines that name a level.
+
+A setting has its strategy's colour. The strategy's own keys, such as its k, shade it in their
+order; all other keys choose dashes and marker.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bptt_lab.commands.report import results
 from bptt_lab.commands.report.results import Reference
+from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.training import style
+from bptt_lab.training.style import LineStyle
 
 INCHES = (4.2, 3.0)  # at 10 points, 11 pixels on a phone's width and more on half a desktop's
 GAP = 0.07  # between two names of levels, as a part of the panel's height
+
+LEGEND_ROW = 0.19  # inches
+ROOM = 56  # letters in a row
+OTHERS = LineStyle(style.FAINT, width=1.2)  # of settings that are not told apart
+Styles = Mapping[SweptValues, LineStyle]
 
 
 class Picture(NamedTuple):
@@ -22,7 +34,6 @@ class Picture(NamedTuple):
 
     path: Path
     alt: str
-    caption: str = ""
 
     @property
     def url(self) -> str:
@@ -61,3 +72,58 @@ def note(axes: Axes, at: float, text: str, *, data: bool = False) -> None:
     """Write at the right of a panel, at a part of its height or at a value of the y axis."""
     transform = axes.get_yaxis_transform() if data else axes.transAxes
     axes.text(1.01, at, text, transform=transform, fontsize=9, color=style.GREY, va="center")
+
+
+def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> Styles:
+    """Give each setting of a page or panel its style, from the swept keys and its strategy.
+
+    Where no key of a strategy was varied, the others shade its colour too.
+    """
+    own = [i for i, key in enumerate(keys) if key.startswith("gradient.")]
+    apart = ("dataset", "gradient")
+    rest = [i for i, key in enumerate(keys) if i not in own and key not in apart]
+    shading = own or rest
+    numbers = in_order({_part(setting, rest) for setting in strategy_of})
+    names = sorted(set(strategy_of.values()))
+    shades = {
+        name: in_order(
+            {_part(s, shading) for s, strategy in strategy_of.items() if strategy == name}
+        )
+        for name in names
+    }
+    styles = {}
+    for setting, strategy in strategy_of.items():
+        colour, its = style.colour(strategy), shades[strategy]
+        # Of two names one may have the other's colour, and differs in its dashes.
+        alike = [name for name in names if style.colour(name) == colour]
+        number = numbers.index(_part(setting, rest)) + alike.index(strategy)
+        styles[setting] = LineStyle(
+            style.shade(colour, its.index(_part(setting, shading)), len(its)),
+            style.DASHES[number % len(style.DASHES)],
+            style.MARKERS[number % len(style.MARKERS)],
+        )
+    return styles
+
+
+def in_order(settings: Iterable[SweptValues]) -> list[SweptValues]:
+    """Sort settings by their values, numbers by size."""
+    return sorted(settings, key=lambda setting: [results.order(value) for value in setting])
+
+
+def legend(figure: Figure, entries: Sequence[tuple[str, LineStyle]], *, markers: bool) -> None:
+    """Put a legend under the panel, where it hides nothing."""
+    if not entries:
+        return
+    handles = [
+        line.key(style.wrapped(label, ROOM), line.marker if markers and line != OTHERS else "")
+        for label, line in entries
+    ]
+    longest = max(len(label) for label, _ in entries)
+    columns = max(1, min(3, len(entries), (ROOM + 6) // (longest + 8)))
+    rows = -(len(entries) // -columns) + sum(str(h.get_label()).count("\n") for h in handles)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (1 + rows))
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=2.6)
+
+
+def _part(setting: SweptValues, indices: Sequence[int]) -> SweptValues:
+    return tuple(setting[i] for i in indices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -94,12 +94,10 @@ class SweepResults:
         for job in self.jobs:
             if job.dataset == dataset:
                 jobs.setdefault(job.values, []).append(job)
-        names, groups = short_names(self.keys), []
+        groups = []
         for values, members in jobs.items():
-            by_key = dict(zip(self.keys, values, strict=True))
-            by_key.pop("dataset", None)
             strategy = members[0].strategy
-            groups.append(Group(values, strategy, describe(by_key, names) or strategy, members))
+            groups.append(Group(values, strategy, describe(self.keys, values) or strategy, members))
         return groups
 
 
@@ -115,9 +113,8 @@ def read(folder: Path) -> SweepResults:
         )
     listed = folder / runs.SWEEP
     if not os.path.lexists(listed):
-        alone = (folder / runs.MANIFEST).exists() or (folder / runs.STATUS).exists()
-        kind = "a single run's folder" if alone else "no sweep's folder"
-        raise ConfigError(f"{folder}: this is {kind}; give one that `bptt-train -m` made")
+        problem = "this is no sweep's folder, but perhaps a single run's folder"
+        raise ConfigError(f"{folder}: {problem}; give one that `bptt-train -m` made")
     command = runs.read_sweep_file(folder).get("command", "")
     # A sweeper that chooses as it goes may list no jobs.
     found = runs.read_sweep(folder) or [
@@ -148,20 +145,20 @@ def exact(value: Value) -> str:
     return repr(value) if isinstance(value, float) else show(value)
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Name each key by its last part, where no other key ends like it."""
+def describe(
+    keys: Sequence[str], values: Sequence[Value], left_out: Collection[str] = ("dataset",)
+) -> str:
+    """Say a setting in words: options of groups by themselves, other values after their names.
+
+    A key is named by its last part, where no other key ends like it.
+    """
     ends = [key.rpartition(".")[2] for key in keys]
-    names = [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
-    return {key: short(name, LONGEST) for key, name in zip(keys, names, strict=True)}
-
-
-def describe(values: Mapping[str, Value], names: Mapping[str, str]) -> str:
-    """Say a setting in words: options of groups by themselves, other values after their names."""
     words = []
-    for key, value in values.items():
-        if value is not None:
+    for key, end, value in zip(keys, ends, values, strict=True):
+        if value is not None and key not in left_out:
             shown = short(value, LONGEST)
-            words.append(shown if is_group(key) else f"{names[key]}={shown}")
+            name = short(end if ends.count(end) == 1 else key, LONGEST)
+            words.append(shown if is_group(key) else f"{name}={shown}")
     return ", ".join(words)
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bptt_lab.commands.report.curves import ALIGNMENT
-from bptt_lab.commands.report.line_styles import Styles
+from bptt_lab.commands.report.panel import Styles
 from bptt_lab.commands.report.results import Group
 from bptt_lab.commands.report.scores import Ranking, place
 from bptt_lab.training.style import LineStyle

@@ -8,8 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from bptt_lab.commands.report import panel
-from bptt_lab.commands.report.line_styles import Styles
-from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.panel import Picture, Styles
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
 

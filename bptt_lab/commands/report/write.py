@@ -18,9 +18,8 @@ from bptt_lab.commands.report import (
     summary_events,
     target_panels,
 )
-from bptt_lab.commands.report.line_styles import Styles, line_styles
 from bptt_lab.commands.report.page import Section
-from bptt_lab.commands.report.panel import Picture
+from bptt_lab.commands.report.panel import Picture, Styles, line_styles
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.commands.report.target_panels import UNITS

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab.commands import command
-from bptt_lab.commands.live_table import LiveTable
 from bptt_lab.commands.reproduce.claim import Claim, Trial
 from bptt_lab.commands.reproduce.topics import named, refuse_unknown
+from bptt_lab.core.messages import columns, headed
 from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
 
@@ -41,15 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMPLETED
     expected = LOADING + sum(claim.seconds for claim in chosen)
     print(f"estimate: about {expected:.0f} processor seconds for {len(chosen)} claims\n")
-    columns = zip(TESTED, *map(_told, chosen), strict=True)
-    table = LiveTable({head: max(map(len, cells), default=0) for head, *cells in columns}, "CPU s")
-    table.begin()
+    layout = columns([TESTED, *map(_told, chosen)], ["CPU s"])
+    print(headed(layout, TESTED), flush=True)
     outcomes = []
     for claim in chosen:
         command.progress(claim.name)
         row = _tested(claim, args.data)
         command.progress("")
-        table.row(row)
+        print(layout.format(*row).rstrip(), flush=True)
         outcomes.append(row[0])
     counts = [f"{outcomes.count(o)} {o}" for o in ("pass", "FAIL", "skip") if o in outcomes]
     print(f"\n{', '.join(counts)}, {time.process_time():.0f} processor seconds")

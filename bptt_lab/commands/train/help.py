@@ -19,6 +19,7 @@ from bptt_lab.config.security import open_command_line
 from bptt_lab.config.signatures import UNKNOWN, Plugin, Setting
 from bptt_lab.config.source_text import FromSetting
 from bptt_lab.core import validation
+from bptt_lab.core.messages import columns
 from bptt_lab.core.validation import ConfigError
 
 CLAIMS = {
@@ -144,6 +145,5 @@ def _claim(value: Any) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lay out rows in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    layout = columns(rows)
+    yield from (layout.format(*row).rstrip() for row in rows)
