@@ -15,7 +15,7 @@ import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from bptt_lab.config.classes import Found, find, lineage
 from bptt_lab.config.source_text import UNKNOWN as UNKNOWN
@@ -61,6 +61,11 @@ class Setting(NamedTuple):
     hint: Any  # Any where the annotation cannot be read
     default: Any = UNKNOWN  # UNKNOWN where there is none, or none that is a literal
     required: bool = False
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that a Literal allows; none without one."""
+        return get_args(self.hint) if get_origin(self.hint) is Literal else ()
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,13 @@ class GradientStrategy(ABC):
     def unbiased(self) -> bool:
         """Whether its expectation is full BPTT's gradient within a chunk."""
 
+    @property
+    def claim(self) -> str:
+        """What it says of .grad within a chunk: exact, unbiased or biased."""
+        if self.exact_within_chunk:
+            return "exact"
+        return "unbiased" if self.unbiased else "biased"
+
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self)).parameters if name in vars(self)]
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bptt_lab.commands import strategies
 from bptt_lab.config.schema import Component
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def strategy(problem: Problem, component: Component) -> Prepared:
 
     gradient = make("gradient", component)
     rnn = VanillaRNN(problem.shape.I, problem.shape.H, gradient=gradient)
-    return _module(rnn, problem)._replace(claims=strategies.claims(gradient))
+    return _module(rnn, problem)._replace(claims=gradient.claim)
 
 
 def full_reference(problem: Problem) -> Prepared:

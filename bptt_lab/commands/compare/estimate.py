@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bptt_lab.commands import strategies, timing
+from bptt_lab.commands import timing
 from bptt_lab.commands.compare.batch import TrainingBatch
 from bptt_lab.commands.compare.request import Option, Request, truncations
 from bptt_lab.core.messages import printable
@@ -31,7 +31,6 @@ class Candidate(NamedTuple):
 
     option: Option
     strategy: GradientStrategy
-    claims: str  # exact | unbiased | biased
     shown: bool  # in the table; the others are only in the figure
     seconds: float
 
@@ -42,11 +41,6 @@ class Plan(NamedTuple):
     candidates: Sequence[Candidate]
     left_out: Mapping[str, str]
 
-    @property
-    def seconds(self) -> float:
-        """Processor seconds of the whole."""
-        return sum(each.seconds for each in self.candidates)
-
 
 def plan(
     request: Request, batch: TrainingBatch, draws: int, *, curve: bool, limit: float, fixed: float
@@ -54,8 +48,6 @@ def plan(
     """Choose what to measure.
 
     Args:
-        request: the strategies.
-        batch: what they are compared on.
         draws: gradients of a random strategy.
         curve: whether truncation is measured at every k, for the figure.
         limit: processor seconds of a row; dearer ones are left out.
@@ -78,12 +70,9 @@ def plan(
         except (ValueError, RuntimeError, NotImplementedError) as error:
             left_out[option.label] = printable(str(error))
             continue
-        claims = strategies.claims(strategy)
-        passes = ALIGNED + MEASURED * in_table + draws * (claims == "unbiased")
+        passes = ALIGNED + MEASURED * in_table + draws * (strategy.claim == "unbiased")
         rounds = max((timing.FEWEST + 1) * seconds, timing.BUDGET / SHARE)
-        row = Candidate(
-            option, strategy, claims, in_table, passes * seconds + rounds + fixed * in_table
-        )
+        row = Candidate(option, strategy, in_table, passes * seconds + rounds + fixed * in_table)
         if row.seconds > limit:
             name = option.name
             way_out = f"--strategies {name} runs it, --strategies all runs all"

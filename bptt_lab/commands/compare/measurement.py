@@ -99,7 +99,7 @@ def _measured(request: Request, batch: TrainingBatch, each: Candidate, draws: in
     # More than two draws only pay for the random ones: whose two differ, or who need not be exact
     # in each to be so in the mean; of those, two may be alike by chance.
     aligned = alignment(*net, named, batch.hx, draws=ALIGNED)[""]
-    random = each.claims == "unbiased" or aligned.variance.value > 0
+    random = each.strategy.claim == "unbiased" or aligned.variance.value > 0
     if random and draws > ALIGNED:
         aligned = alignment(*net, named, batch.hx, draws=draws)[""]
     calls = {"full": functools.partial(batch.gradient, Full())}
@@ -111,7 +111,7 @@ def _measured(request: Request, batch: TrainingBatch, each: Candidate, draws: in
     low, times_full, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
     return Measurement(
         each.option,
-        each.claims,
+        each.strategy.claim,
         aligned,
         random,
         statistics.median(seconds[mine]),

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from bptt_lab import runs
-from bptt_lab.commands.strategies import choices as allowed
 from bptt_lab.commands.train.plan import make_plan
-from bptt_lab.config import arguments, output_paths, schema, strategies, targets
+from bptt_lab.config import arguments, output_paths, schema, signatures, strategies, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.errors import on_one_line
 from bptt_lab.config.parse import parse
@@ -110,7 +109,8 @@ def truncations(request: Request, ks: Sequence[int]) -> list[Option]:
     base = request.truncated
     if base is None:
         return []
-    modes = allowed(base.component, "mode")
+    setting = signatures.read(base.component.target).settings.get("mode")
+    modes = setting.choices if setting else ()
     settings = [(mode, k) for mode in modes for k in ks]
     if base.component == request.experiment.gradient:
         settings.append((base.mode, cast(int, base.k)))

@@ -38,7 +38,8 @@ WIDTHS = {
 def announced(plan: Plan) -> str:
     """Say what the comparison will take, and what it leaves out, on a line each."""
     rows = sum(each.shown for each in plan.candidates)
-    lines = [f"estimate: {about(plan.seconds)} for {rows} rows", *_left_out(plan.left_out)]
+    seconds = about(sum(each.seconds for each in plan.candidates))
+    lines = [f"estimate: {seconds} for {rows} rows", *_left_out(plan.left_out)]
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 
 from bptt_lab.commands import command
-from bptt_lab.commands.strategies import choices
 from bptt_lab.config import arguments, signatures
 from bptt_lab.config.schema import Component
 from bptt_lab.config.security import open_command_line
@@ -65,7 +64,8 @@ def _component(args: argparse.Namespace) -> Component:
 
 
 def _parser() -> command.Parser:
-    modes = choices(from_name("", "truncated", {}, packaged()), "mode")
+    truncated = signatures.read(from_name("", "truncated", {}, packaged()).target)
+    modes = truncated.settings["mode"].choices
     parser = command.Parser("bptt-explain", DESCRIPTION)
     parser.add_argument(
         "--gradient",
