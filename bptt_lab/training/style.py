@@ -122,17 +122,21 @@ def mix(colour: str, other: str, share: float) -> str:
     return "#" + "".join(f"{round((1 - share) * a + share * b):02X}" for a, b in pairs)
 
 
-def take_turns(lines: Iterable[Line2D]) -> None:
-    """Show lines that cover each other piece by piece; lines with dashes of their own stay."""
+def take_turns(lines: Iterable[Line2D]) -> list[list[Line2D]]:
+    """Show lines that cover each other piece by piece, and return those that do together.
+
+    Lines with dashes of their own stay.
+    """
     alike: dict[str, list[Line2D]] = {}
     for line in lines:
-        if line.get_linestyle() == "-":
-            points = np.asarray(line.get_xydata(), float).ravel()
-            alike.setdefault(" ".join(f"{number:.3g}" for number in points), []).append(line)
+        points = np.asarray(line.get_xydata(), float).ravel()
+        alike.setdefault(" ".join(f"{number:.3g}" for number in points), []).append(line)
     for same in alike.values():
-        for turn, line in enumerate(same[1:], 1):  # the first one lies below, whole
-            period = PIECE * len(same)
+        whole = [line for line in same if line.get_linestyle() == "-"]
+        for turn, line in enumerate(whole[1:], 1):  # the first one lies below, whole
+            period = PIECE * len(whole)
             line.set_linestyle((period - PIECE * turn, (PIECE, period - PIECE)))
+    return [*alike.values()]
 
 
 def wrapped(text: str, width: int, lines: int = 3) -> str:

@@ -48,6 +48,8 @@ def plan(
     """Choose what to measure.
 
     Args:
+        request: the strategies.
+        batch: what they are compared on.
         draws: gradients of a random strategy.
         curve: whether truncation is measured at every k, for the figure.
         limit: processor seconds of a row; dearer ones are left out.

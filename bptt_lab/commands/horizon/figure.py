@@ -69,8 +69,8 @@ def _curve(axes: Axes, line: Line, none: float, drawn: Mapping[str, Any]) -> Non
     band: Any = {"color": drawn["color"], "alpha": 0.18, "linewidth": 0, "zorder": 2}
     axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
     axes.plot(ks, [line.typical(k) or none for k in ks], zorder=3, **drawn)
-    for label, share in {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}.items():
-        axes.plot([], [], label=label, **_circle(drawn["color"], share))
+    for label, part in {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}.items():
+        axes.plot([], [], label=label, **_circle(drawn["color"], part))
     for k in ks:
         for delay in line.delays:
             share = line.share(k, delay)

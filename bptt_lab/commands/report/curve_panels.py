@@ -87,14 +87,16 @@ def _over_steps(
     told = in_order([*drawn][:MOST])
     for curve in (drawn[setting] for setting in drawn if setting not in told):
         axes.plot(curve.steps, curve.middle, zorder=1.8, **OTHERS.line())
-    lines: list[Line2D] = []
+    lines: dict[Line2D, Curve] = {}
     for curve, line in ((drawn[setting], styles[setting]) for setting in told):
         mark = line.marker if len(curve.steps) == 1 else ""
-        lines += axes.plot(curve.steps, curve.middle, marker=mark, **line.line())
+        (plotted,) = axes.plot(curve.steps, curve.middle, marker=mark, **line.line())
+        lines[plotted] = curve
+    for first, *_ in style.take_turns(lines):  # whose bands cover each other, too
+        curve = lines[first]
         low = np.maximum(curve.low, lowest) if log else curve.low
-        band: Any = {"color": line.colour, "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
+        band: Any = {"color": first.get_color(), "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
         axes.fill_between(curve.steps, low, curve.high, **band)
-    style.take_turns(lines)
     panel.draw_references(axes, references)
     entries = [(drawn[setting].label, styles[setting]) for setting in told]
     if more := len(drawn) - len(told):

@@ -83,10 +83,8 @@ def _numbers(axes: Axes, points: Sequence[_Point], keys: Sequence[str], place: i
     strategy_of = {rest: line[0].group.strategy for rest, line in series.items()}
     if len(series) > MOST:  # as in a random search: strategies are all that can be told apart
         plain = {name: LineStyle(style.colour(name)) for name in sorted({*strategy_of.values()})}
-        styles, entries = (
-            {rest: plain[name] for rest, name in strategy_of.items()},
-            [*plain.items()],
-        )
+        styles: Styles = {rest: plain[name] for rest, name in strategy_of.items()}
+        entries = [*plain.items()]
     else:
         styles = line_styles(keys, strategy_of)
         labels = {rest: results.describe(keys, rest) or strategy_of[rest] for rest in series}

@@ -140,11 +140,6 @@ def short(value: Value, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def exact(value: Value) -> str:
-    """Write a value with all its digits."""
-    return repr(value) if isinstance(value, float) else show(value)
-
-
 def describe(
     keys: Sequence[str], values: Sequence[Value], left_out: Collection[str] = ("dataset",)
 ) -> str:

@@ -65,8 +65,8 @@ class Ranking:
         for run, points in ((job.run, job.curves.get(VAL_LOSS)) for job in group.jobs):
             if self.target is not None and points:
                 step = next((step for step, loss in points.items() if loss <= self.target), None)
-                paced = step is not None and run.seconds and run.steps
-                found.append((step, run.seconds * step / run.steps if paced else None))
+                pace = run.seconds / run.steps if run.seconds and run.steps else None
+                found.append((step, None if step is None or pace is None else step * pace))
         return found
 
 

@@ -85,7 +85,9 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
         rows.writerow(map(cell, ["folder", *sweep.keys, *BEFORE, *tags, *AFTER]))
         for job in sweep.jobs:
             run, metrics = job.run, job.run.metrics
-            row = [run.folder.name, *map(results.exact, (*job.values, job.seed))]
+            settings = [*job.values, job.seed]
+            shown = [repr(v) if isinstance(v, float) else results.show(v) for v in settings]
+            row = [run.folder.name, *shown]
             row += [run.status, run.reason]
             row += [repr(float(metrics[tag])) if tag in metrics else "" for tag in tags]
             last = (getattr(run, name) for name in AFTER)
