@@ -53,9 +53,10 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
     >>> columns([("k", "ms"), ("16", "1000")], ["ms"]).format("2", "30")
     '2     30'
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [">" if head in right else "<" for head in rows[0]]
-    return "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    return "  ".join(
+        f"{{:{'>' if cells[0] in right else '<'}{max(map(len, cells))}}}"
+        for cells in zip(*rows, strict=True)
+    )
 
 
 def headed(layout: str, heads: Sequence[str]) -> str:
