@@ -49,9 +49,7 @@ class Adding(Generated):
 
     input_size = 2
     output_size = 1
-    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
     loss = "mse"
-    train_shape = ("num_steps", "train_size")
 
     @checked
     def __init__(

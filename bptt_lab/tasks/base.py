@@ -22,6 +22,7 @@ from bptt_lab.core.validation import Ge, checked
 from bptt_lab.tasks.grouping import by_length, lengths_of
 
 Split = Literal["train", "val", "test"]
+Shape = tuple[str | int | None, str | int]  # steps and sequences
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -74,7 +75,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     num_elements: ClassVar[tuple[str, ...]] = ()
     # By package: what installs it, and the setting, if any, that does without it.
     needs: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    train_shape: ClassVar[tuple[str | int | None, str | int] | None] = None
+    train_shape: ClassVar[Shape | None] = None
     input_size: int
     output_size: int
     loss: str

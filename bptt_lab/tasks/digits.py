@@ -38,7 +38,6 @@ class Digits(ClassificationByLoss):
         settings: as ClassificationByLoss has them; images are the sequences.
     """
 
-    input_size: int
     output_size = 10
     train_shape = (None, 1297)
 

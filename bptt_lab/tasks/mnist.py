@@ -106,7 +106,6 @@ class Mnist(Classification):
         ConfigError: where a file is missing, damaged or does not belong to the others.
     """
 
-    input_size: int
     output_size = NUM_CLASSES
     loss = "cross_entropy"
 

@@ -81,7 +81,6 @@ class Tagging(Classification):
     """
 
     unequal = True
-    input_size: int
     output_size = len(TAGS)
     loss = "cross_entropy"
 

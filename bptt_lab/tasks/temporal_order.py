@@ -58,8 +58,6 @@ class TemporalOrder(Generated, ClassificationByLoss):
 
     input_size = NUM_RELEVANT + NUM_DISTRACTORS
     output_size = NUM_CLASSES
-    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
-    train_shape = ("num_steps", "train_size")
 
     @checked
     def __init__(

