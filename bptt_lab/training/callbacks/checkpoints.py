@@ -39,7 +39,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float) -> None:
         self.folder = folder / "checkpoints"
-        self.mark = metrics_log.Mark(folder / METRICS)
+        self.metrics = folder / METRICS
         self.run_id = read_json(folder / MANIFEST).get("id")
         self.stop = stop
         self.watching = watching
@@ -102,7 +102,7 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """After the last epoch note how things stand: from there a run with more epochs goes on."""
         if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
-            length = self.mark.state()["metrics_bytes"]
+            length = metrics_log.mark(self.metrics)["metrics_bytes"]
             self._before_end = _to(self.watching.states(), "cpu"), length
 
     def on_validation_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
@@ -132,7 +132,7 @@ class Checkpoints(Checkpoint):
     def _go_on(self, trainer: Trainer) -> None:
         """Cut the log to what a checkpoint was saved with, once everything is restored."""
         if not self.at_work and self._metrics_bytes is not None and trainer.is_global_zero:
-            metrics_log.cut(self.mark.path, self._metrics_bytes)
+            metrics_log.cut(self.metrics, self._metrics_bytes)
         self.at_work = True
 
     def on_save_checkpoint(
@@ -154,7 +154,7 @@ class Checkpoints(Checkpoint):
             "seconds": self.seconds,
             "best_loss": self._best_loss,
             "metrics": dict(pl_module.metrics),
-            **self.mark.state(),
+            **metrics_log.mark(self.metrics),
             **({"id": self.run_id} if self.run_id else {}),
             "metrics_bytes_before_end": self._before_end and self._before_end[1],
             "stopped": trainer.should_stop,  # by a callback, as EarlyStopping does
