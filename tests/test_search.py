@@ -233,7 +233,7 @@ def test_without_optuna_the_way_out_is_one_line(tmp_path, monkeypatch, capsys):
         importlib.util, "find_spec", lambda name, *a: None if name == "optuna" else find(name, *a)
     )
     assert cli.main(["optimizer.lr=0.1,0.2"]) == 2
-    said = "hydra/sweeper=search: needs optuna; pip install 'bptt_lab[search]'"
+    said = "hydra/sweeper=search: needs the package optuna; run pip install 'bptt_lab[search]'"
     assert capsys.readouterr().err == f"bptt-search: {said}\n"
 
 

@@ -45,11 +45,8 @@ def read_pair(file: Path) -> Pair:
     if len(images) != len(digits):
         problem = f"must hold a label for each of the {len(images)} images in {file.name}, but"
         refuse(labels, f"{problem} holds {len(digits)}; give files that belong together")
-    wrong = (digits >= NUM_CLASSES).nonzero().flatten()
-    if len(wrong):
-        place = int(wrong[0])
-        problem = f"must hold digits of 0 to 9, but label {place} is {int(digits[place])}"
-        refuse(labels, f"{problem}; give another file")
+    if (largest := int(digits.max())) >= NUM_CLASSES:
+        refuse(labels, f"must hold digits of 0 to 9, but holds {largest}; give another file")
     return Pair(images, digits)
 
 

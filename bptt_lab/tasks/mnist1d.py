@@ -6,7 +6,6 @@ The package mnist1d draws them; nothing is downloaded, and no file is read.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import random
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, missing
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.kinds import Classification
 
@@ -36,11 +35,8 @@ def read_mnist1d() -> tuple[Tensor, Tensor]:
     Raises:
         ConfigError: where the package is not installed.
     """
-    if importlib.util.find_spec("mnist1d") is None:
-        raise ConfigError(
-            "_target_=bptt_lab.tasks.mnist1d.Mnist1d: needs the package mnist1d; "
-            "run pip install 'bptt_lab[mnist1d]'"
-        )
+    if problem := missing("mnist1d", "bptt_lab[mnist1d]"):
+        raise ConfigError(f"_target_=bptt_lab.tasks.mnist1d.Mnist1d: {problem}")
     states = random.getstate(), np.random.get_state()
     try:
         made = importlib.import_module("mnist1d.data").make_dataset()

@@ -77,12 +77,7 @@ def build(experiment: Experiment) -> Built:
 
 
 def make(key: str, component: Component, **how: Any) -> Any:
-    """Make what a component describes.
-
-    Args:
-        key: of its section, for messages.
-        component: the class and its settings.
-        how: more for hydra.utils.instantiate.
+    """Make what a component describes; `key` is its section's, `how` is hydra's instantiate's.
 
     Raises:
         ConfigError: where the constructor refuses a setting.

@@ -124,18 +124,11 @@ def train(
     start: Path | None = None,
     built: Built | None = None,
 ) -> dict[str, float]:
-    """Train and test in this process, and write the run folder.
+    """Train and test in this process what `perform` is asked for, and write the run folder.
 
-    Args:
-        experiment: what to train.
-        folder: where everything of the run goes.
-        job: who asked for it.
-        stop: whether a signal asked the run to stop.
-        start: the checkpoint to go on from; None starts anew.
-        built: what `build(experiment)` returned, if somebody has called it already.
-
-    Returns:
-        The final metrics by tag, such as test/accuracy.
+    It goes on from the checkpoint `start`, if there is one. `built` is what `build(experiment)`
+    returned, if somebody has called it already. The final metrics come back by tag, such as
+    test/accuracy.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 import sys
@@ -18,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
 from bptt_lab.core.messages import escaped
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, missing
 from bptt_lab.runs import Run, files, outcome, signals, streams
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training.launchers.standing import Standing, results
@@ -177,5 +176,5 @@ class SweepLauncher(Launcher):
 
 def require(library: str, group: str, option: str) -> None:
     """Refuse an option whose library is not installed; its name is also the extra's."""
-    if importlib.util.find_spec(library) is None:
-        raise ConfigError(f"{group}={option}: needs {library}; pip install 'bptt_lab[{option}]'")
+    if problem := missing(library, f"bptt_lab[{option}]"):
+        raise ConfigError(f"{group}={option}: {problem}")
