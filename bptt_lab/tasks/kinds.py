@@ -24,22 +24,15 @@ class ClassificationByLoss(Classification):
     """A classification whose loss may be chosen.
 
     Args:
-        batch_size: as SequenceDataModule has it.
-        chunk_length: likewise.
         loss: what is minimised.
-        seed: as SequenceDataModule has it.
+        settings: as SequenceDataModule has them.
     """
 
     @checked
     def __init__(
-        self,
-        *,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
+        self, *, loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy", **settings: Any
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(**settings)
         self.loss = loss
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import random
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from bptt_lab.core.random import generator
@@ -37,12 +37,8 @@ def read_mnist1d() -> tuple[Tensor, Tensor]:
     """
     if problem := missing("mnist1d", "bptt_lab[mnist1d]"):
         raise ConfigError(f"_target_=bptt_lab.tasks.mnist1d.Mnist1d: {problem}")
-    states = random.getstate(), np.random.get_state()
-    try:
+    with isolate_rng(include_cuda=False):
         made = importlib.import_module("mnist1d.data").make_dataset()
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
     curves = torch.tensor(np.concatenate((made["x"], made["x_test"])), dtype=torch.float32)
     digits = torch.tensor(np.concatenate((made["y"], made["y_test"])), dtype=torch.long)
     return curves.T.unsqueeze(-1).contiguous(), digits

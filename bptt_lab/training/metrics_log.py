@@ -28,19 +28,12 @@ class MetricsLog(Logger):
             not finite is written as the strings "inf", "-inf" and "nan", which JSON lacks.
     """
 
+    name = "metrics"
+    version = ""  # a run has one log
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        """A run has one log."""
-        return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -8,10 +8,12 @@ data, random generators and half-filled logging windows. All of it is saved, for
 from __future__ import annotations
 
 import math
+import random
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -21,7 +23,7 @@ from bptt_lab.gradients.base import Carry
 from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training import checkpoint_io, metrics_log, rng_state
+from bptt_lab.training import checkpoint_io, metrics_log
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
@@ -69,7 +71,7 @@ class Checkpoints(Checkpoint):
             own = _to(self._restored, pl_module.device)
             pl_module.carry = read_carry(own)
             self.watching.restore(own["watching"])
-            rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
+            restore_random(self._restored["random"])  # last, so that nothing draws in between
             now = trainer.fit_loop.state_dict(), [o.state_dict() for o in trainer.optimizers]
             if lost := lacking(self._of_lightning, now):
                 raise ValueError(f"it has nothing at {lost}")
@@ -143,7 +145,7 @@ class Checkpoints(Checkpoint):
             "carry": _to(pl_module.carry, "cpu"),
             "watching": _to(self.watching.states(), "cpu"),
             "watching_before_end": self._before_end and self._before_end[0],
-            "random": rng_state.state(),
+            "random": random_state(),
         }
         processes: list[Any] = [own]
         if trainer.world_size > 1:
@@ -188,6 +190,31 @@ class Checkpoints(Checkpoint):
         self._saved, self._due = time.monotonic(), False
         if self._asked:
             raise Interrupted(self.stop.asked or 15)
+
+
+def random_state() -> State:
+    """Return the state of torch's (CPU and CUDA), NumPy's and Python's global generators.
+
+    Dropout draws from them, and whatever a plug-in draws without asking.
+    """
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def restore_random(saved: State) -> None:
+    """Put the generators where they were."""
+    torch.set_rng_state(saved["torch"])
+    if saved["cuda"]:
+        torch.cuda.set_rng_state_all(saved["cuda"])
+    kind, keys, *rest = saved["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    version, numbers, gauss = saved["python"]
+    random.setstate((version, tuple(numbers), gauss))
 
 
 def read_carry(process: State) -> Carry | None:

@@ -6,21 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from bptt_lab.training import style
 
 FLOOR, CEILING = -10.0, 0.0  # decades; beyond, a map shows no difference
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    """Render a figure, (height, width, 3) bytes."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    rgba = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    return rgba[..., :3]
 
 
 def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:

@@ -20,7 +20,6 @@ from bptt_lab.gradients.base import Carry
 from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
-from bptt_lab.training.callbacks.pictures import pixels
 from bptt_lab.training.callbacks.writers import Periodic, State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import LogHistogram, write_histogram
 from bptt_lab.training.module import SequenceModule
@@ -124,7 +123,7 @@ class Instrument(Periodic):
         for tag, histogram in reading.histograms.items():
             write_histogram(writer, tag, histogram, step)
         for tag, figure in self.draw().items() if draw else ():
-            writer.add_image(tag, pixels(figure), step, dataformats="HWC")
+            writer.add_figure(tag, figure, step, close=False)  # no pyplot has it open
 
     def _moment(self, trainer: Trainer, module: SequenceModule, step: int) -> Moment:
         task: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it late
