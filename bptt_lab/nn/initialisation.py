@@ -1,7 +1,5 @@
 """How the weights start: nn.RNN's uniform, orthogonal, identity or Gaussian, and their radius."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """VanillaRNN: torch.nn.RNN's interface over a gradient strategy of your choice."""
 
-from __future__ import annotations
-
 import reprlib
 from typing import Any, overload
 

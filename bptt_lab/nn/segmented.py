@@ -4,8 +4,6 @@ The forward pass keeps one state a segment and adds up the loss; the backward pa
 segments from the last to the first, runs each again with its readout and loss, and sweeps it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ Every step brings a number; a second input marks two of them, one in each half o
 The network names their sum after the last step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Handwritten digits, read pixel by pixel or row by row: scikit-learn's bundled 8 x 8 images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import cache

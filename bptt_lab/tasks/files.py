@@ -1,7 +1,5 @@
 """Data files by path: one line says what is wrong with one, and no size in it is believed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A header's sizes are compared with the file's before anything of that size is allocated.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import struct

@@ -1,7 +1,5 @@
 """Kinds of tasks: classification, forecasts of a series, and sequences as many as one asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 

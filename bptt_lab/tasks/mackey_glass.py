@@ -5,8 +5,6 @@
 To forecast the next value one must remember the value a delay ago.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """MNIST, and sets in its format: handwritten digits by pixels or rows, from IDX files by path."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple

@@ -3,8 +3,6 @@
 The package mnist1d draws them; nothing is downloaded, and no file is read.
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 from collections.abc import Mapping

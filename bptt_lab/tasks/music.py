@@ -4,8 +4,6 @@ A file is JSON, as the JSB chorales are shared: {"train": [...], "valid": [...],
 each a list of pieces, a piece a list of moments, a moment a list of MIDI note numbers, 67 or 67.0.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any

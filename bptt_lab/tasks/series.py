@@ -1,7 +1,5 @@
 """Any series: one-step forecasts of a column of a CSV file, beside persistence and AR(p)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Tagging: name the part of speech of every word as it is read, from a CoNLL-U treebank by path."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping

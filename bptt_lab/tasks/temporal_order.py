@@ -3,8 +3,6 @@
 Both symbols are easy to notice among the distractors; only their order over a long gap decides.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any

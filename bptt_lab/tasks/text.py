@@ -4,8 +4,6 @@ The text is cut into parallel streams whose state is carried from chunk to chunk
 is as far as credit travels but not as far as memory does.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import re

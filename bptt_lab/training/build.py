@@ -1,7 +1,5 @@
 """The composition root: from an experiment to the task and the network that learns it."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from hydra.errors import InstantiationException

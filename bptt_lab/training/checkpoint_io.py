@@ -7,8 +7,6 @@ name: whichever rename a kill comes between, each file can still be told whole o
 list is lost, a file's own CRC-32 sums tell.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools

@@ -4,8 +4,6 @@ Torch comes in only once the folder says `running`, so that a job that never get
 to have begun.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shlex

@@ -3,8 +3,6 @@
 A checkpoint has the length and the sum of the log as it was, so that a run goes on with that log.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

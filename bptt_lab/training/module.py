@@ -4,8 +4,6 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ Lightning's own launchers start a run's command line again, which inside a sweep
 job. Here the processes of a run are its children and are told everything.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """From an experiment to a trained network and its run folder."""
 
-from __future__ import annotations
-
 import logging
 import os
 import random

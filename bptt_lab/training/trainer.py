@@ -1,7 +1,5 @@
 """Lightning's trainer with what every run has: loggers, instruments, checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ callback has that hook or not: about 20 microseconds a callback and step on a 2.
 tiny model notices. A bundle calls a hook only where it was written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -5,8 +5,6 @@ everything that the rest of the run depends on is parameters, optimizer, carry, 
 data, random generators and half-filled logging windows. All of it is saved, for every process.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import time

@@ -1,7 +1,5 @@
 """What the strategy that trains does: how much credit reaches each step, and its own readings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

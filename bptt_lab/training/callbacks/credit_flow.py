@@ -1,7 +1,5 @@
 """How far back the loss is felt, on the probe: credit by lag, over the whole of training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

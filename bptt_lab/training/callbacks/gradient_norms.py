@@ -1,7 +1,5 @@
 """Norms of the gradient before clipping, and what becomes of a run whose gradient is not finite."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

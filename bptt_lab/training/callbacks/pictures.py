@@ -1,7 +1,5 @@
 """Pictures for TensorBoard: curves, maps and the complex plane, each readable by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

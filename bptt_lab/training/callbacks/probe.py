@@ -4,8 +4,6 @@ The probe is the first chunk of the first few validation sequences: the same bat
 measurement of a run, and in every run of a task, so that curves can be compared.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple

@@ -1,7 +1,5 @@
 """One bar for the whole run: epochs, time that is left, losses; a line now and then in a pipe."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run is, for TensorBoard: hyperparameters, references, config and command."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Shadow strategies: where others would point, while one trains."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """train/loss: the mean over all elements that counted since it was last written."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """What all launchers of ours do: find the jobs still to do, have them run, say how they stand."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

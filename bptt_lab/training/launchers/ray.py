@@ -3,8 +3,6 @@
 The machines share a file system, in which the run folders are.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """A Slurm cluster, through submitit: one array of jobs, in a folder that all machines share."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """How a sweep stands: jobs done, running and failed, the time left, and what a job last said."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterable

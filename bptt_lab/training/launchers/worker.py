@@ -1,7 +1,5 @@
 """What a job's process does, whichever launcher started it."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import sys
