@@ -7,8 +7,8 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
@@ -43,7 +43,9 @@ def read_idx(file: Path, num_dimensions: int) -> Tensor:
         refuse(file, f"must be whole, but its gzip data are damaged ({error}); {AGAIN}")
 
 
-def _read(file: Path, stream: IO[bytes], num_dimensions: int, most: int) -> Tensor:
+def _read(
+    file: Path, stream: BufferedReader | gzip.GzipFile, num_dimensions: int, most: int
+) -> Tensor:
     header = stream.read(4 + 4 * num_dimensions)
     magic = bytes((0, 0, BYTES, num_dimensions))
     if header[:4] != magic:
