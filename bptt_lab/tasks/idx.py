@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bptt_lab.tasks.files import check_file, check_size, refuse
 
+Stream = BufferedReader | gzip.GzipFile
 GZIP = b"\x1f\x8b"
 DEFLATE = 1032  # a byte of gzip holds no more than so many
 BYTES = 0x08  # the type of value that the third byte of the magic number names
@@ -43,9 +44,7 @@ def read_idx(file: Path, num_dimensions: int) -> Tensor:
         refuse(file, f"must be whole, but its gzip data are damaged ({error}); {AGAIN}")
 
 
-def _read(
-    file: Path, stream: BufferedReader | gzip.GzipFile, num_dimensions: int, most: int
-) -> Tensor:
+def _read(file: Path, stream: Stream, num_dimensions: int, most: int) -> Tensor:
     header = stream.read(4 + 4 * num_dimensions)
     magic = bytes((0, 0, BYTES, num_dimensions))
     if header[:4] != magic:

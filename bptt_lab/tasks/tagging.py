@@ -44,11 +44,8 @@ def find_files(path: str) -> dict[Split, list[Path]]:
     matches = {entry: match for entry in entries if (match := FILE.fullmatch(entry.name))}
     found: dict[Split, list[Path]] = {}
     for split, part in PARTS.items():
-        fitting = [
-            entry
-            for entry, match in matches.items()
-            if match["part"] == part and prefix in (None, match["name"])
-        ]
+        own = [entry for entry, match in matches.items() if match["part"] == part]
+        fitting = [entry for entry in own if prefix in (None, matches[entry]["name"])]
         whole = [entry for entry in fitting if not matches[entry]["piece"]]
         files = usable(whole or fitting)
         names = {matches[entry]["name"] for entry in files}

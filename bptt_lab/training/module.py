@@ -175,9 +175,7 @@ class SequenceModule(LightningModule):
             self._scale_gradients(share / self._counted)
 
     def _scale_gradients(self, factor: float) -> None:
-        if factor == 1:
-            return
-        for parameter in self.parameters():
+        for parameter in self.parameters() if factor != 1 else ():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 

@@ -38,11 +38,7 @@ UNFIT = 4  # exit code of a process of several that cannot go on from the checkp
 def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = None) -> None:
     """Start a run, or continue the one in its folder if `control.resume` is set.
 
-    Args:
-        experiment: what to run.
-        folder: where everything of the run goes.
-        job: who asked for it.
-        stop: whether a signal asked the run to stop.
+    Everything of it goes to the folder; `job` asked for it, and `stop` says whether to stop.
 
     Raises:
         CheckpointError: where no whole checkpoint is one that the run can go on from.
