@@ -6,8 +6,6 @@ training. Every process of a group walks through the same batches and takes its 
 A batch goes as far as the longest of its sequences.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -130,15 +128,15 @@ class SequenceDataModule(LightningDataModule, ABC):
             known = self._latest[split] = (epoch, self.sequences(split, epoch))
         return known[1]
 
-    def train_dataloader(self) -> ChunkLoader:
+    def train_dataloader(self) -> "ChunkLoader":
         """Chunks of the training sequences; a new order every epoch unless they are a stream."""
         return ChunkLoader(self, "train")
 
-    def val_dataloader(self) -> ChunkLoader:
+    def val_dataloader(self) -> "ChunkLoader":
         """Chunks of the validation sequences, in order."""
         return ChunkLoader(self, "val")
 
-    def test_dataloader(self) -> ChunkLoader:
+    def test_dataloader(self) -> "ChunkLoader":
         """Chunks of the test sequences, in order."""
         return ChunkLoader(self, "test")
 

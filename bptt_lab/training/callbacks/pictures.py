@@ -44,7 +44,9 @@ def decades(
     figure, axes = blank(title, x, y)
     values = np.ma.masked_invalid(log10.double().cpu().numpy())
     columns = np.arange(values.shape[1] + 1) + first - 0.5
-    edges = _edges(np.asarray(rows, dtype=float))
+    centres = np.asarray(rows, dtype=float)
+    between = (centres[1:] + centres[:-1]) / 2  # the outer cells end half a unit beyond their rows
+    edges = np.concatenate([[centres[0] - 0.5], between, [centres[-1] + 0.5]])
     mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=FLOOR, vmax=CEILING)
     axes.set_facecolor(style.WASH)
     axes.grid(visible=False)
@@ -64,9 +66,3 @@ def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(loc="upper right", fontsize=8)
     return figure
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Where cells around the centres meet; the outer ones end half a unit beyond theirs."""
-    between = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[centres[0] - 0.5], between, [centres[-1] + 0.5]])
