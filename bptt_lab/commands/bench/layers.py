@@ -30,7 +30,6 @@ class Prepared(NamedTuple):
 
     forward: Callable[[], Any] | None  # the output
     both: Callable[[], tuple[Any, dict[str, Any]] | None]  # the output, gradients by weight's name
-    to_torch: Callable[[Any], Tensor]
     claims: str = "exact"  # exact | unbiased | biased; no claim where `both` returns nothing
 
 
@@ -82,7 +81,7 @@ def rtrl_products(problem: Problem) -> Prepared:
         for _ in range(2 * L):
             torch.bmm(jacobian, influence, out=out)
 
-    return Prepared(None, both, lambda tensor: tensor, claims="")
+    return Prepared(None, both, claims="")
 
 
 def jax_scan(problem: Problem) -> Prepared:
@@ -96,7 +95,6 @@ def jax_scan(problem: Problem) -> Prepared:
     threads, threads_before = str(problem.conditions.threads), os.environ.get("PJRT_NPROC")
     os.environ["PJRT_NPROC"] = threads
 
-    import numpy as np
     import torch
 
     # By name, so that mypy says the same with JAX and without.
@@ -136,7 +134,6 @@ def jax_scan(problem: Problem) -> Prepared:
     return Prepared(
         lambda: jax.block_until_ready(run(weights, x)),
         lambda: jax.block_until_ready(value_and_gradient(weights, x, v)),
-        lambda array: torch.from_numpy(np.asarray(array).astype(np.float64)),
     )
 
 
@@ -160,4 +157,4 @@ def _module(rnn: nn.Module, problem: Problem) -> Prepared:
             parameter.grad = None
         return output.detach(), gradients
 
-    return Prepared(forward, both, lambda tensor: tensor)
+    return Prepared(forward, both)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
-from bptt_lab.commands.bench.implementations import BASELINE, Implementation
+from bptt_lab.commands.bench.implementations import BASELINE, Implementation, Options
 from bptt_lab.commands.bench.layers import Prepared, UnavailableError
 from bptt_lab.commands.bench.problem import Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
@@ -58,25 +59,19 @@ Key = tuple[Pass, str]  # and an implementation's name
 Seconds = Mapping[tuple[str, str], list[float]]  # of every round
 
 
-def measure(
-    shapes: Sequence[Shape],
-    conditions: Conditions,
-    implementations: Sequence[Implementation],
-    rounds: int | None,
-    note: Callable[[str], None],
-) -> list[Row]:
+def measure(options: Options, conditions: Conditions) -> list[Row]:
     """Time all implementations on all shapes, side by side, and compare their answers.
 
     The floors of all shapes come from the best product seen on any of them. Where an implementation
-    cannot do a shape, `note` is told why. The number of rounds is that of `alternate`.
+    cannot do a shape, a line on stderr says why. The number of rounds is that of `alternate`.
     """
     with applied(conditions):
-        timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]
+        timed = [_measure(shape, conditions, options) for shape in options.shapes]
     fastest = min(min(seconds[PRODUCT, ""]) for _, seconds in timed)
     rate = 2 * SIDE[conditions.device] ** 3 / fastest
     return [
         _row(shape, key, call, conditions, seconds, rate)
-        for shape, (calls, seconds) in zip(shapes, timed, strict=True)
+        for shape, (calls, seconds) in zip(options.shapes, timed, strict=True)
         for key, call in calls.items()
     ]
 
@@ -109,12 +104,13 @@ def _row(
     )
 
 
+def note(text: str) -> None:
+    """Print a line on stderr, beside the tables."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _measure(
-    shape: Shape,
-    conditions: Conditions,
-    implementations: Sequence[Implementation],
-    rounds: int | None,
-    note: Callable[[str], None],
+    shape: Shape, conditions: Conditions, options: Options
 ) -> tuple[Mapping[Key, _Call], Seconds]:
     note(f"{conditions}: {shape}")
     problem = draw(shape, conditions)
@@ -123,7 +119,7 @@ def _measure(
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
     calls: dict[Key, _Call] = {}
-    for each in implementations:
+    for each in options.implementations:
         try:
             first = dict(_first(each.prepare(problem), right, synchronise))
         except (UnavailableError, ConfigError, NotImplementedError) as why:
@@ -134,7 +130,7 @@ def _measure(
     # A round is the forward pass of A B C, then both passes of A B C.
     for which in PASSES:
         turns |= {key: call.call for key, call in calls.items() if key[0] == which}
-    seconds = alternate(turns, rounds, synchronise)
+    seconds = alternate(turns, options.rounds, synchronise)
     slower = statistics.median(seconds[PRODUCT, ""]) / min(seconds[PRODUCT, ""])
     if slower > UNSTEADY:
         note(
@@ -156,14 +152,12 @@ def _first(
     if both is None:
         yield "forward+backward", _Call(prepared.both, seconds, claims)
         return
-    found = {name: prepared.to_torch(gradient) for name, gradient in both[1].items()}
-    errors = error(prepared.to_torch(both[0]), right[0]), gradient_error(found, right[1])
+    errors = error(both[0], right[0]), gradient_error(both[1], right[1])
     yield "forward+backward", _Call(prepared.both, seconds, claims, *errors)
     forward = prepared.forward
     if forward is not None:
         seconds = clock(lambda: kept.append(forward()), synchronise)
-        output_error = error(prepared.to_torch(kept.pop()), right[0])
-        yield "forward", _Call(forward, seconds, claims, output_error)
+        yield "forward", _Call(forward, seconds, claims, error(kept.pop(), right[0]))
 
 
 def one_pass(

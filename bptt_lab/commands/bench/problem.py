@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,11 +57,15 @@ def solve(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
     return output.detach(), gradients
 
 
-def error(found: Tensor, right: Tensor) -> float:
-    """The largest deviation over the largest right value, max |found - right| / max |right|."""
-    return float((found.cpu().double() - right).abs().max() / right.abs().max())
+def error(found: Any, right: Tensor) -> float:
+    """The largest deviation over the largest right value, max |found - right| / max |right|.
+
+    What was found may be a tensor or a JAX array.
+    """
+    found = torch.from_dlpack(found).cpu().double()
+    return float((found - right).abs().max() / right.abs().max())
 
 
-def gradient_error(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+def gradient_error(found: Mapping[str, Any], right: Mapping[str, Tensor]) -> float:
     """The largest `error` of any weight's gradient."""
     return max(error(found[name], right[name]) for name in right)

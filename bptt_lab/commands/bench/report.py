@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import platform
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from bptt_lab.commands import peak_memory
 from bptt_lab.commands.bench.implementations import Implementation, Options
-from bptt_lab.commands.bench.measure import applied, measure, one_pass
+from bptt_lab.commands.bench.measure import applied, measure, note, one_pass
 from bptt_lab.commands.bench.results import LEGEND, Provenance, Row, table, write_csv
 from bptt_lab.commands.bench.workload import Conditions
 from bptt_lab.core import machine
@@ -47,9 +46,7 @@ def run(options: Options) -> Path:
     rows: list[Row] = []
     names = {each.name: each for each in options.implementations}
     for conditions in settings:
-        found = measure(
-            options.shapes, conditions, options.implementations, options.rounds, _progress
-        )
+        found = measure(options, conditions)
         if options.memory and conditions.threads == options.threads[-1]:
             found = [_with_memory(row, conditions, names[row.implementation]) for row in found]
         rows += found
@@ -90,19 +87,15 @@ def _with_memory(row: Row, conditions: Conditions, implementation: Implementatio
     if row.which == "forward":
         return row
     what = f"{row.implementation} at {row.shape}"
-    _progress(f"memory of {what}")
+    note(f"memory of {what}")
     job = row.shape, conditions, implementation
     try:
         peak = peak_memory.peak(one_pass, *job, device=conditions.device)
     except peak_memory.NotMeasuredError as why:
-        _progress(f"{what}: {why}")
+        note(f"{what}: {why}")
         return row
     states = row.L * row.N * row.H * getattr(torch, conditions.dtype).itemsize
     return row._replace(peak_mb=peak / 1e6, peak_states=peak / states)
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _new_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Results: a row for each shape, implementation, thread count, precision and pass; their tables."""
+"""Results: a row for each shape, implementation, thread count, precision and pass; their table."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import NamedTuple
 
-from bptt_lab.commands.bench.implementations import BASELINE
-from bptt_lab.commands.bench.workload import PASSES, Pass, Shape
+from bptt_lab.commands.bench.workload import Pass, Shape
+from bptt_lab.runs.sweep import aligned
 
-# Heads, and the rows' fields under them.
-_FORWARD = {"min ms": "min_ms", "median": "median_ms", "x RNN": "times_as_fast_min"}
-_MEANS = {
-    "x RNN": "times_as_fast_min",
-    "(median)": "times_as_fast_median",
-    "x floor": "times_floor",
-}
-_BOTH = {**_FORWARD, **_MEANS, "first ms": "first_call_ms"}
-_ERRORS = {"err out": "error_output", "err grad": "error_gradient"}
-_PEAKS = {"peak MB": "peak_mb", "in LNH": "peak_states"}
-_FORMATS = {"error_output": "9.0e", "error_gradient": "9.0e", "peak_states": "9.1f"}
+# The table's columns: head, pass, the rows' field.
+_COLUMNS: tuple[tuple[str, Pass, str], ...] = (
+    ("forward ms", "forward", "min_ms"),
+    ("x RNN", "forward", "times_as_fast_min"),
+    ("x floor", "forward", "times_floor"),
+    ("both ms", "forward+backward", "min_ms"),
+    ("median", "forward+backward", "median_ms"),
+    ("x RNN", "forward+backward", "times_as_fast_min"),
+    ("(median)", "forward+backward", "times_as_fast_median"),
+    ("x floor", "forward+backward", "times_floor"),
+    ("first ms", "forward+backward", "first_call_ms"),
+    ("err out", "forward+backward", "error_output"),
+    ("err grad", "forward+backward", "error_gradient"),
+    ("peak MB", "forward+backward", "peak_mb"),
+    ("in LNH", "forward+backward", "peak_states"),
+)
+_FORMATS = {"error_output": ".0e", "error_gradient": ".0e", "peak_states": ".1f"}
 LEGEND = """\
+ms         the least, and for both passes the median; first: the first call, compilation included
 x RNN      how many times as fast as nn.RNN, by the minima of the same rounds; (median) over paired
            rounds. x floor: time over that of the products alone at the machine's rate, 2LNH(I+H)
            operations forward, 4LNHI + 6LNH^2 for both (the input needs no gradient)
-first ms   the first call, compilation included
 err        max |difference| / max |value| against nn.RNN in float64, of the output and the worst
            weight's gradient; strategies that are biased or random differ on purpose
 rtrl-products: the products alone that rtrl's training step consists of
@@ -93,60 +99,30 @@ def write_csv(rows: Iterable[Row], path: Path, where: Provenance) -> None:
 
 
 def table(rows: Sequence[Row], title: str) -> str:
-    """A block for each shape, a line for each implementation, geometric means last."""
-    others = {**_ERRORS, **_PEAKS} if any(row.peak_mb for row in rows) else _ERRORS
-    columns = [_FORWARD, _BOTH, others]
-    rate = rows[0].product_gflops
-    lines = [f"{title}: the machine's rate in a large product is {rate:.0f} GFLOP/s", ""]
-    groups = zip(["forward", "forward + backward", "accuracy"], columns, strict=True)
-    lines.append(_line("", [name.center(9 * len(under), "-") for name, under in groups]))
-    lines.append(_line("L,N,I,H", [f"{name:>9}" for group in columns for name in group]))
-    for shape in dict.fromkeys(row.shape for row in rows):
-        here = [row for row in rows if row.shape == shape]
-        floors = {row.which: f"{row.floor_ms:.3g}" for row in here}
-        floor = " and ".join(floors[which] for which in PASSES if which in floors)
-        lines.append(f"{shape}   floor {floor} ms")
-        for name in dict.fromkeys(row.implementation for row in here):
-            passes = {row.which: row for row in here if row.implementation == name}
-            forward, both = passes.get("forward"), passes["forward+backward"]
-            cells = [_shown(getattr(forward, field, None), field) for field in _FORWARD.values()]
-            fields = [*_BOTH.values(), *others.values()]
-            cells += [_shown(getattr(both, field), field) for field in fields]
-            lines.append(_line(f"  {name}", cells))
-    return "\n".join([*lines, "", *_means(rows)])
-
-
-def _means(rows: Sequence[Row]) -> list[str]:
-    """Geometric means over shapes, a line for each implementation."""
-    heads = [which.replace("+", " + ").center(9 * len(_MEANS), "-") for which in PASSES]
-    lines = [_line("geometric means", heads)]
-    lines.append(_line("over shapes", [f"{head:>9}" for _ in PASSES for head in _MEANS]))
-    for name in dict.fromkeys(row.implementation for row in rows):
-        mine = [row for row in rows if row.implementation == name]
-        means = [
-            _shown(_mean(getattr(row, field) for row in mine if row.which == which), field)
-            for which in PASSES
-            for field in _MEANS.values()
-        ]
-        claims = mine[0].claims
-        marks = ["baseline"] * (name == BASELINE) + [claims] * (claims not in ("exact", ""))
-        lines.append(_line(f"  {name}", [*means, *(f"   {mark}" for mark in marks)]))
-    return lines
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    given = [value for value in values if value is not None]
-    return geometric_mean(given) if given else None
-
-
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f"{name:<25}{''.join(cells)}".rstrip()
+    """A line for each shape and implementation, then geometric means of the ratios over shapes."""
+    columns = [c for c in _COLUMNS if any(getattr(row, c[2]) is not None for row in rows)]
+    heads = [head for head, _, _ in columns]
+    lines = [["L,N,I,H", "implementation", *heads, "claims"]]
+    for shape, name, claims in dict.fromkeys((r.shape, r.implementation, r.claims) for r in rows):
+        passes = {r.which: r for r in rows if (r.shape, r.implementation) == (shape, name)}
+        cells = [_shown(getattr(passes.get(which), f, None), f) for _, which, f in columns]
+        lines.append([str(shape), name, *cells, claims])
+    for name, claims in dict.fromkeys((row.implementation, row.claims) for row in rows):
+        cells = []
+        for _, which, field in columns:
+            mine = [r for r in rows if (r.implementation, r.which) == (name, which)]
+            ratios = [getattr(row, field) for row in mine if field.startswith("times")]
+            given = [ratio for ratio in ratios if ratio is not None]
+            cells.append(_shown(geometric_mean(given) if given else None, field))
+        lines.append(["geometric mean", name, *cells, claims])
+    rate = f"{rows[0].product_gflops:.0f} GFLOP/s"
+    return f"{title}: the machine's rate in a large product is {rate}\n\n{aligned(lines, heads)}"
 
 
 def _shown(value: float | None, field: str) -> str:
     if value is None:
-        return " " * 9
+        return ""
     if field.endswith("_ms"):
         digits = 3 if value < 1 else 2 if value < 100 else 1
-        return f"{value:9.{digits}f}"
-    return f"{value:{_FORMATS.get(field, '9.2f')}}"
+        return f"{value:.{digits}f}"
+    return f"{value:{_FORMATS.get(field, '.2f')}}"
