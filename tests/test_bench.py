@@ -13,8 +13,14 @@ import torch
 from bptt_lab.commands import peak_memory, timing
 from bptt_lab.commands.bench import cli, implementations
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, find
-from bptt_lab.commands.bench.measure import applied, one_pass
-from bptt_lab.commands.bench.problem import draw, error, gradient_error, solve
+from bptt_lab.commands.bench.measure import (
+    applied,
+    draw,
+    error,
+    gradient_error,
+    one_pass,
+    solve,
+)
 from bptt_lab.commands.bench.results import COLUMNS
 from bptt_lab.commands.bench.workload import (
     SHAPES,

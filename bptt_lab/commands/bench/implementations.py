@@ -18,8 +18,7 @@ from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
-    from bptt_lab.commands.bench.problem import Problem
-    from bptt_lab.commands.bench.workload import Shape
+    from bptt_lab.commands.bench.workload import Problem, Shape
 
 BASELINE, PRODUCTS = "nn.RNN", "rtrl-products"
 USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autograd", "jax")

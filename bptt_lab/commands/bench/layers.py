@@ -18,7 +18,7 @@ from bptt_lab.config.schema import Component
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bptt_lab.commands.bench.problem import Problem
+    from bptt_lab.commands.bench.workload import Problem
 
 
 class UnavailableError(Exception):

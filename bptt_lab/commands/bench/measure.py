@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from bptt_lab.commands.bench.implementations import BASELINE, Implementation, Options
 from bptt_lab.commands.bench.layers import Prepared, UnavailableError
-from bptt_lab.commands.bench.problem import Problem, draw, error, gradient_error, solve
 from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Shape, flops
+from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Problem, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
@@ -142,7 +142,7 @@ def _measure(
 
 def _first(
     prepared: Prepared,
-    right: tuple[torch.Tensor, Mapping[str, torch.Tensor]],
+    right: tuple[Tensor, Mapping[str, Tensor]],
     synchronise: Callable[[], None],
 ) -> Iterator[tuple[Pass, _Call]]:
     """Call each pass once, timed, and compare what it returns with the right answer."""
@@ -173,3 +173,53 @@ def _product(problem: Problem) -> Callable[[], Any]:
     a = torch.randn(side, side, generator=generator).to(problem.input)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, a, out=out)
+
+
+def draw(shape: Shape, conditions: Conditions) -> Problem:
+    """Draw a problem: the same numbers under all conditions."""
+    L, N, I, H = shape
+    generator = torch.Generator().manual_seed(0)
+    place = torch.device(conditions.device), getattr(torch, conditions.dtype)
+
+    def randn(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=generator).to(*place)
+
+    def uniform(*sizes: int) -> Tensor:
+        # nn.RNN's own initialisation.
+        drawn = torch.rand(sizes, generator=generator).mul_(2).sub_(1).div_(H**0.5)
+        return drawn.to(*place)
+
+    weights = {
+        "weight_ih_l0": uniform(H, I),
+        "weight_hh_l0": uniform(H, H),
+        "bias_ih_l0": uniform(H),
+        "bias_hh_l0": uniform(H),
+    }
+    return Problem(shape, conditions, randn(L, N, I), randn(L, N, H), weights)
+
+
+def solve(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output (L, N, H) and the gradients of the weights by name: nn.RNN's in float64.
+
+    On the values as rounded to the precision under test: an error is the arithmetic's alone.
+    """
+    rnn = torch.nn.RNN(problem.shape.I, problem.shape.H, dtype=torch.float64)
+    rnn.load_state_dict(problem.weights)
+    output, _ = rnn(problem.input.cpu().double())
+    output.backward(problem.v.cpu().double())
+    gradients = {name: p.grad for name, p in rnn.named_parameters() if p.grad is not None}
+    return output.detach(), gradients
+
+
+def error(found: Any, right: Tensor) -> float:
+    """The largest deviation over the largest right value, max |found - right| / max |right|.
+
+    What was found may be a tensor or a JAX array.
+    """
+    found = torch.from_dlpack(found).cpu().double()
+    return float((found - right).abs().max() / right.abs().max())
+
+
+def gradient_error(found: Mapping[str, Any], right: Mapping[str, Tensor]) -> float:
+    """The largest `error` of any weight's gradient."""
+    return max(error(found[name], right[name]) for name in right)

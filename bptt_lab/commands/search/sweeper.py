@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,17 +103,16 @@ class SearchSweeper(Sweeper):
         """
         import optuna
 
-        from bptt_lab.commands.search import journal, sampling
+        from bptt_lab.commands.search import draws
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = record.space(self.loader, self._config)
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         self._announce()
+        seed = self._config.seed if self.seed is None else self.seed
         study = optuna.create_study(
-            storage=journal.opened(self.sweep_dir),
-            sampler=sampling.SeededSampler(
-                self.sampler, self._config.seed if self.seed is None else self.seed
-            ),
+            storage=draws.journal(self.sweep_dir),
+            sampler=draws.SeededSampler(self.sampler, seed),
             study_name="search",
             direction=self.direction,
             load_if_exists=True,
@@ -135,10 +135,10 @@ class SearchSweeper(Sweeper):
         """Return the trials without a result, filled up to a batch; none when all are done."""
         from optuna.trial import Trial, TrialState
 
-        from bptt_lab.commands.search import sampling
+        from bptt_lab.commands.search.draws import suggest
 
         def drawn(trial: Trial) -> tuple[int, list[str]]:
-            return trial.number, self.space.draw(sampling.suggestions(trial))
+            return trial.number, self.space.draw(partial(suggest, trial))
 
         known = study.get_trials(deepcopy=False)
         left = [trial for trial in known if trial.state == TrialState.RUNNING]
