@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.bench.implementations import BASELINE, Implementation, Options
-from bptt_lab.commands.bench.layers import Prepared, UnavailableError
-from bptt_lab.commands.bench.results import Row
+from bptt_lab.commands.bench.implementations import (
+    BASELINE,
+    Implementation,
+    Options,
+    Prepared,
+    UnavailableError,
+)
 from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Problem, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
@@ -55,6 +59,7 @@ class _Call(NamedTuple):
     error_gradient: float | None = None
 
 
+Row = Mapping[str, Any]  # a line of results.csv by column; None where something does not apply
 Key = tuple[Pass, str]  # and an implementation's name
 Seconds = Mapping[tuple[str, str], list[float]]  # of every round
 
@@ -84,24 +89,29 @@ def _row(
     mine = seconds[key]
     fastest, floor = min(mine), flops(shape, which) / rate
     by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
-    return Row(
-        *shape,
-        name,
-        call.claims,
-        *conditions,
-        which=which,
-        rounds=len(mine),
-        first_call_ms=call.first * 1e3,
-        min_ms=fastest * 1e3,
-        median_ms=statistics.median(mine) * 1e3,
-        times_as_fast_min=by_minimum,
-        times_as_fast_median=by_median,
-        product_gflops=rate / 1e9,
-        floor_ms=floor * 1e3,
-        times_floor=fastest / floor,
-        error_output=call.error_output,
-        error_gradient=call.error_gradient,
-    )
+    return {
+        **shape._asdict(),
+        "implementation": name,
+        "claims": call.claims,
+        "device": conditions.device,
+        "precision": conditions.precision,
+        "threads": conditions.threads,
+        "instruction_set": conditions.isa,  # of the C core, which nn.RNN and JAX do without
+        "pass": which,
+        "rounds": len(mine),
+        "first_call_ms": call.first * 1e3,
+        "min_ms": fastest * 1e3,
+        "median_ms": statistics.median(mine) * 1e3,
+        "times_as_fast_min": by_minimum,
+        "times_as_fast_median": by_median,
+        "product_gflops": rate / 1e9,  # the machine's rate in a large product
+        "floor_ms": floor * 1e3,  # the pass's operations at that rate
+        "times_floor": fastest / floor,
+        "error_output": call.error_output,
+        "error_gradient": call.error_gradient,
+        "peak_mb": None,
+        "peak_states": None,  # the peak in units of L N H numbers
+    }
 
 
 def note(text: str) -> None:

@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import itertools
 import platform
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import geometric_mean
+from typing import NamedTuple
 
 import torch
 
 from bptt_lab.commands import peak_memory
 from bptt_lab.commands.bench.implementations import Implementation, Options
-from bptt_lab.commands.bench.measure import applied, measure, note, one_pass
-from bptt_lab.commands.bench.results import LEGEND, Provenance, Row, table, write_csv
-from bptt_lab.commands.bench.workload import Conditions
+from bptt_lab.commands.bench.measure import Row, applied, measure, note, one_pass
+from bptt_lab.commands.bench.workload import Conditions, Pass, Shape
 from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.sweep import aligned
+
+# The table's columns: head, pass, the rows' field.
+_COLUMNS: tuple[tuple[str, Pass, str], ...] = (
+    ("forward ms", "forward", "min_ms"),
+    ("x RNN", "forward", "times_as_fast_min"),
+    ("x floor", "forward", "times_floor"),
+    ("both ms", "forward+backward", "min_ms"),
+    ("median", "forward+backward", "median_ms"),
+    ("x RNN", "forward+backward", "times_as_fast_min"),
+    ("(median)", "forward+backward", "times_as_fast_median"),
+    ("x floor", "forward+backward", "times_floor"),
+    ("first ms", "forward+backward", "first_call_ms"),
+    ("err out", "forward+backward", "error_output"),
+    ("err grad", "forward+backward", "error_gradient"),
+    ("peak MB", "forward+backward", "peak_mb"),
+    ("in LNH", "forward+backward", "peak_states"),
+)
+_FORMATS = {"error_output": ".0e", "error_gradient": ".0e", "peak_states": ".1f"}
+LEGEND = """\
+ms         the least, and for both passes the median; first: the first call, compilation included
+x RNN      how many times as fast as nn.RNN, by the minima of the same rounds; (median) over paired
+           rounds. x floor: time over that of the products alone at the machine's rate, 2LNH(I+H)
+           operations forward, 4LNHI + 6LNH^2 for both (the input needs no gradient)
+err        max |difference| / max |value| against nn.RNN in float64, of the output and the worst
+           weight's gradient; strategies that are biased or random differ on purpose
+rtrl-products: the products alone that rtrl's training step consists of
+peak       memory of both passes above tensors and weights, in MB and in units of L N H numbers"""
+
+
+class Provenance(NamedTuple):
+    """Where and when a run's numbers were measured, and with what."""
+
+    machine: str
+    versions: str
+    commit: str  # of the checkout, marked + if it was changed; empty without one
+    date: str
+
+    def __str__(self) -> str:
+        return f"{self.machine}; {self.versions}"
 
 
 def run(options: Options) -> Path:
@@ -48,11 +91,11 @@ def run(options: Options) -> Path:
     for conditions in settings:
         found = measure(options, conditions)
         if options.memory and conditions.threads == options.threads[-1]:
-            found = [_with_memory(row, conditions, names[row.implementation]) for row in found]
+            found = [_with_memory(row, conditions, names[row["implementation"]]) for row in found]
         rows += found
         # After every table, so that an interrupted run leaves what it has.
-        write_csv(rows, folder / "results.csv", where)
         if found:
+            write_csv(rows, folder / "results.csv", where)
             print(f"\n{table(found, str(conditions))}\n")
     if not rows:
         raise ConfigError("--only, --shapes: nothing could be measured; give smaller shapes")
@@ -84,18 +127,18 @@ def _kernel(options: Options, isa: str) -> str:
 
 def _with_memory(row: Row, conditions: Conditions, implementation: Implementation) -> Row:
     """The row with its peak memory, if it is of both passes."""
-    if row.which == "forward":
+    if row["pass"] == "forward":
         return row
-    what = f"{row.implementation} at {row.shape}"
+    shape = Shape(*(row[size] for size in "LNIH"))
+    what = f"{implementation.name} at {shape}"
     note(f"memory of {what}")
-    job = row.shape, conditions, implementation
     try:
-        peak = peak_memory.peak(one_pass, *job, device=conditions.device)
+        peak = peak_memory.peak(one_pass, shape, conditions, implementation, device=row["device"])
     except peak_memory.NotMeasuredError as why:
         note(f"{what}: {why}")
         return row
-    states = row.L * row.N * row.H * getattr(torch, conditions.dtype).itemsize
-    return row._replace(peak_mb=peak / 1e6, peak_states=peak / states)
+    states = shape.L * shape.N * shape.H * getattr(torch, conditions.dtype).itemsize
+    return {**row, "peak_mb": peak / 1e6, "peak_states": peak / states}
 
 
 def _new_folder() -> Path:
@@ -106,3 +149,50 @@ def _new_folder() -> Path:
             folder.mkdir(parents=True)
             break
     return folder
+
+
+def write_csv(rows: Sequence[Row], path: Path, where: Provenance) -> None:
+    """Write all rows, over what is there, each with where it was measured."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *Provenance._fields], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            numbers = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            writer.writerow({**numbers, **where._asdict()})
+
+
+def table(rows: Sequence[Row], title: str) -> str:
+    """A line for each shape and implementation, then geometric means of the ratios over shapes."""
+    columns = [c for c in _COLUMNS if any(row[c[2]] is not None for row in rows)]
+    heads = [head for head, _, _ in columns]
+    lines = [["L,N,I,H", "implementation", *heads, "claims"]]
+    passes = {(_shape(row), row["implementation"], row["pass"]): row for row in rows}
+    names = {row["implementation"]: row["claims"] for row in rows}
+    shapes = dict.fromkeys(map(_shape, rows))
+    for shape, name in itertools.product(shapes, names):
+        found = [passes.get((shape, name, which), {}).get(field) for _, which, field in columns]
+        if any(found):
+            cells = map(_shown, found, (field for _, _, field in columns))
+            lines.append([shape, name, *cells, names[name]])
+    for name in names:
+        cells = []
+        for _, which, field in columns:
+            mine = [passes.get((shape, name, which), {}).get(field) for shape in shapes]
+            given = [ratio for ratio in mine if ratio is not None and field.startswith("times")]
+            cells.append(_shown(geometric_mean(given) if given else None, field))
+        lines.append(["geometric mean", name, *cells, names[name]])
+    rate = f"{rows[0]['product_gflops']:.0f} GFLOP/s"
+    return f"{title}: the machine's rate in a large product is {rate}\n\n{aligned(lines, heads)}"
+
+
+def _shape(row: Row) -> str:
+    return ",".join(str(row[size]) for size in "LNIH")
+
+
+def _shown(value: float | None, field: str) -> str:
+    if value is None:
+        return ""
+    if field.endswith("_ms"):
+        digits = 3 if value < 1 else 2 if value < 100 else 1
+        return f"{value:.{digits}f}"
+    return f"{value:{_FORMATS.get(field, '.2f')}}"

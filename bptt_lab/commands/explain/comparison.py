@@ -36,17 +36,15 @@ def gradient(example: Example, strategy: GradientStrategy, at: Sequence[int]) ->
 @torch.no_grad()
 def finite_differences(example: Example, at: Sequence[int]) -> Tensor:
     """Return (E(W + step) - E(W - step)) / (2 step), entry by entry, (2, 2)."""
-    result = torch.zeros_like(example.W)
-    for entry in torch.cartesian_prod(*(torch.arange(n) for n in result.shape)):
-        i, j = map(int, entry)
-        ends = []
-        for step in (STEP, -STEP):
-            W = example.W.clone()
-            W[i, j] += step
-            moved = example._replace(W=W)
-            ends.append(float(_loss(moved, network(moved), at)))
-        result[i, j] = (ends[0] - ends[1]) / (2 * STEP)
-    return result
+
+    def loss_of(step: Tensor) -> Tensor:
+        moved = example._replace(W=example.W + step)
+        return _loss(moved, network(moved), at)
+
+    size = example.W.numel()
+    steps = STEP * torch.eye(size, dtype=example.W.dtype).view(size, *example.W.shape)
+    slopes = [(loss_of(step) - loss_of(-step)) / (2 * STEP) for step in steps]
+    return torch.stack(slopes).view_as(example.W)
 
 
 def compare(example: Example, strategy: GradientStrategy, at: Sequence[int]) -> StrategyGradient:

@@ -8,11 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
-
 from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
-from bptt_lab.config import output_paths
+from bptt_lab.config import arguments, output_paths
+from bptt_lab.config.compose import CommandLine, resolved
 from bptt_lab.config.parse import parse
 from bptt_lab.runs.job import Job
 from bptt_lab.training import train as training
@@ -55,10 +53,9 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
         ConfigError: for settings that do not go together.
     """
     output_paths.register()
-    with initialize_config_module("bptt_lab.conf", version_base="1.3"):
-        composed = compose("config", [f"experiment={preset}", *QUIET, *PLAIN, *overrides])
-    plain: Any = OmegaConf.to_container(composed, resolve=True)
-    config = parse(plain)
+    lines = [f"experiment={preset}", *QUIET, *PLAIN, *overrides]
+    command = CommandLine(arguments.parse_arguments(lines))
+    config = parse(resolved(command.compose(command.lines)))
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,

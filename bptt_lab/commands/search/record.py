@@ -95,14 +95,13 @@ def print_best(sweep_dir: Path) -> None:
     if not search:
         return
     metric, trials = search["metric"], runs.read_sweep(sweep_dir)
-    reached = [(v, n) for n, run in enumerate(trials) if (v := value(run, metric)) is not None]
+    reached = {n: v for n, run in enumerate(trials) if (v := value(run, metric)) is not None}
     if not reached:
         print(f"\nno trial reached a {metric}, so there is no best one")
         return
-    sign = 1 if search["direction"] == "minimize" else -1
-    best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))
+    number = (min if search["direction"] == "minimize" else max)(reached, key=lambda n: reached[n])
     run = trials[number]
-    print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
+    print(f"\nbest trial   {number}, {metric} {reached[number]:.6g} of {len(reached)} completed")
     print(f"settings     {escaped(' '.join(run.overrides))}")
     print(f"run folder   {runs.shown(run.folder)}")
     print(f"again        {escaped(run.manifest.get('command', ''))}")

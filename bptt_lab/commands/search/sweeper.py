@@ -125,10 +125,8 @@ class SearchSweeper(Sweeper):
     def _announce(self) -> None:
         """Describe the search in sweep.json, for a later one that continues it."""
         OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
-        new = {
-            "jobs": [],
-            record.SEARCH: record.description(self.space, self._config.hydra.sweeper),
-        }
+        search = record.description(self.space, self._config.hydra.sweeper)
+        new = {"jobs": [], record.SEARCH: search}
         runs.write_json(self.sweep_dir / runs.SWEEP, new | runs.read_sweep_file(self.sweep_dir))
 
     def _ask(self, study: Any) -> list[SweepJob]:
@@ -200,14 +198,11 @@ class SearchSweeper(Sweeper):
                     f"with one of {tags}"
                 )
         for number, run in ended:
-            value = record.value(run, self.metric)
             if self._config.fail_fast and was_killed(run):
                 continue  # stopped for another one's failure, so it has not ended
-            if value is not None:
-                study.tell(number, value)
-            else:
-                diverged = run.status == "diverged"
-                study.tell(number, state=TrialState.PRUNED if diverged else TrialState.FAIL)
+            value = record.value(run, self.metric)
+            worse = TrialState.PRUNED if run.status == "diverged" else TrialState.FAIL
+            study.tell(number, value, state=worse if value is None else None)
         failed = any(run.status != "completed" for _, run in ended)
         return not (failed and self._config.fail_fast)
 
