@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from bptt_lab.commands import command
 from bptt_lab.commands.bench import implementations
-from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, Options
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL
 from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
@@ -32,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> Options:
-    """Read and validate the arguments."""
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read and validate the arguments.
+
+    Added to them are `implementations`, and in `left_out` a line for each that is not installed.
+    """
     args = _parser().parse_args(argv)
     if args.past_facing and args.only:
         raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
@@ -50,22 +54,14 @@ def parse(argv: Sequence[str] | None) -> Options:
     precisions = args.dtype or default
     if args.device == "cpu" and "tf32" in precisions:
         raise ConfigError("--dtype=tf32: only a GPU multiplies so; use float32 or --device cuda")
-    for threads in args.threads or []:
-        if threads > cores():
-            raise ConfigError(f"--threads={threads}: must be at most {cores()}, the cores here")
     # A GPU is fed by one thread.
     default_threads = range(1, min(2, cores()) + 1) if args.device == "cpu" else [1]
-    return Options(
-        _once(args.shapes or (SMALL_SHAPES if args.past_facing else SHAPES)),
-        [each for each in found if each.missing() is None],
-        args.device,
-        _once(precisions),
-        _once(args.threads or default_threads),
-        args.rounds,
-        args.memory,
-        args.isa,
-        missing,
-    )
+    args.implementations = [each for each in found if each.missing() is None]
+    args.left_out = missing
+    args.shapes = _once(args.shapes or (SMALL_SHAPES if args.past_facing else SHAPES))
+    args.precisions = _once(precisions)
+    args.threads = _once(args.threads or default_threads)
+    return args
 
 
 def _parser() -> command.Parser:
@@ -88,7 +84,7 @@ def _parser() -> command.Parser:
         "consists of; default shapes: " + " ".join(map(str, SMALL_SHAPES)),
     )
     threads = "thread counts, each with a table of its own; default: 1 2"
-    parser.option("--threads T ...", threads, command.whole_number(1))
+    parser.option("--threads T ...", threads, command.whole_number(1, cores()))
     rounds = "turns of each; default: as many as take 3 seconds a shape, 3 to 100"
     parser.option("--rounds R", rounds, command.whole_number(1))
     parser.option("--device cpu|cuda", "where", command.one_of(["cpu", "cuda"]), "cpu")

@@ -26,7 +26,7 @@ from bptt_lab.core.validation import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bptt_lab.commands.bench.workload import Problem, Shape
+    from bptt_lab.commands.bench.workload import Problem
 
 BASELINE, PRODUCTS = "nn.RNN", "rtrl-products"
 USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autograd", "jax")
@@ -58,20 +58,6 @@ class Implementation:
         if find_spec(self.needs) is not None:
             return None
         return f"{self.name}: {self.needs} is not installed; pip install 'bptt_lab[{self.needs}]'"
-
-
-class Options(NamedTuple):
-    """What to measure; everything is validated."""
-
-    shapes: list[Shape]
-    implementations: list[Implementation]
-    device: str
-    precisions: list[str]
-    threads: list[int]
-    rounds: int | None
-    memory: bool
-    isa: str | None  # of the C core; None for the best that the processor has
-    left_out: list[str]  # a line for each implementation that is not installed
 
 
 def find(name: str) -> Implementation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from torch import Tensor
 from bptt_lab.commands.bench.implementations import (
     BASELINE,
     Implementation,
-    Options,
     Prepared,
     UnavailableError,
 )
@@ -64,7 +64,7 @@ Key = tuple[Pass, str]  # and an implementation's name
 Seconds = Mapping[tuple[str, str], list[float]]  # of every round
 
 
-def measure(options: Options, conditions: Conditions) -> list[Row]:
+def measure(options: Namespace, conditions: Conditions) -> list[Row]:
     """Time all implementations on all shapes, side by side, and compare their answers.
 
     The floors of all shapes come from the best product seen on any of them. Where an implementation
@@ -120,7 +120,7 @@ def note(text: str) -> None:
 
 
 def _measure(
-    shape: Shape, conditions: Conditions, options: Options
+    shape: Shape, conditions: Conditions, options: Namespace
 ) -> tuple[Mapping[Key, _Call], Seconds]:
     note(f"{conditions}: {shape}")
     problem = draw(shape, conditions)

@@ -7,16 +7,16 @@ import csv
 import itertools
 import platform
 import time
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean
-from typing import NamedTuple
 
 import torch
 
 from bptt_lab.commands import peak_memory
-from bptt_lab.commands.bench.implementations import Implementation, Options
+from bptt_lab.commands.bench.implementations import Implementation
 from bptt_lab.commands.bench.measure import Row, applied, measure, note, one_pass
 from bptt_lab.commands.bench.workload import Conditions, Pass, Shape
 from bptt_lab.core import machine
@@ -52,19 +52,7 @@ rtrl-products: the products alone that rtrl's training step consists of
 peak       memory of both passes above tensors and weights, in MB and in units of L N H numbers"""
 
 
-class Provenance(NamedTuple):
-    """Where and when a run's numbers were measured, and with what."""
-
-    machine: str
-    versions: str
-    commit: str  # of the checkout, marked + if it was changed; empty without one
-    date: str
-
-    def __str__(self) -> str:
-        return f"{self.machine}; {self.versions}"
-
-
-def run(options: Options) -> Path:
+def run(options: Namespace) -> Path:
     """Measure what the options ask for, and return the folder outputs/bench_<time>.
 
     Raises:
@@ -82,7 +70,7 @@ def run(options: Options) -> Path:
     ]
     where = _where(options)
     with applied(settings[0]):  # refuses what is not here before there is a folder
-        print(f"{where}; {_kernel(options, isa)}")
+        print(f"{where['machine']}; {where['versions']}; {_kernel(options, isa)}")
     for line in options.left_out:
         print(f"left out: {line}")
     folder = _new_folder()
@@ -105,19 +93,24 @@ def run(options: Options) -> Path:
     return folder
 
 
-def _where(options: Options) -> Provenance:
+def _where(options: Namespace) -> dict[str, str]:
+    """Where and when the numbers are measured, and with what: the last columns of results.csv."""
     gpu = ""
     if options.device == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         gpu = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
-    where = f"{machine.processor()}, {machine.cores()} cores" + f", {gpu}" * bool(gpu)
+    place = f"{machine.processor()}, {machine.cores()} cores" + f", {gpu}" * bool(gpu)
     packages = ["torch", *(each.name for each in options.implementations if each.name == "jax")]
     versions = [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)]
-    today = time.strftime("%Y-%m-%d")
-    return Provenance(where, ", ".join(versions), machine.git_commit() or "", today)
+    return {
+        "machine": place,
+        "versions": ", ".join(versions),
+        "commit": machine.git_commit() or "",  # marked + if the checkout was changed
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
-def _kernel(options: Options, isa: str) -> str:
+def _kernel(options: Namespace, isa: str) -> str:
     if isa == "none":
         built = "" if options.device == "cuda" else ", because the C core was not built"
         return f"kernel: operations of torch{built}"
@@ -151,14 +144,14 @@ def _new_folder() -> Path:
     return folder
 
 
-def write_csv(rows: Sequence[Row], path: Path, where: Provenance) -> None:
+def write_csv(rows: Sequence[Row], path: Path, where: Mapping[str, str]) -> None:
     """Write all rows, over what is there, each with where it was measured."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *Provenance._fields], lineterminator="\n")
+        writer = csv.DictWriter(file, [*rows[0], *where], lineterminator="\n")
         writer.writeheader()
         for row in rows:
             numbers = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow({**numbers, **where._asdict()})
+            writer.writerow({**numbers, **where})
 
 
 def table(rows: Sequence[Row], title: str) -> str:

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     component = _component(args)
     # Not before the arguments are known to be good: these import torch.
     from bptt_lab.commands.explain import example as examples
-    from bptt_lab.commands.explain.comparison import compare
+    from bptt_lab.commands.explain.example import compare
     from bptt_lab.commands.explain.text import write
     from bptt_lab.training.build import make
 

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from bptt_lab.commands.explain.comparison import StrategyGradient
 from bptt_lab.commands.explain.derivation import Term, derive, terms
-from bptt_lab.commands.explain.example import Example
+from bptt_lab.commands.explain.example import Example, StrategyGradient
 from bptt_lab.training import style
 from bptt_lab.training.style import GREY, INK, WASH
 

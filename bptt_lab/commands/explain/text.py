@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from bptt_lab.commands.explain import derivation as by_hand
-from bptt_lab.commands.explain.comparison import StrategyGradient, finite_differences, gradient
 from bptt_lab.commands.explain.derivation import Adjoint, Derivation, Term, total
-from bptt_lab.commands.explain.example import Example
+from bptt_lab.commands.explain.example import (
+    Example,
+    StrategyGradient,
+    finite_differences,
+    gradient,
+)
 from bptt_lab.gradients.autograd import Autograd
 
 INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_t is the sum of

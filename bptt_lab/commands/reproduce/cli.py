@@ -9,8 +9,7 @@ from pathlib import Path
 
 from bptt_lab.commands import command
 from bptt_lab.commands.live_table import LiveTable
-from bptt_lab.commands.reproduce.claim import Claim, Trial
-from bptt_lab.commands.reproduce.topics import named, refuse_unknown
+from bptt_lab.commands.reproduce.topics import Claim, Trial, named, refuse_unknown
 from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
 
@@ -70,10 +69,8 @@ def _tested(claim: Claim, data: str | None) -> list[str]:
     """Test one claim; what it raises is a claim that does not hold."""
     began = time.process_time()
     file = Path(data or "", claim.file)
-    if claim.file and not data:
-        outcome, measured = "skip", f"needs {claim.file}: give its folder, --data or {DATA}"
-    elif claim.file and not file.is_file():
-        outcome, measured = "skip", f"there is no {file}"
+    if claim.file and not (data and file.is_file()):
+        outcome, measured = "skip", f"there is no {file}; give its folder, --data or {DATA}"
     else:
         try:
             passed, measured = claim.measure(Trial(claim.tested_on, file))

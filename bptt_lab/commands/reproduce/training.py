@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial
+from bptt_lab.commands.reproduce.topics import Claim, Result, Trial
 from bptt_lab.config import arguments, output_paths
 from bptt_lab.config.compose import CommandLine, resolved
 from bptt_lab.config.parse import parse
@@ -22,9 +22,9 @@ PLAIN = ("trainer.ema_decay=null",)
 
 
 def trained(
-    preset: str, metric: str, low: float, high: float, *overrides: str, **claim: Any
+    preset: str, metric: str, band: tuple[float, float], *overrides: str, **claim: Any
 ) -> Claim:
-    """Claim that nets trained by a preset, one a seed, all end with low < metric <= high.
+    """Claim that nets trained by a preset, one a seed, all end with a metric within a band.
 
     Where the claim has a file of data, its path is the dataset's.
     """
@@ -34,7 +34,7 @@ def trained(
         runs = [train(preset, *overrides, *data, f"seed={seed}") for seed in trial.seeds]
         found = [metrics[metric] for metrics in runs]
         said = ", ".join(f"{value:.4f}" for value in found) + " nats" * metric.endswith("loss")
-        return Result(all(low < value <= high for value in found), said)
+        return Result(all(band[0] < value <= band[1] for value in found), said)
 
     return Claim(measure=measure, **claim)
 

@@ -19,8 +19,7 @@ CLAIMS = [
     trained(
         "compare_strategies",
         "test/accuracy",
-        low,
-        high,
+        (low, high),
         *(("gradient=truncated", f"gradient.k={k}") if k else ("gradient=full",)),
         name=f"last_{k}" if k else "full",
         kind="regression",

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.claim import MORE_SEEDS, Claim, Result, Trial, claim, greatest
+from bptt_lab.commands.reproduce.topics import MORE_SEEDS, Claim, Result, Trial, claim, greatest
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.rtrl import RTRL

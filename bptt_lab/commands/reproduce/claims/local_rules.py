@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim, greatest
 from bptt_lab.commands.reproduce.reference import difference, exact, gradient, net, normal
+from bptt_lab.commands.reproduce.topics import Claim, Result, Trial, claim, greatest
 from bptt_lab.core.cell import NONLINEARITIES
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.credit_clip import CreditClip
