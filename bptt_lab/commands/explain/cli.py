@@ -29,17 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     component = _component(args)
     # Not before the arguments are known to be good: these import torch.
     from bptt_lab.commands.explain import example as examples
-    from bptt_lab.commands.explain.example import compare
     from bptt_lab.commands.explain.text import write
     from bptt_lab.training.build import make
 
     strategy = make("gradient", component)
-    if args.seed is None:
-        example = examples.fixed(args.steps)
-    else:
-        example = examples.random(args.steps, args.seed)
+    fixed, steps = args.seed is None, args.steps
+    example = examples.fixed(steps) if fixed else examples.random(steps, args.seed)
     at = list(range(1, args.steps + 1)) if args.all else [args.steps]
-    found = compare(example, strategy, at)
+    found = examples.compare(example, strategy, at)
     print(write(example, at, repr(strategy), found, args.digits), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.explain.figure import draw

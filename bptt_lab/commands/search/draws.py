@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.study import Study
@@ -24,7 +22,6 @@ JOURNAL = "search.journal"
 # TPE with Optuna's own settings: random for 10 trials, then the settings of a trial together, and
 # away from those that are still running.
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler}
-Kinds = dict[str, BaseDistribution]
 
 
 class _Held(JournalFileOpenLock):
@@ -51,43 +48,33 @@ def journal(sweep_dir: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), _Held(str(path))))
 
 
-class SeededSampler(BaseSampler):
-    """Another sampler, by its name in SAMPLERS, made anew for every draw; one seed for all."""
+class Draws:
+    """Draws for a study: by a sampler of SAMPLERS, made anew for every draw; one seed for all."""
 
-    def __init__(self, name: str, seed: int) -> None:
-        self._make = SAMPLERS[name]
-        self._seed = seed
+    def __init__(self, study: Study, sampler: str, seed: int) -> None:
+        self.study, self.sampler, self.seed = study, sampler, seed
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Kinds:
-        """Return the settings that are drawn together."""
-        return self._at(trial).infer_relative_search_space(study, trial)
+    def trial(self, left: FrozenTrial | None = None) -> Trial:
+        """Ask for a trial, or take up one that was left without a result."""
+        self._begin(len(self.study.get_trials(deepcopy=False)) if left is None else left.number)
+        # Only by this id does Optuna give back a trial that was asked for.
+        trial = self.study.ask() if left is None else Trial(self.study, left._trial_id)
+        _ = trial.relative_params  # drawn now, and not with its first setting
+        return trial
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: Kinds
-    ) -> dict[str, Any]:
-        """Draw the settings that are drawn together."""
-        return self._at(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
-    ) -> Any:
-        """Draw a setting by itself."""
-        sampler = self._at(trial, param_name)
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def _at(self, trial: FrozenTrial, key: str = "") -> BaseSampler:
-        digest = hashlib.sha256(f"{self._seed}/{trial.number}/{key}".encode()).digest()
-        return self._make(seed=int.from_bytes(digest[:4], "big"))
-
-
-def suggest(trial: Trial, key: str, values: Values) -> str:
-    """Draw one of a trial's values, or return the one that it drew before a restart."""
-    if len(values.ends) == 1:
-        return values.ends[0]
-    if isinstance(values, Choice):
-        return str(trial.suggest_categorical(key, values.ends))
-    low, high, step = values.low, values.high, values.step
-    if values.integer:
+    def suggest(self, trial: Trial, key: str, values: Values) -> str:
+        """Draw one of a trial's values, or return the one that it drew before a restart."""
+        if len(values.ends) == 1:
+            return values.ends[0]
+        self._begin(trial.number, key)
+        if isinstance(values, Choice):
+            return str(trial.suggest_categorical(key, values.ends))
+        low, high, step = values.low, values.high, values.step
+        if not values.integer:
+            return values.text(trial.suggest_float(key, low, high, step=step, log=values.log))
         whole = trial.suggest_int(key, int(low), int(high), step=int(step or 1), log=values.log)
         return values.text(whole)
-    return values.text(trial.suggest_float(key, low, high, step=step, log=values.log))
+
+    def _begin(self, number: int, key: str = "") -> None:
+        digest = hashlib.sha256(f"{self.seed}/{number}/{key}".encode()).digest()
+        self.study.sampler = SAMPLERS[self.sampler](seed=int.from_bytes(digest[:4], "big"))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
@@ -30,6 +30,11 @@ from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
 from bptt_lab.training.launchers.base import require
 from bptt_lab.training.launchers.worker import SweepJob
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from bptt_lab.commands.search.draws import Draws
 
 
 class FinalMetric:
@@ -103,21 +108,20 @@ class SearchSweeper(Sweeper):
         """
         import optuna
 
-        from bptt_lab.commands.search import draws
+        from bptt_lab.commands.search.draws import Draws, journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = record.space(self.loader, self._config)
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         self._announce()
-        seed = self._config.seed if self.seed is None else self.seed
         study = optuna.create_study(
-            storage=draws.journal(self.sweep_dir),
-            sampler=draws.SeededSampler(self.sampler, seed),
+            storage=journal(self.sweep_dir),
             study_name="search",
             direction=self.direction,
             load_if_exists=True,
         )
-        while batch := self._ask(study):
+        seed = self._config.seed if self.seed is None else self.seed
+        while batch := self._ask(Draws(study, self.sampler, seed)):
             self._run(batch)
             if not self._tell(study, batch):
                 break
@@ -129,26 +133,23 @@ class SearchSweeper(Sweeper):
         new = {"jobs": [], record.SEARCH: search}
         runs.write_json(self.sweep_dir / runs.SWEEP, new | runs.read_sweep_file(self.sweep_dir))
 
-    def _ask(self, study: Any) -> list[SweepJob]:
+    def _ask(self, draws: Draws) -> list[SweepJob]:
         """Return the trials without a result, filled up to a batch; none when all are done."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
-        from bptt_lab.commands.search.draws import suggest
+        def drawn(left: FrozenTrial | None = None) -> tuple[int, list[str]]:
+            trial = draws.trial(left)
+            return trial.number, self.space.draw(partial(draws.suggest, trial))
 
-        def drawn(trial: Trial) -> tuple[int, list[str]]:
-            return trial.number, self.space.draw(partial(suggest, trial))
-
-        known = study.get_trials(deepcopy=False)
-        left = [trial for trial in known if trial.state == TrialState.RUNNING]
-        # Only by this id does Optuna give back a trial that was asked for.
-        batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
+        known = draws.study.get_trials(deepcopy=False)
+        batch = [drawn(trial) for trial in known if trial.state == TrialState.RUNNING]
         at_a_time = self._config.hydra.launcher.get("n_jobs")
         at_a_time = at_a_time or max(1, cores() // int(self._config.num_threads))
         size = self.batch or at_a_time
         for total in range(len(known), self.n_trials):
             if batch and total % size == 0:
                 break
-            batch.append(drawn(study.ask()))
+            batch.append(drawn())
         return self._listed(batch)
 
     def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
