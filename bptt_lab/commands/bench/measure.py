@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from argparse import Namespace
@@ -60,8 +61,6 @@ class _Call(NamedTuple):
 
 
 Row = Mapping[str, Any]  # a line of results.csv by column; None where something does not apply
-Key = tuple[Pass, str]  # and an implementation's name
-Seconds = Mapping[tuple[str, str], list[float]]  # of every round
 
 
 def measure(options: Namespace, conditions: Conditions) -> list[Row]:
@@ -71,47 +70,13 @@ def measure(options: Namespace, conditions: Conditions) -> list[Row]:
     cannot do a shape, a line on stderr says why. The number of rounds is that of `alternate`.
     """
     with applied(conditions):
-        timed = [_measure(shape, conditions, options) for shape in options.shapes]
-    fastest = min(min(seconds[PRODUCT, ""]) for _, seconds in timed)
-    rate = 2 * SIDE[conditions.device] ** 3 / fastest
+        rows = [row for shape in options.shapes for row in _measure(shape, conditions, options)]
+    rate = max((row["product_gflops"] for row in rows), default=math.nan)
+    floors = [flops(Shape(*(row[n] for n in "LNIH")), row["pass"]) / rate / 1e6 for row in rows]
     return [
-        _row(shape, key, call, conditions, seconds, rate)
-        for shape, (calls, seconds) in zip(options.shapes, timed, strict=True)
-        for key, call in calls.items()
+        {**row, "product_gflops": rate, "floor_ms": ms, "times_floor": row["min_ms"] / ms}
+        for row, ms in zip(rows, floors, strict=True)
     ]
-
-
-def _row(
-    shape: Shape, key: Key, call: _Call, conditions: Conditions, seconds: Seconds, rate: float
-) -> Row:
-    """A line of the table; `rate` in floating-point operations a second."""
-    which, name = key
-    mine = seconds[key]
-    fastest, floor = min(mine), flops(shape, which) / rate
-    by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
-    return {
-        **shape._asdict(),
-        "implementation": name,
-        "claims": call.claims,
-        "device": conditions.device,
-        "precision": conditions.precision,
-        "threads": conditions.threads,
-        "instruction_set": conditions.isa,  # of the C core, which nn.RNN and JAX do without
-        "pass": which,
-        "rounds": len(mine),
-        "first_call_ms": call.first * 1e3,
-        "min_ms": fastest * 1e3,
-        "median_ms": statistics.median(mine) * 1e3,
-        "times_as_fast_min": by_minimum,
-        "times_as_fast_median": by_median,
-        "product_gflops": rate / 1e9,  # the machine's rate in a large product
-        "floor_ms": floor * 1e3,  # the pass's operations at that rate
-        "times_floor": fastest / floor,
-        "error_output": call.error_output,
-        "error_gradient": call.error_gradient,
-        "peak_mb": None,
-        "peak_states": None,  # the peak in units of L N H numbers
-    }
 
 
 def note(text: str) -> None:
@@ -119,16 +84,14 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _measure(
-    shape: Shape, conditions: Conditions, options: Namespace
-) -> tuple[Mapping[Key, _Call], Seconds]:
+def _measure(shape: Shape, conditions: Conditions, options: Namespace) -> Iterator[Row]:
     note(f"{conditions}: {shape}")
     problem = draw(shape, conditions)
     right = solve(problem)
     synchronise = torch.cuda.synchronize if conditions.device == "cuda" else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
-    calls: dict[Key, _Call] = {}
+    calls: dict[tuple[Pass, str], _Call] = {}
     for each in options.implementations:
         try:
             first = dict(_first(each.prepare(problem), right, synchronise))
@@ -147,7 +110,33 @@ def _measure(
             f"{conditions}: {shape}: warning: a product usually took {slower:.1f} times its best; "
             "other processes disturb, repeat on an idle machine"
         )
-    return calls, seconds
+    gflops = 2 * SIDE[conditions.device] ** 3 / min(seconds[PRODUCT, ""]) / 1e9
+    for (which, name), call in calls.items():
+        mine = seconds[which, name]
+        by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
+        yield {
+            **shape._asdict(),
+            "implementation": name,
+            "claims": call.claims,
+            "device": conditions.device,
+            "precision": conditions.precision,
+            "threads": conditions.threads,
+            "instruction_set": conditions.isa,  # of the C core, which nn.RNN and JAX do without
+            "pass": which,
+            "rounds": len(mine),
+            "first_call_ms": call.first * 1e3,
+            "min_ms": min(mine) * 1e3,
+            "median_ms": statistics.median(mine) * 1e3,
+            "times_as_fast_min": by_minimum,
+            "times_as_fast_median": by_median,
+            "product_gflops": gflops,  # the machine's rate in a large product
+            "floor_ms": None,  # the pass's operations at that rate
+            "times_floor": None,
+            "error_output": call.error_output,
+            "error_gradient": call.error_gradient,
+            "peak_mb": None,
+            "peak_states": None,  # the peak in units of L N H numbers
+        }
 
 
 def _first(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,15 +17,12 @@ def net(
     gradient: GradientStrategy,
     seed: int,
     sizes: tuple[int, int, int] = (3, 8, 1),
-    *,
     init: str = "orthogonal",
     gain: float = 1.0,
-    leak: float = 1.0,
-    phi: str = "tanh",
-    bias: bool = True,
+    **cell: Any,
 ) -> VanillaRNN:
-    """Make a net in float64 of so many inputs, units and layers."""
-    rnn = VanillaRNN(*sizes, phi, bias=bias, leak=leak, dtype=torch.float64, gradient=gradient)
+    """Make a net in float64 of so many inputs, units and layers; its cell is as VanillaRNN's."""
+    rnn = VanillaRNN(*sizes, **cell, dtype=torch.float64, gradient=gradient)
     initialise(rnn, init, gain, None, torch.Generator().manual_seed(seed))
     return rnn
 

@@ -56,8 +56,8 @@ class Claim:
     @property
     def seeds(self) -> str:
         """The seeds in words: "10-12; set on 0-2"; "none" where nothing is drawn."""
-        tested = _range(self.tested_on) or "none"
-        return f"{tested}; set on {_range(self.set_on)}" if self.set_on else tested
+        tested = _words(self.tested_on) or "none"
+        return f"{tested}; set on {_words(self.set_on)}" if self.set_on else tested
 
 
 def claim(
@@ -72,15 +72,9 @@ def greatest(*values: float) -> float:
     return math.nan if any(map(math.isnan, values)) else max(values)
 
 
-def _range(seeds: Sequence[int]) -> str:
-    """Write seeds with their runs joined: "0-2, 10"."""
-    runs: list[list[int]] = []
-    for seed in seeds:
-        if runs and seed == runs[-1][-1] + 1:
-            runs[-1].append(seed)
-        else:
-            runs.append([seed])
-    return ", ".join(f"{run[0]}-{run[-1]}" if run[1:] else str(run[0]) for run in runs)
+def _words(seeds: Sequence[int]) -> str:
+    joined = isinstance(seeds, range) and len(seeds) > 1
+    return f"{seeds[0]}-{seeds[-1]}" if joined else ", ".join(map(str, seeds))
 
 
 def entries() -> Iterator[Claim]:

@@ -33,7 +33,7 @@ LAGS = (1, 2, 5, 10, 20, 40)
 
 
 def _net(seed: int, leak: float, num_layers: int = 1) -> VanillaRNN:
-    linear: Any = {"gain": BETA, "phi": "identity", "bias": False}
+    linear: Any = {"gain": BETA, "nonlinearity": "identity", "bias": False}
     return net(Full(), seed, (I, H, num_layers), leak=leak, **linear)
 
 

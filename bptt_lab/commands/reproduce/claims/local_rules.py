@@ -77,7 +77,7 @@ def _same(
             for number, (phi, leak) in enumerate(NETS):
                 strategy = make()
                 depth = min(layers, 1 + number % 2)
-                rnn = net(strategy, seed, (3, 8, depth), gain=1.4, leak=leak, phi=phi)
+                rnn = net(strategy, seed, (3, 8, depth), gain=1.4, leak=leak, nonlinearity=phi)
                 input, q = normal(seed, 12, 2, 3), normal(100 + seed, 12, 2, 8)
                 right = looped(rnn, input, q, through, hold)
                 found = gradient(rnn, input, q, 2 if strategy.carries_influence else 1)
