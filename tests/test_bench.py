@@ -22,6 +22,8 @@ from bptt_lab.commands.bench.measure import (
     solve,
 )
 from bptt_lab.commands.bench.workload import (
+    BOTH,
+    FORWARD,
     SHAPES,
     Conditions,
     Shape,
@@ -174,15 +176,15 @@ def test_every_implementation_gives_the_answer_that_it_claims(name, precision):
     (right, right_gradients), prepared = solve(problem), find(name).prepare(problem)
     tolerance = 1e-5 if precision == "float32" else 1e-13
     if not prepared.claims:
-        assert prepared.both() is None and prepared.forward is None
+        assert prepared.passes[BOTH]() == (None, {}) and FORWARD not in prepared.passes
         return
     for _ in range(2):  # the second call starts from nothing, too
-        output, gradients = prepared.both()
+        output, gradients = prepared.passes[BOTH]()
         assert gradients.keys() == problem.weights.keys()
         assert error(output, right) < tolerance
         off = gradient_error(gradients, right_gradients)
         assert (off < tolerance) == (prepared.claims == "exact")
-    assert error(prepared.forward(), right) < tolerance
+    assert error(prepared.passes[FORWARD]()[0], right) < tolerance
 
 
 @pytest.mark.skipif(not core.available(), reason="the C core was not built")
@@ -197,9 +199,9 @@ def test_full_runs_on_the_core_and_full_reference_without(monkeypatch):
         monkeypatch.setattr(core, function.__name__, spy)
     supports = core.supports
     problem = draw(TINY, Conditions("cpu", "float32", 1, "none"))
-    find("full-reference").prepare(problem).both()
+    find("full-reference").prepare(problem).passes[BOTH]()
     assert used == [] and core.supports is supports
-    find("full").prepare(problem).both()
+    find("full").prepare(problem).passes[BOTH]()
     assert used == ["unroll", "sweep"]
 
 

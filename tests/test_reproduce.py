@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from bptt_lab.commands.reproduce import claims, cli, topics
+from bptt_lab.commands.reproduce.nets import train
 from bptt_lab.commands.reproduce.topics import Claim, Kind, Result, Trial
-from bptt_lab.commands.reproduce.training import train
 
 DATA = Path(os.environ.get(cli.DATA, Path(__file__).parents[2] / "shared" / "data"))
 SECONDS = ["adaptive_truncation", "local_rules", "task_floors", "truncation", "vanishing"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import OmegaConf
 
 from bptt_lab.commands import strategies
+from bptt_lab.commands.bench.workload import BOTH, FORWARD, Pass, Problem
 from bptt_lab.config import classes
 from bptt_lab.config.schema import Component
 from bptt_lab.config.strategies import from_name, packaged
@@ -25,8 +26,6 @@ from bptt_lab.core.validation import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from bptt_lab.commands.bench.workload import Problem
 
 BASELINE, PRODUCTS = "nn.RNN", "rtrl-products"
 USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autograd", "jax")
@@ -37,12 +36,15 @@ class UnavailableError(Exception):
     """An implementation that does not work here; the message says why, on one line."""
 
 
+# Returns the output, None where there is none, and the gradients by weight's name.
+Call = Callable[[], tuple[Any, dict[str, Any]]]
+
+
 class Prepared(NamedTuple):
     """Calls ready to be timed; nothing of a call's work outlives what it returns."""
 
-    forward: Callable[[], Any] | None  # the output
-    both: Callable[[], tuple[Any, dict[str, Any]] | None]  # the output, gradients by weight's name
-    claims: str = "exact"  # exact | unbiased | biased; no claim where `both` returns nothing
+    passes: dict[Pass, Call]
+    claims: str = "exact"  # exact | unbiased | biased; no claim where there is no output
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,8 @@ def full_reference(problem: Problem) -> Prepared:
 
     prepared = strategy(problem, Component("bptt_lab.gradients.full.Full"))
     without_core = patch.object(core, "supports", lambda *tensors: False)
-    assert prepared.forward is not None
-    forward, both = without_core(prepared.forward), without_core(prepared.both)
-    return prepared._replace(forward=forward, both=both)
+    passes = {which: without_core(call) for which, call in prepared.passes.items()}
+    return prepared._replace(passes=passes)
 
 
 def rtrl_products(problem: Problem) -> Prepared:
@@ -132,11 +133,12 @@ def rtrl_products(problem: Problem) -> Prepared:
     influence = torch.randn(N, H, H * (H + I + 1), **make)
     out = torch.empty(N, H + 1, H * (H + I + 1), **make)
 
-    def both() -> None:
+    def both() -> tuple[None, dict[str, Any]]:
         for _ in range(2 * L):
             torch.bmm(jacobian, influence, out=out)
+        return None, {}
 
-    return Prepared(None, both, claims="")
+    return Prepared({BOTH: both}, claims="")
 
 
 def jax_scan(problem: Problem) -> Prepared:
@@ -187,8 +189,10 @@ def jax_scan(problem: Problem) -> Prepared:
     weights = {name: convert(weight) for name, weight in problem.weights.items()}
     x, v = convert(problem.input), convert(problem.v)
     return Prepared(
-        lambda: jax.block_until_ready(run(weights, x)),
-        lambda: jax.block_until_ready(value_and_gradient(weights, x, v)),
+        {
+            BOTH: lambda: jax.block_until_ready(value_and_gradient(weights, x, v)),
+            FORWARD: lambda: (jax.block_until_ready(run(weights, x)), {}),
+        }
     )
 
 
@@ -199,10 +203,9 @@ def _module(rnn: nn.Module, problem: Problem) -> Prepared:
     rnn.load_state_dict(problem.weights)
     parameters = dict(rnn.named_parameters())
 
-    def forward() -> Tensor:
-        with torch.no_grad():
-            output: Tensor = rnn(problem.input)[0]
-        return output
+    @torch.no_grad()
+    def forward() -> tuple[Tensor, dict[str, Any]]:
+        return rnn(problem.input)[0], {}
 
     def both() -> tuple[Tensor, dict[str, Any]]:
         output: Tensor = rnn(problem.input)[0]
@@ -212,7 +215,7 @@ def _module(rnn: nn.Module, problem: Problem) -> Prepared:
             parameter.grad = None
         return output.detach(), gradients
 
-    return Prepared(forward, both)
+    return Prepared({BOTH: both, FORWARD: forward})
 
 
 # What is no gradient strategy: those are found by the names of their options.

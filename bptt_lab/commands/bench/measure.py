@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bptt_lab.commands.bench.implementations import (
     BASELINE,
+    Call,
     Implementation,
-    Prepared,
     UnavailableError,
 )
-from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Problem, Shape, flops
+from bptt_lab.commands.bench.workload import BOTH, PASSES, Conditions, Pass, Problem, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
@@ -50,14 +50,14 @@ def applied(conditions: Conditions) -> Iterator[None]:
             core.use_instruction_set(isa)
 
 
-class _Call(NamedTuple):
+class _Called(NamedTuple):
     """A pass of an implementation, called once: ready for the rounds."""
 
-    call: Callable[[], Any]
-    first: float
+    call: Call
     claims: str
-    error_output: float | None = None
-    error_gradient: float | None = None
+    first: float
+    error_output: float | None
+    error_gradient: float | None
 
 
 Row = Mapping[str, Any]  # a line of results.csv by column; None where something does not apply
@@ -91,14 +91,16 @@ def _measure(shape: Shape, conditions: Conditions, options: Namespace) -> Iterat
     synchronise = torch.cuda.synchronize if conditions.device == "cuda" else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
-    calls: dict[tuple[Pass, str], _Call] = {}
+    calls: dict[tuple[Pass, str], _Called] = {}
     for each in options.implementations:
         try:
-            first = dict(_first(each.prepare(problem), right, synchronise))
+            passes, claims = each.prepare(problem)
+            calls |= {
+                (which, each.name): _first(call, claims, right, synchronise)
+                for which, call in passes.items()
+            }
         except (UnavailableError, ConfigError, NotImplementedError) as why:
             note(f"{each.name}: left out: {why}")
-        else:
-            calls |= {(which, each.name): call for which, call in first.items()}
     turns: dict[tuple[str, str], Callable[[], Any]] = {(PRODUCT, ""): product}
     # A round is the forward pass of A B C, then both passes of A B C.
     for which in PASSES:
@@ -140,30 +142,25 @@ def _measure(shape: Shape, conditions: Conditions, options: Namespace) -> Iterat
 
 
 def _first(
-    prepared: Prepared,
+    call: Call,
+    claims: str,
     right: tuple[Tensor, Mapping[str, Tensor]],
     synchronise: Callable[[], None],
-) -> Iterator[tuple[Pass, _Call]]:
-    """Call each pass once, timed, and compare what it returns with the right answer."""
+) -> _Called:
+    """Call a pass once, timed, and compare what it returns with the right answer."""
     kept: list[Any] = []
-    seconds = clock(lambda: kept.append(prepared.both()), synchronise)
-    both, claims = kept.pop(), prepared.claims
-    if both is None:
-        yield "forward+backward", _Call(prepared.both, seconds, claims)
-        return
-    errors = error(both[0], right[0]), gradient_error(both[1], right[1])
-    yield "forward+backward", _Call(prepared.both, seconds, claims, *errors)
-    forward = prepared.forward
-    if forward is not None:
-        seconds = clock(lambda: kept.append(forward()), synchronise)
-        yield "forward", _Call(forward, seconds, claims, error(kept.pop(), right[0]))
+    seconds = clock(lambda: kept.append(call()), synchronise)
+    output, gradients = kept.pop()
+    error_output = None if output is None else error(output, right[0])
+    error_gradient = gradient_error(gradients, right[1]) if gradients else None
+    return _Called(call, claims, seconds, error_output, error_gradient)
 
 
 def one_pass(
     shape: Shape, conditions: Conditions, implementation: Implementation
 ) -> Callable[[], Any]:
     """Return both passes as a call, for a process of its own."""
-    return applied(conditions)(implementation.prepare(draw(shape, conditions)).both)
+    return applied(conditions)(implementation.prepare(draw(shape, conditions)).passes[BOTH])
 
 
 def _product(problem: Problem) -> Callable[[], Any]:

@@ -18,7 +18,7 @@ import torch
 from bptt_lab.commands import peak_memory
 from bptt_lab.commands.bench.implementations import Implementation
 from bptt_lab.commands.bench.measure import Row, applied, measure, note, one_pass
-from bptt_lab.commands.bench.workload import Conditions, Pass, Shape
+from bptt_lab.commands.bench.workload import BOTH, FORWARD, Conditions, Pass, Shape
 from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
@@ -26,19 +26,19 @@ from bptt_lab.runs.sweep import aligned
 
 # The table's columns: head, pass, the rows' field.
 _COLUMNS: tuple[tuple[str, Pass, str], ...] = (
-    ("forward ms", "forward", "min_ms"),
-    ("x RNN", "forward", "times_as_fast_min"),
-    ("x floor", "forward", "times_floor"),
-    ("both ms", "forward+backward", "min_ms"),
-    ("median", "forward+backward", "median_ms"),
-    ("x RNN", "forward+backward", "times_as_fast_min"),
-    ("(median)", "forward+backward", "times_as_fast_median"),
-    ("x floor", "forward+backward", "times_floor"),
-    ("first ms", "forward+backward", "first_call_ms"),
-    ("err out", "forward+backward", "error_output"),
-    ("err grad", "forward+backward", "error_gradient"),
-    ("peak MB", "forward+backward", "peak_mb"),
-    ("in LNH", "forward+backward", "peak_states"),
+    ("forward ms", FORWARD, "min_ms"),
+    ("x RNN", FORWARD, "times_as_fast_min"),
+    ("x floor", FORWARD, "times_floor"),
+    ("both ms", BOTH, "min_ms"),
+    ("median", BOTH, "median_ms"),
+    ("x RNN", BOTH, "times_as_fast_min"),
+    ("(median)", BOTH, "times_as_fast_median"),
+    ("x floor", BOTH, "times_floor"),
+    ("first ms", BOTH, "first_call_ms"),
+    ("err out", BOTH, "error_output"),
+    ("err grad", BOTH, "error_gradient"),
+    ("peak MB", BOTH, "peak_mb"),
+    ("in LNH", BOTH, "peak_states"),
 )
 _FORMATS = {"error_output": ".0e", "error_gradient": ".0e", "peak_states": ".1f"}
 LEGEND = """\
@@ -70,7 +70,8 @@ def run(options: Namespace) -> Path:
     ]
     where = _where(options)
     with applied(settings[0]):  # refuses what is not here before there is a folder
-        print(f"{where['machine']}; {where['versions']}; {_kernel(options, isa)}")
+        kernel = "operations of torch" if isa == "none" else f"C core, {isa}"
+        print(f"{where['machine']}; {where['versions']}; kernel: {kernel}")
     for line in options.left_out:
         print(f"left out: {line}")
     folder = _new_folder()
@@ -110,17 +111,9 @@ def _where(options: Namespace) -> dict[str, str]:
     }
 
 
-def _kernel(options: Namespace, isa: str) -> str:
-    if isa == "none":
-        built = "" if options.device == "cuda" else ", because the C core was not built"
-        return f"kernel: operations of torch{built}"
-    rest = " (bfloat16: operations of torch)" if "bfloat16" in options.precisions else ""
-    return f"kernel: C core, {isa}{rest}"
-
-
 def _with_memory(row: Row, conditions: Conditions, implementation: Implementation) -> Row:
     """The row with its peak memory, if it is of both passes."""
-    if row["pass"] == "forward":
+    if row["pass"] == FORWARD:
         return row
     shape = Shape(*(row[size] for size in "LNIH"))
     what = f"{implementation.name} at {shape}"

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pass = Literal["forward", "forward+backward"]
-PASSES: tuple[Pass, ...] = get_args(Pass)
+PASSES: tuple[Pass, Pass] = get_args(Pass)
+FORWARD, BOTH = PASSES
 
 
 class Shape(NamedTuple):

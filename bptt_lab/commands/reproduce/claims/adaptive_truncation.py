@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.reference import exact, gradient, net, normal
+from bptt_lab.commands.reproduce.nets import exact, gradient, net, normal
 from bptt_lab.commands.reproduce.topics import Result, Trial, claim, greatest
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated

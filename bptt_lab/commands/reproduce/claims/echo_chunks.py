@@ -9,8 +9,8 @@ untrained state carries the last few bits already, and the readout alone finds t
 
 from __future__ import annotations
 
+from bptt_lab.commands.reproduce.nets import trained
 from bptt_lab.commands.reproduce.topics import MORE_SEEDS
-from bptt_lab.commands.reproduce.training import trained
 
 CLAIMS = [
     trained(

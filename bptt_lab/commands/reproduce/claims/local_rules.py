@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.reference import difference, exact, gradient, net, normal
+from bptt_lab.commands.reproduce.nets import difference, exact, gradient, net, normal
 from bptt_lab.commands.reproduce.topics import Claim, Result, Trial, claim, greatest
 from bptt_lab.core.cell import NONLINEARITIES
 from bptt_lab.gradients.base import GradientStrategy

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bptt_lab.commands.reproduce.training import trained
+from bptt_lab.commands.reproduce.nets import trained
 
 OURS: Any = {"kind": "regression", "source": "this project", "set_on": range(1), "slow": True}
 CLAIMS = [

@@ -6,8 +6,8 @@ clipping, too: an orthogonal start and small steps of Adam already do much of wh
 
 from __future__ import annotations
 
+from bptt_lab.commands.reproduce.nets import trained
 from bptt_lab.commands.reproduce.topics import SEEDS
-from bptt_lab.commands.reproduce.training import trained
 
 CLAIMS = [
     trained(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.reference import net, normal
+from bptt_lab.commands.reproduce.nets import net, normal
 from bptt_lab.commands.reproduce.topics import MORE_SEEDS, SEEDS, Result, Trial, claim, greatest
 from bptt_lab.gradients.full import Full
 from bptt_lab.nn.rnn import VanillaRNN
