@@ -25,13 +25,11 @@ from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 
 SAME, DIFFERENT = 0, 1
+Logged = Mapping[tuple[str, int], float]  # by tag and step
 TOLERANCE = 0.01  # relative; what another instruction set does to a loss in short runs
 DESCRIPTION = """\
 Train a run again from its manifest, and compare every logged number and the final parameters: bit
 for bit on the same type of machine with the same versions, within a tolerance elsewhere."""
-
-
-Logged = Mapping[tuple[str, int], float]  # by tag and step
 
 
 def distance(before: float | None, now: float | None) -> float:

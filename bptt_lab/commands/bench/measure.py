@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from bptt_lab.commands.bench.implementations import (
     BASELINE,
@@ -212,7 +213,7 @@ def error(found: Any, right: Tensor) -> float:
 
     What was found may be a tensor or a JAX array.
     """
-    found = torch.from_dlpack(found).cpu().double()
+    found = from_dlpack(found).cpu().double()
     return float((found - right).abs().max() / right.abs().max())
 
 

@@ -161,12 +161,12 @@ def table(rows: Sequence[Row], title: str) -> str:
             cells = map(_shown, found, (field for _, _, field in columns))
             lines.append([shape, name, *cells, names[name]])
     for name in names:
-        cells = []
+        means = []
         for _, which, field in columns:
-            mine = [passes.get((shape, name, which), {}).get(field) for shape in shapes]
-            given = [ratio for ratio in mine if ratio is not None and field.startswith("times")]
-            cells.append(_shown(geometric_mean(given) if given else None, field))
-        lines.append(["geometric mean", name, *cells, names[name]])
+            found = [passes.get((shape, name, which), {}).get(field) for shape in shapes]
+            given = [ratio for ratio in found if ratio is not None and field.startswith("times")]
+            means.append(_shown(geometric_mean(given) if given else None, field))
+        lines.append(["geometric mean", name, *means, names[name]])
     rate = f"{rows[0]['product_gflops']:.0f} GFLOP/s"
     return f"{title}: the machine's rate in a large product is {rate}\n\n{aligned(lines, heads)}"
 

@@ -117,15 +117,6 @@ class _Runner(Hydra):
             configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         return config
 
-    def start(self) -> None:
-        command, args = self.plan.command, self.plan.command.args
-        if args.cfg:
-            self.show_cfg(command.name, command.lines, args.cfg, args.package, args.resolve)
-        elif self.plan.sweep_dir is None:
-            self.run(command.name, task, command.lines)
-        else:
-            self.multirun(command.name, task, command.lines)
-
 
 def start(plan: Plan, words: list[str]) -> int:
     """Run what was planned to its end, or show its configuration for --cfg, and return 0.
@@ -136,9 +127,15 @@ def start(plan: Plan, words: list[str]) -> int:
         ConfigError: for an error outside of the jobs.
         SystemExit: with a job's exit code.
     """
+    command, args, runner = plan.command, plan.command.args, _Runner(plan)
     before, sys.argv[1:] = sys.argv[1:], words
     try:
-        _Runner(plan).start()
+        if args.cfg:
+            runner.show_cfg(command.name, command.lines, args.cfg, args.package, args.resolve)
+        elif plan.sweep_dir is None:
+            runner.run(command.name, task, command.lines)
+        else:
+            runner.multirun(command.name, task, command.lines)
     except (ConfigError, BrokenPipeError):
         raise
     except Exception as error:
