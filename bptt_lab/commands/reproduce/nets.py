@@ -22,9 +22,8 @@ from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.runs.job import Job
 from bptt_lab.training import train as training
 
-# The first three say nothing about the result; the sources have no average of the weights.
-PLAIN = ("callbacks=none", "trainer.enable_progress_bar=false", "checkpoint_seconds=3600")
-PLAIN += ("trainer.ema_decay=null",)
+# What says nothing about the result.
+QUIET = ("callbacks=none", "trainer.enable_progress_bar=false", "checkpoint_seconds=3600")
 
 
 def trained(
@@ -59,7 +58,8 @@ def train(preset: str, *overrides: str) -> dict[str, float]:
         ConfigError: for settings that do not go together.
     """
     output_paths.register()
-    lines = [f"experiment={preset}", *PLAIN, *overrides]
+    plain = "trainer.ema_decay=null"  # the sources have no average, and the bands were set without
+    lines = [f"experiment={preset}", *QUIET, plain, *overrides]
     command = CommandLine(arguments.parse_arguments(lines))
     config = parse(resolved(command.compose(command.lines)))
     with (

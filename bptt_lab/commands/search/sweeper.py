@@ -178,10 +178,8 @@ class SearchSweeper(Sweeper):
             self._launch(again)
 
     def _launch(self, trials: Sequence[SweepJob]) -> None:
-        # A launcher numbers jobs one after the other.
-        for _, group in itertools.groupby(
-            enumerate(trials), key=lambda pair: pair[1].number - pair[0]
-        ):
+        in_a_row = itertools.groupby(enumerate(trials), lambda pair: pair[1].number - pair[0])
+        for _, group in in_a_row:  # a launcher numbers jobs one after the other
             jobs = [trial for _, trial in group]
             for job in self.launcher.launch([trial.overrides for trial in jobs], jobs[0].number):
                 _ = job.return_value  # raises an error that came from outside of the run
@@ -204,8 +202,7 @@ class SearchSweeper(Sweeper):
             value = record.value(run, self.metric)
             worse = TrialState.PRUNED if run.status == "diverged" else TrialState.FAIL
             study.tell(number, value, state=worse if value is None else None)
-        failed = any(run.status != "completed" for _, run in ended)
-        return not (failed and self._config.fail_fast)
+        return not self._config.fail_fast or all(run.status == "completed" for _, run in ended)
 
 
 def was_killed(run: Run) -> bool:
