@@ -168,8 +168,7 @@ def jax_scan(problem: Problem) -> Prepared:
         raise UnavailableError("jax: it sees no GPU; pip install 'jax[cuda12]'") from error
 
     def convert(tensor: Tensor) -> Any:
-        array = tensor.cpu().double().numpy()  # numpy has no bfloat16
-        return jax.device_put(array.astype(jnp.dtype(problem.conditions.dtype)), device)
+        return jax.device_put(jnp.from_dlpack(tensor.cpu()), device)
 
     def run(weights: dict[str, Any], x: Any) -> Any:
         bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
