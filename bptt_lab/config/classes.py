@@ -17,8 +17,6 @@ from bptt_lab.config.source_text import absolute, literals, parse, source, state
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
 
-INSTALLED = ("bptt_lab.", "torch.")  # their files stay as they are while the process lives
-
 
 class Found(NamedTuple):
     """A class statement and the module that it stands in."""
@@ -61,11 +59,6 @@ def find(target: str) -> Found:
     Raises:
         ConfigError: where there is no such class, or its file does not parse.
     """
-    return (_found if target.startswith(INSTALLED) else _found.__wrapped__)(target)
-
-
-@functools.cache
-def _found(target: str) -> Found:
     module, _, name = current(target).rpartition(".")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")

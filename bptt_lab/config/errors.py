@@ -86,27 +86,11 @@ def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
 
 def _unreadable(error: OverrideParseException) -> str:
     """Say in words what Hydra's parser says in terms of its grammar."""
-    text = error.override
-    first, second, *_ = [
-        *str(error).removeprefix(f"Error parsing override '{text}'\n").split("\n"),
-        "",
-    ]
-    evaluated = re.match(r"\w+ while evaluating '.*?': (.*)", first)
+    evaluated = re.search(r" while evaluating '.*?': (.*)", str(error))
     if evaluated:
         return evaluated[1]
-    _, equals, value = text.partition("=")
-    if not equals:
-        return "it has no ="
-    for mark in ('"', "'"):
-        if (value.count(mark) - value.count(f"\\{mark}")) % 2:
-            return f"a {mark} is not closed"
-    if first.startswith("LexerNoViableAltException: ") and second.strip() == "^":
-        return f"{first[len(second) - 1]!a} needs quotes"
-    for opening, closing in ("[]", "{}", "()"):
-        if value.count(opening) != value.count(closing):
-            return f"{opening} and {closing} do not pair"
-    near = re.search(r"input '(.*?)' expecting", first)
-    return f"{near[1]!a} is unexpected" if near and near[1] != "<EOF>" else "it ends too early"
+    unpaired = "a bracket or a quote has no pair, or a character needs quotes"
+    return unpaired if "=" in error.override else "it has no ="
 
 
 def _missing(error: MissingConfigException, lines: list[str]) -> str:
@@ -117,8 +101,6 @@ def _missing(error: MissingConfigException, lines: list[str]) -> str:
     if not group:
         return f"--config-name={option}: there is no such file; leave it out, or add --config-dir"
     options = list(error.options or [])
-    if not options:
-        return f"{group}={option}: there is no such option; {group} has none, leave it out"
     close = suggest(option, options)
     every = "" if close.startswith("choose") else f" There are {', '.join(options)}"
     return f"{group}={option}: there is no such option; {close}{every}"
@@ -170,10 +152,8 @@ def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str])
 
 
 def _resolve(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    if f"~{match[1]}" in lines:
-        return f"~{match[1]}: other settings are made from it; leave it out"
     line = next((line for line in lines if match[1] in line), "configuration")
-    return f"{line}: '{match[1]}' cannot be found; {HELP}"
+    return f"{line}: '{match[1]}' cannot be found; correct it or leave it out"
 
 
 _Answer = Callable[[re.Match[str], CommandLine | None, list[str]], str]

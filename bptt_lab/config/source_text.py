@@ -81,28 +81,26 @@ def absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
 
 def literal(node: ast.expr | None) -> Any:
     """Return the value of an expression that is a literal, else UNKNOWN."""
-    if node is None:
-        return UNKNOWN
     try:
-        return ast.literal_eval(node)
+        return UNKNOWN if node is None else ast.literal_eval(node)
     except ValueError:
         return UNKNOWN
 
 
-def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
-    """Names set to a literal in the body of a class or module, annotated or not."""
-    claims: dict[str, Any] = {}
+def assigned(node: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Names that the body of a class or module sets, annotated or not, and to what."""
     for statement in node.body:
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets = [statement.target]
-        else:
-            continue
-        value = literal(statement.value)
-        if value is not UNKNOWN:
-            claims.update({target.id: value for target in targets if isinstance(target, ast.Name)})
-    return claims
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            plain = isinstance(statement, ast.Assign)
+            for target in statement.targets if plain else [statement.target]:
+                if isinstance(target, ast.Name):
+                    yield target.id, statement.value
+
+
+def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
+    """Names that the body of a class or module sets to a literal."""
+    values = {name: literal(value) for name, value in assigned(node)}
+    return {name: value for name, value in values.items() if value is not UNKNOWN}
 
 
 def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
@@ -126,13 +124,3 @@ def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
         elif among is None and (value := literal(returned)) is not UNKNOWN:
             claims[method.name] = value
     return claims
-
-
-def defined(node: ast.ClassDef) -> set[str]:
-    """Names that the body of a class gives a value: what it does not inherit."""
-    found = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
-    for part in node.body:
-        targets = part.targets if isinstance(part, ast.Assign) else []
-        targets = [part.target] if isinstance(part, ast.AnnAssign) and part.value else targets
-        found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return found
