@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.hints import hint
-from bptt_lab.config.schema import suggest
+from bptt_lab.config.schema import key_of, suggest
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 
@@ -183,7 +183,7 @@ def _first(error: BaseException) -> str:
 
 def _line(key: str, lines: list[str]) -> str:
     """The override that sets a key; the key itself where none does."""
-    sets = [line for line in lines if line.lstrip("+~").partition("=")[0] == key]
+    sets = [line for line in lines if key_of(line) == key]
     return sets[-1] if sets else key
 
 

@@ -171,6 +171,11 @@ def fields(section: type) -> Mapping[str, Setting]:
 CONTROL = tuple(fields(Control))
 
 
+def key_of(line: str) -> str:
+    """Return the dotted key that an override sets, adds or deletes."""
+    return line.lstrip("+~").partition("=")[0]
+
+
 def refuse(key: str, value: object, problem: str) -> typing.NoReturn:
     """Raise the ConfigError."""
     raise ConfigError(f"{key}={show(value)}: {problem}")
