@@ -7,7 +7,7 @@ or at pages elsewhere; here each becomes `key=value: what is wrong; what to do`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
@@ -61,10 +61,24 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
         return f"{place}: cannot be read as YAML ({error.problem}); correct it"
     if isinstance(error, RecursionError):
         return f"{' '.join(lines)}: is nested too deeply; give fewer levels"
-    for pattern, answer in _ANSWERS:
-        match = re.search(pattern, message, re.DOTALL)
-        if match:
-            return answer(match, command, lines)
+    if key := _named(r"^Could not override '([^']*)'", message):
+        return _unknown(key, command, lines)
+    sweep = (
+        r"^(?:Ambiguous value for argument '(.*?)'\n|Sweep parameters '(.*)' requires --multirun)"
+    )
+    if line := _named(sweep, message):
+        return f"{line}: is a sweep; add -m for one job a value, or write [...] for a list"
+    twice = r"^(?:Could not append.*item is already at '([^']*)'|([^ ]*) appears more than once in)"
+    if key := _named(twice, message):
+        line = _line(key, lines)
+        return f"{line}: {key} is there already; write {line.lstrip('+')}"
+    if key := _named(r"^Could not delete(?: from config\.)? '([^']*)'", message):
+        return f"~{key}: there is nothing of that name to delete; leave it out"
+    if message.startswith("Config group override must be"):
+        return _choice(command, lines)
+    if key := _named(r"^Interpolation key '([^']*)' not found", message):
+        line = next((line for line in lines if key in line), "configuration")
+        return f"{line}: '{key}' cannot be found; correct it or leave it out"
     if isinstance(cause, OmegaConfBaseException):
         subject = message.partition("Error merging override ")[2] or cause.full_key or message
         return f"{subject}: {_first(cause)}; correct it or leave it out"
@@ -106,8 +120,13 @@ def _missing(error: MissingConfigException, lines: list[str]) -> str:
     return f"{group}={option}: there is no such option; {close}{every}"
 
 
-def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    key = match[1].strip()
+def _named(pattern: str, message: str) -> str:
+    """Return what a pattern finds in a message by its first group that does; empty for nothing."""
+    match = re.search(pattern, message, re.DOTALL)
+    return next(filter(None, match.groups()), "").strip() if match else ""
+
+
+def _unknown(key: str, command: CommandLine | None, lines: list[str]) -> str:
     line = _line(key, lines)
     if command is None:
         return f"{line}: there is no such setting; {HELP}"
@@ -135,13 +154,7 @@ def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]
     return f"{line}: there is no such setting; {way_out}"
 
 
-def _twice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    key = match[1].strip()
-    line = _line(key, lines)
-    return f"{line}: {key} is there already; write {line.lstrip('+')}"
-
-
-def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+def _choice(command: CommandLine | None, lines: list[str]) -> str:
     for override in command.parse(lines) if command else []:
         if override.is_sweep_override() or override.is_delete():
             continue
@@ -149,32 +162,6 @@ def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str])
             options = suggest("", command.options(override.key_or_group))
             return f"{override.input_line}: must name an option; {options}"
     return f"{' '.join(lines)}: a group must name one of its options; {HELP}"
-
-
-def _resolve(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    line = next((line for line in lines if match[1] in line), "configuration")
-    return f"{line}: '{match[1]}' cannot be found; correct it or leave it out"
-
-
-_Answer = Callable[[re.Match[str], CommandLine | None, list[str]], str]
-_ANSWERS: list[tuple[str, _Answer]] = [
-    (r"^Could not override '([^']*)'", _unknown),
-    (
-        r"^(?:Ambiguous value for argument '(.*?)'\n|Sweep parameters '(.*)' requires --multirun)",
-        lambda match, *_: (
-            f"{match[1] or match[2]}: is a sweep; add -m for one job a value, or "
-            "write [...] for a list"
-        ),
-    ),
-    (r"^Could not append to config. An item is already at '([^']*)'", _twice),
-    (r"^([^ ]*) appears more than once in the final defaults list", _twice),
-    (
-        r"^Could not delete(?: from config\.)? '([^']*)'",
-        lambda match, *_: f"~{match[1]}: there is nothing of that name to delete; leave it out",
-    ),
-    (r"^Config group override must be", _choice),
-    (r"^Interpolation key '([^']*)' not found", _resolve),
-]
 
 
 def _first(error: BaseException) -> str:
