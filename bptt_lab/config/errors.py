@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bptt_lab.config import targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import key_of, suggest
@@ -136,7 +137,8 @@ def _unknown(key: str, command: CommandLine | None, lines: list[str]) -> str:
     config = compose_choices(command, lines)
     choices = config.hydra.runtime.choices
     names = [str(name) for name in config if name != "hydra" or key.startswith("hydra")]
-    known = [*_keys(OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=False))]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=False)
+    known = [name for name, _ in targets.walk(plain) if not name.endswith("_target_")]
     parent, _, leaf = key.rpartition(".")
     same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
@@ -172,12 +174,3 @@ def _line(key: str, lines: list[str]) -> str:
     """The override that sets a key; the key itself where none does."""
     sets = [line for line in lines if key_of(line) == key]
     return sets[-1] if sets else key
-
-
-def _keys(value: object, prefix: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if name != "_target_":
-                key = f"{prefix}.{name}" if prefix else str(name)
-                yield key
-                yield from _keys(item, key)

@@ -58,7 +58,6 @@ class Plugin:
     """What a class says of itself."""
 
     target: str
-    summary: str = ""  # first line of the docstring
     settings: Mapping[str, Setting] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)  # literals and FromSetting
     takes_any: bool = False  # the constructor has **kwargs
@@ -107,7 +106,6 @@ def read(target: str) -> Plugin:
 
 @functools.cache
 def _read(target: str, found: Found) -> Plugin:
-    doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
     claims: dict[str, Any] = {}
     for ancestor in filter(None, reversed(lineage(found))):
@@ -116,7 +114,7 @@ def _read(target: str, found: Found) -> Plugin:
         own |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
         claims = {name: claims[name] for name in claims.keys() - own}
         claims |= {**literals(node), **properties(node, settings)}
-    return Plugin(target, doc, settings, claims, takes_any)
+    return Plugin(target, settings, claims, takes_any)
 
 
 def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:

@@ -229,10 +229,9 @@ def _written_out(manifest: Mapping[str, object]) -> Mapping[str, object]:
     config = renamed(manifest.get("config"))
     if not isinstance(config, dict):
         return manifest
-    if isinstance(config.get("dataset"), dict):
-        config["dataset"] = placed(config["dataset"])
-    callbacks = config.get("callbacks")
-    if isinstance(callbacks, dict) and callbacks.get("shadow"):
+    config["dataset"] = placed(config.get("dataset", {}))
+    callbacks = config.get("callbacks", {})
+    if callbacks.get("shadow"):
         found = shadow_sections(callbacks["shadow"], config.get("seed", 0), packaged())
         listed = [{"name": name, **section} for name, section in found.items()]
         config["callbacks"] = {**callbacks, "shadow": listed}

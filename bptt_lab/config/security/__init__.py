@@ -34,14 +34,13 @@ def open_command_line(args: argparse.Namespace) -> tuple[CommandLine, Typed]:
     for override in overrides:
         _refuse_paths(override)
     hydra_section.refuse_imports(_searchpath(command, overrides), "hydra.searchpath")
-    allowing = [override for override in overrides if override.key_or_group == "allow"]
-    if not allowing or allowing[0].is_delete():
-        allow: tuple[str, ...] = ()
-    elif allowing[0].is_sweep_override():
-        line = allowing[0].input_line
-        raise ConfigError(f"{line}: holds for all jobs; write a list, as allow=[mypkg]")
-    else:
-        allow = targets.packages(_listed(allowing[0].value()))
+    allow: tuple[str, ...] = ()
+    for override in overrides:
+        if override.key_or_group == "allow" and override.is_sweep_override():
+            problem = "holds for all jobs; write a list, as allow=[mypkg]"
+            raise ConfigError(f"{override.input_line}: {problem}")
+        if override.key_or_group == "allow" and not override.is_delete():
+            allow += targets.packages(_listed(override.value()))
     keys = frozenset(override.get_key_element().lstrip("+~") for override in overrides)
     return command, Typed(keys, allow)
 

@@ -8,7 +8,7 @@ command line may decide is told apart by `typed`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bptt_lab.config import output_paths, targets
@@ -81,7 +81,9 @@ def _refuse_logging(key: str, section: object) -> None:
     group = key.replace(".", "/")
     if not isinstance(section, Mapping):
         raise ConfigError(f"{key}={section}: must be a section; choose with {group}=")
-    for inner, value in _leaves(section, key):
+    for inner, value in targets.walk(section, key):
+        if not isinstance(value, str):
+            continue
         place, _, name = inner.rpartition(".")
         if name == "filename":
             folder, _, file = value.partition("}/")
@@ -100,8 +102,8 @@ def _refuse_logging(key: str, section: object) -> None:
 
 def _refuse_launcher(launcher: object, typed: frozenset[str]) -> None:
     """Hold that programs are named, and folders chosen, by the user alone."""
-    for key, value in _leaves(launcher, "hydra.launcher"):
-        if output_paths.is_typed(key, typed):
+    for key, value in targets.walk(launcher, "hydra.launcher"):
+        if not isinstance(value, str) or output_paths.is_typed(key, typed):
             continue
         if any(part in _PROGRAMS for part in key.split(".")):
             problem = "runs a program, so it must be given on the command line"
@@ -110,15 +112,3 @@ def _refuse_launcher(launcher: object, typed: frozenset[str]) -> None:
         if "folder" in key.rpartition(".")[2] and (".." in value or not inside):
             problem = "must be in ${hydra.sweep.dir}/, or be given on the command line"
             raise ConfigError(f"{key}={value}: {problem}; repeat it there")
-
-
-def _leaves(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """The dotted key and the text of every value that is not null, a number or a yes or no."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{number}")
-    elif isinstance(value, str):
-        yield key, value
