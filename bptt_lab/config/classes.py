@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bptt_lab.config.source_text import absolute, literals, source, statements
+from bptt_lab.config.source_text import absolute, literals, methods, source, statements
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
 
@@ -45,11 +45,11 @@ def unimplemented(target: str) -> list[str]:
         if ancestor is None:
             continue
         seen |= literals(ancestor.node).keys()
-        for node in ancestor.node.body:
-            if isinstance(node, ast.FunctionDef) and node.name not in seen:
-                seen.add(node.name)
-                if any("abstractmethod" in ast.unparse(mark) for mark in node.decorator_list):
-                    missing.append(node.name)
+        for name, method in methods(ancestor.node).items():
+            abstract = any("abstractmethod" in ast.unparse(mark) for mark in method.decorator_list)
+            if abstract and name not in seen:
+                missing.append(name)
+            seen.add(name)
     return missing
 
 

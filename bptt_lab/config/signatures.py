@@ -25,6 +25,7 @@ from bptt_lab.config.source_text import (
     assigned,
     literal,
     literals,
+    methods,
     parse,
     properties,
     source,
@@ -110,8 +111,7 @@ def _read(target: str, found: Found) -> Plugin:
     claims: dict[str, Any] = {}
     for ancestor in filter(None, reversed(lineage(found))):
         node = ancestor.node
-        own = {name for name, _ in assigned(node)}
-        own |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+        own = {*methods(node), *(name for name, _ in assigned(node))}
         claims = {name: claims[name] for name in claims.keys() - own}
         claims |= {**literals(node), **properties(node, settings)}
     return Plugin(target, settings, claims, takes_any)
@@ -129,9 +129,7 @@ def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:
     for ancestor in lineage(found):
         if ancestor is None and takes_any:
             break
-        body = ancestor.node.body if ancestor else []
-        functions = [part for part in body if isinstance(part, ast.FunctionDef)]
-        init = next((part for part in functions if part.name == "__init__"), None)
+        init = methods(ancestor.node).get("__init__") if ancestor else None
         if ancestor is None or init is None:
             continue
         file = source(ancestor.module)

@@ -87,6 +87,11 @@ def literal(node: ast.expr | None) -> Any:
         return UNKNOWN
 
 
+def methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
+    """The functions in the body of a class, by their names."""
+    return {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+
+
 def assigned(node: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr]]:
     """Names that the body of a class or module sets, annotated or not, and to what."""
     for statement in node.body:
@@ -106,12 +111,11 @@ def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
 def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
     """Properties of a class that return a literal, or what follows from one of its settings."""
     claims: dict[str, Any] = {}
-    for method in node.body:
-        if not isinstance(method, ast.FunctionDef) or not isinstance(method.body[-1], ast.Return):
+    for method in methods(node).values():
+        last, marks = method.body[-1], [ast.unparse(mark) for mark in method.decorator_list]
+        if not isinstance(last, ast.Return) or marks != ["property"]:
             continue
-        returned = method.body[-1].value
-        if [ast.unparse(mark) for mark in method.decorator_list] != ["property"]:
-            continue
+        returned = last.value
         among = None
         if isinstance(returned, ast.Compare) and isinstance(returned.ops[0], ast.In):
             among = literal(returned.comparators[0])

@@ -188,14 +188,10 @@ def _refuse_odd(value: Any, depth: int = 0) -> None:
 
 
 def _check(where: str, key: str, value: Any, schema: Any) -> None:
-    """Refuse a value that is not what a schema asks for.
+    """Refuse a value, at a dotted key in what the message names, that is not as a schema asks.
 
-    Args:
-        where: it stands, for the message.
-        key: dotted, of the value.
-        value: plain containers.
-        schema: a mapping from keys, of which those of _REQUIRED must be there; a list of one
-            schema, that of all items; dict[...]; any other type hint.
+    A schema is a mapping from keys, of which those of _REQUIRED must be there; a list of one
+    schema, that of all items; dict[...]; any other type hint.
     """
     by_name = get_origin(schema) is dict
     if isinstance(schema, Mapping) or by_name:
