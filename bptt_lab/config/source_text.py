@@ -94,12 +94,16 @@ def methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
 
 def assigned(node: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr]]:
     """Names that the body of a class or module sets, annotated or not, and to what."""
-    for statement in node.body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
-            plain = isinstance(statement, ast.Assign)
-            for target in statement.targets if plain else [statement.target]:
-                if isinstance(target, ast.Name):
-                    yield target.id, statement.value
+    for part in node.body:
+        if isinstance(part, ast.Assign):
+            targets, value = part.targets, part.value
+        elif isinstance(part, ast.AnnAssign) and part.value is not None:
+            targets, value = [part.target], part.value
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                yield target.id, value
 
 
 def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
