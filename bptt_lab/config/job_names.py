@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config.schema import CONTROL, key_of
@@ -37,16 +36,11 @@ def words(master: DictConfig, overrides: Sequence[str]) -> str:
 @functools.lru_cache
 def _constant(lines: tuple[str, ...]) -> frozenset[str]:
     """Return the keys to which a sweep gives one value, and those that are no settings."""
-    parser, found = OverridesParser.create(), set(CONTROL)
-    for line in lines:
-        try:
-            override = parser.parse_override(line)
-        except HydraException:  # whoever expands the sweep says so
-            continue
-        value = override.value()
-        one = override.is_choice_sweep() and len(getattr(value, "list", ())) == 1
+    found = set(CONTROL)
+    for override in OverridesParser.create().parse_overrides([*lines]):
+        one = override.is_choice_sweep() and len(getattr(override.value(), "list", ())) == 1
         if one or not override.is_sweep_override():
-            found.add(key_of(line))
+            found.add(key_of(str(override.input_line)))
     return frozenset(found)
 
 
