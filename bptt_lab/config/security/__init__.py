@@ -55,9 +55,8 @@ class Typed(NamedTuple):
         """Refuse packages that a file allows, in a job's configuration as plain containers."""
         found: Any = config.get("allow", [])
         if list(self.allow) != ([found] if isinstance(found, str) else found):
-            shown = found if isinstance(found, str) else ",".join(map(str, found or ["null"]))
-            problem = "comes from a file; only the command line may allow packages"
-            raise ConfigError(f"allow=[{shown}]: {problem}, as allow=[mypkg]")
+            way_out = "only the command line may allow packages, as allow=[mypkg]"
+            schema.refuse("allow", found, f"comes from a file; {way_out}")
 
     def refuse_settings(self, config: DictConfig, lines: list[str]) -> None:
         """Refuse Hydra's own settings where they could run code or write elsewhere.
