@@ -142,7 +142,7 @@ def test_a_target_may_be_a_packages_public_name():
 def test_a_plugin_of_the_users(package):
     name = package(
         "deep/strategy.py",
-        '''
+        """
 from __future__ import annotations
 import nowhere_to_be_found
 from typing import Annotated, ClassVar, Literal
@@ -158,7 +158,7 @@ class Mine(nowhere_to_be_found.Base):
                  mode: "Literal['a']" = "a", other: nowhere_to_be_found.Thing = None,
                  plain=3, made: list[float] = [1.0], late: float = float("nan"),
                  **rest) -> None: ...
-''',
+""",
     )
     plugin = signatures.read(f"{name}.deep.strategy.Mine")
     assert plugin.claims == {"unbiased": True, "cost": "O(1)"}
