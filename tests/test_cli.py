@@ -87,7 +87,7 @@ BAD = [
     ("+model.bidirectional=true", "model.bidirectional=true: there is no such setting; states run"),
     (f"{TRUNCATED} +gradient.w=3", "gradient.w=3: there is no such setting; choose from k, mode"),
     ("+gradient._partial_=true", "gradient._partial_=true: there is no such setting; "),
-    ("~seed", "~seed: 'seed' cannot be found; "),
+    ("~seed", "dataset.seed: Interpolation key 'seed' not found; give a value instead"),
     ("~foo", "~foo: there is nothing of that name to delete; leave it out"),
     ("+seed=1", "+seed=1: seed is there already; write seed=1"),
     ("seed=1 seed=2", "seed=2: comes after seed=1; give seed once"),
@@ -209,7 +209,10 @@ BAD = [
     ("dataset.batch_size=1 device=ddp_cpu", "dataset.batch_size=1: must be at least device.dev"),
     # Hydra's own
     ("-m seed=1,2 hydra.sweeper=null", "hydra.sweeper=null: cannot be used"),
-    ("-m optimizer.lr=1,2 seed=${hydra.job.num}", r"seed=$\{hydra.job.num\}: 'hydra.job.num' cann"),
+    (
+        "-m optimizer.lr=1,2 seed=${hydra.job.num}",
+        r"seed=$\{hydra.job.num\}: Interpolation key 'hydra",
+    ),
     ("hydra.overrides.task=[a]", "hydra.overrides.task=[a]: is for Hydra to fill in; "),
     ("hydra.runtime.choices.model=a", "hydra.runtime.choices.model=a: there is no such setting"),
     # how to go about it
@@ -238,7 +241,7 @@ BAD = [
     ("gradient._target_=mine.Mine allow=mine", "gradient._target_=mine.Mine: there is no module"),
     ("dataset=text dataset.path=", "dataset.path='': must name a file; give the path of one"),
     ("optimizer._target_=torch.optim.Adm", "optimizer._target_=torch.optim.Adm: module 'torch.op"),
-    ("dataset.seed=${nope}", "dataset.seed=${nope}: 'nope' cannot be found; "),
+    ("dataset.seed=${nope}", "dataset.seed=${nope}: Interpolation key 'nope' not found; "),
     ("seed=${oc.env:NOPE}", "seed=${oc.env:NOPE}: KeyError raised while resolving interpolation"),
     # flags
     ("--nope", "unrecognized arguments: --nope; bptt-train --help lists what there is"),

@@ -77,9 +77,6 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
         return f"~{key}: there is nothing of that name to delete; leave it out"
     if message.startswith("Config group override must be"):
         return _choice(command, lines)
-    if key := _named(r"^Interpolation key '([^']*)' not found", message):
-        line = next((line for line in lines if key in line), "configuration")
-        return f"{line}: '{key}' cannot be found; correct it or leave it out"
     if isinstance(cause, OmegaConfBaseException):
         subject = message.partition("Error merging override ")[2] or cause.full_key or message
         return f"{subject}: {_first(cause)}; correct it or leave it out"
@@ -117,7 +114,7 @@ def _missing(error: MissingConfigException, lines: list[str]) -> str:
         return f"--config-name={option}: there is no such file; leave it out, or add --config-dir"
     options = list(error.options or [])
     close = suggest(option, options)
-    every = "" if close.startswith("choose") else f" There are {', '.join(options)}"
+    every = f" There are {', '.join(options)}" if close.startswith("did you mean") else ""
     return f"{group}={option}: there is no such option; {close}{every}"
 
 
