@@ -11,6 +11,7 @@ import builtins
 import functools
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from bptt_lab.config.source_text import absolute, literals, methods, source, statements
@@ -70,7 +71,7 @@ def find(target: str) -> Found:
         )
     found = _find_in(module, name)
     if found is None:
-        names = _names(module)[0].items()
+        names = _names(module, source(module))[0].items()
         own = [n for n, meant in names if not isinstance(meant, str) or meant.startswith(module)]
         classes = ", ".join(n for n in own if n[:1].isupper()) or "none"
         raise ConfigError(f"module '{module}' has no class '{name}'; it has {classes}")
@@ -85,7 +86,7 @@ def _find_in(
     if (module, name) in seen:
         return None
     seen |= {(module, name)}
-    names, stars = _names(module)
+    names, stars = _names(module, source(module))
     meant = names.get(name)
     if isinstance(meant, ast.ClassDef):
         return Found(module, meant)
@@ -95,14 +96,14 @@ def _find_in(
     return next(filter(None, found), None)
 
 
-def _names(module: str) -> tuple[dict[str, ast.ClassDef | str], list[str]]:
+@functools.cache
+def _names(module: str, file: Path | None) -> tuple[dict[str, ast.ClassDef | str], list[str]]:
     """What the names of a module stand for, and the modules of which it imports every name.
 
     A name stands for the class that has it, or for the dotted path that is imported as it.
     """
     names: dict[str, ast.ClassDef | str] = {}
     stars = []
-    file = source(module)
     for node in statements(file) if file else []:
         if isinstance(node, ast.ClassDef):
             names[node.name] = node
@@ -134,7 +135,7 @@ def _walk(found: Found) -> Iterator[Found | None]:
         if isinstance(base, ast.Name) and base.id in vars(builtins):
             continue
         head, dot, rest = ast.unparse(base).partition(".")
-        meant = _names(found.module)[0].get(head)
+        meant = _names(found.module, source(found.module))[0].get(head)
         home = meant if isinstance(meant, str) else f"{found.module}.{head}"
         dotted = f"{home}{dot}{rest}"
         # The standard library's bases (ABC, Protocol) take no settings.
