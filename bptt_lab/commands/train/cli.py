@@ -54,7 +54,7 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     command.find_plugins_here()
     output_paths.register()
     args = arguments.parse_arguments(argv)
-    flags = arguments.without(argv, args.overrides)
+    flags = [word for word in argv if word not in args.overrides]
     args.overrides = resume.overrides(args.overrides)
     if args.help:
         from bptt_lab.commands.train.help import print_help
