@@ -94,8 +94,8 @@ def print_table(sweep_dir: Path) -> int:
     return len(jobs) - completed
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table: a header, a rule, and rows of cells."""
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Lay out a table: a header, a rule, and rows of cells; some columns to the `right`."""
     rows = [[escaped(cell) for cell in row] for row in rows]
-    layout = columns(rows)
+    layout = columns(rows, right)
     return "\n".join([headed(layout, rows[0]), *(layout.format(*row).rstrip() for row in rows[1:])])
