@@ -25,11 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sweeps = [results.read(folder) for folder in args.folders]
     lines = [line for each in sweeps for line in longest.lines(each)]
-    rows = longest.rows(lines)
-    print(sweep.aligned(rows))
+    print(sweep.aligned(longest.overview(lines)))
     table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
     with table.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([map(cell, row) for row in rows])
+        csv.writer(file, lineterminator="\n").writerows(
+            [map(cell, row) for row in longest.rows(lines)]
+        )
     from bptt_lab.commands.horizon import figure  # matplotlib: once there is something to draw
 
     figure.draw(lines, picture)

@@ -131,3 +131,14 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
                 numbers = map(results.show, (k, seed, delay, tried))
                 table.append([line.task, line.strategy, line.mode, *numbers, line.others])
     return table
+
+
+def overview(lines: Sequence[Line]) -> list[list[str]]:
+    """The table for a screen: a head, then a row for each task, strategy and k."""
+    table = [["task", "strategy", "k", "longest delay solved (median)", "by each seed"]]
+    for line in lines:
+        for k in line.ks:
+            each = " ".join(results.show(delay) or "none" for delay in line.longest(k).values())
+            median = results.show(line.typical(k)) or "none"
+            table.append([line.task, line.label, results.show(k), median, each])
+    return table
