@@ -55,9 +55,6 @@ class Adaptive(PerUnroll):
     control gradient bias".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     one_sweep = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k, and k weight products each estimate"
     space: ClassVar[str] = "O(L N H)"

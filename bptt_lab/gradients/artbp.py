@@ -46,8 +46,6 @@ class ARTBP(PerUnroll):
     Reference: Tallec & Ollivier (2017), "Unbiasing truncated backpropagation through time".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(L N H)"

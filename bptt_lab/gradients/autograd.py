@@ -37,7 +37,6 @@ class Autograd(GradientStrategy):
 
     twice_differentiable = True
     exact_within_chunk = True
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I)), slow constant"
     space: ClassVar[str] = "O(L N H), several copies"

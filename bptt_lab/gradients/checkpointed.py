@@ -49,7 +49,6 @@ class Checkpointed(GradientStrategy):
 
     twice_differentiable = True
     exact_within_chunk = True
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I)), a third more than full"
     space: ClassVar[str] = "O(sqrt(L) N H)"

@@ -54,9 +54,6 @@ class FeedbackAlignment(Modifier):
     support error backpropagation for deep learning".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full"
     space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 

@@ -36,7 +36,6 @@ class Full(FutureFacing):
 
     twice_differentiable = True
     exact_within_chunk = True
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(L N H)"

@@ -122,21 +122,14 @@ class PastFacing(GradientStrategy):
 
     def refuse_foreign(self, carry: Carry, batch_size: int) -> None:
         """Raise a ConfigError for an influence of another rule, or of another batch."""
-        if carry.influence is None:
-            return
-        own, parts = type(self).__name__, carry.influence
-        parts = [parts] if isinstance(parts, Tensor) else parts
-        problem = ""
-        if carry.rule not in ("", own):
-            problem = f"holds the influence of {carry.rule}, which {own} cannot go on with"
-        elif not self.carries_influence:
-            problem = f"holds an influence, and {self!r} carries none"
-        elif any(len(part) != batch_size for part in parts):
-            problem = (
-                f"holds the influence of {len(parts[0])} sequences, for an input of {batch_size}"
+        parts = [carry.influence] if isinstance(carry.influence, Tensor) else carry.influence or []
+        known = self.carries_influence and carry.rule in ("", type(self).__name__)
+        if parts and not (known and all(len(part) == batch_size for part in parts)):
+            raise ConfigError(
+                f"carry: holds the influence of {carry.rule or 'a rule'} on {len(parts[0])} "
+                f"sequences, which {self!r} cannot go on with for an input of {batch_size}; begin "
+                "with carry=None, or with its hx alone"
             )
-        if problem:
-            raise ConfigError(f"carry: {problem}; begin with carry=None, or with its hx alone")
 
     @torch.no_grad()
     def observe(self, rnn: RecurrentNet, input: Tensor, hx: Tensor, after: Carry | None) -> Chunk:

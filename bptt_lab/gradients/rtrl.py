@@ -78,7 +78,7 @@ class RTRL(PastFacing):
         self.carries_influence = carry_influence
 
     @property
-    def exact_across_chunks(self) -> bool:
+    def exact_across_chunks(self) -> bool:  # type: ignore[override]  # it follows from a setting
         """Whether influence is carried."""
         return self.carry_influence
 

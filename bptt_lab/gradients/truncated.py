@@ -53,9 +53,6 @@ class Truncated(FutureFacing):
         >>> rnn = VanillaRNN(3, 5, gradient=Truncated(k=4, mode="lag"))
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k/k1 for window, k for lag"
     space: ClassVar[str] = "O(L N H)"
 
