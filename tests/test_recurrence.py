@@ -236,7 +236,7 @@ def test_the_core_is_chosen_where_it_can_work():
     assert not core.supports(input[:, :0], hx[:0], *weights)
     assert not core.supports(input.float(), hx, *weights)
     assert not core.supports(input.to("meta"), hx, *weights)
-    states = recurrence.unroll(input, hx, weights, Cell())
+    states, _ = recurrence.unroll(input, hx, weights, Cell())
     chosen = core if core.available() else reference
     assert torch.equal(states, chosen.unroll(input, hx, weights, Cell()))
 
@@ -244,7 +244,7 @@ def test_the_core_is_chosen_where_it_can_work():
 def test_weights_of_another_type_are_refused():
     weights, other = make_weights(), make_weights(dtype=torch.float32)
     input, hx = draw(L, N, I), draw(N, H)
-    states = recurrence.unroll(input, hx, weights, Cell())
+    states, _ = recurrence.unroll(input, hx, weights, Cell())
     with pytest.raises(RuntimeError, match="dtype"):
         recurrence.unroll(input, hx, other, Cell())
     with pytest.raises(RuntimeError, match="dtype"):

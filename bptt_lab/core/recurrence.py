@@ -14,7 +14,9 @@ from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.core.kernels import core, reference
 
 
-def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+def unroll(
+    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, *, recorded: bool = True
+) -> tuple[Tensor, Tensor]:
     """Run one layer over time.
 
     Args:
@@ -22,24 +24,15 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
         hx_NH: the state before the first step, (N, H).
         weights: the layer's parameters.
         cell: its nonlinearity and leak.
+        recorded: whether a sweep back is to follow.
 
     Returns:
-        The states (L + 1, N, H), row 0 being `hx_NH`.
-    """
-    if core.supports(input_LNI, hx_NH, *weights):
-        return core.unroll(input_LNI, hx_NH, weights, cell)
-    return reference.unroll(input_LNI, hx_NH, weights, cell)
-
-
-def record(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> tuple[Tensor, Tensor]:
-    """Run one layer over time, as `unroll`, and keep what a sweep back needs.
-
-    Returns:
-        The states (L + 1, N, H), and phi(a_t) of every step, (L, N, H). These are the states
-        themselves where the leak is 1, and room of their own where it is not.
+        The states (L + 1, N, H), row 0 being `hx_NH`, and phi(a_t) of every step, (L, N, H). These
+        are the states themselves where the leak is 1, and room of their own where it is not. What
+        is not recorded has the states in their place.
     """
     kernel = core if core.supports(input_LNI, hx_NH, *weights) else reference
-    if cell.leak == 1:
+    if cell.leak == 1 or not recorded:
         states = kernel.unroll(input_LNI, hx_NH, weights, cell)
         return states, states[1:]
     values = input_LNI.new_empty(len(input_LNI), *hx_NH.shape)
@@ -63,8 +56,8 @@ def sweep(
     Args:
         q_LNH: immediate credit dE_t/dh_t, (L, N, H), expanded or not; None is zero.
         input_LNI: the layer's input, (L, N, I).
-        states: as `record` returns them, (L + 1, N, H).
-        values: as `record` returns them, (L, N, H).
+        states: as `unroll` returns them, (L + 1, N, H).
+        values: as `unroll` returns them, (L, N, H).
         weights: the layer's parameters.
         cell: its nonlinearity and leak.
         want: names of fields of `Swept`; the others stay None.

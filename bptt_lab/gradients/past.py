@@ -108,7 +108,7 @@ class PastFacing(GradientStrategy):
         input, hx, *parameters = leaves
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
-            states, values = recurrence.record(input, hx[0], weights, cell)
+            states, values = recurrence.unroll(input, hx[0], weights, cell)
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
             return Unrolled(states[1:], last_state(states, lengths)[None].clone())
         # Without autocast: an influence lives long and gathers errors.
@@ -136,7 +136,7 @@ class PastFacing(GradientStrategy):
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
         refuse_stack(self, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
-        seen = recurrence.record(input, hx[0], weights, cell)
+        seen = recurrence.unroll(input, hx[0], weights, cell)
         return _observe(input, *seen, weights, cell, 0 if after is None else after.draw)
 
     def credit(

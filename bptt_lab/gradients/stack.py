@@ -110,16 +110,12 @@ def unroll_layers(
     """Run a stack over time, one layer after the other, from states hx (num_layers, N, H).
 
     `masks` multiply each layer's input, as `dropout_masks` draws them. Unless `recorded`, what a
-    sweep needs is not kept: `values` is empty.
+    sweep needs is not kept.
     """
     x_LNI = input
     for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
         x_LNI = x_LNI if mask is None else x_LNI * mask
-        if recorded:
-            states, values = recurrence.record(x_LNI, h_NH, w, cell)
-        else:
-            states = recurrence.unroll(x_LNI, h_NH, w, cell)
-            values = states[:0]
+        states, values = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)
         yield Layer(x_LNI, states, values, w, mask)
         x_LNI = states[1:]
 

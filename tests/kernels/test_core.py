@@ -258,10 +258,12 @@ def test_a_cut_stops_nan() -> None:
 
 
 def phi_array(x: Tensor, phi: str) -> Tensor:
-    y = x.clone()
-    dtype = "f32" if x.dtype == torch.float32 else "f64"
-    getattr(core._library(), f"bptt_phi_{dtype}")(y.data_ptr(), y.numel(), core.PHI[phi])
-    return y
+    """One step of one unit, a number a sequence."""
+    weight = x.new_ones(1, 1)
+    states = core.unroll(
+        x.view(1, -1, 1), x.new_zeros(len(x), 1), Weights(weight, 0 * weight), Cell(phi)
+    )
+    return states[1].flatten()
 
 
 @pytest.mark.parametrize("phi", ["tanh", "sigmoid"])

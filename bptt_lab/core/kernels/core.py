@@ -66,8 +66,6 @@ def _library() -> ctypes.CDLL | None:
         for dtype in ("f32", "f64"):
             getattr(library, f"bptt_unroll_{dtype}").argtypes = [POINTER(_UnrollArgs)]
             getattr(library, f"bptt_sweep_{dtype}").argtypes = [POINTER(_SweepArgs)]
-            phi = getattr(library, f"bptt_phi_{dtype}")
-            phi.argtypes, phi.restype = [c_void_p, c_long, c_int], None
         library.bptt_isa.restype = c_char_p
         library.bptt_use_isa.argtypes = [c_char_p]
         library.bptt_use_gomp.argtypes, library.bptt_use_gomp.restype = [c_void_p], None

@@ -101,35 +101,23 @@ def _sweep_segment(
     delta_LNH = slopes(values, cell)
     credit_LNH = torch.empty_like(delta_LNH) if "credit" in want else None
     rows, leak = delta_LNH.unbind(0), cell.leak
-    immediate = [None] * len(rows) if q_LNH is None else q_LNH.unbind(0)
+    immediate = [torch.zeros_like(last_NH)] * len(rows) if q_LNH is None else q_LNH.unbind(0)
+    factors = [1.0] * len(rows) if keep is None else keep
     c_NH = last_NH
     for t in reversed(range(len(rows))):
         q_NH = immediate[t]
         if t + 1 == len(rows):
-            c_NH = last_NH if q_NH is None else q_NH + last_NH
-        else:
-            factor = 1.0 if keep is None else keep[t + 1]
-            c_NH = _credit(q_NH, c_NH, rows[t + 1], weights.hh, leak, factor)
+            c_NH = q_NH + last_NH
+        elif factors[t + 1] == 0:
+            c_NH = q_NH
+        else:  # Eq. (3)
+            handed_NH = torch.addmm(q_NH, rows[t + 1], weights.hh, alpha=factors[t + 1])
+            if leak != 1:
+                handed_NH.add_(c_NH, alpha=factors[t + 1] * (1 - leak))
+            c_NH = handed_NH
         rows[t].mul_(c_NH)
         if credit_LNH is not None:
             credit_LNH[t] = c_NH
     credit = c_NH[None] if credit_LNH is None else credit_LNH
     asked = want | {"grad_hx"}
     return from_delta(delta_LNH, credit, input_LNI, states, weights, cell, asked)
-
-
-def _credit(
-    q_NH: Tensor | None,
-    c_tp1_NH: Tensor,
-    delta_tp1_NH: Tensor,
-    weight_hh: Tensor,
-    leak: float,
-    factor: float,
-) -> Tensor:
-    """Eq. (3)."""
-    if q_NH is None:
-        q_NH = torch.zeros_like(c_tp1_NH)
-    if factor == 0:
-        return q_NH
-    c_NH = torch.addmm(q_NH, delta_tp1_NH, weight_hh, alpha=factor)
-    return c_NH if leak == 1 else c_NH.add_(c_tp1_NH, alpha=factor * (1 - leak))

@@ -1,6 +1,5 @@
 /* The functions of bptt_core.h: choose an instruction set, get memory, run the parts. */
 #include "kernel.h"
-#include "threads.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -81,6 +80,3 @@ RUN(unroll, f32)
 RUN(unroll, f64)
 RUN(sweep, f32)
 RUN(sweep, f64)
-
-void bptt_phi_f32(float *x, long count, int phi) { choose()->f32->phi(x, count, phi); }
-void bptt_phi_f64(double *x, long count, int phi) { choose()->f64->phi(x, count, phi); }

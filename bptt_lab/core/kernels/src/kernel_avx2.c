@@ -12,9 +12,7 @@
 #endif
 
 #define ISA_NAME avx2
-#define ISA_STRING "avx2"
 #define VECTOR_ISA 256
-#define VECTOR_BYTES 32
 
 #include "both_types.h"
 

@@ -12,9 +12,7 @@
 #endif
 
 #define ISA_NAME avx512
-#define ISA_STRING "avx512"
 #define VECTOR_ISA 512
-#define VECTOR_BYTES 64
 
 #include "both_types.h"
 

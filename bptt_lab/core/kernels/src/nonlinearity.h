@@ -79,7 +79,7 @@ INLINE VR NAME(vsigmoid)(VR x) {
     return VDIV(VSET(1), NAME(exp_less)(t, r, VSET(-1)));
 }
 
-/* phi is a constant wherever these two are inlined, but in phi_array. */
+/* phi is a constant wherever these two are inlined. */
 INLINE VR NAME(phi_value)(const int phi, VR a) {
     switch (phi) {
     case BPTT_TANH: return NAME(vtanh)(a);
@@ -95,15 +95,6 @@ INLINE VR NAME(phi_slope)(const int phi, VR y) {
     case BPTT_RELU: return VPOSITIVE(y, VSET(1));
     case BPTT_SIGMOID: return y * (VSET(1) - y);
     default: return VSET(1);
-    }
-}
-
-/* An array in place. */
-static void NAME(phi_array)(void *array, long count, int phi) {
-    REAL *x = array;
-    for (long i = 0; i < count; i += LANES) {
-        const VR y = NAME(phi_value)(phi, VLOAD_N(x + i, count - i));
-        VSTORE_N(x + i, y, count - i);
     }
 }
 
