@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell
@@ -16,7 +15,7 @@ from bptt_lab.gradients.base import (
     Unrolled,
     dropout_masks,
 )
-from bptt_lab.gradients.differentiable import states_in_graph, unroll_in_graph
+from bptt_lab.gradients.differentiable import unroll_in_graph
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.stack import cast
 
@@ -49,17 +48,11 @@ class Autograd(GradientStrategy):
         leaves = cast(rnn, input, carry.hx)
         return Unrolled(*unroll_in_graph(leaves, kind, lengths, masks))
 
-    @torch.enable_grad()
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
-        """Return dE/dh_t, asked of torch state by state; see GradientStrategy."""
-        kind, masks = (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)), [None] * rnn.num_layers
-        leaves = [input, hx.detach().requires_grad_(), *(p for w in rnn.all_weights for p in w)]
-        layers = states_in_graph(leaves, kind, masks)
-        states = [h for layer in layers for h in layer]
-        loss = (torch.stack(layers[-1]) * q).sum()
-        return torch.stack(torch.autograd.grad(loss, states)).view(rnn.num_layers, *q.shape)
+        """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
+        return Full().credit(rnn, input, hx, q)
 
     def mask(self, num_steps: int) -> Tensor:
         """M[t, s] = 1 iff s <= t."""

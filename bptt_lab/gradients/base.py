@@ -129,7 +129,6 @@ class GradientStrategy(ABC):
             lengths: steps of each sequence where they differ; later steps are padding.
         """
 
-    @abstractmethod
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
@@ -145,6 +144,7 @@ class GradientStrategy(ABC):
         Raises:
             NotImplementedError: where the strategy forms no such credit.
         """
+        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
 
     def mask(self, num_steps: int) -> Tensor:
         """Return M[t, s], (T, T) booleans: whether the loss at t reaches the parameters' use at s.

@@ -139,16 +139,6 @@ class PastFacing(GradientStrategy):
         seen = recurrence.unroll(input, hx[0], weights, cell)
         return _observe(input, *seen, weights, cell, 0 if after is None else after.draw)
 
-    def credit(
-        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
-    ) -> Tensor:
-        """Refuse, unless a rule can do it: most that face the past form no dE/dh_t.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
-
 
 class _Unroll(torch.autograd.Function):
     """Attaches states that are there already, and asks the rule for their gradient."""
