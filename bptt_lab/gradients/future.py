@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.gradients.base import (
     Carry,
     GradientStrategy,
@@ -30,7 +30,6 @@ from bptt_lab.gradients.differentiable import (
 )
 from bptt_lab.gradients.stack import (
     WEIGHT_GRADIENTS,
-    Layer,
     Stack,
     by_layer,
     cast,

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.cell import Cell, Weights, slopes
+from bptt_lab.core.cell import Cell, Layer, Weights, slopes
 from bptt_lab.core.validation import ConfigError, too_many
 from bptt_lab.gradients.base import (
     Carry,
@@ -108,15 +108,15 @@ class PastFacing(GradientStrategy):
         input, hx, *parameters = leaves
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
-            states, values = recurrence.unroll(input, hx[0], weights, cell)
+            layer = recurrence.unroll(input, hx[0], weights, cell)
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
-            return Unrolled(states[1:], last_state(states, lengths)[None].clone())
+            return Unrolled(layer.states[1:], last_state(layer.states, lengths)[None].clone())
         # Without autocast: an influence lives long and gathers errors.
         with torch.no_grad(), without_autocast(input):
-            chunk = _observe(input, states, values, weights, cell, carry.draw)
+            chunk = _observe(layer, cell, carry.draw)
             influence, kept = self.advance(chunk, carry.influence)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self, chunk, lengths, (carry.influence, kept), (input, states), *parameters
+            self, chunk, lengths, (carry.influence, kept), layer[:2], *parameters
         )
         return Unrolled(output, h_n, influence if lengths is None else None)
 
@@ -136,8 +136,8 @@ class PastFacing(GradientStrategy):
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
         refuse_stack(self, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
-        seen = recurrence.unroll(input, hx[0], weights, cell)
-        return _observe(input, *seen, weights, cell, 0 if after is None else after.draw)
+        layer = recurrence.unroll(input, hx[0], weights, cell)
+        return _observe(layer, cell, 0 if after is None else after.draw)
 
 
 class _Unroll(torch.autograd.Function):
@@ -196,16 +196,9 @@ def refuse_gradients(rule: str, **tensors: Tensor) -> None:
             )
 
 
-def _observe(
-    input: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
-    cell: Cell,
-    draw: int,
-) -> Chunk:
-    dtype = torch.promote_types(states.dtype, torch.float32)
-    weights = Weights(*(w.detach().to(dtype) for w in weights if w is not None))
-    states = states.to(dtype)
-    values = states[1:] if cell.leak == 1 else values.to(dtype)
-    return Chunk(input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)
+def _observe(layer: Layer, cell: Cell, draw: int) -> Chunk:
+    dtype = torch.promote_types(layer.states.dtype, torch.float32)
+    weights = Weights(*(w.detach().to(dtype) for w in layer.weights if w is not None))
+    states = layer.states.to(dtype)
+    values = states[1:] if cell.leak == 1 else layer.values.to(dtype)
+    return Chunk(layer.input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)

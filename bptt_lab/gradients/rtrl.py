@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Layer
 from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
@@ -140,8 +141,8 @@ class RTRL(PastFacing):
 def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
     """Eq. (3), (H, J): one adjoint sweep over the chunk."""
     want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
-    seen = chunk.input, chunk.states, chunk.values
-    swept = recurrence.sweep(q_LNH, *seen, chunk.weights, chunk.cell, want)
+    layer = Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
+    swept = recurrence.sweep(q_LNH, layer, chunk.cell, want)
     assert swept.grad_weight_ih is not None and swept.grad_weight_hh is not None
     assert swept.grad_bias is not None and swept.grad_hx is not None
     parts = [swept.grad_weight_ih, swept.grad_weight_hh]

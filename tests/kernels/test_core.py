@@ -14,7 +14,7 @@ from instruction_sets import running_on
 from sampling import pairwise
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.core.kernels import core
 
 pytestmark = pytest.mark.skipif(not core.available(), reason="the C core was not built")
@@ -93,8 +93,8 @@ class Problem:
 
     def sweep(self, states: Tensor, phi: str = "tanh", leak: float = 1.0, **options) -> Swept:
         want, q = options.pop("want", EVERYTHING), options.pop("q", self.q)
-        seen = self.x, states, self.values
-        return core.sweep(q, *seen, self.weights, Cell(phi, leak), want, **options)
+        layer = Layer(self.x, states, self.values, self.weights)
+        return core.sweep(q, layer, Cell(phi, leak), want, **options)
 
 
 def reference_unroll(p: Problem, phi: str, leak: float) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.core.validation import ConfigError
 
 PHI = {"tanh": 0, "relu": 1, "identity": 2, "sigmoid": 3}
@@ -165,10 +165,7 @@ def unroll(
 
 def sweep(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     *,
@@ -176,16 +173,15 @@ def sweep(
     keep: Sequence[float] | None = None,
 ) -> Swept:
     """Sweep one layer back over time; see bptt_lab.core.recurrence."""
-    num_steps, batch_size, input_size = input_LNI.shape
-    hidden_size = states.shape[2]
+    num_steps, batch_size, input_size = layer.input.shape
+    hidden_size = layer.states.shape[2]
     stride_t = stride_n = 0
     if q_LNH is not None:
         q_LNH = _rows(q_LNH)
         stride_t, stride_n, _ = q_LNH.stride()
     # Local names keep contiguous copies alive until the call is over.
-    states, values = states.contiguous(), values.contiguous()
-    input_LNI = input_LNI.contiguous()
-    ih, hh = weights.ih.contiguous(), weights.hh.contiguous()
+    input_LNI, states, values = (tensor.contiguous() for tensor in layer[:3])
+    ih, hh = layer.weights.ih.contiguous(), layer.weights.hh.contiguous()
     q_last_NH = None if q_last_NH is None else q_last_NH.contiguous()
     factors = None if keep is None else (c_double * num_steps)(*keep)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import NONLINEARITIES, Cell, Swept, Weights, bias, from_delta, slopes
+from bptt_lab.core.cell import NONLINEARITIES, Cell, Layer, Swept, Weights, bias, from_delta, slopes
 
 # A segment is a thirty-second of the steps, but its products have this many elements to work on.
 ELEMENTS = 1 << 16
@@ -46,10 +46,7 @@ def unroll(
 
 def sweep(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     *,
@@ -57,6 +54,7 @@ def sweep(
     keep: Sequence[float] | None = None,
 ) -> Swept:
     """Sweep one layer back over time, Eq. (3) to (5); see bptt_lab.core.recurrence."""
+    input_LNI, states = layer.input, layer.states
     num_steps, row_size = len(input_LNI), states[0].numel()
     length = max(-(-num_steps // 32), -(-ELEMENTS // max(row_size, 1)))
     over_time: dict[str, Tensor] = {}
@@ -70,8 +68,7 @@ def sweep(
         begin = max(0, end - length)
         q = None if q_LNH is None else q_LNH[begin:end]
         kept = None if keep is None else keep[begin:end]
-        steps = input_LNI[begin:end], states[begin : end + 1], values[begin:end]
-        part = _sweep_segment(q, *steps, weights, cell, want, last, kept)
+        part = _sweep_segment(q, layer.part(begin, end), cell, want, last, kept)
         # What the segment hands to the step before it enters there like any credit.
         assert part.grad_hx is not None
         last = part.grad_hx
@@ -88,17 +85,14 @@ def sweep(
 
 def _sweep_segment(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     last_NH: Tensor,
     keep: Sequence[float] | None,
 ) -> Swept:
     """The sweep over some steps, from the credit that comes from behind them, (N, H)."""
-    delta_LNH = slopes(values, cell)
+    delta_LNH = slopes(layer.values, cell)
     credit_LNH = torch.empty_like(delta_LNH) if "credit" in want else None
     rows, leak = delta_LNH.unbind(0), cell.leak
     immediate = [torch.zeros_like(last_NH)] * len(rows) if q_LNH is None else q_LNH.unbind(0)
@@ -111,7 +105,7 @@ def _sweep_segment(
         elif factors[t + 1] == 0:
             c_NH = q_NH
         else:  # Eq. (3)
-            handed_NH = torch.addmm(q_NH, rows[t + 1], weights.hh, alpha=factors[t + 1])
+            handed_NH = torch.addmm(q_NH, rows[t + 1], layer.weights.hh, alpha=factors[t + 1])
             if leak != 1:
                 handed_NH.add_(c_NH, alpha=factors[t + 1] * (1 - leak))
             c_NH = handed_NH
@@ -119,5 +113,4 @@ def _sweep_segment(
         if credit_LNH is not None:
             credit_LNH[t] = c_NH
     credit = c_NH[None] if credit_LNH is None else credit_LNH
-    asked = want | {"grad_hx"}
-    return from_delta(delta_LNH, credit, input_LNI, states, weights, cell, asked)
+    return from_delta(delta_LNH, credit, layer, cell, want | {"grad_hx"})
