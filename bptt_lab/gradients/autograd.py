@@ -44,9 +44,8 @@ class Autograd(GradientStrategy):
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
-        kind, masks = (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)), dropout_masks(rnn, input)
-        leaves = cast(rnn, input, carry.hx)
-        return Unrolled(*unroll_in_graph(leaves, kind, lengths, masks))
+        cell, masks = Cell(rnn.nonlinearity, rnn.leak), dropout_masks(rnn, input)
+        return Unrolled(*unroll_in_graph(cast(rnn, input, carry.hx), cell, lengths, masks))
 
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None

@@ -20,7 +20,7 @@ from bptt_lab.gradients.stack import by_layer, last_state
 
 def unroll_in_graph(
     leaves: Sequence[Tensor],
-    kind: tuple[int, Cell],
+    cell: Cell,
     lengths: Sequence[int] | None,
     masks: Sequence[Tensor | None],
 ) -> tuple[Tensor, Tensor]:
@@ -29,10 +29,9 @@ def unroll_in_graph(
     The leaves are input (L, N, I), hx (num_layers, N, H) and all parameters, of one type.
     """
     x_LNI, hx, *parameters = leaves
-    num_layers, cell = kind
     ends = None if lengths is None else [length - 1 for length in lengths]
     h_n = []
-    for weights, h_NH, mask in zip(by_layer(parameters, num_layers), hx, masks, strict=True):
+    for weights, h_NH, mask in zip(by_layer(parameters, len(hx)), hx, masks, strict=True):
         states = []
         for projected_NH in project(x_LNI if mask is None else x_LNI * mask, weights):
             h_NH = step(projected_NH, h_NH, weights.hh, cell)
@@ -44,7 +43,7 @@ def unroll_in_graph(
 
 def differentiable_gradients(
     leaves: Sequence[Tensor],
-    kind: tuple[int, Cell],
+    cell: Cell,
     lengths: Sequence[int] | None,
     masks: Sequence[Tensor | None],
     needed: Sequence[bool],
@@ -57,7 +56,7 @@ def differentiable_gradients(
     # Views: one leaf may be made from another, whose gradient must not count that way too.
     views = [leaf.view_as(leaf) for leaf in leaves]
     with without_autocast(leaves[0]):
-        outputs = zip(unroll_in_graph(views, kind, lengths, masks), grad_outputs, strict=True)
+        outputs = zip(unroll_in_graph(views, cell, lengths, masks), grad_outputs, strict=True)
         pairs = [(output, grad) for output, grad in outputs if grad is not None]
         wanted = [view for view, need in zip(views, needed, strict=True) if need]
         found = iter(

@@ -101,7 +101,13 @@ class PastFacing(GradientStrategy):
             ConfigError: for more than one layer, and for an input or hx that asks for a gradient.
         """
         refuse_stack(self, rnn)
-        refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
+        for name, tensor in (("input", input), ("hx", carry.hx)):
+            if tensor.requires_grad and torch.is_grad_enabled():
+                raise ConfigError(
+                    f"{name}.requires_grad=True: must be False, since {type(self).__name__} has a "
+                    "gradient for the parameters only; use gradient=full, checkpointed or "
+                    f"truncated, or {name}.detach()"
+                )
         self.refuse_foreign(carry, input.shape[1])
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
@@ -184,16 +190,6 @@ def refuse_stack(rule: PastFacing, rnn: RecurrentNet) -> None:
     problem = too_many(rnn.num_layers, type(rule).__name__, rule.max_layers)
     if problem:
         raise ConfigError(f"num_layers={rnn.num_layers}: {problem}")
-
-
-def refuse_gradients(rule: str, **tensors: Tensor) -> None:
-    """Raise a ConfigError for a tensor that asks for a gradient where only parameters get one."""
-    for name, tensor in tensors.items():
-        if tensor.requires_grad and torch.is_grad_enabled():
-            raise ConfigError(
-                f"{name}.requires_grad=True: must be False, since {rule} has a gradient for the "
-                f"parameters only; use gradient=full, checkpointed or truncated, or {name}.detach()"
-            )
 
 
 def _observe(layer: Layer, cell: Cell, draw: int) -> Chunk:

@@ -215,14 +215,13 @@ def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
     """Refuse what the core, which sees pointers only, would read beyond its end."""
     (_, batch_size, input_size), hidden_size = input_LNI.shape, len(weights.hh)
     wanted = ((hidden_size, input_size), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
-    for name, tensor, shape in zip(Weights._fields, weights, wanted, strict=True):
+    given = zip(("hx", *Weights._fields), (hx_NH, *weights), strict=True)
+    for (name, tensor), shape in zip(given, ((batch_size, hidden_size), *wanted), strict=True):
         if tensor is not None and tensor.shape != shape:
             raise RuntimeError(
-                f"weights.{name} has shape {tuple(tensor.shape)}, but an input of {input_size} "
+                f"{name} has shape {tuple(tensor.shape)}, but {batch_size} sequences, {input_size} "
                 f"numbers a step and {hidden_size} hidden units need {shape}"
             )
-    if hx_NH.shape != (batch_size, hidden_size):
-        raise RuntimeError(f"hx has shape {tuple(hx_NH.shape)}, not {(batch_size, hidden_size)}")
 
 
 def _rows(q_LNH: Tensor) -> Tensor:
