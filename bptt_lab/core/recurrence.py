@@ -59,5 +59,6 @@ def sweep(
         keep: L factors; factor t multiplies the credit that step t hands to step t - 1: 0 cuts
             there, None keeps everything. Factor 0 belongs to h_0 and is not used.
     """
-    kernel = core if core.supports(layer.input, layer.states, *layer.weights) else reference
-    return kernel.sweep(q_LNH, layer, cell, want, q_last_NH=q_last_NH, keep=keep)
+    supported = core.supports(layer.input, layer.states, *layer.weights)
+    swept = core.sweep if supported else reference.sweep
+    return swept(q_LNH, layer, cell, want, q_last_NH=q_last_NH, keep=keep)

@@ -19,10 +19,3 @@ const bptt_kernel BPTT_JOIN(bptt, ISA_NAME, REAL_NAME) = {
     {NAME(unroll_plan), NAME(unroll_pack), NAME(unroll_part), NULL},
     {NAME(sweep_plan), NAME(sweep_pack), NAME(sweep_part), NAME(sweep_finish)},
 };
-
-#undef ROWS_MAX
-#undef GRAD_COLS
-#undef EACH_TILE
-#undef EACH_GRAD_TILE
-#undef TILE_MAX
-#undef COLS_MAX
