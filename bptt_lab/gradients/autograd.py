@@ -52,7 +52,3 @@ class Autograd(GradientStrategy):
     ) -> Tensor:
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         return Full().credit(rnn, input, hx, q)
-
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return Full().mask(num_steps)

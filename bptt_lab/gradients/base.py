@@ -149,9 +149,13 @@ class GradientStrategy(ABC):
     def mask(self, num_steps: int) -> Tensor:
         """Return M[t, s], (T, T) booleans: whether the loss at t reaches the parameters' use at s.
 
+        That is s <= t where the strategy is exact within a chunk.
+
         Raises:
             NotImplementedError: where no fixed mask describes the strategy.
         """
+        if self.exact_within_chunk:
+            return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
         raise NotImplementedError(f"{type(self).__name__} is not described by a fixed mask")
 
 

@@ -119,10 +119,6 @@ class RTRL(PastFacing):
         refuse_stack(self, rnn)
         return Full().credit(rnn, input, hx, q)
 
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return Full().mask(num_steps)
-
     def _refuse_size(self, chunk: Chunk) -> None:
         """Raise a ConfigError for an influence above the limit, before it is made."""
         (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
