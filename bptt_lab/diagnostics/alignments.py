@@ -169,8 +169,6 @@ def _compare(g: Tensor, mean: Tensor, full: Tensor) -> Aligned:
     V = squares_n.sum() / (n - 1)
     bias = Estimate(float((mean - full).norm() / scale), float((V / n).sqrt() / scale))
     variance, snr = float(V / scale**2), float(mean @ mean / V - 1 / n)
-    if n == 2:
-        return Aligned(*figures, bias, Estimate(variance), Estimate(snr))
     # Eq. (2) without draw i.
     V_n = (squares_n.sum() - squares_n * n / (n - 1)) / (n - 2)
     length_n = mean @ mean - 2 * along_n / (n - 1) + squares_n / (n - 1) ** 2
@@ -191,4 +189,6 @@ def _estimate(draws: Tensor) -> Estimate:
 def _jackknife(without: Tensor) -> float:
     """The standard error of a figure from its values without one draw each."""
     n = len(without)
+    if n < 3:
+        return math.nan
     return float(((n - 1) ** 2 / n * without.var(correction=1)).sqrt())

@@ -75,9 +75,8 @@ class FeedbackAlignment(Modifier):
     def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
         """Eq. (1): hand the wrapped rule a stack with other recurrent weights."""
         layers = [
-            layer._replace(weights=w._replace(hh=self.feedback(index, w.hh)))
-            for index, layer in enumerate(stack.layers)
-            for w in (layer.weights,)
+            layer._replace(weights=layer.weights._replace(hh=self.feedback(i, layer.weights.hh)))
+            for i, layer in enumerate(stack.layers)
         ]
         return rule(stack._replace(layers=layers))
 

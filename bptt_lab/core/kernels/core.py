@@ -22,6 +22,7 @@ from torch import Tensor
 from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.core.validation import ConfigError
 
+_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 PHI = {"tanh": 0, "relu": 1, "identity": 2, "sigmoid": 3}
 # The last fields of either struct.
 _COMMON: list[tuple[str, Any]] = [
@@ -100,10 +101,7 @@ def available() -> bool:
 def instruction_set() -> str | None:
     """What the core runs on: "avx512", "avx2" or "generic"; None without the library."""
     library = _library()
-    if library is None:
-        return None
-    name: bytes = library.bptt_isa()
-    return name.decode()
+    return None if library is None else str(library.bptt_isa(), "ascii")
 
 
 def use_instruction_set(name: str) -> None:
@@ -127,9 +125,6 @@ def supports(*tensors: Tensor | None) -> bool:
         if tensor is not None and not (tensor.dtype is first.dtype and tensor.is_cpu):
             return False
     return available()
-
-
-_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 
 
 def _call(name: str, dtype: torch.dtype, args: Structure) -> None:
@@ -175,10 +170,8 @@ def sweep(
     """Sweep one layer back over time; see bptt_lab.core.recurrence."""
     num_steps, batch_size, input_size = layer.input.shape
     hidden_size = layer.states.shape[2]
-    stride_t = stride_n = 0
-    if q_LNH is not None:
-        q_LNH = _rows(q_LNH)
-        stride_t, stride_n, _ = q_LNH.stride()
+    q_LNH = None if q_LNH is None else _rows(q_LNH)
+    strides = (0, 0) if q_LNH is None else q_LNH.stride()[:2]
     # Local names keep contiguous copies alive until the call is over.
     input_LNI, states, values = (tensor.contiguous() for tensor in layer[:3])
     ih, hh = layer.weights.ih.contiguous(), layer.weights.hh.contiguous()
@@ -199,8 +192,7 @@ def sweep(
     )
     args = _SweepArgs(
         _pointer(q_LNH),
-        stride_t,
-        stride_n,
+        *strides,
         *map(_pointer, (q_last_NH, states, values, hh)),
         None if factors is None else ctypes.addressof(factors),
         *map(_pointer, (swept.delta, swept.credit, swept.grad_hx, input_LNI, ih)),
