@@ -56,8 +56,11 @@ class RFLO(Diagonal):
         seed: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.feedback = feedback
-        if feedback == "random":
-            self.seed = seed
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        seed = f", seed={self.seed}" if self.feedback == "random" else ""
+        return f"RFLO(feedback={self.feedback!r}{seed})"
 
     def decay(self, chunk: Chunk) -> Tensor:
         """What a step leaves of the influence in Eq. (1)."""

@@ -66,13 +66,16 @@ class Truncated(FutureFacing):
     ) -> None:
         self.k = k
         self.mode = mode
-        if mode == "window":
-            self.k1 = (k + 1) // 2 if k1 is None else k1
+        self.k1 = (k + 1) // 2 if k1 is None else k1
 
     @property
     def one_sweep(self) -> bool:  # type: ignore[override]  # it follows from a setting
         """Whether the mask is a cut in full BPTT's sweep."""
         return self.mode in ("chunk", "tail")
+
+    def __repr__(self) -> str:
+        k1 = f", k1={self.k1}" if self.mode == "window" else ""
+        return f"Truncated(k={self.k}, mode={self.mode!r}{k1})"
 
     def assign(self, stack: Stack) -> list[Swept]:
         """Sweep as the mode says; a mask that reaches everything is full BPTT's."""

@@ -10,8 +10,6 @@ import pytest
 
 from bptt_lab.gradients.base import GradientStrategy
 
-STRATEGY = pytest.StashKey[GradientStrategy]()
-
 
 def load(name: str) -> GradientStrategy:
     """Return the strategy at "module:attribute": an object, or a class that needs no settings.
@@ -44,10 +42,10 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
     name = config.getoption("--bptt-strategy")
     if name is None:
         raise pytest.UsageError("--bptt-strategy: must be given, as MODULE:NAME")
-    config.stash[STRATEGY] = load(name)
+    load(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def strategy(request: pytest.FixtureRequest) -> GradientStrategy:
     """The strategy under test."""
-    return request.config.stash[STRATEGY]
+    return load(request.config.getoption("--bptt-strategy"))
