@@ -2,13 +2,11 @@
 
 A rule derives from `PastFacing` and implements two pure methods of a `Chunk` (one layer's input,
 states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of `extended`):
-
-    advance(chunk, influence) -> (influence after it, kept)   runs with the forward pass
-    gradient(chunk, influence, kept, q) -> (H, J)             runs in backward, q_t (L, N, H) known
+`advance` runs with the forward pass, `gradient` in backward.
 
 `influence` is plain containers of tensors, batch first, one example's never mixed with another's.
-`kept` is None if the rule computes all anew. Neither may be changed in place. The columns of the
-gradient are those of `extended`: W_ih, W_hh, bias. A loss of the last state alone is in q already.
+Neither it nor what is kept may be changed in place. The columns of the gradient are those of
+`extended`: W_ih, W_hh, bias. A loss of the last state alone is in q already.
 A rule that draws random numbers takes them from `generator(seed, purpose, chunk.draw)` in either
 method: both see the same draw. This file does the rest, as one torch.autograd.Function.
 """

@@ -57,11 +57,9 @@ def sweep(
     input_LNI, states = layer.input, layer.states
     num_steps, row_size = len(input_LNI), states[0].numel()
     length = max(-(-num_steps // 32), -(-ELEMENTS // max(row_size, 1)))
-    over_time: dict[str, Tensor] = {}
+    over_time = {name: torch.empty_like(states[1:]) for name in want & {"delta", "credit"}}
     if "grad_input" in want:
         over_time["grad_input"] = torch.empty_like(input_LNI, memory_format=torch.contiguous_format)
-    for name in want & {"delta", "credit"}:
-        over_time[name] = torch.empty_like(states[1:])
     summed: dict[str, Tensor] = {}
     last = torch.zeros_like(states[0]) if q_last_NH is None else q_last_NH
     for end in range(num_steps, 0, -length):
