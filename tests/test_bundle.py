@@ -31,7 +31,7 @@ def test_hooks_reach_those_that_have_them_in_order():
 def test_every_forwarded_hook_is_one_of_lightnings():
     for hook in Bundle.HOOKS:
         assert callable(getattr(Callback, hook))
-        assert getattr(Bundle, hook) is not getattr(Callback, hook)
+        assert getattr(Bundle([]), hook)() is None  # takes any arguments, and calls nobody
 
 
 def test_a_callback_with_more_than_that_does_not_fit():

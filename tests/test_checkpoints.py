@@ -152,7 +152,7 @@ def log_of(last: Path, *lines: str, step: int, **run: object) -> Path:
     path = last.parent.parent / "metrics.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines))
     saved = content(step)
-    saved["run"] |= {**metrics_log.Mark(path).state(), **run}
+    saved["run"] |= {**metrics_log.mark(path), **run}
     checkpoint_io.write(saved, last)
     return path
 

@@ -9,8 +9,8 @@ import torch
 
 from bptt_lab.commands.explain import example as examples
 from bptt_lab.commands.explain.cli import main
-from bptt_lab.commands.explain.comparison import compare, finite_differences, gradient
 from bptt_lab.commands.explain.derivation import adjoint, derive, terms, total
+from bptt_lab.commands.explain.example import compare, finite_differences, gradient
 from bptt_lab.config.strategies import packaged
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.oracle import masked_gradient

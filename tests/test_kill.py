@@ -15,8 +15,9 @@ from test_resume import TEXT, outcome
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
-from bptt_lab.training import fork_server, rng_state
+from bptt_lab.training import fork_server
 from bptt_lab.training import job as jobs
+from bptt_lab.training.callbacks import checkpoints
 
 DROPOUT = ("model.num_layers=2", "model.dropout=0.3", "model.hidden_size=12")
 TASKS = {
@@ -39,7 +40,7 @@ def settings(task: str, strategy: str, folder: Path) -> Experiment:
 def work(config_: Experiment, folder: Path, forget: bool) -> None:
     """One attempt, in a process that may be killed."""
     if forget:
-        rng_state.restore = lambda saved: None
+        checkpoints.restore_random = lambda saved: None
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     raise SystemExit(jobs.attempt(config_, folder, job()))
 

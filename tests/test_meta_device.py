@@ -163,7 +163,7 @@ class Trainer(SimpleNamespace):
         loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
         super().__init__(
             datamodule=task, strategy=strategy, fit_loop=loop, world_size=1, global_rank=0,
-            testing=False, global_step=0, num_training_batches=2, current_epoch=0, max_epochs=1,
+            testing=False, global_step=0, is_last_batch=False, current_epoch=0, max_epochs=1,
             is_global_zero=True, loggers=[TensorBoardLogger(folder)],
         )  # fmt: skip
 

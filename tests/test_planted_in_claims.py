@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from bptt_lab.commands.reproduce import topics
-from bptt_lab.commands.reproduce.claim import Trial
 from bptt_lab.commands.reproduce.claims import task_floors
+from bptt_lab.commands.reproduce.topics import Trial
 from bptt_lab.diagnostics import flow, jacobians, linearise, lyapunov
 from bptt_lab.gradients import credit_clip, kf_rtrl, truncated, uoro
 from bptt_lab.gradients.artbp import ARTBP

@@ -1,7 +1,6 @@
 """Plug-ins are read from their source exactly as Python would see them."""
 
 import importlib
-import inspect
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,7 +57,6 @@ def test_reading_agrees_with_importing(option):
     for claim, value in plugin.claims.items():
         made_by_a_property = isinstance(getattr(kind, claim), property)
         assert made_by_a_property or getattr(kind, claim) == value
-    assert plugin.summary == inspect.getdoc(kind).splitlines()[0]
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=name_of)
@@ -144,17 +142,13 @@ def test_a_target_may_be_a_packages_public_name():
 def test_a_plugin_of_the_users(package):
     name = package(
         "deep/strategy.py",
-        '''
+        """
 from __future__ import annotations
 import nowhere_to_be_found
 from typing import Annotated, ClassVar, Literal
 from bptt_lab.core.validation import AtLeast, AtMost, checked
 LONGEST = 9
 class Mine(nowhere_to_be_found.Base):
-    """Mine, all mine.
-
-    More of it.
-    """
     unbiased: ClassVar[bool] = True
     cost = "O(1)"
     computed = 1 + LONGEST
@@ -164,10 +158,9 @@ class Mine(nowhere_to_be_found.Base):
                  mode: "Literal['a']" = "a", other: nowhere_to_be_found.Thing = None,
                  plain=3, made: list[float] = [1.0], late: float = float("nan"),
                  **rest) -> None: ...
-''',
+""",
     )
     plugin = signatures.read(f"{name}.deep.strategy.Mine")
-    assert plugin.summary == "Mine, all mine."
     assert plugin.claims == {"unbiased": True, "cost": "O(1)"}
     assert plugin.takes_any
     assert plugin.settings == {

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from bptt_lab.commands.reproduce import claims, cli, topics
-from bptt_lab.commands.reproduce.claim import Claim, Kind, Result, Trial
-from bptt_lab.commands.reproduce.training import train
+from bptt_lab.commands.reproduce.nets import train
+from bptt_lab.commands.reproduce.topics import Claim, Kind, Result, Trial
 
 DATA = Path(os.environ.get(cli.DATA, Path(__file__).parents[2] / "shared" / "data"))
 SECONDS = ["adaptive_truncation", "local_rules", "task_floors", "truncation", "vanishing"]
@@ -143,9 +143,8 @@ def test_data_that_is_not_there_is_skipped(
     monkeypatch.delenv(cli.DATA, raising=False)
     _planted(monkeypatch, _claim(file="set/file.json"), _claim("two"))
     assert cli.main([]) == 0
-    assert "needs set/file.json: give its folder, --data or BPTT_LAB_DATA" in (
-        capsys.readouterr().out
-    )
+    said = "there is no set/file.json; give its folder, --data or BPTT_LAB_DATA"
+    assert said in capsys.readouterr().out
     assert cli.main(["--data", str(tmp_path)]) == 0
     assert f"there is no {tmp_path / 'set' / 'file.json'}" in capsys.readouterr().out
     (tmp_path / "set").mkdir()

@@ -17,7 +17,8 @@ from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training import checkpoint_io, rng_state
+from bptt_lab.training import checkpoint_io
+from bptt_lab.training.callbacks import checkpoints
 from bptt_lab.training.train import perform
 
 TEXT = "It was the best of times, it was the worst of times; 1859 (of all years).\n" * 40
@@ -181,7 +182,7 @@ def test_every_place_around_an_epochs_end(looks, tmp_path, undisturbed):
 
 
 def test_without_the_random_state_the_bits_differ(tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(rng_state, "restore", lambda saved: None)
+    monkeypatch.setattr(checkpoints, "restore_random", lambda saved: None)
     stop_and_go_on(tmp_path, settings("digits", "full", tmp_path), 9)
     assert outcome(tmp_path)[0] != undisturbed("digits", "full")[0]
 
@@ -190,9 +191,9 @@ def test_every_global_generator_goes_on_from_a_file(tmp_path):
     def drawn():
         return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
 
-    torch.save(rng_state.state(), tmp_path / "state")
+    torch.save(checkpoints.random_state(), tmp_path / "state")
     expected = drawn()
-    rng_state.restore(torch.load(tmp_path / "state", weights_only=True))
+    checkpoints.restore_random(torch.load(tmp_path / "state", weights_only=True))
     assert drawn() == expected
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from bptt_lab.runs import Run
 
 optuna = pytest.importorskip("optuna")
 
-from bptt_lab.commands.search import journal, sampling  # noqa: E402  # needs Optuna
+from bptt_lab.commands.search import draws  # noqa: E402  # needs Optuna
 from bptt_lab.commands.search.sweeper import was_killed  # noqa: E402  # the launchers
 
 GRADIENTS = {"full": {}, "truncated": {"k": 1}}
@@ -130,10 +131,9 @@ def test_numbers_are_written_short_and_inside_their_limits():
 
 
 def study(folder, name, seed=0):
-    storage, sampler = journal.opened(folder), sampling.SeededSampler(name, seed)
-    return optuna.create_study(
-        storage=storage, sampler=sampler, study_name="search", load_if_exists=True
-    )
+    storage = draws.journal(folder)
+    kept = optuna.create_study(storage=storage, study_name="search", load_if_exists=True)
+    return draws.Draws(kept, name, seed)
 
 
 def asked(folder, name, trials, *, restart, seed=0):
@@ -142,15 +142,15 @@ def asked(folder, name, trials, *, restart, seed=0):
     searched, jobs = space(*SPACE), []
     current = study(folder, name, seed)
     for number in range(trials):
-        trial = current.ask()
+        trial = current.trial()
         assert trial.number == number
         if restart:  # in the middle of a trial, with its first value drawn
-            trial.suggest_categorical("gradient", ["full", "truncated"])
+            current.suggest(trial, "gradient", Choice(("full", "truncated")))
             current = study(folder, name, seed)
-            (left,) = current.get_trials(states=[optuna.trial.TrialState.RUNNING])
-            trial = optuna.trial.Trial(current, left._trial_id)
-        jobs.append(tuple(searched.draw(sampling.suggestions(trial))))
-        current.tell(trial, trial.params["optimizer.lr"] + trial.params.get("gradient.k", 0))
+            (left,) = current.study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+            trial = current.trial(left)
+        jobs.append(tuple(searched.draw(partial(current.suggest, trial))))
+        current.study.tell(trial, trial.params["optimizer.lr"] + trial.params.get("gradient.k", 0))
     return jobs
 
 
@@ -165,21 +165,21 @@ def test_a_restart_neither_repeats_nor_changes_a_draw(tmp_path, name):
 def test_settings_of_a_trial_are_drawn_apart(tmp_path):
     searched = space("a=interval(0,1)", "b=interval(0,1)")
     current = study(tmp_path, "random")
-    lines = [searched.draw(sampling.suggestions(current.ask())) for _ in range(20)]
+    lines = [searched.draw(partial(current.suggest, current.trial())) for _ in range(20)]
     pairs = [(a.partition("=")[2], b.partition("=")[2]) for a, b in lines]
     assert not [pair for pair in pairs if pair[0] == pair[1]]
 
 
 def test_a_journal_cut_short_can_be_read_and_continued(tmp_path):
     asked(tmp_path / "search", "random", 3, restart=False)
-    path = tmp_path / "search" / journal.JOURNAL
+    path = tmp_path / "search" / draws.JOURNAL
     whole = path.read_bytes()
     for end in range(0, len(whole) + 1, 29):
         path.write_bytes(whole[:end])
         found = study(tmp_path / "search", "random")
-        found.ask().suggest_float("optimizer.lr", 1e-4, 1, log=True)
+        found.trial().suggest_float("optimizer.lr", 1e-4, 1, log=True)
         found = study(tmp_path / "search", "random")
-        assert len(found.trials) >= 1
+        assert len(found.study.trials) >= 1
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_without_optuna_the_way_out_is_one_line(tmp_path, monkeypatch, capsys):
         importlib.util, "find_spec", lambda name, *a: None if name == "optuna" else find(name, *a)
     )
     assert cli.main(["optimizer.lr=0.1,0.2"]) == 2
-    said = "hydra/sweeper=search: needs optuna; pip install 'bptt_lab[search]'"
+    said = "hydra/sweeper=search: needs the package optuna; run pip install 'bptt_lab[search]'"
     assert capsys.readouterr().err == f"bptt-search: {said}\n"
 
 
@@ -269,7 +269,7 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
     assert f"again        bptt-train {' '.join(TINY[:2])}" in out
     assert "3 of 3 jobs completed" in out
     assert re.findall(r"Launching (\d+) jobs", out) == ["2", "1"]
-    (kept,) = optuna.get_all_study_summaries(journal.opened(folder))
+    (kept,) = optuna.get_all_study_summaries(draws.journal(folder))
     assert kept.best_trial.value == max(reached)
 
     # Continued for more trials, those that are there stay as they are.
@@ -351,7 +351,7 @@ def start(cwd, *arguments):
 
 
 def states(folder):
-    found = optuna.load_study(study_name="search", storage=journal.opened(folder)).trials
+    found = optuna.load_study(study_name="search", storage=draws.journal(folder)).trials
     return [trial.state.name for trial in found]
 
 

@@ -11,7 +11,7 @@ import pytest
 from runs import QUICK, config, job
 
 from bptt_lab import runs
-from bptt_lab.commands.verify import Difference, main
+from bptt_lab.commands.verify import distance, main
 from bptt_lab.core.machine import git_commit
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training import job as jobs
@@ -138,12 +138,12 @@ def test_a_hostile_manifest_executes_nothing(run, capsys):
 
 def test_distance():
     inf, nan = float("inf"), float("nan")
-    assert Difference("a", 0, 1.0, 1.0).relative == 0
-    assert Difference("a", 0, 2.0, 1.0).relative == 0.5
-    assert Difference("a", 0, nan, nan).relative == 0
-    assert Difference("a", 0, nan, 1.0).relative == inf
-    assert Difference("a", 0, inf, inf).relative == 0
-    assert Difference("a", 0, None, inf).relative == inf
+    assert distance(1.0, 1.0) == 0
+    assert distance(2.0, 1.0) == 0.5
+    assert distance(nan, nan) == 0
+    assert distance(nan, 1.0) == inf
+    assert distance(inf, inf) == 0
+    assert distance(None, inf) == inf
 
 
 def test_a_run_of_another_commit_may_log_at_other_steps(run, capsys):

@@ -18,7 +18,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TextIO
+from typing import Any, NoReturn, ParamSpec, TextIO
 
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
@@ -110,6 +110,27 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, name: str, description: str, usage: str | None = None) -> None:
         super().__init__(name, usage, description, EXIT_CODES, allow_abbrev=False)
+
+    def option(
+        self, usage: str, help: str, kind: Callable[[str], Any] = str, default: Any = None
+    ) -> None:
+        """Add an option, given as its usage writes it.
+
+        Args:
+            usage: "--rounds R", "--threads T ..." for several values, "--memory" for a flag.
+            help: what it does, and what holds without it unless `default` says it.
+            kind: of each value.
+            default: without the option.
+        """
+        name, *value = usage.split()
+        if not value:
+            self.add_argument(name, action="store_true", help=help)
+            return
+        shown = "" if default is None else "; default: %(default)s"
+        nargs = "+" if value[1:] else None
+        self.add_argument(
+            name, type=kind, metavar=value[0], nargs=nargs, default=default, help=help + shown
+        )
 
     def error(self, message: str) -> NoReturn:
         """Refuse the arguments, by a ConfigError."""

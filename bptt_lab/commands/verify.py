@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bptt_lab import runs
 from bptt_lab.commands import command
@@ -25,33 +25,22 @@ from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 
 SAME, DIFFERENT = 0, 1
+Logged = Mapping[tuple[str, int], float]  # by tag and step
 TOLERANCE = 0.01  # relative; what another instruction set does to a loss in short runs
 DESCRIPTION = """\
 Train a run again from its manifest, and compare every logged number and the final parameters: bit
 for bit on the same type of machine with the same versions, within a tolerance elsewhere."""
 
 
-Logged = Mapping[tuple[str, int], float]  # by tag and step
-
-
-class Difference(NamedTuple):
-    """Two values of one logged number; None where it was not logged."""
-
-    tag: str
-    step: int
-    before: float | None
-    now: float | None
-
-    @property
-    def relative(self) -> float:
-        """How far they are apart, as a part of the larger one."""
-        if self.before is None or self.now is None:
-            return math.inf
-        if self.before == self.now or (math.isnan(self.before) and math.isnan(self.now)):
-            return 0.0
-        if not (math.isfinite(self.before) and math.isfinite(self.now)):
-            return math.inf
-        return abs(self.before - self.now) / max(abs(self.before), abs(self.now))
+def distance(before: float | None, now: float | None) -> float:
+    """How far two values are apart, as a part of the larger one; None was not logged."""
+    if before is None or now is None:
+        return math.inf
+    if before == now or (math.isnan(before) and math.isnan(now)):
+        return 0.0
+    if not (math.isfinite(before) and math.isfinite(now)):
+        return math.inf
+    return abs(before - now) / max(abs(before), abs(now))
 
 
 @command.named("bptt-verify", lasting=True)
@@ -86,13 +75,8 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "--allow", nargs="*", default=[], metavar="PACKAGE", help="as allow=[...] of bptt-train"
     )
-    parser.add_argument(
-        "--tolerance",
-        type=command.finite_number,
-        default=TOLERANCE,
-        metavar="R",
-        help="relative difference of losses to accept from another machine; default: %(default)s",
-    )
+    tolerance = "relative difference of losses to accept from another machine"
+    parser.option("--tolerance R", tolerance, command.finite_number, TOLERANCE)
     return parser
 
 
@@ -107,13 +91,6 @@ def _logged(folder: Path) -> Logged:
         }
     except Damaged as error:
         raise ConfigError(f"{folder}: its {error}; start a new run") from error
-
-
-def _differences(old: Logged, new: Logged) -> list[Difference]:
-    """Return the numbers that two runs disagree in, or only one has, the largest first."""
-    every = dict.fromkeys([*old, *new])
-    pairs = [Difference(*at, old.get(at), new.get(at)) for at in every]
-    return sorted((d for d in pairs if d.relative > 0), key=lambda d: -d.relative)
 
 
 def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
@@ -142,23 +119,24 @@ def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
 
 def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
     elsewhere = _machine(before.manifest, now.manifest)
-    found = _differences(logged, _logged(now.folder))
+    again = _logged(now.folder)
+    apart = {at: distance(logged.get(at), again.get(at)) for at in [*logged, *again]}
+    found = sorted((at for at in apart if apart[at]), key=lambda at: -apart[at])
     same_parameters = before.parameters_sha256 == now.parameters_sha256
-    count = len(logged)
     if not found and same_parameters:
-        print(f"the same: {count} logged numbers and the parameters, bit for bit")
+        print(f"the same: {len(logged)} logged numbers and the parameters, bit for bit")
         return SAME
     for key, (old, new) in elsewhere.items():
         print(printable(f"{key}: {schema.show(old)} then, {schema.show(new)} now"))
     print(f"parameters: {'the same' if same_parameters else 'different'}")
-    print(f"logged numbers: {len(found)} of {count} different")
-    for difference in found[:5]:
-        then, now_ = map(_shown, (difference.before, difference.now))
-        print(f"  {difference.tag} at step {difference.step}: {then} then, {now_} now")
+    print(f"logged numbers: {len(found)} of {len(logged)} different")
+    for at in found[:5]:
+        then, now_ = (_shown(numbers.get(at)) for numbers in (logged, again))
+        print(f"  {at[0]} at step {at[1]}: {then} then, {now_} now")
     if not elsewhere:
         print("different, though machine, versions, commit and threads are the same")
         return DIFFERENT
-    losses = max((d.relative for d in found if d.tag.endswith("/loss")), default=0.0)
+    losses = max((apart[tag, step] for tag, step in found if tag.endswith("/loss")), default=0.0)
     within = losses <= tolerance
     print(
         f"{'the same' if within else 'different'} within the tolerance for another machine or "

@@ -10,17 +10,6 @@ from bptt_lab.config.hydra_internals import get_args_parser
 from bptt_lab.core.validation import ConfigError
 
 
-def without(argv: list[str], overrides: list[str]) -> list[str]:
-    """Return the flags among the arguments: all but the overrides."""
-    flags, left = [], list(overrides)
-    for argument in argv:
-        if left and argument == left[0]:
-            left.pop(0)
-        else:
-            flags.append(argument)
-    return flags
-
-
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Parse flags as Hydra does, but overrides anywhere among them, and refuse on one line.
 

@@ -11,13 +11,12 @@ import builtins
 import functools
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-from bptt_lab.config.source_text import absolute, literals, parse, source, statements
+from bptt_lab.config.source_text import absolute, literals, methods, source, statements
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError
-
-INSTALLED = ("bptt_lab.", "torch.")  # their files stay as they are while the process lives
 
 
 class Found(NamedTuple):
@@ -47,11 +46,11 @@ def unimplemented(target: str) -> list[str]:
         if ancestor is None:
             continue
         seen |= literals(ancestor.node).keys()
-        for node in ancestor.node.body:
-            if isinstance(node, ast.FunctionDef) and node.name not in seen:
-                seen.add(node.name)
-                if any("abstractmethod" in ast.unparse(mark) for mark in node.decorator_list):
-                    missing.append(node.name)
+        for name, method in methods(ancestor.node).items():
+            abstract = any("abstractmethod" in ast.unparse(mark) for mark in method.decorator_list)
+            if abstract and name not in seen:
+                missing.append(name)
+            seen.add(name)
     return missing
 
 
@@ -61,11 +60,6 @@ def find(target: str) -> Found:
     Raises:
         ConfigError: where there is no such class, or its file does not parse.
     """
-    return (_found if target.startswith(INSTALLED) else _found.__wrapped__)(target)
-
-
-@functools.cache
-def _found(target: str) -> Found:
     module, _, name = current(target).rpartition(".")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")
@@ -77,7 +71,10 @@ def _found(target: str) -> Found:
         )
     found = _find_in(module, name)
     if found is None:
-        raise ConfigError(f"module '{module}' has no class '{name}'; it has {_classes(module)}")
+        names = _names(module, source(module))[0].items()
+        own = [n for n, meant in names if not isinstance(meant, str) or meant.startswith(module)]
+        classes = ", ".join(n for n in own if n[:1].isupper()) or "none"
+        raise ConfigError(f"module '{module}' has no class '{name}'; it has {classes}")
     return found
 
 
@@ -86,33 +83,39 @@ def _find_in(
 ) -> Found | None:
     """Find a class in a module, following `from ... import` to where it is defined."""
     module = current(module)
-    file = source(module)
-    if file is None or (module, name) in seen:
+    if (module, name) in seen:
         return None
     seen |= {(module, name)}
-    places: list[tuple[str, str]] = []
-    for node in statements(file):
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return Found(module, node)
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if alias.name == "*" or (alias.asname or alias.name) == name:
-                    place = absolute(node, module, file), name if alias.name == "*" else alias.name
-                    places.append(place)
-    # Of several the last one counts, as when Python runs them.
-    return next(filter(None, (_find_in(*place, seen) for place in reversed(places))), None)
+    names, stars = _names(module, source(module))
+    meant = names.get(name)
+    if isinstance(meant, ast.ClassDef):
+        return Found(module, meant)
+    places = [meant] if meant else [f"{home}.{name}" for home in reversed(stars)]
+    parts = [place.rpartition(".") for place in places]
+    found = (_find_in(home, its_name, seen) for home, _, its_name in parts)
+    return next(filter(None, found), None)
 
 
-def _classes(module: str) -> str:
-    """The classes that a module defines or imports, for a message."""
-    file = source(module)
-    names = []
+@functools.cache
+def _names(module: str, file: Path | None) -> tuple[dict[str, ast.ClassDef | str], list[str]]:
+    """What the names of a module stand for, and the modules of which it imports every name.
+
+    A name stands for the class that has it, or for the dotted path that is imported as it.
+    """
+    names: dict[str, ast.ClassDef | str] = {}
+    stars = []
     for node in statements(file) if file else []:
         if isinstance(node, ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.ImportFrom) and file and file.name == "__init__.py":
-            names.extend(alias.asname or alias.name for alias in node.names)
-    return ", ".join(n for n in names if n[:1].isupper()) or "none"
+            names[node.name] = node
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                head = alias.name.partition(".")[0]
+                names[alias.asname or head] = alias.name if alias.asname else head
+        elif isinstance(node, ast.ImportFrom) and file:
+            home = absolute(node, module, file)
+            stars += [home for alias in node.names if alias.name == "*"]
+            names |= {alias.asname or alias.name: f"{home}.{alias.name}" for alias in node.names}
+    return names, stars
 
 
 @functools.cache
@@ -131,7 +134,10 @@ def _walk(found: Found) -> Iterator[Found | None]:
             base = base.value
         if isinstance(base, ast.Name) and base.id in vars(builtins):
             continue
-        dotted = _imported(found.module, ast.unparse(base))
+        head, dot, rest = ast.unparse(base).partition(".")
+        meant = _names(found.module, source(found.module))[0].get(head)
+        home = meant if isinstance(meant, str) else f"{found.module}.{head}"
+        dotted = f"{home}{dot}{rest}"
         # The standard library's bases (ABC, Protocol) take no settings.
         if dotted.partition(".")[0] in sys.stdlib_module_names:
             continue
@@ -141,20 +147,3 @@ def _walk(found: Found) -> Iterator[Found | None]:
             yield None
         else:
             yield from _walk(parent)
-
-
-def _imported(module: str, expression: str) -> str:
-    """The dotted path that a name or attribute of a module stands for, by the module's imports."""
-    head, dot, rest = expression.partition(".")
-    file = source(module)
-    for node in parse(file).body if file else []:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        for alias in node.names:
-            if (alias.asname or alias.name.partition(".")[0]) != head:
-                continue
-            if isinstance(node, ast.ImportFrom):
-                assert file is not None
-                return f"{absolute(node, module, file)}.{alias.name}{dot}{rest}"
-            return f"{alias.name if alias.asname else head}{dot}{rest}"
-    return f"{module}.{expression}"

@@ -136,12 +136,11 @@ def renamed(value: Any) -> Any:
 
 def plugin_settings(plugin: Plugin) -> Mapping[str, Setting]:
     """What a plug-in's section may hold beside `_target_`."""
-    settings = {name: value for name, value in plugin.settings.items() if name != "params"}
-    if not plugin.target.startswith("torch.optim."):
-        return settings
+    limits = TORCH_OPTIM if plugin.target.startswith("torch.optim.") else {}
     return {
-        name: setting._replace(hint=TORCH_OPTIM.get(name, setting.hint))
-        for name, setting in settings.items()
+        name: setting._replace(hint=limits.get(name, setting.hint))
+        for name, setting in plugin.settings.items()
+        if name != "params"
     }
 
 
@@ -153,18 +152,17 @@ def validate(section: str, values: Mapping[str, object], settings: Mapping[str, 
     for name, setting in settings.items():
         if values.get(name) == MISSING or (setting.required and name not in values):
             raise ConfigError(f"{prefix}{name}: is missing; give it as {prefix}{name}=...")
-        if name in values:
-            problem = unmet(seen[name], setting.hint, {**defaults, **seen})
-            shown: Any = values[name]
-            if problem and _is_plugin(shown):
-                refuse(f"{prefix}{name}._target_", shown["_target_"], problem)
-            if problem:
-                refuse(f"{prefix}{name}", shown, problem)
+        value: Any = values.get(name)
+        if name in values and (problem := unmet(seen[name], setting.hint, {**defaults, **seen})):
+            if _is_plugin(value):
+                refuse(f"{prefix}{name}._target_", value["_target_"], problem)
+            refuse(f"{prefix}{name}", value, problem)
 
 
 def refuse_unknown(section: str, values: Mapping[str, object], known: Iterable[str]) -> None:
     """Refuse a setting that the section does not have."""
     for name in values:
         if name not in known:
-            way_out = hint(f"{section}.{name}") or suggest(name, known)
-            refuse(f"{section}.{name}", values[name], f"there is no such setting; {way_out}")
+            key = f"{section}.{name}" if section else str(name)
+            way_out = hint(key) or suggest(name, known)
+            refuse(key, values[name], f"there is no such setting; {way_out}")

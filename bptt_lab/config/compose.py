@@ -115,12 +115,10 @@ class CommandLine:
     def text(self, path: str) -> list[str]:
         """Return the lines of a configuration file, none where it is not a file of text."""
         for source in self._files.get_sources():
-            file: Any = None
-            if source.scheme() == "file":
-                file = Path(source.path, path)
-            elif source.scheme() == "pkg":
-                file = resources.files(source.path.replace("/", ".")).joinpath(path)
-            if file is not None and file.is_file():
+            place: Any = Path(source.path)
+            if source.scheme() == "pkg":
+                place = resources.files(source.path.replace("/", "."))
+            if source.scheme() != "structured" and (file := place / path).is_file():
                 return list(file.read_text(encoding="utf-8").splitlines())
         return []
 

@@ -7,7 +7,7 @@ or at pages elsewhere; here each becomes `key=value: what is wrong; what to do`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
@@ -16,9 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bptt_lab.config import targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.hints import hint
-from bptt_lab.config.schema import suggest
+from bptt_lab.config.schema import key_of, suggest
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 
@@ -61,10 +62,21 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
         return f"{place}: cannot be read as YAML ({error.problem}); correct it"
     if isinstance(error, RecursionError):
         return f"{' '.join(lines)}: is nested too deeply; give fewer levels"
-    for pattern, answer in _ANSWERS:
-        match = re.search(pattern, message, re.DOTALL)
-        if match:
-            return answer(match, command, lines)
+    if key := _named(r"^Could not override '([^']*)'", message):
+        return _unknown(key, command, lines)
+    sweep = (
+        r"^(?:Ambiguous value for argument '(.*?)'\n|Sweep parameters '(.*)' requires --multirun)"
+    )
+    if line := _named(sweep, message):
+        return f"{line}: is a sweep; add -m for one job a value, or write [...] for a list"
+    twice = r"^(?:Could not append.*item is already at '([^']*)'|([^ ]*) appears more than once in)"
+    if key := _named(twice, message):
+        line = _line(key, lines)
+        return f"{line}: {key} is there already; write {line.lstrip('+')}"
+    if key := _named(r"^Could not delete(?: from config\.)? '([^']*)'", message):
+        return f"~{key}: there is nothing of that name to delete; leave it out"
+    if message.startswith("Config group override must be"):
+        return _choice(command, lines)
     if isinstance(cause, OmegaConfBaseException):
         subject = message.partition("Error merging override ")[2] or cause.full_key or message
         return f"{subject}: {_first(cause)}; correct it or leave it out"
@@ -86,27 +98,11 @@ def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
 
 def _unreadable(error: OverrideParseException) -> str:
     """Say in words what Hydra's parser says in terms of its grammar."""
-    text = error.override
-    first, second, *_ = [
-        *str(error).removeprefix(f"Error parsing override '{text}'\n").split("\n"),
-        "",
-    ]
-    evaluated = re.match(r"\w+ while evaluating '.*?': (.*)", first)
+    evaluated = re.search(r" while evaluating '.*?': (.*)", str(error))
     if evaluated:
         return evaluated[1]
-    _, equals, value = text.partition("=")
-    if not equals:
-        return "it has no ="
-    for mark in ('"', "'"):
-        if (value.count(mark) - value.count(f"\\{mark}")) % 2:
-            return f"a {mark} is not closed"
-    if first.startswith("LexerNoViableAltException: ") and second.strip() == "^":
-        return f"{first[len(second) - 1]!a} needs quotes"
-    for opening, closing in ("[]", "{}", "()"):
-        if value.count(opening) != value.count(closing):
-            return f"{opening} and {closing} do not pair"
-    near = re.search(r"input '(.*?)' expecting", first)
-    return f"{near[1]!a} is unexpected" if near and near[1] != "<EOF>" else "it ends too early"
+    unpaired = "a bracket or a quote has no pair, or a character needs quotes"
+    return unpaired if "=" in error.override else "it has no ="
 
 
 def _missing(error: MissingConfigException, lines: list[str]) -> str:
@@ -117,15 +113,18 @@ def _missing(error: MissingConfigException, lines: list[str]) -> str:
     if not group:
         return f"--config-name={option}: there is no such file; leave it out, or add --config-dir"
     options = list(error.options or [])
-    if not options:
-        return f"{group}={option}: there is no such option; {group} has none, leave it out"
     close = suggest(option, options)
-    every = "" if close.startswith("choose") else f" There are {', '.join(options)}"
+    every = f" There are {', '.join(options)}" if close.startswith("did you mean") else ""
     return f"{group}={option}: there is no such option; {close}{every}"
 
 
-def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    key = match[1].strip()
+def _named(pattern: str, message: str) -> str:
+    """Return what a pattern finds in a message by its first group that does; empty for nothing."""
+    match = re.search(pattern, message, re.DOTALL)
+    return next(filter(None, match.groups()), "").strip() if match else ""
+
+
+def _unknown(key: str, command: CommandLine | None, lines: list[str]) -> str:
     line = _line(key, lines)
     if command is None:
         return f"{line}: there is no such setting; {HELP}"
@@ -135,7 +134,8 @@ def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]
     config = compose_choices(command, lines)
     choices = config.hydra.runtime.choices
     names = [str(name) for name in config if name != "hydra" or key.startswith("hydra")]
-    known = [*_keys(OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=False))]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=False)
+    known = [name for name, _ in targets.walk(plain) if not name.endswith("_target_")]
     parent, _, leaf = key.rpartition(".")
     same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
@@ -153,13 +153,7 @@ def _unknown(match: re.Match[str], command: CommandLine | None, lines: list[str]
     return f"{line}: there is no such setting; {way_out}"
 
 
-def _twice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    key = match[1].strip()
-    line = _line(key, lines)
-    return f"{line}: {key} is there already; write {line.lstrip('+')}"
-
-
-def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
+def _choice(command: CommandLine | None, lines: list[str]) -> str:
     for override in command.parse(lines) if command else []:
         if override.is_sweep_override() or override.is_delete():
             continue
@@ -169,48 +163,11 @@ def _choice(match: re.Match[str], command: CommandLine | None, lines: list[str])
     return f"{' '.join(lines)}: a group must name one of its options; {HELP}"
 
 
-def _resolve(match: re.Match[str], command: CommandLine | None, lines: list[str]) -> str:
-    if f"~{match[1]}" in lines:
-        return f"~{match[1]}: other settings are made from it; leave it out"
-    line = next((line for line in lines if match[1] in line), "configuration")
-    return f"{line}: '{match[1]}' cannot be found; {HELP}"
-
-
-_Answer = Callable[[re.Match[str], CommandLine | None, list[str]], str]
-_ANSWERS: list[tuple[str, _Answer]] = [
-    (r"^Could not override '([^']*)'", _unknown),
-    (
-        r"^(?:Ambiguous value for argument '(.*?)'\n|Sweep parameters '(.*)' requires --multirun)",
-        lambda match, *_: (
-            f"{match[1] or match[2]}: is a sweep; add -m for one job a value, or "
-            "write [...] for a list"
-        ),
-    ),
-    (r"^Could not append to config. An item is already at '([^']*)'", _twice),
-    (r"^([^ ]*) appears more than once in the final defaults list", _twice),
-    (
-        r"^Could not delete(?: from config\.)? '([^']*)'",
-        lambda match, *_: f"~{match[1]}: there is nothing of that name to delete; leave it out",
-    ),
-    (r"^Config group override must be", _choice),
-    (r"^Interpolation key '([^']*)' not found", _resolve),
-]
-
-
 def _first(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
 def _line(key: str, lines: list[str]) -> str:
     """The override that sets a key; the key itself where none does."""
-    sets = [line for line in lines if line.lstrip("+~").partition("=")[0] == key]
+    sets = [line for line in lines if key_of(line) == key]
     return sets[-1] if sets else key
-
-
-def _keys(value: object, prefix: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if name != "_target_":
-                key = f"{prefix}.{name}" if prefix else str(name)
-                yield key
-                yield from _keys(item, key)

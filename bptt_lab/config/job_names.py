@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab.config import schema
+from bptt_lab.config.schema import CONTROL, key_of
 
 LONGEST = 150  # characters, all settings together
 
@@ -27,8 +26,8 @@ def words(master: DictConfig, overrides: Sequence[str]) -> str:
     sweeper: Any = OmegaConf.to_container(section.sweeper, resolve=False)
     params = (sweeper.get("params") or {}).items()
     constant = _constant((*map(str, given), *(f"{key}={text}" for key, text in params)))
-    own = [line for line in overrides if _key(line) not in constant]
-    own.sort(key=lambda line: _key(line) == "seed")
+    own = [line for line in overrides if key_of(line) not in constant]
+    own.sort(key=lambda line: key_of(line) == "seed")
     room = LONGEST // max(1, len(own)) - 1
     separator = str(section.job.config.override_dirname.item_sep)
     return separator.join(_short(line, room) for line in own)
@@ -37,21 +36,12 @@ def words(master: DictConfig, overrides: Sequence[str]) -> str:
 @functools.lru_cache
 def _constant(lines: tuple[str, ...]) -> frozenset[str]:
     """Return the keys to which a sweep gives one value, and those that are no settings."""
-    parser, found = OverridesParser.create(), set(schema.CONTROL)
-    for line in lines:
-        try:
-            override = parser.parse_override(line)
-        except HydraException:  # whoever expands the sweep says so
-            continue
-        value = override.value()
-        one = override.is_choice_sweep() and len(getattr(value, "list", ())) == 1
+    found = set(CONTROL)
+    for override in OverridesParser.create().parse_overrides([*lines]):
+        one = override.is_choice_sweep() and len(getattr(override.value(), "list", ())) == 1
         if one or not override.is_sweep_override():
-            found.add(_key(line))
+            found.add(key_of(str(override.input_line)))
     return frozenset(found)
-
-
-def _key(line: str) -> str:
-    return line.lstrip("+~").partition("=")[0]
 
 
 def _short(line: str, room: int) -> str:

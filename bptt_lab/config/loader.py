@@ -1,6 +1,6 @@
 """Hydra's loader, which composes a choice of options once, however many values are set in it.
 
-To read and merge the files of options takes 80 ms, to set values in a copy 5. A sweep over values
+To read and merge the files of options takes 80 ms, to set values in a copy 3. A sweep over values
 composes once. So does the refusal of a value, with the default that it names. What only the files
 of packages say is remembered as long as the process lives, since those files do not change.
 """
@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import job_names
 from bptt_lab.config.hydra_internals import (
@@ -29,7 +28,7 @@ from bptt_lab.core.validation import ConfigError
 
 SEARCHPATH = "hydra.searchpath"
 PACKAGES = ("pkg://", "structured://")
-_of_packages: dict[tuple[object, ...], tuple[DictConfig, bytes]] = {}  # runtime, all
+_of_packages: dict[tuple[object, ...], bytes] = {}
 
 
 class Loader(ConfigLoaderImpl):
@@ -63,23 +62,20 @@ class Loader(ConfigLoaderImpl):
         values: list[Override] = []
         for override in parsed:
             if not override.is_sweep_override():
-                chosen = _is_searchpath(override) or is_choice(override, files)
-                (options if chosen else values).append(override)
-        key = (self._paths, config_name, run_mode, *_lines(options))
-        known = self._composed.get(key)
-        if known is None:
-            with _folders_found():
-                lines = [*_lines(options)]
-                whole = super().load_configuration(config_name, lines, run_mode, from_shell)
+                # Hydra's own settings are the same in all jobs of a sweep.
+                once = override.is_hydra_override() or is_choice(override, files)
+                (options if once else values).append(override)
+        key = (self._paths, os.getcwd(), config_name, run_mode, *_lines(options))
+        packed = self._composed.get(key)
+        if packed is None:
+            whole = super().load_configuration(config_name, [*_lines(options)], run_mode)
             OmegaConf.clear_cache(whole)  # of `${now:...}`, which has been asked for a default
-            known = whole.hydra.runtime, pickle.dumps(whole)
+            packed = pickle.dumps(whole)
             if not any(map(_is_searchpath, options)):  # those folders' files may change
-                self._composed[key] = known
-        runtime, packed = known
+                self._composed[key] = packed
         config: DictConfig = pickle.loads(packed)  # in half the time of a deep copy
-        _as_before_any_value(config, options)
         self._apply_overrides_to_config(values, config)
-        _describe(config, config_name, runtime, parsed)
+        _describe(config, parsed, options)
         return config
 
     def load_sweep_config(
@@ -95,8 +91,14 @@ class Loader(ConfigLoaderImpl):
         folders = _lines(filter(_is_searchpath, overrides))
         if (config_name, folders) not in self._files:
             create = self._parse_overrides_and_create_caching_repo
-            with _folders_found():
-                self._files[config_name, folders] = create(config_name, [*folders])[1]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Hydra only warns of what is refused here
+                found = create(config_name, [*folders])[1]
+            for source in found.get_sources():
+                if source.provider.startswith(SEARCHPATH) and not source.available():
+                    problem = "is not a folder; give one that exists"
+                    raise ConfigError(f"{SEARCHPATH}={source.path}: {problem}")
+            self._files[config_name, folders] = found
         return self._files[config_name, folders]
 
 
@@ -107,41 +109,19 @@ def is_choice(override: Override, files: IConfigRepository) -> bool:
     return False
 
 
-def _as_before_any_value(config: DictConfig, options: Sequence[Override]) -> None:
-    """Take from the `hydra` section what Hydra fills in after the values."""
-    for kind in ("hydra", "task"):
-        listed = config.hydra.overrides[kind]
-        config.hydra.overrides[kind] = listed[: len(listed) - len(_of_kind(kind, options))]
-    config.hydra.runtime.choices = {}
-
-
-def _describe(
-    config: DictConfig, config_name: str | None, runtime: DictConfig, overrides: Sequence[Override]
-) -> None:
-    """Fill in the `hydra` section, as Hydra does once the values are set."""
-    job = config.hydra.job
-    for kind in ("hydra", "task"):
-        config.hydra.overrides[kind].extend(_lines(_of_kind(kind, overrides)))
-    with open_dict(config.hydra):
-        config.hydra.runtime.choices.update(runtime.choices)
-        for name in job.env_copy:
-            job.env_set[name] = os.environ[name]
-    for name in ("version", "version_base", "config_sources"):
-        if config.hydra.runtime[name] != runtime[name]:  # a value has been set there
-            config.hydra.runtime[name] = runtime[name]
-    config.hydra.runtime.cwd = os.getcwd()
-    job.config_name = config_name
-    how = job.config.override_dirname
-    job.override_dirname = get_overrides_dirname(
-        overrides=_of_kind("task", overrides),
+def _describe(config: DictConfig, all_: Sequence[Override], known: Sequence[Override]) -> None:
+    """List the settings of the experiment in the `hydra` section, which lists known ones only."""
+    settings = [override for override in all_ if not override.is_hydra_override()]
+    number = sum(not override.is_hydra_override() for override in known)
+    listed = config.hydra.overrides.task
+    config.hydra.overrides.task = [*listed[: len(listed) - number], *_lines(settings)]
+    how = config.hydra.job.config.override_dirname
+    config.hydra.job.override_dirname = get_overrides_dirname(
+        overrides=settings,
         kv_sep=how.kv_sep,
         item_sep=how.item_sep,
         exclude_keys=how.exclude_keys,
     )
-
-
-def _of_kind(kind: str, overrides: Sequence[Override]) -> list[Override]:
-    return [o for o in overrides if o.is_hydra_override() == (kind == "hydra")]
 
 
 def _is_searchpath(override: Override) -> bool:
@@ -150,15 +130,3 @@ def _is_searchpath(override: Override) -> bool:
 
 def _lines(overrides: Iterable[Override]) -> tuple[str, ...]:
     return tuple(str(override.input_line) for override in overrides)
-
-
-@contextmanager
-def _folders_found() -> Iterator[None]:
-    """Refuse what Hydra only warns of: a folder in hydra.searchpath that does not exist."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if str(warning.message).endswith("is not available."):
-            path = str(warning.message).partition("path=")[2].split()[0]
-            raise ConfigError(f"hydra.searchpath={path}: is not a folder; give one that exists")

@@ -29,16 +29,13 @@ def refuse_above(experiment: Experiment, limit: int) -> None:
     """
     model, dataset = experiment.model, experiment.dataset
     number = 8 if experiment.trainer.precision == "64-true" else 4
+    hidden = {"model.hidden_size": model.hidden_size}
     # W_hh of every layer, and its gradient.
     needed = 2 * number * model.hidden_size**2 * model.num_layers
-    layers = {"model.num_layers": model.num_layers, "model.hidden_size": model.hidden_size}
-    _refuse_above(limit, needed, layers)
+    _refuse_above(limit, needed, {"model.num_layers": model.num_layers, **hidden})
     if model.embedding_size is not None:  # W_ih of the first layer
-        sizes = {
-            "model.embedding_size": model.embedding_size,
-            "model.hidden_size": model.hidden_size,
-        }
-        _refuse_above(limit, 2 * number * math.prod(sizes.values()), sizes)
+        needed = 2 * number * model.embedding_size * model.hidden_size
+        _refuse_above(limit, needed, {"model.embedding_size": model.embedding_size, **hidden})
     for size in signatures.read(dataset.target).claims.get("num_elements", ()):
         names = str(size).split(" * ")
         factors = {f"dataset.{name}": dataset.settings.get(name) for name in names}

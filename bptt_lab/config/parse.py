@@ -8,7 +8,6 @@ from typing import Any
 
 from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
 from bptt_lab.config.components import refuse_unknown, validate
-from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import (
     CONTROL,
     PLUGIN_SECTIONS,
@@ -20,7 +19,6 @@ from bptt_lab.config.schema import (
     General,
     fields,
     refuse,
-    suggest,
 )
 from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
@@ -88,12 +86,10 @@ def _refuse_keys(composed: Composed) -> None:
     """Refuse a key that there is not, and a section that is missing."""
     sections = (*SECTIONS, *PLUGIN_SECTIONS, "callbacks")
     known = [*fields(General), *CONTROL, *sections]
-    for key, value in composed.items():
-        if key == "experiment":
-            refuse(key, value, "a preset's file must begin with '# @package _global_'")
-        if key not in known:
-            way_out = hint(str(key)) or suggest(key, known)
-            refuse(str(key), value, f"there is no such setting; {way_out}")
+    if "experiment" in composed:
+        problem = "a preset's file must begin with '# @package _global_'"
+        refuse("experiment", composed["experiment"], problem)
+    refuse_unknown("", composed, known)
     for name in sections:
         if name not in composed:
             raise ConfigError(f"{name}: the section is missing; choose one with {name}=...")
@@ -118,8 +114,8 @@ def _callbacks(
     for name, value in values.items():
         if isinstance(value, Mapping):
             instruments[name] = components.component(f"callbacks.{name}", value)
-        elif name not in own and value is not None:
-            refuse(f"callbacks.{name}", value, f"there is no such setting; {suggest(name, own)}")
+        elif value is not None:
+            refuse_unknown("callbacks", {name: value}, own)
     shadow, options = values["shadow"], options or strategies.packaged()
     shadows = strategies.shadows(shadow, seed, options, allow)
     return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)

@@ -132,24 +132,21 @@ class Experiment(General):
 
     def plain(self) -> dict[str, object]:
         """Return what a manifest holds: the settings as plain containers, without `control`."""
-        callbacks = self.callbacks
-        shadow = [{"name": name, **c.section()} for name, c in callbacks.shadow.items()]
-        instruments = {name: c.section() for name, c in callbacks.instruments.items()}
-        return {
-            **{name: getattr(self, name) for name in fields(General)},
-            "trainer": vars(self.trainer).copy(),
-            "model": vars(self.model).copy(),
-            "gradient": self.gradient.section(),
-            "dataset": self.dataset.section(),
-            "device": vars(self.device).copy(),
-            "optimizer": self.optimizer.section(),
-            "callbacks": {
-                "every_n_steps": callbacks.every_n_steps,
-                "probe_size": callbacks.probe_size,
-                "shadow": shadow,
-                **instruments,
-            },
+        plain: dict[str, Any] = {
+            key: value for key, value in vars(self).items() if key != "control"
         }
+        for name in SECTIONS:
+            plain[name] = vars(plain[name]).copy()
+        for name in PLUGIN_SECTIONS:
+            plain[name] = plain[name].section()
+        callbacks = self.callbacks
+        plain["callbacks"] = {
+            "every_n_steps": callbacks.every_n_steps,
+            "probe_size": callbacks.probe_size,
+            "shadow": [{"name": name, **c.section()} for name, c in callbacks.shadow.items()],
+            **{name: c.section() for name, c in callbacks.instruments.items()},
+        }
+        return plain
 
     def quiet(self) -> Experiment:
         """Return the same experiment without a progress bar."""
@@ -169,6 +166,11 @@ def fields(section: type) -> Mapping[str, Setting]:
 
 
 CONTROL = tuple(fields(Control))
+
+
+def key_of(line: str) -> str:
+    """Return the dotted key that an override sets, adds or deletes."""
+    return line.lstrip("+~").partition("=")[0]
 
 
 def refuse(key: str, value: object, problem: str) -> typing.NoReturn:

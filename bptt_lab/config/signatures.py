@@ -11,6 +11,7 @@ its schema:
 from __future__ import annotations
 
 import ast
+import collections
 import functools
 import typing
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ from bptt_lab.config.classes import Found, find, lineage
 from bptt_lab.config.source_text import UNKNOWN as UNKNOWN
 from bptt_lab.config.source_text import (
     FromSetting,
-    defined,
+    assigned,
     literal,
     literals,
+    methods,
     parse,
     properties,
     source,
@@ -34,9 +36,7 @@ from bptt_lab.core import validation
 # leaves the check to the constructor.
 _NAMESPACE: dict[str, Any] = {
     **{name: value for name, value in vars(validation).items() if isinstance(value, type)},
-    **{
-        name: getattr(typing, name) for name in ("Annotated", "Any", "Literal", "Optional", "Union")
-    },
+    **{name: getattr(typing, name) for name in ("Annotated", "Literal", "Optional", "Union")},
     **{kind.__name__: kind for kind in (int, float, str, bool, list)},
 }
 # And the syntax of an annotation that is evaluated.
@@ -44,15 +44,6 @@ _GRAMMAR = (
     *(ast.Expression, ast.Name, ast.expr_context, ast.Constant, ast.Subscript, ast.Tuple),
     *(ast.List, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub, ast.Call, ast.keyword),
 )
-# What evaluating within that grammar raises for an annotation that means nothing here.
-_UNREADABLE = (
-    *(SyntaxError, NameError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError),
-)
-
-
-class _Names(dict[str, Any]):
-    def __missing__(self, name: str) -> Any:
-        return Any
 
 
 class Setting(NamedTuple):
@@ -68,7 +59,6 @@ class Plugin:
     """What a class says of itself."""
 
     target: str
-    summary: str = ""  # first line of the docstring
     settings: Mapping[str, Setting] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)  # literals and FromSetting
     takes_any: bool = False  # the constructor has **kwargs
@@ -117,13 +107,14 @@ def read(target: str) -> Plugin:
 
 @functools.cache
 def _read(target: str, found: Found) -> Plugin:
-    doc = (ast.get_docstring(found.node) or "").partition("\n")[0]
     settings, takes_any = _constructor(found)
     claims: dict[str, Any] = {}
     for ancestor in filter(None, reversed(lineage(found))):
-        claims = {name: claims[name] for name in claims.keys() - defined(ancestor.node)}
-        claims |= {**literals(ancestor.node), **properties(ancestor.node, settings)}
-    return Plugin(target, doc, settings, claims, takes_any)
+        node = ancestor.node
+        own = {*methods(node), *(name for name, _ in assigned(node))}
+        claims = {name: claims[name] for name in claims.keys() - own}
+        claims |= {**literals(node), **properties(node, settings)}
+    return Plugin(target, settings, claims, takes_any)
 
 
 def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:
@@ -138,7 +129,7 @@ def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:
     for ancestor in lineage(found):
         if ancestor is None and takes_any:
             break
-        init = ancestor and _init(ancestor.node)
+        init = methods(ancestor.node).get("__init__") if ancestor else None
         if ancestor is None or init is None:
             continue
         file = source(ancestor.module)
@@ -150,11 +141,6 @@ def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:
             break
         given |= handed_on
     return settings, takes_any
-
-
-def _init(node: ast.ClassDef) -> ast.FunctionDef | None:
-    functions = (part for part in node.body if isinstance(part, ast.FunctionDef))
-    return next((function for function in functions if function.name == "__init__"), None)
 
 
 def _handed_on(init: ast.FunctionDef) -> set[str | None] | None:
@@ -189,7 +175,7 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
         # No attribute, no call but of a limit: nothing to break out of an evaluation by.
         if not all(isinstance(node, _GRAMMAR) for node in ast.walk(expression)):
             return Any
-        names = _Names({**constants, **_NAMESPACE})
+        names = collections.defaultdict(lambda: Any, {**constants, **_NAMESPACE})
         return eval(compile(expression, "annotation", "eval"), {"__builtins__": {}}, names)
-    except _UNREADABLE:
+    except Exception:  # an annotation that means nothing here
         return Any

@@ -81,39 +81,45 @@ def absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
 
 def literal(node: ast.expr | None) -> Any:
     """Return the value of an expression that is a literal, else UNKNOWN."""
-    if node is None:
-        return UNKNOWN
     try:
-        return ast.literal_eval(node)
+        return UNKNOWN if node is None else ast.literal_eval(node)
     except ValueError:
         return UNKNOWN
 
 
-def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
-    """Names set to a literal in the body of a class or module, annotated or not."""
-    claims: dict[str, Any] = {}
-    for statement in node.body:
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets = [statement.target]
+def methods(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
+    """The functions in the body of a class, by their names."""
+    return {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+
+
+def assigned(node: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Names that the body of a class or module sets, annotated or not, and to what."""
+    for part in node.body:
+        if isinstance(part, ast.Assign):
+            targets, value = part.targets, part.value
+        elif isinstance(part, ast.AnnAssign) and part.value is not None:
+            targets, value = [part.target], part.value
         else:
             continue
-        value = literal(statement.value)
-        if value is not UNKNOWN:
-            claims.update({target.id: value for target in targets if isinstance(target, ast.Name)})
-    return claims
+        for target in targets:
+            if isinstance(target, ast.Name):
+                yield target.id, value
+
+
+def literals(node: ast.ClassDef | ast.Module) -> dict[str, Any]:
+    """Names that the body of a class or module sets to a literal."""
+    values = {name: literal(value) for name, value in assigned(node)}
+    return {name: value for name, value in values.items() if value is not UNKNOWN}
 
 
 def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
     """Properties of a class that return a literal, or what follows from one of its settings."""
     claims: dict[str, Any] = {}
-    for method in node.body:
-        if not isinstance(method, ast.FunctionDef) or not isinstance(method.body[-1], ast.Return):
+    for method in methods(node).values():
+        last, marks = method.body[-1], [ast.unparse(mark) for mark in method.decorator_list]
+        if not isinstance(last, ast.Return) or marks != ["property"]:
             continue
-        returned = method.body[-1].value
-        if [ast.unparse(mark) for mark in method.decorator_list] != ["property"]:
-            continue
+        returned = last.value
         among = None
         if isinstance(returned, ast.Compare) and isinstance(returned.ops[0], ast.In):
             among = literal(returned.comparators[0])
@@ -126,13 +132,3 @@ def properties(node: ast.ClassDef, settings: Container[str]) -> dict[str, Any]:
         elif among is None and (value := literal(returned)) is not UNKNOWN:
             claims[method.name] = value
     return claims
-
-
-def defined(node: ast.ClassDef) -> set[str]:
-    """Names that the body of a class gives a value: what it does not inherit."""
-    found = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
-    for part in node.body:
-        targets = part.targets if isinstance(part, ast.Assign) else []
-        targets = [part.target] if isinstance(part, ast.AnnAssign) and part.value else targets
-        found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return found

@@ -32,8 +32,7 @@ class Options:
     """The options of the group `gradient`, those of the user's folders among them."""
 
     def __init__(self, loader: Loader, name: str, searchpath: Sequence[str] = ()) -> None:
-        self.loader, self.name, self.searchpath = loader, name, list(searchpath)
-        self._sections: dict[str, Mapping[str, object]] = {}
+        self.loader, self.name, self.searchpath = loader, name, searchpath
 
     def names(self) -> list[str]:
         """Return the names, in order."""
@@ -41,12 +40,10 @@ class Options:
 
     def section(self, name: str) -> Mapping[str, object]:
         """Return an option's `_target_` and settings, interpolations as written."""
-        if name not in self._sections:
-            lines = [*self.searchpath, f"gradient={name}"]
-            config = self.loader.load_configuration(self.name, lines, RunMode.RUN)
-            section: Any = OmegaConf.to_container(config.gradient, resolve=False)
-            self._sections[name] = section
-        return self._sections[name]
+        lines = [*self.searchpath, f"gradient={name}"]
+        config = self.loader.load_configuration(self.name, lines, RunMode.RUN)
+        section: Any = OmegaConf.to_container(config.gradient, resolve=False)
+        return dict(section)
 
 
 @functools.cache
@@ -114,14 +111,14 @@ def shadow_sections(
     """Return each shadow strategy's section by its label, not yet validated."""
     found: dict[str, dict[str, object]] = {}
     for entry in listed:
-        given = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
-        name = given.pop("name", None)
-        if "_target_" in given:
-            label = str(name or _label(str(given["_target_"]).rpartition(".")[2], given))
-            section = given
-        else:
-            label = _label(str(name), given)
-            section = _section(SHADOW, name, given, options, seed)
+        section = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+        name = section.pop("name", None)
+        is_class = "_target_" in section
+        called = str(section["_target_"]).rpartition(".")[2] if is_class else str(name)
+        changed = [f"{key}_{value}" for key, value in section.items() if key != "_target_"]
+        label = str(name) if is_class and name else "_".join([called, *changed])
+        if not is_class:
+            section = _section(SHADOW, name, section, options, seed)
         if label in found:
             raise ConfigError(f"{SHADOW}: holds {label} twice; keep one")
         found[label] = section
@@ -150,8 +147,3 @@ def _validated(key: str, section: Mapping[str, object], allow: str | Sequence[st
         kinds = targets.KINDS["gradient"] if inner == f"{key}._target_" else targets.PARTS
         targets.check_target(inner, target, kinds, trusted)
     return components.component(key, section)
-
-
-def _label(name: str, given: Mapping[str, object]) -> str:
-    changed = [f"{key}_{value}" for key, value in given.items() if key != "_target_"]
-    return "_".join([name, *changed])

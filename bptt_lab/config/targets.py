@@ -87,19 +87,26 @@ def targets(value: object, key: str = "") -> Iterator[tuple[str, object]]:
     Raises:
         ConfigError: for another keyword of `hydra.utils.instantiate`.
     """
+    for inner, item in walk(value, key):
+        name = inner.rpartition(".")[2]
+        if name in _KEYWORDS:
+            shown = json.dumps(item, default=str)
+            raise ConfigError(f"{inner}={shown}: there is no such setting; leave it out")
+        if name == "_target_":
+            yield inner, item
+
+
+def walk(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield each item of nested containers, and then those in it, by their dotted keys."""
+    items: Iterable[tuple[object, object]] = ()
     if isinstance(value, Mapping):
-        for name, item in value.items():
-            inner = f"{key}.{name}" if key else str(name)
-            if name in _KEYWORDS:
-                shown = json.dumps(item, default=str)
-                raise ConfigError(f"{inner}={shown}: there is no such setting; leave it out")
-            if name == "_target_":
-                yield inner, item
-            else:
-                yield from targets(item, inner)
+        items = value.items()
     elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from targets(item, f"{key}.{number}")
+        items = enumerate(value)
+    for name, item in items:
+        inner = f"{key}.{name}" if key else str(name)
+        yield inner, item
+        yield from walk(item, inner)
 
 
 def check_target(

@@ -1,7 +1,5 @@
 """How the weights start: nn.RNN's uniform, orthogonal, identity or Gaussian, and their radius."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -46,7 +44,10 @@ def initialise(
             precise = weight_hh.to(generator.device, torch.float64)
             _recurrent(precise, init, gain, generator)
             if spectral_radius is not None:
-                precise.mul_(spectral_radius / _radius(precise))
+                radius = float(torch.linalg.eigvals(precise).abs().max())
+                if radius == 0:
+                    raise ValueError("W_hh has spectral radius 0 for good: use another init")
+                precise.mul_(spectral_radius / radius)
             weight_hh.copy_(precise)
             if init == "identity":
                 for bias in biases:
@@ -64,10 +65,3 @@ def _recurrent(weight_hh: Tensor, init: str, gain: float, generator: torch.Gener
         torch.nn.init.normal_(weight_hh, 0, gain / math.sqrt(len(weight_hh)), generator=generator)
     else:
         raise ValueError(f"init={init}: must be one of uniform, orthogonal, identity, gaussian")
-
-
-def _radius(weight_hh: Tensor) -> float:
-    radius = float(torch.linalg.eigvals(weight_hh).abs().max())
-    if radius == 0:
-        raise ValueError("W_hh has spectral radius 0, which no factor changes: use another init")
-    return radius

@@ -4,8 +4,6 @@ Every loss maps a prediction (L, N, O) and its target to (L, N). Sums and counts
 until the end, so that ragged chunks and unequal shares of processes weigh right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,8 +1,5 @@
 """VanillaRNN: torch.nn.RNN's interface over a gradient strategy of your choice."""
 
-from __future__ import annotations
-
-import inspect
 import reprlib
 from typing import Any, overload
 
@@ -281,15 +278,11 @@ class VanillaRNN(RNNBase):
 
 
 def _strategy(gradient: object) -> GradientStrategy:
-    """The strategy as it is, or a TypeError for what is no object of one."""
+    """The strategy as it is, or a TypeError for what is none, such as its class or its name."""
     if isinstance(gradient, GradientStrategy):
         return gradient
-    if isinstance(gradient, type) and issubclass(gradient, GradientStrategy):
-        name = gradient.__name__
-        use = "Truncated(...)" if inspect.isabstract(gradient) else f"{name}(...)"
-        raise TypeError(f"gradient={name}: must be an object, not its class; use {use}")
-    known = {public.lower(): public for public in gradients.__all__}
-    name = known.get(str(gradient).replace("_", "").lower(), "Truncated")
+    meant = getattr(gradient, "__name__", str(gradient)).replace("_", "").lower()
+    name = next((name for name in gradients.__all__ if name.lower() == meant), "Truncated")
     raise TypeError(
         f"gradient={reprlib.repr(gradient)}: must be a strategy object; use gradient={name}(...), "
         f"from bptt_lab.gradients import {name}"

@@ -4,8 +4,6 @@ The forward pass keeps one state a segment and adds up the loss; the backward pa
 segments from the last to the first, runs each again with its readout and loss, and sweeps it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -66,20 +64,14 @@ def segmented_loss(
             f"dropout={rnn.dropout}: a segment is run twice and must drop the same units; "
             "use dropout=0, or gradient=checkpointed on the whole sequence"
         )
-    if not rnn.gradient.exact_within_chunk:
-        raise ValueError(f"{rnn.gradient!r} is not exact, as a loss in segments is; use Full()")
-    if rnn.gradient.carries_influence:
-        raise ValueError(
-            f"{rnn.gradient!r} carries influence across chunks, which a loss in segments does not; "
-            "use Checkpointed()"
-        )
+    if not rnn.gradient.exact_within_chunk or rnn.gradient.carries_influence:
+        problem = "is not exact, or carries influence, which a loss in segments does not"
+        raise ValueError(f"gradient={rnn.gradient!r}: {problem}; use Checkpointed()")
     if every is not None and every < 1:
         raise ValueError(f"every={every}: must be at least 1, or None")
     for name, tensor in (("input", input), ("target", target), ("mask", mask)):
         if tensor.requires_grad:
-            raise ValueError(
-                f"{name} wants a gradient, which would be as long as the sequence; detach it"
-            )
+            raise ValueError(f"{name} wants a gradient, as long as the sequence; detach it")
     _, *tensors = cast(rnn, input, hx)
     refuse_transforms("segmented_loss", [input, *tensors])
     total, h_n = _SegmentedLoss.apply(  # type: ignore[no-untyped-call]

@@ -76,23 +76,20 @@ def read_run(folder: Path) -> Run:
             found[name] = {}
             damage.append(str(error))
     state, manifest, summary = found.values()
+    results = ("metrics", "references", "seconds", "steps", "epochs", "parameters_sha256")
     run = Run(
-        folder=folder,
-        status=state.get("status", "waiting"),
-        reason=state.get("reason", ""),
-        raised=state.get("raised", False),
+        folder,
         overrides=tuple(manifest.get("overrides", ())),
-        choices=manifest.get("choices", {}),
-        config=manifest.get("config", {}),
         manifest=manifest,
-        metrics=summary.get("metrics", {}),
-        references=summary.get("references", {}),
-        seconds=summary.get("seconds"),
-        steps=summary.get("steps"),
-        epochs=summary.get("epochs"),
-        parameters_sha256=summary.get("parameters_sha256"),
+        **_some(state, "status", "reason", "raised"),
+        **_some(manifest, "choices", "config"),
+        **_some(summary, *results),
     )
     return run.unreadable("; ".join(damage)) if damage else run
+
+
+def _some(paper: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: paper[name] for name in names if name in paper}
 
 
 def read_status(folder: Path) -> Status:

@@ -58,7 +58,8 @@ def conclude(folder: Path, error: BaseException) -> int:
     if runs.read_status(folder) in ("running", "unreadable"):
         # A run that failed for want of a disk goes on from its checkpoint.
         raised = status == "failed" and not isinstance(error, CheckpointError)
-        runs.write_status(folder, status, _reason(error), raised=raised)
+        kind = "" if isinstance(error, ONE_LINE) else f"{type(error).__name__}: "
+        runs.write_status(folder, status, f"{kind}{error}".removesuffix(": "), raised=raised)
     if not isinstance(error, SystemExit):
         report(error)
     return code
@@ -97,12 +98,6 @@ def _status_and_code(error: BaseException) -> tuple[Written, int]:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return "failed", error.code or FAILED  # of a process of the run, which has said why
     return "failed", REFUSED if isinstance(error, ConfigError) else FAILED
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ONE_LINE):
-        return str(error)
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def mark(folder: Path) -> tuple[int, int]:

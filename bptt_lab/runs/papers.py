@@ -136,8 +136,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
                     if line.endswith(b"\n"):
                         raise
                     return
-                for problem in _problems("step", found.get("step"), Count):
-                    _damaged(where, problem)
+                _check(where, "step", found.get("step"), Count)
                 yield {tag: float(v) if isinstance(v, str) else v for tag, v in found.items()}
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -159,8 +158,7 @@ def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
         _damaged(where, "its lists and objects are too deep")
     except ValueError as error:
         _damaged(where, str(error) if content.strip() else "it is empty")
-    for problem in _problems("", found, schema):
-        _damaged(where, problem)
+    _check(where, "", found, schema)
     assert isinstance(found, dict)
     return found
 
@@ -184,50 +182,40 @@ def _refuse_odd(value: Any, depth: int = 0) -> None:
         raise RecursionError
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair is no letter
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            key.encode()
-            _refuse_odd(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
+    elif isinstance(value, dict | list):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
             _refuse_odd(item, depth + 1)
 
 
-def _problems(key: str, value: Any, schema: Any) -> Iterator[str]:
-    """Say where a value is not what a schema asks for, and what it must be.
+def _check(where: str, key: str, value: Any, schema: Any) -> None:
+    """Refuse a value, at a dotted key in what the message names, that is not as a schema asks.
 
-    Args:
-        key: dotted, of the value.
-        value: plain containers.
-        schema: a mapping from keys, of which those of _REQUIRED must be there; a list of one
-            schema, that of all items; dict[...]; any other type hint.
+    A schema is a mapping from keys, of which those of _REQUIRED must be there; a list of one
+    schema, that of all items; dict[...]; any other type hint.
     """
     by_name = get_origin(schema) is dict
-    kind: Any = list if isinstance(schema, list) else dict
-    if isinstance(schema, Mapping | list) or by_name:
-        if not isinstance(value, kind):
-            yield _at(key, value, "must be a list" if kind is list else "must be an object")
-        elif by_name:
-            of_name, of_item = get_args(schema)
-            for name, item in value.items():
-                yield from _problems(f"{key}, a name", name, of_name)
-                yield from _problems(f"{key}.{name}", item, of_item)
-        elif isinstance(schema, list):
-            for number, item in enumerate(value):
-                yield from _problems(f"{key}.{number}", item, schema[0])
-        else:
-            for name, of_item in schema.items():
-                if name in value:
-                    yield from _problems(f"{key}.{name}", value[name], of_item)
-                elif name in _REQUIRED:
-                    yield f"{key.lstrip('.')} has no {name}"
-    elif value is None and schema is not Any:
-        yield _at(key, value, "must not be null")
-    elif problem := unmet(value, schema, {}):
-        yield _at(key, value, problem)
-
-
-def _at(key: str, value: Any, problem: str) -> str:
-    shown = json.dumps(value)
-    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-    return f"{key.lstrip('.') or 'it'}={shown}: {problem}"
+    if isinstance(schema, Mapping) or by_name:
+        problem = None if isinstance(value, dict) else "must be an object"
+    elif isinstance(schema, list):
+        problem = None if isinstance(value, list) else "must be a list"
+    else:
+        is_null = value is None and schema is not Any
+        problem = "must not be null" if is_null else unmet(value, schema, {})
+    if problem:
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+        _damaged(where, f"{key.lstrip('.') or 'it'}={shown}: {problem}")
+    if by_name:
+        of_name, of_item = get_args(schema)
+        for name, item in value.items():
+            _check(where, f"{key}, a name", name, of_name)
+            _check(where, f"{key}.{name}", item, of_item)
+    elif isinstance(schema, list):
+        for number, item in enumerate(value):
+            _check(where, f"{key}.{number}", item, schema[0])
+    elif isinstance(schema, Mapping):
+        for name, of_item in schema.items():
+            if name in value:
+                _check(where, f"{key}.{name}", value[name], of_item)
+            elif name in _REQUIRED:
+                _damaged(where, f"{key.lstrip('.')} has no {name}")

@@ -13,7 +13,7 @@ from bptt_lab import runs
 from bptt_lab.config import schema
 from bptt_lab.config.components import renamed
 from bptt_lab.config.parse import placed
-from bptt_lab.config.schema import Experiment
+from bptt_lab.config.schema import Experiment, key_of
 from bptt_lab.config.strategies import packaged, shadow_sections
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
@@ -36,7 +36,7 @@ def overrides(lines: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: for a folder that holds neither, or that was tampered with.
     """
-    given = [line for line in lines if _key(line) == "resume" and "=" in line]
+    given = [line for line in lines if key_of(line) == "resume" and "=" in line]
     folder = _unquoted(given[0].partition("=")[2].strip()) if given else "null"
     if folder == "null":
         return list(lines)
@@ -55,15 +55,15 @@ def overrides(lines: Sequence[str]) -> list[str]:
         raise ConfigError(f"resume={folder}: its {runs.MANIFEST} is damaged; start a new run")
     recorded: list[str] = manifest["overrides"]
     for line in recorded:
-        key = line.lstrip("+~").partition("=")[0].partition("@")[0]
+        key = key_of(line).partition("@")[0]
         if key in schema.CONTROL or key.partition(".")[0].partition("/")[0] == "hydra":
             raise ConfigError(f"resume={folder}: its {runs.MANIFEST} sets {key}, which no run does")
-    typed = {_key(line) for line in lines}
+    typed = {key_of(line) for line in lines}
     data = manifest["config"].get("dataset")
     file = data.get("path") if isinstance(data, dict) and not typed & {"dataset", DATA} else None
     if isinstance(file, str) and os.path.isabs(file):  # whatever folder this one is
-        recorded = [*(o for o in recorded if _key(o) != DATA), f"++{DATA}={_quoted(file)}"]
-    return _with([*(o for o in recorded if _key(o) not in typed), *lines], "hydra.run.dir", path)
+        recorded = [*(o for o in recorded if key_of(o) != DATA), f"++{DATA}={_quoted(file)}"]
+    return _with([*(o for o in recorded if key_of(o) not in typed), *lines], "hydra.run.dir", path)
 
 
 def as_begun(experiment: Experiment, config: Mapping[str, Any], lines: Sequence[str]) -> Experiment:
@@ -76,7 +76,7 @@ def as_begun(experiment: Experiment, config: Mapping[str, Any], lines: Sequence[
         config: of the run's manifest.
         lines: overrides; what they set stays, for `compared` to judge.
     """
-    typed, optimizer = {_key(line) for line in lines}, experiment.optimizer
+    typed, optimizer = {key_of(line) for line in lines}, experiment.optimizer
     changed: dict[str, Any] = {}
     before = config.get("optimizer", {})
     old = "ema_decay" not in config.get("trainer", {}) and not typed & {"optimizer", _OPTIMIZER}
@@ -108,7 +108,7 @@ def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
     if listed and not sweep:
         words = shlex.split(str(listed.get("command", "bptt-train -m")))
         of_folder = ("resume", "hydra.sweep.dir")
-        command = shlex.join(word for word in words if _key(word) not in of_folder)
+        command = shlex.join(word for word in words if key_of(word) not in of_folder)
         problem = f"is a sweep; continue it by {command} resume={resumed}"
         raise ConfigError(f"resume={resumed}: {problem}")
     if sweep and not listed and (known / runs.MANIFEST).is_file():
@@ -161,7 +161,7 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
 
 def experiment_lines(lines: Sequence[str]) -> list[str]:
     """Return overrides without what only says how to go about it."""
-    return [line for line in lines if _key(line) not in schema.CONTROL]
+    return [line for line in lines if key_of(line) not in schema.CONTROL]
 
 
 def place(key: str, text: str, folder: str = "") -> str:
@@ -229,10 +229,9 @@ def _written_out(manifest: Mapping[str, object]) -> Mapping[str, object]:
     config = renamed(manifest.get("config"))
     if not isinstance(config, dict):
         return manifest
-    if isinstance(config.get("dataset"), dict):
-        config["dataset"] = placed(config["dataset"])
-    callbacks = config.get("callbacks")
-    if isinstance(callbacks, dict) and callbacks.get("shadow"):
+    config["dataset"] = placed(config.get("dataset", {}))
+    callbacks = config.get("callbacks", {})
+    if callbacks.get("shadow"):
         found = shadow_sections(callbacks["shadow"], config.get("seed", 0), packaged())
         listed = [{"name": name, **section} for name, section in found.items()]
         config["callbacks"] = {**callbacks, "shadow": listed}
@@ -249,13 +248,9 @@ def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
 
 
 def _with(lines: Sequence[str], key: str, path: Path) -> list[str]:
-    if any(_key(line) == key for line in lines):
+    if any(key_of(line) == key for line in lines):
         raise ConfigError(f"{key}: the folder is that of resume=; leave it out")
     return [*lines, f"{key}={_quoted(path)}"]
-
-
-def _key(line: str) -> str:
-    return line.lstrip("+~").partition("=")[0]
 
 
 def _quoted(path: str | Path) -> str:

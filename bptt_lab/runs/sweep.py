@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bptt_lab import runs
+from bptt_lab.config.schema import key_of
 from bptt_lab.core.messages import escaped, printable
 
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
@@ -37,16 +38,20 @@ def swept(folder: Path) -> list[str]:
         listed = runs.read_sweep_file(folder.parent)
     except runs.Damaged:  # a run needs no list of the others
         return []
-    jobs = [dict(_pair(line) for line in job["overrides"]) for job in listed.get("jobs", [])]
-    space = listed.get("search", {}).get("settings", {})
-    jobs += [{key.lstrip("+"): text for key, text in space.items()}] * bool(space)
+    jobs = [_settings(job["overrides"]) for job in listed.get("jobs", [])]
+    if space := listed.get("search", {}).get("settings"):
+        jobs.append({key_of(key): text for key, text in space.items()})
+    return _differing(jobs)
+
+
+def _settings(lines: Sequence[str]) -> dict[str, str]:
+    return {key_of(line): line.partition("=")[2] for line in lines}
+
+
+def _differing(jobs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the keys to which jobs give different values, or that some of them leave out."""
     keys = dict.fromkeys(key for job in jobs for key in job)
     return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
-
-
-def _pair(line: str) -> tuple[str, str]:
-    key, _, text = line.lstrip("+").partition("=")
-    return key, text
 
 
 def print_table(sweep_dir: Path) -> int:
@@ -60,9 +65,8 @@ def print_table(sweep_dir: Path) -> int:
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
         jobs = [run for run in map(runs.read_run, sorted(sweep_dir.iterdir())) if run.overrides]
-    settings = [dict(_pair(override) for override in job.overrides) for job in jobs]
-    keys = list(dict.fromkeys(key for setting in settings for key in setting))
-    own = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    settings = [_settings(job.overrides) for job in jobs]
+    own = _differing(settings)
     tags = [tag for job in jobs for tag in job.metrics]
     metrics = [tag for tag in dict.fromkeys(tags) if tag.startswith("test/")]
     rows = [["job", *own, *metrics, "seconds", "status"]]

@@ -4,8 +4,6 @@ Every step brings a number; a second input marks two of them, one in each half o
 The network names their sum after the last step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -49,9 +47,7 @@ class Adding(Generated):
 
     input_size = 2
     output_size = 1
-    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
     loss = "mse"
-    train_shape = ("num_steps", "train_size")
 
     @checked
     def __init__(

@@ -6,8 +6,6 @@ training. Every process of a group walks through the same batches and takes its 
 A batch goes as far as the longest of its sequences.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
@@ -19,10 +17,11 @@ from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.grouping import by_length, lengths_of
 
 Split = Literal["train", "val", "test"]
+Shape = tuple[str | int | None, str | int]  # steps and sequences
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+PER_DOUBLING = 8  # lengths of one batch differ by some 9 %, where there are many sequences
 
 
 class SequenceBatch(NamedTuple):
@@ -74,7 +73,7 @@ class SequenceDataModule(LightningDataModule, ABC):
     num_elements: ClassVar[tuple[str, ...]] = ()
     # By package: what installs it, and the setting, if any, that does without it.
     needs: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    train_shape: ClassVar[tuple[str | int | None, str | int] | None] = None
+    train_shape: ClassVar[Shape | None] = None
     input_size: int
     output_size: int
     loss: str
@@ -129,15 +128,15 @@ class SequenceDataModule(LightningDataModule, ABC):
             known = self._latest[split] = (epoch, self.sequences(split, epoch))
         return known[1]
 
-    def train_dataloader(self) -> ChunkLoader:
+    def train_dataloader(self) -> "ChunkLoader":
         """Chunks of the training sequences; a new order every epoch unless they are a stream."""
         return ChunkLoader(self, "train")
 
-    def val_dataloader(self) -> ChunkLoader:
+    def val_dataloader(self) -> "ChunkLoader":
         """Chunks of the validation sequences, in order."""
         return ChunkLoader(self, "val")
 
-    def test_dataloader(self) -> ChunkLoader:
+    def test_dataloader(self) -> "ChunkLoader":
         """Chunks of the test sequences, in order."""
         return ChunkLoader(self, "test")
 
@@ -217,3 +216,35 @@ def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences
     # Fewer sequences than processes: take part with one that counts nothing.
     part = Sequences(*(tensor[:, columns[:1]] for tensor in data))
     return part._replace(mask=torch.zeros_like(part.mask))
+
+
+def lengths_of(mask: Tensor) -> Tensor:
+    """Return how far each sequence goes, to its last step that counts: (M) of a mask (T, M)."""
+    steps = torch.arange(1, len(mask) + 1, dtype=torch.int32)[:, None]
+    return (mask * steps).amax(0).long().clamp(min=1)
+
+
+def by_length(
+    lengths: Tensor, batch_size: int, chunk_length: int | None, draws: torch.Generator | None
+) -> list[Tensor]:
+    """Return the sequences of each batch, from the lengths (M) of all; the last one may have fewer.
+
+    Those about as long go together, so that little is padded, and need equally many chunks. The
+    order of batches, and of sequences about as long, is drawn; where nothing is drawn, they are
+    sorted. Neither the number of batches nor their chunks depend on the draws.
+    """
+    size = len(lengths)
+    order = torch.arange(size) if draws is None else torch.randperm(size, generator=draws)
+    chunks = -(-lengths // chunk_length) if chunk_length else torch.zeros_like(lengths)
+    alike = (lengths.double().log2() * PER_DOUBLING).round().long()
+    kinds = chunks * int(alike.max() + 1) + alike
+    groups = list(torch.split(order[kinds[order].argsort(stable=True)], batch_size))
+    if draws is None or int(kinds.min()) == int(kinds.max()):
+        return groups
+    return [groups[n] for n in torch.randperm(len(groups), generator=draws).tolist()]
+
+
+def padded_share(groups: list[Tensor], lengths: Tensor) -> float:
+    """Return which part of all steps of all batches is padding."""
+    steps = sum(len(group) * int(lengths[group].max()) for group in groups)
+    return 1 - int(lengths.sum()) / steps

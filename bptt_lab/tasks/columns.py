@@ -4,8 +4,6 @@ People's files differ in separators and headers. csv.Sniffer guesses them; here 
 agree.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

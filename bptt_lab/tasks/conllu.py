@@ -1,7 +1,5 @@
 """CoNLL-U, the format of Universal Dependencies: a word a line in ten columns, sentences apart."""
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path

@@ -4,8 +4,6 @@ Whoever carries nothing across the silence can do no better than 10 ln 8 / (dela
 step, which makes the loss a direct reading of how much memory the gradient could teach.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any

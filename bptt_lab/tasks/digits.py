@@ -1,7 +1,5 @@
 """Handwritten digits, read pixel by pixel or row by row: scikit-learn's bundled 8 x 8 images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import cache
@@ -38,7 +36,6 @@ class Digits(ClassificationByLoss):
         settings: as ClassificationByLoss has them; images are the sequences.
     """
 
-    input_size: int
     output_size = 10
     train_shape = (None, 1297)
 

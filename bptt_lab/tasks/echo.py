@@ -6,8 +6,6 @@ The loss tells which of the two lags was learnt, hence how far back credit reall
 stream is learnt in chunks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Data files by path: one line says what is wrong with one, and no size in it is believed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,8 +35,7 @@ def quote(text: str) -> str:
 
 def check_file(file: Path) -> None:
     """Refuse what is not a readable file with something in it."""
-    problem = ReadableFile().unmet(str(file), {})
-    if problem:
+    if problem := ReadableFile().unmet(str(file), {}):
         refuse(file, problem)
 
 
@@ -82,8 +79,7 @@ def list_folder(path: str) -> list[Path] | None:
     Raises:
         ConfigError: where it is neither, or cannot be read.
     """
-    problem = ReadablePath().unmet(path, {})
-    if problem:
+    if problem := ReadablePath().unmet(path, {}):
         refuse(path or "''", problem)
     place = Path(os.path.expanduser(path))
     if not place.is_dir():

@@ -3,20 +3,19 @@
 A header's sizes are compared with the file's before anything of that size is allocated.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import torch
 from torch import Tensor
 
 from bptt_lab.tasks.files import check_file, check_size, refuse
 
+Stream = BufferedReader | gzip.GzipFile
 GZIP = b"\x1f\x8b"
 DEFLATE = 1032  # a byte of gzip holds no more than so many
 BYTES = 0x08  # the type of value that the third byte of the magic number names
@@ -39,19 +38,13 @@ def read_idx(file: Path, num_dimensions: int) -> Tensor:
         with file.open("rb") as raw:
             gzipped = raw.read(2) == GZIP
             raw.seek(0)
-            if not gzipped:
-                return _read(file, raw, num_dimensions, most=file.stat().st_size)
-            with gzip.GzipFile(fileobj=raw) as unzipped:
-                most = DEFLATE * file.stat().st_size
-                return _read(file, cast(BinaryIO, unzipped), num_dimensions, most)
-    except EOFError:
-        refuse(file, f"must be whole, but its gzip data are cut short; {AGAIN}")
-    except (gzip.BadGzipFile, zlib.error) as error:
-        problem = f"must be IDX, gzipped or not, but its gzip data are damaged ({error})"
-        refuse(file, f"{problem}; {AGAIN}")
+            most = file.stat().st_size * (DEFLATE if gzipped else 1)
+            return _read(file, gzip.open(raw) if gzipped else raw, num_dimensions, most)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        refuse(file, f"must be whole, but its gzip data are damaged ({error}); {AGAIN}")
 
 
-def _read(file: Path, stream: BinaryIO, num_dimensions: int, most: int) -> Tensor:
+def _read(file: Path, stream: Stream, num_dimensions: int, most: int) -> Tensor:
     header = stream.read(4 + 4 * num_dimensions)
     magic = bytes((0, 0, BYTES, num_dimensions))
     if header[:4] != magic:
@@ -61,9 +54,7 @@ def _read(file: Path, stream: BinaryIO, num_dimensions: int, most: int) -> Tenso
         refuse(file, f"must be whole, but ends in its header, at byte {len(header)}; {AGAIN}")
     sizes = struct.unpack(f">{num_dimensions}I", header[4:])
     total, words = math.prod(sizes), " x ".join(map(str, sizes))
-    if total == 0:
-        refuse(file, f"must hold some values, but its header says {words}; give another file")
-    if total > most:
+    if not 0 < total <= most:
         refuse(file, f"must hold {words} values, as its header says, but cannot; {AGAIN}")
     check_size(file, f"its {words} values", total, "give fewer or smaller images")
     values = bytearray()

@@ -1,13 +1,13 @@
-"""Kinds of tasks: one whose targets are classes, one that makes as many sequences as it is told."""
+"""Kinds of tasks: classification, forecasts of a series, and sequences as many as one asks for."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.tasks.base import SequenceDataModule, Split
+from bptt_lab.nn.losses import mse
+from bptt_lab.tasks.base import SequenceDataModule, Shape, Split, best_first
 
 
 class Classification(SequenceDataModule):
@@ -22,27 +22,42 @@ class ClassificationByLoss(Classification):
     """A classification whose loss may be chosen.
 
     Args:
-        batch_size: as SequenceDataModule has it.
-        chunk_length: likewise.
         loss: what is minimised.
-        seed: as SequenceDataModule has it.
+        settings: as SequenceDataModule has them.
     """
 
     @checked
     def __init__(
-        self,
-        *,
-        batch_size: Annotated[int, Ge(1)] = 32,
-        chunk_length: Annotated[int | None, Ge(1)] = None,
-        loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy",
-        seed: Annotated[int, Ge(0)] = 0,
+        self, *, loss: Literal["cross_entropy", "softmax_mse"] = "cross_entropy", **settings: Any
     ) -> None:
-        super().__init__(batch_size=batch_size, chunk_length=chunk_length, seed=seed)
+        super().__init__(**settings)
         self.loss = loss
 
 
+class Forecast(SequenceDataModule):
+    """One-step forecasts of a series, standardised by the mean and variance of its training part.
+
+    The metric `relative_error` is the squared error in units of `persistence`, what repeating the
+    value before makes of the training part: below 1 is better than that.
+    """
+
+    input_size = 1
+    output_size = 1
+    loss = "mse"
+    persistence: float  # mean squared difference of neighbours in the training part
+
+    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The squared error in units of persistence's."""
+        return {"relative_error": mse(prediction, target) / self.persistence}
+
+    def _compared(self, losses: Mapping[str, float]) -> Mapping[str, Mapping[str, float]]:
+        """References of these losses, the best first."""
+        both = {n: {"loss": x, "relative_error": x / self.persistence} for n, x in losses.items()}
+        return best_first(both)
+
+
 class Generated(SequenceDataModule):
-    """A task that makes as many sequences as it is told.
+    """A task that makes as many sequences as it is told, of `num_steps` where it says no other.
 
     Args:
         train_size: sequences of a training epoch.
@@ -50,6 +65,9 @@ class Generated(SequenceDataModule):
         test_size: test sequences.
         settings: of the next class, such as SequenceDataModule.
     """
+
+    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
+    train_shape: ClassVar[Shape | None] = ("num_steps", "train_size")
 
     @checked
     def __init__(

@@ -5,8 +5,6 @@
 To forecast the next value one must remember the value a delay ago.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
@@ -17,8 +15,8 @@ from torch import Tensor
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.nn.losses import masked_sum, mse
-from bptt_lab.tasks.base import Sequences, Split, best_first
-from bptt_lab.tasks.kinds import Generated
+from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.kinds import Forecast, Generated
 
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
 TAU = 17  # in units of time
@@ -48,13 +46,11 @@ def mackey_glass(num_samples: int, history: float) -> Tensor:
     return x[delay + 1 + SETTLED * SAMPLED :: SAMPLED][:num_samples]
 
 
-class MackeyGlass(Generated):
+class MackeyGlass(Generated, Forecast):
     """Name the next value at every step after the first 17, one delay.
 
     One series is cut into sequences end to end, the earliest for training, then validation, then
-    test, and standardised by the mean and variance of the training part. The seed chooses the
-    history from which the series starts. The metric `relative_error` is the squared error in
-    units of what persistence makes of the training part: below 1 is better than persistence.
+    test. The seed chooses the history from which the series starts.
 
     Reference: Mackey and Glass (1977), "Oscillation and chaos in physiological control systems".
 
@@ -65,12 +61,6 @@ class MackeyGlass(Generated):
         test_size: test sequences.
         settings: as SequenceDataModule has them.
     """
-
-    input_size = 1
-    output_size = 1
-    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
-    loss = "mse"
-    train_shape = ("num_steps", "train_size")
 
     @checked
     def __init__(
@@ -94,7 +84,7 @@ class MackeyGlass(Generated):
         return (series - train.mean()) / train.std(correction=0)
 
     @cached_property
-    def persistence(self) -> float:
+    def persistence(self) -> float:  # type: ignore[override]  # computed at its first use
         """Mean squared difference of neighbours in the training part."""
         return self.series[: self.num_steps * self.sizes["train"] + 1].diff().square().mean().item()
 
@@ -110,21 +100,9 @@ class MackeyGlass(Generated):
         mask[:TAU] = False
         return Sequences(input, target, mask)
 
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The squared error in units of persistence's."""
-        return {"relative_error": mse(prediction, target) / self.persistence}
-
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Repeating the value just read, and always naming the training mean, on the test split."""
         input, target, mask = self.sequences("test", 0)
         guesses = {"persistence": input, "mean": torch.zeros_like(target)}
-        losses = {
-            name: (masked_sum(mse(guess, target), mask) / mask.sum()).item()
-            for name, guess in guesses.items()
-        }
-        return best_first(
-            {
-                name: {"loss": loss, "relative_error": loss / self.persistence}
-                for name, loss in losses.items()
-            }
-        )
+        sums = {name: masked_sum(mse(guess, target), mask) for name, guess in guesses.items()}
+        return self._compared({name: (x / mask.sum()).item() for name, x in sums.items()})

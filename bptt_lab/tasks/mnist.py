@@ -1,7 +1,5 @@
 """MNIST, and sets in its format: handwritten digits by pixels or rows, from IDX files by path."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -45,11 +43,8 @@ def read_pair(file: Path) -> Pair:
     if len(images) != len(digits):
         problem = f"must hold a label for each of the {len(images)} images in {file.name}, but"
         refuse(labels, f"{problem} holds {len(digits)}; give files that belong together")
-    wrong = (digits >= NUM_CLASSES).nonzero().flatten()
-    if len(wrong):
-        place = int(wrong[0])
-        problem = f"must hold digits of 0 to 9, but label {place} is {int(digits[place])}"
-        refuse(labels, f"{problem}; give another file")
+    if (largest := int(digits.max())) >= NUM_CLASSES:
+        refuse(labels, f"must hold digits of 0 to 9, but holds {largest}; give another file")
     return Pair(images, digits)
 
 
@@ -106,7 +101,6 @@ class Mnist(Classification):
         ConfigError: where a file is missing, damaged or does not belong to the others.
     """
 
-    input_size: int
     output_size = NUM_CLASSES
     loss = "cross_entropy"
 

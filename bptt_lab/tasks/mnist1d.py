@@ -3,22 +3,19 @@
 The package mnist1d draws them; nothing is downloaded, and no file is read.
 """
 
-from __future__ import annotations
-
 import importlib
-import importlib.util
 import math
-import random
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, missing
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.kinds import Classification
 
@@ -36,17 +33,10 @@ def read_mnist1d() -> tuple[Tensor, Tensor]:
     Raises:
         ConfigError: where the package is not installed.
     """
-    if importlib.util.find_spec("mnist1d") is None:
-        raise ConfigError(
-            "_target_=bptt_lab.tasks.mnist1d.Mnist1d: needs the package mnist1d; "
-            "run pip install 'bptt_lab[mnist1d]'"
-        )
-    states = random.getstate(), np.random.get_state()
-    try:
+    if problem := missing("mnist1d", "bptt_lab[mnist1d]"):
+        raise ConfigError(f"_target_=bptt_lab.tasks.mnist1d.Mnist1d: {problem}")
+    with isolate_rng(include_cuda=False):
         made = importlib.import_module("mnist1d.data").make_dataset()
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
     curves = torch.tensor(np.concatenate((made["x"], made["x_test"])), dtype=torch.float32)
     digits = torch.tensor(np.concatenate((made["y"], made["y_test"])), dtype=torch.long)
     return curves.T.unsqueeze(-1).contiguous(), digits

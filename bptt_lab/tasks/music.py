@@ -4,8 +4,6 @@ A file is JSON, as the JSB chorales are shared: {"train": [...], "valid": [...],
 each a list of pieces, a piece a list of moments, a moment a list of MIDI note numbers, 67 or 67.0.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -33,12 +31,8 @@ def read_rolls(path: str) -> dict[Split, Sequences]:
     text = read_text(path, MOST_JSON)
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        refuse(path, f"must be JSON, but {place} is not ({error.msg}); get the file again")
-    except (RecursionError, ValueError):
-        refuse(path, "must be JSON of lists of numbers, but nests too deep or has endless digits; "
-                     "give another file")  # fmt: skip
+    except (RecursionError, ValueError) as error:  # nested too deep; no JSON, or endless digits
+        refuse(path, f"must be JSON of lists of numbers, but is not ({error}); get another file")
     if not isinstance(data, dict) or not set(KEYS.values()) <= data.keys():
         there = ", ".join(map(quote, list(data)[:5])) if isinstance(data, dict) else "no keys"
         refuse(path, f"must have the keys train, valid and test, but has {there}; name them so")

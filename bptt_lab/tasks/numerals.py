@@ -4,8 +4,6 @@ All numbers of a column are written in one way. Where two ways fit and give othe
 1,234, they are refused.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from array import array
@@ -51,7 +49,7 @@ def number(text: str) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) -> array[float]:
+def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) -> "array[float]":
     """Turn a column into numbers.
 
     Between columns that semicolons separate a point may stand between thousands.

@@ -1,7 +1,5 @@
 """Any series: one-step forecasts of a column of a CSV file, beside persistence and AR(p)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Any
@@ -10,10 +8,10 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.validation import Ge, Le, ReadableFile, Splits, checked
-from bptt_lab.nn.losses import mse
-from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split, best_first
+from bptt_lab.tasks.base import Sequences, Split
 from bptt_lab.tasks.columns import read_column
 from bptt_lab.tasks.files import check_size, refuse
+from bptt_lab.tasks.kinds import Forecast
 
 
 def fit_ar(series: Tensor, order: int) -> Tensor:
@@ -57,13 +55,11 @@ def split_rows(path: str, length: int, splits: Sequence[float]) -> tuple[int, in
     return train, val, test
 
 
-class Series(SequenceDataModule):
+class Series(Forecast):
     """Name the next value at every step of a series: training, validation and test in order.
 
-    The series is standardised by the mean and variance of its training part alone. A sequence
-    reads `order` values before its answers count, as AR(p) does, and sequences overlap by as
-    much, so that each value is asked for once. The metric `relative_error` is the squared error in
-    units of what persistence makes of the training part: below 1 is better than persistence.
+    A sequence reads `order` values before its answers count, as AR(p) does, and sequences overlap
+    by as much, so that each value is asked for once.
 
     Args:
         path: a CSV file in UTF-8, with a header or without; see bptt_lab.tasks.columns.
@@ -77,10 +73,6 @@ class Series(SequenceDataModule):
     Raises:
         ConfigError: where the file is missing or damaged, or its column too short or constant.
     """
-
-    input_size = 1
-    output_size = 1
-    loss = "mse"
 
     @checked
     def __init__(
@@ -123,10 +115,6 @@ class Series(SequenceDataModule):
         """Return the sequences of a split, the same in every epoch."""
         return windows(self.series.float(), *self.bounds[split], self.num_steps, self.order)
 
-    def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The squared error in units of persistence's."""
-        return {"relative_error": mse(prediction, target) / self.persistence}
-
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Repeating the value just read, AR(p), and the training mean, the best of them first."""
         begin, end = self.bounds["test"]
@@ -141,9 +129,4 @@ class Series(SequenceDataModule):
             name: (guess - self.series[begin:end]).square().mean().item()
             for name, guess in guesses.items()
         }
-        return best_first(
-            {
-                name: {"loss": loss, "relative_error": loss / self.persistence}
-                for name, loss in losses.items()
-            }
-        )
+        return self._compared(losses)

@@ -1,7 +1,5 @@
 """Tagging: name the part of speech of every word as it is read, from a CoNLL-U treebank by path."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -46,11 +44,8 @@ def find_files(path: str) -> dict[Split, list[Path]]:
     matches = {entry: match for entry in entries if (match := FILE.fullmatch(entry.name))}
     found: dict[Split, list[Path]] = {}
     for split, part in PARTS.items():
-        fitting = [
-            entry
-            for entry, match in matches.items()
-            if match["part"] == part and prefix in (None, match["name"])
-        ]
+        own = [entry for entry, match in matches.items() if match["part"] == part]
+        fitting = [entry for entry in own if prefix in (None, matches[entry]["name"])]
         whole = [entry for entry in fitting if not matches[entry]["piece"]]
         files = usable(whole or fitting)
         names = {matches[entry]["name"] for entry in files}
@@ -81,7 +76,6 @@ class Tagging(Classification):
     """
 
     unequal = True
-    input_size: int
     output_size = len(TAGS)
     loss = "cross_entropy"
 

@@ -3,8 +3,6 @@
 Both symbols are easy to notice among the distractors; only their order over a long gap decides.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -58,8 +56,6 @@ class TemporalOrder(Generated, ClassificationByLoss):
 
     input_size = NUM_RELEVANT + NUM_DISTRACTORS
     output_size = NUM_CLASSES
-    num_elements = ("num_steps * train_size", "num_steps * val_size", "num_steps * test_size")
-    train_shape = ("num_steps", "train_size")
 
     @checked
     def __init__(

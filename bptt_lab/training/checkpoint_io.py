@@ -7,8 +7,6 @@ name: whichever rename a kill comes between, each file can still be told whole o
 list is lost, a file's own CRC-32 sums tell.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools
@@ -41,7 +39,7 @@ class AtomicCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: Mapping[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Do what `write` does."""
+        """Write a checkpoint as `write` does."""
         write(checkpoint, Path(path))
 
     def load_checkpoint(
@@ -148,7 +146,9 @@ def to_continue(folder: Path, run: object = None) -> list[Path]:
         else:
             found.append(path)
     for path in (*reversed(found), *unfit):  # their sums may have been lost
-        if (checksum := _checksum(path)) not in _known(path.parent):
+        with files.reading(path) as file:
+            checksum = _sum(file)
+        if checksum not in _known(path.parent):
             _remember(path.parent, checksum, {"name": _listed_as(path)})
     for path, problem in unfit.items():
         if not found:
@@ -171,11 +171,6 @@ def put_away(path: Path, problem: str) -> None:
     name = next(name for name in names if not os.path.lexists(path.with_name(name)))
     outcome.tell(f"{problem}; {path.name} is renamed to {name}")
     path.rename(path.with_name(name))
-
-
-def _checksum(path: Path) -> str:
-    with files.reading(path) as file:
-        return _sum(file)
 
 
 def _sum(file: BufferedReader) -> str:

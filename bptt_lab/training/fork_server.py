@@ -4,8 +4,6 @@ None outlives the one that started it, even where that was killed by kill -9: it
 pipe whose other end its parent holds, and the kernel closes that whatever the parent dies of.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

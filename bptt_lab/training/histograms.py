@@ -6,8 +6,6 @@ largest value from 1e-20 to 1e8, one below for everything smaller (zero too), on
 everything larger or not finite.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Torch comes in only once the folder says `running`, so that a job that never get
 to have begun.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shlex
@@ -86,16 +84,9 @@ def _listed(made: Path, hydra: HydraConf) -> Path:
 
 
 def attempt(experiment: Experiment, folder: Path, job: Job, *, in_sweep: bool = False) -> int:
-    """Start or continue a run and write status.json, whatever becomes of it.
+    """Start or continue a run, write status.json whatever becomes of it, and return the exit code.
 
-    Args:
-        experiment: what to run.
-        folder: the run folder.
-        job: who asked for it.
-        in_sweep: whether a run that failed by an error of its own starts anew.
-
-    Returns:
-        The exit code.
+    In a sweep a run that failed by an error of its own starts anew.
     """
     try:
         if _is_done(experiment, folder):

@@ -1,7 +1,5 @@
 """A run's manifest: where it ran and on what data; and the sha256 of tensors."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

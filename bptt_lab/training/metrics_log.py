@@ -3,8 +3,6 @@
 A checkpoint has the length and the sum of the log as it was, so that a run goes on with that log.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -19,8 +17,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from bptt_lab.runs import files
 
-_BLOCK = 2**20  # bytes read at a time
-
 
 class MetricsLog(Logger):
     """A Lightning logger that appends {"step": ..., tag: value, ...} to a file.
@@ -30,19 +26,12 @@ class MetricsLog(Logger):
             not finite is written as the strings "inf", "-inf" and "nan", which JSON lacks.
     """
 
+    name = "metrics"
+    version = ""  # a run has one log
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        """A run has one log."""
-        return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -58,24 +47,15 @@ class MetricsLog(Logger):
         """Ignore them: the run's config is a file of its own."""
 
 
-class Mark:
-    """How far a log has got; each time only what is new is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._length = 0
-        self._digest = hashlib.sha256()
-
-    def state(self) -> dict[str, Any]:
-        """Return length and sum of a log, all of it on the disk."""
-        if self.path.exists():
-            with files.reading(self.path) as file:
-                os.fsync(file.fileno())
-                file.seek(self._length)
-                while block := file.read(_BLOCK):
-                    self._digest.update(block)
-                    self._length += len(block)
-        return {"metrics_bytes": self._length, "metrics_sha256": self._digest.hexdigest()}
+def mark(path: Path) -> dict[str, Any]:
+    """Return length and sum of a log, all of it on the disk."""
+    length, digest = 0, hashlib.sha256()
+    if path.exists():
+        with files.reading(path) as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256")
+            length = file.tell()
+    return {"metrics_bytes": length, "metrics_sha256": digest.hexdigest()}
 
 
 def unfit(path: Path, saved: Mapping[str, Any]) -> str:

@@ -4,9 +4,7 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,10 +18,41 @@ from bptt_lab.nn.losses import ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training.averaging import Average
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class Average:
+    """The exponential moving average of a module's parameters, by name.
+
+    Where the step size stays as it is, the last parameters are a draw from around a minimum, and
+    some draws are bad. Their average is steadier, and costs one pass over the parameters a step. It
+    begins as the parameters do and forgets faster at first: after step t, the first being 1, it
+    keeps min(decay, (t - 1) / (t + 9)) of itself.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.kept: dict[str, Tensor] = {}  # empty outside of training
+
+    def start(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Begin with the parameters, or go on with what an earlier attempt kept."""
+        self.kept = {n: self.kept.get(n, p).detach().to(p.device, copy=True) for n, p in named}
+
+    @torch.no_grad()
+    def update(self, parameters: Iterator[nn.Parameter], step: int) -> None:
+        """Move towards the parameters that an optimizer step ended with."""
+        weight = 1 - min(self.decay, (step - 1) / (step + 9))
+        torch._foreach_lerp_([*self.kept.values()], [p.detach() for p in parameters], weight)
+
+    @torch.no_grad()
+    def swap(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Exchange the average and the parameters, once there is an average."""
+        for name, parameter in named if self.kept else ():
+            other = self.kept[name].clone()
+            self.kept[name].copy_(parameter)
+            parameter.copy_(other)
 
 
 class SequenceModule(LightningModule):
@@ -146,9 +175,7 @@ class SequenceModule(LightningModule):
             self._scale_gradients(share / self._counted)
 
     def _scale_gradients(self, factor: float) -> None:
-        if factor == 1:
-            return
-        for parameter in self.parameters():
+        for parameter in self.parameters() if factor != 1 else ():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
@@ -167,7 +194,7 @@ class SequenceModule(LightningModule):
         if self._counted > 0:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             if self.average is not None:
-                self.average.update(self.named_parameters(), self.trainer.global_step + 1)
+                self.average.update(self.parameters(), self.trainer.global_step + 1)
         elif optimizer_closure is not None:
             optimizer_closure()
         self._counted = 0.0
@@ -199,8 +226,7 @@ class SequenceModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Undo it."""
         if self.average is not None:
-            self.average.restore(checkpoint["state_dict"])
-            state = checkpoint["state_dict"]
+            self.average.kept = state = checkpoint["state_dict"]
             checkpoint["state_dict"] = checkpoint.get("trained_state_dict", state)
 
     def on_validation_epoch_start(self) -> None:

@@ -4,13 +4,12 @@ Lightning's own launchers start a run's command line again, which inside a sweep
 job. Here the processes of a run are its children and are told everything.
 """
 
-from __future__ import annotations
-
 import os
-import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
+
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from bptt_lab.runs import streams
 from bptt_lab.runs.signals import Stop
@@ -24,10 +23,8 @@ class RankEnded(RuntimeError):
 
     def __init__(self, rank: int, num_ranks: int, code: int | None) -> None:
         self.code = code
-        super().__init__(
-            f"process {rank} of {num_ranks} ended with exit code {code}; "
-            "its own message stands above"
-        )
+        what = f"process {rank} of {num_ranks} ended with exit code {code}"
+        super().__init__(f"{what}; its own message stands above")
 
 
 def launch(
@@ -40,13 +37,10 @@ def launch(
     Raises:
         RankEnded: where one ends badly; the others are ended with it.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # What Lightning and torch.distributed read; LOCAL_RANK says that nobody else need be started.
     environment = dict(os.environ) | {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(find_free_network_port()),
         "NODE_RANK": "0",
         "WORLD_SIZE": str(num_ranks),
     }

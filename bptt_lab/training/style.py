@@ -4,8 +4,6 @@ A strategy's colour follows from its name, so that it is the same in every pictu
 strategy needs no entry anywhere.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import textwrap

@@ -6,8 +6,6 @@ asks for three jobs, not four: full BPTT has no k, so its two jobs are one. A se
 of the swept options has stays, and is refused as a mistake.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

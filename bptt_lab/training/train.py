@@ -1,7 +1,5 @@
 """From an experiment to a trained network and its run folder."""
 
-from __future__ import annotations
-
 import logging
 import os
 import random
@@ -26,7 +24,7 @@ from bptt_lab.runs.job import Job
 from bptt_lab.runs.lock import Lock
 from bptt_lab.runs.outcome import ONE_LINE, Interrupted, Unfit, conclude, report, start_anew
 from bptt_lab.runs.signals import Stop
-from bptt_lab.tasks.grouping import padded_share
+from bptt_lab.tasks.base import padded_share
 from bptt_lab.training import checkpoint_io, manifest, processes
 from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks import checkpoints
@@ -40,11 +38,7 @@ UNFIT = 4  # exit code of a process of several that cannot go on from the checkp
 def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = None) -> None:
     """Start a run, or continue the one in its folder if `control.resume` is set.
 
-    Args:
-        experiment: what to run.
-        folder: where everything of the run goes.
-        job: who asked for it.
-        stop: whether a signal asked the run to stop.
+    Everything of it goes to the folder; `job` asked for it, and `stop` says whether to stop.
 
     Raises:
         CheckpointError: where no whole checkpoint is one that the run can go on from.
@@ -124,18 +118,11 @@ def train(
     start: Path | None = None,
     built: Built | None = None,
 ) -> dict[str, float]:
-    """Train and test in this process, and write the run folder.
+    """Train and test in this process what `perform` is asked for, and write the run folder.
 
-    Args:
-        experiment: what to train.
-        folder: where everything of the run goes.
-        job: who asked for it.
-        stop: whether a signal asked the run to stop.
-        start: the checkpoint to go on from; None starts anew.
-        built: what `build(experiment)` returned, if somebody has called it already.
-
-    Returns:
-        The final metrics by tag, such as test/accuracy.
+    It goes on from the checkpoint `start`, if there is one. `built` is what `build(experiment)`
+    returned, if somebody has called it already. The final metrics come back by tag, such as
+    test/accuracy.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,7 +1,5 @@
 """Lightning's trainer with what every run has: loggers, instruments, checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment
@@ -41,22 +38,8 @@ def make_trainer(
     norms: GradientNorms,
     saved: Mapping[str, Any] | None,
 ) -> Trainer:
-    """Set up the trainer.
-
-    Args:
-        experiment: what is run.
-        folder: where everything of the run goes.
-        job: who asked for the run.
-        task: what it learns.
-        stop: whether a signal asked it to stop.
-        norms: watches the gradient's.
-        saved: the checkpoint that the run goes on from, None for a new run.
-    """
+    """Set up the trainer of a run that goes on from the checkpoint `saved`, or is new."""
     settings, device = experiment.trainer, experiment.device
-    strategy: Any = "auto"
-    if device.devices > 1:
-        backend = "gloo" if device.accelerator == "cpu" else "nccl"
-        strategy = DDPStrategy(process_group_backend=backend)
     card = RunCard(experiment, job, task.references(), sweep.swept(folder))
     instruments = [card, *_instruments(experiment, norms)]
     watching = Bundle([one for one in instruments if Bundle.fits(one)])
@@ -86,7 +69,7 @@ def make_trainer(
         enable_progress_bar=settings.enable_progress_bar or own_bar,
         accelerator=device.accelerator,
         devices=device.devices,
-        strategy=strategy,
+        strategy="ddp" if device.devices > 1 else "auto",
         deterministic="warn" if device.accelerator != "cpu" else None,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

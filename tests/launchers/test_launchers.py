@@ -156,5 +156,6 @@ def test_a_missing_library_is_named_with_its_extra(tmp_path, library, extra, mon
     done = sweeps.run(tmp_path, "-m", f"hydra/launcher={extra}", "seed=0,1", how=Fresh)
     assert done.returncode == 2
     assert done.stderr == (
-        f"bptt-train: hydra/launcher={extra}: needs {library}; pip install 'bptt_lab[{extra}]'\n"
+        f"bptt-train: hydra/launcher={extra}: needs the package {library}; "
+        f"run pip install 'bptt_lab[{extra}]'\n"
     )

@@ -231,7 +231,7 @@ MUSIC = {
     "keys of another set": (json.dumps({"train": [], "validation": [], "test": []}), "the keys"),
     "a roll of 88 keys": (json.dumps({k: [[[0] * 88] * 3] for k in KEYS}), "but holds '0'"),
     "a list of notes": (json.dumps({k: [60, 62] for k in KEYS}), "must be a list of two moments"),
-    "lines of JSON": (lines(rolls(), rolls()), "line 2, column 1 is not (Extra data)"),
+    "lines of JSON": (lines(rolls(), rolls()), "is not (Extra data: line 2 column 1"),
 }  # fmt: skip
 
 

@@ -76,8 +76,8 @@ def having(train: object) -> str:
 
 
 DAMAGED = {
-    "truncated": (json.dumps(FINE)[:-9], "must be JSON, but line 1, column"),
-    "no JSON": ("train,valid\n", "line 1, column 1 is not (Expecting value)"),
+    "truncated": (json.dumps(FINE)[:-9], ": line 1 column "),
+    "no JSON": ("train,valid\n", "is not (Expecting value: line 1 column 1"),
     "empty": ("", "the file is empty"),
     "wrong encoding": (json.dumps(FINE).encode("utf-16"), "must be a text in UTF-8, but byte 0 is"),
     "pickle": (b"\x80\x04cos\nsystem\n(S'exit 1'\ntR.", "must be a text in UTF-8, but byte 0 is"),
@@ -103,8 +103,8 @@ DAMAGED = {
     "too low": (having([[[60], [20]]]), "but holds '20'"),
     "too high": (having([[[109], [60]]]), "train[0][0] must hold MIDI numbers of 21 to 108"),
     "huge": (having([[[60], [10**4000]]]), "but holds '1000"),
-    "endless digits": ('{"train": [' + "9" * 10**6 + "]}", "nests too deep or has endless digits"),
-    "too deep": ("[" * 10**6, "nests too deep or has endless digits"),
+    "endless digits": ('{"train": [' + "9" * 10**6 + "]}", "is not (Exceeds the limit"),
+    "too deep": ("[" * 10**6, "is not (maximum recursion depth"),
     "one long among many": (having([[[]] * 2] * 3000 + [[[]] * 2000]), "GiB of memory, of which 1"),
     "escape codes": (having([[[60], ["\x1b[2J\n"]]]), r"\\u001b[2J\\n"),
 }

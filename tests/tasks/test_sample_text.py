@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.text import SampleText, Text, as_code, sample
@@ -96,12 +95,13 @@ def test_training_is_bit_identical_with_and_without(task, tmp_path):
         assert all(line.startswith("    ") for line in passage.split("\n"))
 
 
-def test_every_n_epochs_and_length(task, tmp_path):
+def test_a_passage_of_so_many_characters_an_epoch(task, tmp_path, monkeypatch):
+    monkeypatch.setattr("bptt_lab.tasks.text.PASSAGE", 30)
     logger = TensorBoardLogger(tmp_path, name="run", version="")
-    fit(task, logger, [SampleText(every_n_epochs=2, length=30)], epochs=5)
+    fit(task, logger, [SampleText()], epochs=2)
     written = passages(tmp_path / "run")
     per_epoch = len(task.train_dataloader())
-    assert list(written) == [2 * per_epoch, 4 * per_epoch]
+    assert list(written) == [per_epoch, 2 * per_epoch]
     for passage in written.values():
         assert len("".join(line[4:] + "\n" for line in passage.split("\n"))) in (31, 32)
 
@@ -123,7 +123,6 @@ def test_no_tensorboard_no_passage(task, tmp_path):
 def test_the_task_brings_it_along(task):
     (callback,) = task.callbacks()
     assert isinstance(callback, SampleText)
-    assert (callback.every_n_epochs, callback.length) == (1, 400)
 
 
 def test_sample_follows_the_network(task):
@@ -194,9 +193,3 @@ def test_markdown_leaves_a_passage_alone(passage):
 
 def test_double_precision(task):
     assert len(sample(Writer(task.input_size).double(), task, 5, generator(0, "sample"))) == 6
-
-
-@pytest.mark.parametrize("key", ["every_n_epochs", "length"])
-def test_refuses_nothing_to_do(key):
-    with pytest.raises(ConfigError, match=f"{key}=0: must be at least 1"):
-        SampleText(**{key: 0})

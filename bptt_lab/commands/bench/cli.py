@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from bptt_lab.commands import command
 from bptt_lab.commands.bench import implementations
-from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL, Options
+from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL
 from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
@@ -32,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> Options:
-    """Read and validate the arguments."""
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read and validate the arguments.
+
+    Added to them are `implementations`, and in `left_out` a line for each that is not installed.
+    """
     args = _parser().parse_args(argv)
     if args.past_facing and args.only:
         raise ConfigError("--past-facing: names what is measured, as --only does; keep one")
@@ -50,85 +54,54 @@ def parse(argv: Sequence[str] | None) -> Options:
     precisions = args.dtype or default
     if args.device == "cpu" and "tf32" in precisions:
         raise ConfigError("--dtype=tf32: only a GPU multiplies so; use float32 or --device cuda")
-    for threads in args.threads or []:
-        if threads > cores():
-            raise ConfigError(f"--threads={threads}: must be at most {cores()}, the cores here")
     # A GPU is fed by one thread.
     default_threads = range(1, min(2, cores()) + 1) if args.device == "cpu" else [1]
-    return Options(
-        _once(args.shapes or (SMALL_SHAPES if args.past_facing else SHAPES)),
-        [each for each in found if each.missing() is None],
-        args.device,
-        _once(precisions),
-        _once(args.threads or default_threads),
-        args.rounds,
-        args.memory,
-        args.isa,
-        missing,
-    )
+    args.implementations = [each for each in found if each.missing() is None]
+    args.left_out = missing
+    args.shapes = _once(args.shapes or (SMALL_SHAPES if args.past_facing else SHAPES))
+    args.precisions = _once(precisions)
+    args.threads = _once(args.threads or default_threads)
+    return args
 
 
 def _parser() -> command.Parser:
     parser = command.Parser("bptt-bench", DESCRIPTION)
-    parser.add_argument(
-        "--shapes",
-        nargs="+",
-        type=parse_shape,
-        metavar="L,N,I,H",
-        help="steps, sequences, inputs, hidden units; default: " + " ".join(map(str, SHAPES)),
+    parser.option(
+        "--shapes L,N,I,H ...",
+        "steps, sequences, inputs, hidden units; default: " + " ".join(map(str, SHAPES)),
+        parse_shape,
     )
-    parser.add_argument(
-        "--only",
-        type=lambda text: _once(text.split(",")),
-        metavar="NAME,NAME",
-        help=f"some of: {', '.join(OTHERS)} (ratios need {BASELINE}) and the gradient strategies "
+    parser.option(
+        "--only NAME,NAME",
+        f"some of: {', '.join(OTHERS)} (ratios need {BASELINE}) and the gradient strategies "
         f"{', '.join(packaged().names())}, with settings as truncated:k=8:mode=lag; "
         f"default: {','.join(USUAL)}",
+        lambda text: _once(text.split(",")),
     )
-    parser.add_argument(
+    parser.option(
         "--past-facing",
-        action="store_true",
-        help="the strategies that carry influence forward, beside full and the products that rtrl "
+        "the strategies that carry influence forward, beside full and the products that rtrl "
         "consists of; default shapes: " + " ".join(map(str, SMALL_SHAPES)),
     )
-    parser.add_argument(
-        "--threads",
-        nargs="+",
-        type=command.whole_number(1),
-        metavar="T",
-        help="thread counts, each with a table of its own; default: 1 2",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=command.whole_number(1),
-        metavar="R",
-        help="turns of each; default: as many as take 3 seconds a shape, 3 to 100",
-    )
-    parser.add_argument(
-        "--device",
-        type=command.one_of(["cpu", "cuda"]),
-        default="cpu",
-        metavar="cpu|cuda",
-        help="default: cpu",
-    )
-    parser.add_argument(
-        "--dtype",
-        nargs="+",
-        type=command.one_of(PRECISIONS),
-        metavar="FORMAT",
-        help=f"of {', '.join(PRECISIONS)}, each with a table of its own; default: float32, and on "
+    threads = "thread counts, each with a table of its own; default: 1 2"
+    parser.option("--threads T ...", threads, command.whole_number(1, cores()))
+    rounds = "turns of each; default: as many as take 3 seconds a shape, 3 to 100"
+    parser.option("--rounds R", rounds, command.whole_number(1))
+    parser.option("--device cpu|cuda", "where", command.one_of(["cpu", "cuda"]), "cpu")
+    parser.option(
+        "--dtype FORMAT ...",
+        f"of {', '.join(PRECISIONS)}, each with a table of its own; default: float32, and on "
         "cuda float32 (TF32 off), tf32 (float32 multiplied as TF32), bfloat16",
+        command.one_of(PRECISIONS),
     )
-    parser.add_argument(
-        "--isa",
-        type=command.one_of(ISAS),
-        metavar="|".join(ISAS),
-        help="instruction set of the C core; default: the best that the processor has",
+    parser.option(
+        f"--isa {'|'.join(ISAS)}",
+        "instruction set of the C core; default: the best that the processor has",
+        command.one_of(ISAS),
     )
-    parser.add_argument(
+    parser.option(
         "--memory",
-        action="store_true",
-        help="peak memory too, each in a fresh process: seconds for each and every shape; "
+        "peak memory too, each in a fresh process: seconds for each and every shape; "
         "at the last of the thread counts",
     )
     return parser

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
-from bptt_lab.commands.bench.implementations import BASELINE, Implementation
-from bptt_lab.commands.bench.layers import Prepared, UnavailableError
-from bptt_lab.commands.bench.problem import Problem, draw, error, gradient_error, solve
-from bptt_lab.commands.bench.results import Row
-from bptt_lab.commands.bench.workload import PASSES, Conditions, Pass, Shape, flops
+from bptt_lab.commands.bench.implementations import (
+    BASELINE,
+    Call,
+    Implementation,
+    UnavailableError,
+)
+from bptt_lab.commands.bench.workload import BOTH, PASSES, Conditions, Pass, Problem, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
@@ -44,133 +51,117 @@ def applied(conditions: Conditions) -> Iterator[None]:
             core.use_instruction_set(isa)
 
 
-class _Call(NamedTuple):
+class _Called(NamedTuple):
     """A pass of an implementation, called once: ready for the rounds."""
 
-    call: Callable[[], Any]
-    first: float
+    call: Call
     claims: str
-    error_output: float | None = None
-    error_gradient: float | None = None
+    first: float
+    error_output: float | None
+    error_gradient: float | None
 
 
-Key = tuple[Pass, str]  # and an implementation's name
-Seconds = Mapping[tuple[str, str], list[float]]  # of every round
+Row = Mapping[str, Any]  # a line of results.csv by column; None where something does not apply
 
 
-def measure(
-    shapes: Sequence[Shape],
-    conditions: Conditions,
-    implementations: Sequence[Implementation],
-    rounds: int | None,
-    note: Callable[[str], None],
-) -> list[Row]:
+def measure(options: Namespace, conditions: Conditions) -> list[Row]:
     """Time all implementations on all shapes, side by side, and compare their answers.
 
     The floors of all shapes come from the best product seen on any of them. Where an implementation
-    cannot do a shape, `note` is told why. The number of rounds is that of `alternate`.
+    cannot do a shape, a line on stderr says why. The number of rounds is that of `alternate`.
     """
     with applied(conditions):
-        timed = [_measure(shape, conditions, implementations, rounds, note) for shape in shapes]
-    fastest = min(min(seconds[PRODUCT, ""]) for _, seconds in timed)
-    rate = 2 * SIDE[conditions.device] ** 3 / fastest
+        rows = [row for shape in options.shapes for row in _measure(shape, conditions, options)]
+    rate = max((row["product_gflops"] for row in rows), default=math.nan)
+    floors = [flops(Shape(*(row[n] for n in "LNIH")), row["pass"]) / rate / 1e6 for row in rows]
     return [
-        _row(shape, key, call, conditions, seconds, rate)
-        for shape, (calls, seconds) in zip(shapes, timed, strict=True)
-        for key, call in calls.items()
+        {**row, "product_gflops": rate, "floor_ms": ms, "times_floor": row["min_ms"] / ms}
+        for row, ms in zip(rows, floors, strict=True)
     ]
 
 
-def _row(
-    shape: Shape, key: Key, call: _Call, conditions: Conditions, seconds: Seconds, rate: float
-) -> Row:
-    """A line of the table; `rate` in floating-point operations a second."""
-    which, name = key
-    mine = seconds[key]
-    fastest, floor = min(mine), flops(shape, which) / rate
-    by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
-    return Row(
-        *shape,
-        name,
-        call.claims,
-        *conditions,
-        which=which,
-        rounds=len(mine),
-        first_call_ms=call.first * 1e3,
-        min_ms=fastest * 1e3,
-        median_ms=statistics.median(mine) * 1e3,
-        times_as_fast_min=by_minimum,
-        times_as_fast_median=by_median,
-        product_gflops=rate / 1e9,
-        floor_ms=floor * 1e3,
-        times_floor=fastest / floor,
-        error_output=call.error_output,
-        error_gradient=call.error_gradient,
-    )
+def note(text: str) -> None:
+    """Print a line on stderr, beside the tables."""
+    print(text, file=sys.stderr, flush=True)
 
 
-def _measure(
-    shape: Shape,
-    conditions: Conditions,
-    implementations: Sequence[Implementation],
-    rounds: int | None,
-    note: Callable[[str], None],
-) -> tuple[Mapping[Key, _Call], Seconds]:
+def _measure(shape: Shape, conditions: Conditions, options: Namespace) -> Iterator[Row]:
     note(f"{conditions}: {shape}")
     problem = draw(shape, conditions)
     right = solve(problem)
     synchronise = torch.cuda.synchronize if conditions.device == "cuda" else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
-    calls: dict[Key, _Call] = {}
-    for each in implementations:
+    calls: dict[tuple[Pass, str], _Called] = {}
+    for each in options.implementations:
         try:
-            first = dict(_first(each.prepare(problem), right, synchronise))
+            passes, claims = each.prepare(problem)
+            calls |= {
+                (which, each.name): _first(call, claims, right, synchronise)
+                for which, call in passes.items()
+            }
         except (UnavailableError, ConfigError, NotImplementedError) as why:
             note(f"{each.name}: left out: {why}")
-        else:
-            calls |= {(which, each.name): call for which, call in first.items()}
     turns: dict[tuple[str, str], Callable[[], Any]] = {(PRODUCT, ""): product}
     # A round is the forward pass of A B C, then both passes of A B C.
     for which in PASSES:
         turns |= {key: call.call for key, call in calls.items() if key[0] == which}
-    seconds = alternate(turns, rounds, synchronise)
+    seconds = alternate(turns, options.rounds, synchronise)
     slower = statistics.median(seconds[PRODUCT, ""]) / min(seconds[PRODUCT, ""])
     if slower > UNSTEADY:
         note(
             f"{conditions}: {shape}: warning: a product usually took {slower:.1f} times its best; "
             "other processes disturb, repeat on an idle machine"
         )
-    return calls, seconds
+    gflops = 2 * SIDE[conditions.device] ** 3 / min(seconds[PRODUCT, ""]) / 1e9
+    for (which, name), call in calls.items():
+        mine = seconds[which, name]
+        by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
+        yield {
+            **shape._asdict(),
+            "implementation": name,
+            "claims": call.claims,
+            "device": conditions.device,
+            "precision": conditions.precision,
+            "threads": conditions.threads,
+            "instruction_set": conditions.isa,  # of the C core, which nn.RNN and JAX do without
+            "pass": which,
+            "rounds": len(mine),
+            "first_call_ms": call.first * 1e3,
+            "min_ms": min(mine) * 1e3,
+            "median_ms": statistics.median(mine) * 1e3,
+            "times_as_fast_min": by_minimum,
+            "times_as_fast_median": by_median,
+            "product_gflops": gflops,  # the machine's rate in a large product
+            "floor_ms": None,  # the pass's operations at that rate
+            "times_floor": None,
+            "error_output": call.error_output,
+            "error_gradient": call.error_gradient,
+            "peak_mb": None,
+            "peak_states": None,  # the peak in units of L N H numbers
+        }
 
 
 def _first(
-    prepared: Prepared,
-    right: tuple[torch.Tensor, Mapping[str, torch.Tensor]],
+    call: Call,
+    claims: str,
+    right: tuple[Tensor, Mapping[str, Tensor]],
     synchronise: Callable[[], None],
-) -> Iterator[tuple[Pass, _Call]]:
-    """Call each pass once, timed, and compare what it returns with the right answer."""
+) -> _Called:
+    """Call a pass once, timed, and compare what it returns with the right answer."""
     kept: list[Any] = []
-    seconds = clock(lambda: kept.append(prepared.both()), synchronise)
-    both, claims = kept.pop(), prepared.claims
-    if both is None:
-        yield "forward+backward", _Call(prepared.both, seconds, claims)
-        return
-    found = {name: prepared.to_torch(gradient) for name, gradient in both[1].items()}
-    errors = error(prepared.to_torch(both[0]), right[0]), gradient_error(found, right[1])
-    yield "forward+backward", _Call(prepared.both, seconds, claims, *errors)
-    forward = prepared.forward
-    if forward is not None:
-        seconds = clock(lambda: kept.append(forward()), synchronise)
-        output_error = error(prepared.to_torch(kept.pop()), right[0])
-        yield "forward", _Call(forward, seconds, claims, output_error)
+    seconds = clock(lambda: kept.append(call()), synchronise)
+    output, gradients = kept.pop()
+    error_output = None if output is None else error(output, right[0])
+    error_gradient = gradient_error(gradients, right[1]) if gradients else None
+    return _Called(call, claims, seconds, error_output, error_gradient)
 
 
 def one_pass(
     shape: Shape, conditions: Conditions, implementation: Implementation
 ) -> Callable[[], Any]:
     """Return both passes as a call, for a process of its own."""
-    return applied(conditions)(implementation.prepare(draw(shape, conditions)).both)
+    return applied(conditions)(implementation.prepare(draw(shape, conditions)).passes[BOTH])
 
 
 def _product(problem: Problem) -> Callable[[], Any]:
@@ -179,3 +170,53 @@ def _product(problem: Problem) -> Callable[[], Any]:
     a = torch.randn(side, side, generator=generator).to(problem.input)
     out = torch.empty_like(a)
     return lambda: torch.mm(a, a, out=out)
+
+
+def draw(shape: Shape, conditions: Conditions) -> Problem:
+    """Draw a problem: the same numbers under all conditions."""
+    L, N, I, H = shape
+    generator = torch.Generator().manual_seed(0)
+    place = torch.device(conditions.device), getattr(torch, conditions.dtype)
+
+    def randn(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=generator).to(*place)
+
+    def uniform(*sizes: int) -> Tensor:
+        # nn.RNN's own initialisation.
+        drawn = torch.rand(sizes, generator=generator).mul_(2).sub_(1).div_(H**0.5)
+        return drawn.to(*place)
+
+    weights = {
+        "weight_ih_l0": uniform(H, I),
+        "weight_hh_l0": uniform(H, H),
+        "bias_ih_l0": uniform(H),
+        "bias_hh_l0": uniform(H),
+    }
+    return Problem(shape, conditions, randn(L, N, I), randn(L, N, H), weights)
+
+
+def solve(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output (L, N, H) and the gradients of the weights by name: nn.RNN's in float64.
+
+    On the values as rounded to the precision under test: an error is the arithmetic's alone.
+    """
+    rnn = torch.nn.RNN(problem.shape.I, problem.shape.H, dtype=torch.float64)
+    rnn.load_state_dict(problem.weights)
+    output, _ = rnn(problem.input.cpu().double())
+    output.backward(problem.v.cpu().double())
+    gradients = {name: p.grad for name, p in rnn.named_parameters() if p.grad is not None}
+    return output.detach(), gradients
+
+
+def error(found: Any, right: Tensor) -> float:
+    """The largest deviation over the largest right value, max |found - right| / max |right|.
+
+    What was found may be a tensor or a JAX array.
+    """
+    found = from_dlpack(found).cpu().double()
+    return float((found - right).abs().max() / right.abs().max())
+
+
+def gradient_error(found: Mapping[str, Any], right: Mapping[str, Tensor]) -> float:
+    """The largest `error` of any weight's gradient."""
+    return max(error(found[name], right[name]) for name in right)

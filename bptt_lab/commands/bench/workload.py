@@ -1,13 +1,17 @@
-"""What is timed, as numbers: shapes, passes, conditions, the arithmetic. Nothing imports torch."""
+"""What is timed: shapes, passes, conditions, tensors, the arithmetic. Nothing imports torch."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from bptt_lab.commands.command import must
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Pass = Literal["forward", "forward+backward"]
-PASSES: tuple[Pass, ...] = get_args(Pass)
+PASSES: tuple[Pass, Pass] = get_args(Pass)
+FORWARD, BOTH = PASSES
 
 
 class Shape(NamedTuple):
@@ -63,6 +67,16 @@ class Conditions(NamedTuple):
         if self.device == "cuda":
             return f"cuda, {self.precision}"
         return f"{self.threads} thread{'s' * (self.threads > 1)}, {self.precision}"
+
+
+class Problem(NamedTuple):
+    """One layer's tensors for a shape, the same for every implementation."""
+
+    shape: Shape
+    conditions: Conditions
+    input: Tensor  # (L, N, I)
+    v: Tensor  # immediate credit dE_t/dh_t, (L, N, H)
+    weights: dict[str, Tensor]  # by nn.RNN's names
 
 
 def parse_shape(text: str) -> Shape:

@@ -29,17 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     component = _component(args)
     # Not before the arguments are known to be good: these import torch.
     from bptt_lab.commands.explain import example as examples
-    from bptt_lab.commands.explain.comparison import compare
     from bptt_lab.commands.explain.text import write
     from bptt_lab.training.build import make
 
     strategy = make("gradient", component)
-    if args.seed is None:
-        example = examples.fixed(args.steps)
-    else:
-        example = examples.random(args.steps, args.seed)
+    fixed, steps = args.seed is None, args.steps
+    example = examples.fixed(steps) if fixed else examples.random(steps, args.seed)
     at = list(range(1, args.steps + 1)) if args.all else [args.steps]
-    found = compare(example, strategy, at)
+    found = examples.compare(example, strategy, at)
     print(write(example, at, repr(strategy), found, args.digits), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.explain.figure import draw
@@ -54,7 +51,7 @@ def _component(args: argparse.Namespace) -> Component:
     given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
     flags = [f"--config-dir={args.config_dir}"] if args.config_dir else []
     options = open_command_line(arguments.parse_arguments(flags))[0].strategies
-    component = from_name("--gradient", args.gradient, given, options, allow=args.allow)
+    component = from_name("--gradient", args.gradient, given, options, allow=args.allow or ())
     accepted = signatures.read(component.target).settings
     small = {
         key: value
@@ -67,60 +64,25 @@ def _component(args: argparse.Namespace) -> Component:
 def _parser() -> command.Parser:
     modes = choices(from_name("", "truncated", {}, packaged()), "mode")
     parser = command.Parser("bptt-explain", DESCRIPTION)
-    parser.add_argument(
-        "--gradient",
-        default="truncated",
-        metavar="NAME",
-        help=f"the strategy, one of {', '.join(packaged().names())}; default: %(default)s",
+    names = ", ".join(packaged().names())
+    parser.option("--gradient NAME", f"the strategy, one of {names}", default="truncated")
+    parser.option(
+        "--config-dir DIR", "a folder with more of them, as DIR/gradient/NAME.yaml; default: none"
     )
-    parser.add_argument(
-        "--config-dir",
-        metavar="DIR",
-        help="a folder with more of them, as DIR/gradient/NAME.yaml; default: none",
+    parser.option(
+        "--allow PACKAGE,PACKAGE",
+        "packages beside bptt_lab that their classes may come from; default: none",
+        lambda text: text.split(","),
     )
-    parser.add_argument(
-        "--allow",
-        type=lambda text: text.split(","),
-        default=(),
-        metavar="PACKAGE,PACKAGE",
-        help="packages beside bptt_lab that their classes may come from; default: none",
+    parser.option(
+        "--k K", "truncation lag, its own step included; default: 2", command.whole_number(1)
     )
-    parser.add_argument(
-        "--k",
-        type=command.whole_number(1),
-        metavar="K",
-        help="truncation lag, its own step included; default: 2",
-    )
-    parser.add_argument(
-        "--mode", metavar="MODE", help=f"of truncated: {', '.join(modes)}; default: lag"
-    )
-    parser.add_argument(
-        "--all", action="store_true", help="the losses of all steps; default: the last one's alone"
-    )
-    parser.add_argument(
-        "--steps",
-        type=command.whole_number(3, 4),
-        default=3,
-        metavar="T",
-        help="3 or 4; default: %(default)s",
-    )
-    parser.add_argument(
-        "--seed",
-        type=command.whole_number(0),
-        metavar="S",
-        help="draw the numbers at random; default: fixed ones",
-    )
-    parser.add_argument(
-        "--digits",
-        type=command.whole_number(2, 12),
-        default=5,
-        metavar="D",
-        help="decimals, 2 to 12; default: %(default)s",
-    )
-    parser.add_argument(
-        "--figure",
-        type=command.picture,
-        metavar="FILE",
-        help=f"draw it too, as {', '.join(command.PICTURES)}; default: no figure",
-    )
+    parser.option("--mode MODE", f"of truncated: {', '.join(modes)}; default: lag")
+    parser.option("--all", "the losses of all steps; default: the last one's alone")
+    parser.option("--steps T", "3 or 4", command.whole_number(3, 4), 3)
+    seed = "draw the numbers at random; default: fixed ones"
+    parser.option("--seed S", seed, command.whole_number(0))
+    parser.option("--digits D", "decimals, 2 to 12", command.whole_number(2, 12), 5)
+    figure = f"draw it too, as {', '.join(command.PICTURES)}; default: no figure"
+    parser.option("--figure FILE", figure, command.picture)
     return parser

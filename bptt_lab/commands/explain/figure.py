@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from bptt_lab.commands.explain.comparison import StrategyGradient
 from bptt_lab.commands.explain.derivation import Term, derive, terms
-from bptt_lab.commands.explain.example import Example
+from bptt_lab.commands.explain.example import Example, StrategyGradient
 from bptt_lab.training import style
 from bptt_lab.training.style import GREY, INK, WASH
 
@@ -51,7 +50,7 @@ def _figure(example: Example, at: Sequence[int], name: str, found: StrategyGradi
         _lane(axes, term, FIRST - LANE * (number + 0.25), found.mask, whole, T + LABEL)
     axes.text(T + LABEL + 3.15, FIRST + 0.2, "share", ha="right", va="center", color=GREY)
     if found.mask is not None:
-        _mask(axes, found.mask, at, T + 2.0, high - 0.02)
+        _mask(axes.inset_axes((T + 2.0, -0.2, 0.9, 1.2), transform=axes.transData), found.mask, at)
     return figure
 
 
@@ -134,25 +133,15 @@ def _path(term: Term) -> str:
     return rf"q_{term.t}{middle}\,\overline{{M}}_{term.s}"
 
 
-def _mask(axes: Axes, mask: Tensor, at: Sequence[int], x: float, y: float) -> None:
-    """The mask as a table, its upper left cell's corner at (x, y) less a line of labels."""
-    T, y = len(mask), y - 0.2
-    cell = 0.9 / T
-    small: Any = {"fontsize": 9, "ha": "center", "va": "center"}
-    axes.text(x + T * cell / 2, y + 0.3, "mask $M[t, s]$", **{**small, "fontsize": 10})
-    for t in range(1, T + 1):
-        axes.text(x - 0.12, y - (t - 0.5) * cell, f"$t={t}$", **{**small, "ha": "right"})
-        axes.text(x + (t - 0.5) * cell, y + 0.1, f"${t}$", **small)
-        for s in range(1, t + 1):
-            kept = bool(mask[t - 1, s - 1])
-            colour = (KEPT if kept else CUT) if t in at else style.FAINT
-            corner = x + (s - 1) * cell, y - t * cell
-            axes.add_patch(
-                Rectangle(
-                    corner, cell, cell, facecolor=colour if kept else "white", edgecolor=colour
-                )
-            )
-            middle = corner[0] + cell / 2, corner[1] + cell / 2
-            ink = ("white" if kept else CUT) if t in at else GREY
-            axes.text(*middle, "1" if kept else "0", color=ink, **small)
-    axes.text(x - 0.12, y + 0.1, "$s=$", **{**small, "ha": "right"})
+def _mask(axes: Axes, mask: Tensor, at: Sequence[int]) -> None:
+    """The mask as a table; what is kept of the losses that count is blue."""
+    steps, cells, colours = range(1, len(mask) + 1), [], []
+    for t in steps:
+        shade = style.mix(KEPT, "#FFFFFF", 0.6) if t in at else style.FAINT
+        cells.append([str(int(mask[t - 1, s - 1])) if s <= t else "" for s in steps])
+        colours.append([shade if cell == "1" else "white" for cell in cells[-1]])
+    axes.axis("off")
+    axes.set_title("mask $M[t, s]$", loc="center")
+    rows, columns = ([f"${letter}={n}$" for n in steps] for letter in "ts")
+    place: Any = {"cellLoc": "center", "bbox": (0, 0, 1, 1)}
+    axes.table(cells, colours, rowLabels=rows, colLabels=columns, **place)

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from bptt_lab.commands.explain import derivation as by_hand
-from bptt_lab.commands.explain.comparison import StrategyGradient, finite_differences, gradient
 from bptt_lab.commands.explain.derivation import Adjoint, Derivation, Term, total
-from bptt_lab.commands.explain.example import Example
+from bptt_lab.commands.explain.example import (
+    Example,
+    StrategyGradient,
+    finite_differences,
+    gradient,
+)
 from bptt_lab.gradients.autograd import Autograd
 
 INTRODUCTION = """h_t = tanh(U x_t + W h_{t-1}), ybar_t = softmax(V h_t), and E_t is the sum of
@@ -75,8 +79,7 @@ def write(
     layout.lines.append(f"Backpropagation through time, T = {T}: every term of d{loss}/dW")
     layout.lines.append("")
     layout.prose(INTRODUCTION)
-    _given(layout, example)
-    _forward(layout, derivation, T)
+    _forward(layout, example, derivation)
     _credit(layout, derivation, at)
     _jacobians(layout, derivation, at)
     _terms(layout, every, at, loss)
@@ -86,7 +89,7 @@ def write(
     return str(layout)
 
 
-def _given(layout: Layout, example: Example) -> None:
+def _forward(layout: Layout, example: Example, derivation: Derivation) -> None:
     layout.heading("1. What is given")
     layout.show("U = W_ih, written as a row", example.U[:, 0])
     layout.show("W = W_hh", example.W)
@@ -95,18 +98,14 @@ def _given(layout: Layout, example: Example) -> None:
     for t, (x_t, d_t) in enumerate(zip(example.x, example.d, strict=True), 1):
         layout.show(f"x_{t}", x_t[0])
         layout.show(f"d_{t}, the class wanted", d_t)
-
-
-def _forward(layout: Layout, derivation: Derivation, T: int) -> None:
     layout.heading("2. Forward")
-    for t in range(1, T + 1):
+    for t in range(1, example.num_steps + 1):
+        layout.lines += [""] * (t > 1)
         layout.show(f"a_{t} = U x_{t} + W h_{t - 1}", derivation.a[t])
         layout.show(f"h_{t} = tanh(a_{t})", derivation.h[t])
         layout.show(f"z_{t} = V h_{t}", derivation.z[t])
         layout.show(f"ybar_{t} = exp(z_{t}) / sum(exp(z_{t}))", derivation.ybar[t])
         layout.show(f"E_{t} = sum((d_{t} - ybar_{t})^2)", derivation.E[t])
-        if t < T:
-            layout.lines.append("")
 
 
 def _credit(layout: Layout, derivation: Derivation, at: Sequence[int]) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from bptt_lab.commands import command
 from bptt_lab.commands.live_table import LiveTable
-from bptt_lab.commands.reproduce.claim import Claim, Trial
-from bptt_lab.commands.reproduce.topics import named, refuse_unknown
+from bptt_lab.commands.reproduce.topics import Claim, Trial, named, refuse_unknown
 from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
 
@@ -41,13 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMPLETED
     expected = LOADING + sum(claim.seconds for claim in chosen)
     print(f"estimate: about {expected:.0f} processor seconds for {len(chosen)} claims\n")
-    columns = zip(TESTED, *map(_told, chosen), strict=True)
-    table = LiveTable({head: max(map(len, cells), default=0) for head, *cells in columns}, "CPU s")
+    columns = zip(TESTED[2:-1], *([*_told(c), c.seeds] for c in chosen), strict=True)
+    widths = {head: max(map(len, cells), default=0) for head, *cells in columns}
+    table = LiveTable({"": 4, "CPU s": 0, **widths, "measured": 0}, "CPU s")
     table.begin()
     outcomes = []
     for claim in chosen:
         command.progress(claim.name)
-        row = _tested(claim, args.data)
+        row = _tested(claim, args.data or os.environ.get(DATA))
         command.progress("")
         table.row(row)
         outcomes.append(row[0])
@@ -56,31 +56,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FAILED if "FAIL" in outcomes else COMPLETED
 
 
+def _told(claim: Claim) -> list[str]:
+    return [claim.name, claim.kind, claim.source, claim.expected]
+
+
 def _listed(claim: Claim) -> list[str]:
-    _, _, *told, seeds, _ = _told(claim)
-    return [*told, "slow" if claim.slow else "", f"{claim.seconds:g}", claim.file, seeds]
+    slow = "slow" if claim.slow else ""
+    return [*_told(claim), slow, f"{claim.seconds:g}", claim.file, claim.seeds]
 
 
-def _told(claim: Claim, outcome: str = "", seconds: str = "", measured: str = "") -> list[str]:
-    told = [claim.name, claim.kind, claim.source, claim.expected, claim.seeds]
-    return [outcome, seconds, *told, measured]
-
-
-def _tested(claim: Claim, data: Path | None) -> list[str]:
+def _tested(claim: Claim, data: str | None) -> list[str]:
     """Test one claim; what it raises is a claim that does not hold."""
     began = time.process_time()
-    file = Path() if data is None else data / claim.file
-    if claim.file and data is None:
-        outcome, measured = "skip", f"needs {claim.file}: give its folder, --data or {DATA}"
-    elif claim.file and not file.is_file():
-        outcome, measured = "skip", f"there is no {file}"
+    file = Path(data or "", claim.file)
+    if claim.file and not (data and file.is_file()):
+        outcome, measured = "skip", f"there is no {file}; give its folder, --data or {DATA}"
     else:
         try:
             passed, measured = claim.measure(Trial(claim.tested_on, file))
             outcome = "pass" if passed else "FAIL"
         except Exception as error:
             outcome, measured = "FAIL", " ".join(f"{type(error).__name__}: {error}".split())
-    return _told(claim, outcome, f"{time.process_time() - began:.1f}", measured)
+    seconds = f"{time.process_time() - began:.1f}"
+    return [outcome, seconds, *_told(claim), claim.seeds, measured]
 
 
 def _parser() -> command.Parser:
@@ -88,13 +86,7 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="topics or claims; default: all the quick ones"
     )
-    parser.add_argument("--slow", action="store_true", help="also those that take minutes")
-    parser.add_argument("--list", action="store_true", help="only list the claims, slow ones too")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ[DATA]) if os.environ.get(DATA) else None,
-        metavar="FOLDER",
-        help=f"where data is looked for, else skipped; default: {DATA}",
-    )
+    parser.option("--slow", "also those that take minutes")
+    parser.option("--list", "only list the claims, slow ones too")
+    parser.option("--data FOLDER", f"where data is looked for, else skipped; default: {DATA}")
     return parser

@@ -55,21 +55,18 @@ def refuse_changed(sweep_dir: Path, wanted: Mapping[str, Any]) -> None:
         ConfigError: naming the first setting that differs.
     """
     sweep, began = runs.read_sweep_file(sweep_dir), record(sweep_dir)
+    if not began and sweep.get("jobs"):
+        way_out = "continue it with bptt-train -m, or start a new search"
+        raise ConfigError(f"resume={sweep_dir}: holds a sweep that is no search; {way_out}")
     if not began:
-        if sweep.get("jobs"):
-            raise ConfigError(
-                f"resume={sweep_dir}: holds a sweep that is no search; continue it with "
-                "bptt-train -m, or start a new search"
-            )
         return  # stopped before it began
     before, now = _flat(began), _flat(wanted)
     for key in [*before, *now]:
         old, new = (search.get(key, "not given") for search in (before, now))
         if old != new:
-            raise ConfigError(
-                f"resume={sweep_dir}: {key} is {new}, and the search began with {old}; give what "
-                f"it began with: {sweep.get('command', '')}"
-            )
+            problem = f"{key} is {new}, and the search began with {old}"
+            way_out = f"give what it began with: {sweep.get('command', '')}"
+            raise ConfigError(f"resume={sweep_dir}: {problem}; {way_out}")
 
 
 def _flat(search: Mapping[str, Any]) -> dict[str, str]:
@@ -95,14 +92,13 @@ def print_best(sweep_dir: Path) -> None:
     if not search:
         return
     metric, trials = search["metric"], runs.read_sweep(sweep_dir)
-    reached = [(v, n) for n, run in enumerate(trials) if (v := value(run, metric)) is not None]
+    reached = {n: v for n, run in enumerate(trials) if (v := value(run, metric)) is not None}
     if not reached:
         print(f"\nno trial reached a {metric}, so there is no best one")
         return
-    sign = 1 if search["direction"] == "minimize" else -1
-    best, number = min(reached, key=lambda pair: (sign * pair[0], pair[1]))
+    number = (min if search["direction"] == "minimize" else max)(reached, key=lambda n: reached[n])
     run = trials[number]
-    print(f"\nbest trial   {number}, {metric} {best:.6g} of {len(reached)} completed")
+    print(f"\nbest trial   {number}, {metric} {reached[number]:.6g} of {len(reached)} completed")
     print(f"settings     {escaped(' '.join(run.overrides))}")
     print(f"run folder   {runs.shown(run.folder)}")
     print(f"again        {escaped(run.manifest.get('command', ''))}")

@@ -121,7 +121,6 @@ class Space:
         width = max(len(values.ends) for values in self.drawn.values())
         for options, turn in itertools.product(self._known, range(width)):
             chosen = dict(zip(self._groups, options, strict=True))
-
             jobs.append(self.draw(partial(_end, chosen, turn)))
         return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
 
@@ -132,17 +131,13 @@ class Space:
 
     def _settings_of_options(self, compose: Compose) -> dict[tuple[str, ...], set[str]]:
         """For each combination of options, the drawn settings that apply."""
-        options = itertools.product(*(self.drawn[group].ends for group in self._groups))
-        jobs = {
-            combination: [
-                *(f"{g}={o}" for g, o in zip(self._groups, combination, strict=True)),
-                *(f"{k}={v.ends[0]}" for k, v in self.drawn.items() if k not in self._groups),
-            ]
-            for combination in options
-        }
-        kept = applicable(list(jobs.values()), compose)  # in order; options differ, so all are kept
+        options = list(itertools.product(*(self.drawn[group].ends for group in self._groups)))
+        first = {key: values.ends[0] for key, values in self.drawn.items()}
+        settings = (first | dict(zip(self._groups, chosen, strict=True)) for chosen in options)
+        jobs = [[f"{key}={value}" for key, value in job.items()] for job in settings]
+        kept = applicable(jobs, compose)  # in order; options differ, so all are kept
         known = ({line.partition("=")[0] for line in job} for job in kept)
-        return dict(zip(jobs, known, strict=True))
+        return dict(zip(options, known, strict=True))
 
 
 def _end(chosen: Mapping[str, str], turn: int, key: str, values: Values) -> str:
@@ -166,10 +161,10 @@ def _values(override: Override) -> Values:
         numbers = sorted(value.range())
         step = abs(value.step)
         integer = isinstance(numbers[0], int)
-        if log and step != 1:
+        if log and not (integer and step == 1):
             raise ConfigError(f"{line}: cannot be log with a step; use tag(log,int(interval(...)))")
-        if len(numbers) == 1 or (log and not integer):
-            return Choice(tuple(map(str, numbers)))
+        if len(numbers) == 1:
+            return Choice((str(numbers[0]),))
         found = Numbers(numbers[0], numbers[-1], step if integer else float(step), log)
     elif log:
         raise ConfigError(f"{line}: a choice has no order, so it cannot be log; leave the tag out")

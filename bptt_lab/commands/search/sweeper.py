@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
@@ -29,6 +30,11 @@ from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
 from bptt_lab.training.launchers.base import require
 from bptt_lab.training.launchers.worker import SweepJob
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from bptt_lab.commands.search.draws import Draws
 
 
 class FinalMetric:
@@ -102,22 +108,20 @@ class SearchSweeper(Sweeper):
         """
         import optuna
 
-        from bptt_lab.commands.search import journal, sampling
+        from bptt_lab.commands.search.draws import Draws, journal
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = record.space(self.loader, self._config)
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         self._announce()
         study = optuna.create_study(
-            storage=journal.opened(self.sweep_dir),
-            sampler=sampling.SeededSampler(
-                self.sampler, self._config.seed if self.seed is None else self.seed
-            ),
+            storage=journal(self.sweep_dir),
             study_name="search",
             direction=self.direction,
             load_if_exists=True,
         )
-        while batch := self._ask(study):
+        seed = self._config.seed if self.seed is None else self.seed
+        while batch := self._ask(Draws(study, self.sampler, seed)):
             self._run(batch)
             if not self._tell(study, batch):
                 break
@@ -125,32 +129,27 @@ class SearchSweeper(Sweeper):
     def _announce(self) -> None:
         """Describe the search in sweep.json, for a later one that continues it."""
         OmegaConf.save(self._config, self.sweep_dir / "multirun.yaml")
-        new = {
-            "jobs": [],
-            record.SEARCH: record.description(self.space, self._config.hydra.sweeper),
-        }
+        search = record.description(self.space, self._config.hydra.sweeper)
+        new = {"jobs": [], record.SEARCH: search}
         runs.write_json(self.sweep_dir / runs.SWEEP, new | runs.read_sweep_file(self.sweep_dir))
 
-    def _ask(self, study: Any) -> list[SweepJob]:
+    def _ask(self, draws: Draws) -> list[SweepJob]:
         """Return the trials without a result, filled up to a batch; none when all are done."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
-        from bptt_lab.commands.search import sampling
+        def drawn(left: FrozenTrial | None = None) -> tuple[int, list[str]]:
+            trial = draws.trial(left)
+            return trial.number, self.space.draw(partial(draws.suggest, trial))
 
-        def drawn(trial: Trial) -> tuple[int, list[str]]:
-            return trial.number, self.space.draw(sampling.suggestions(trial))
-
-        known = study.get_trials(deepcopy=False)
-        left = [trial for trial in known if trial.state == TrialState.RUNNING]
-        # Only by this id does Optuna give back a trial that was asked for.
-        batch = [drawn(Trial(study, trial._trial_id)) for trial in left]
+        known = draws.study.get_trials(deepcopy=False)
+        batch = [drawn(trial) for trial in known if trial.state == TrialState.RUNNING]
         at_a_time = self._config.hydra.launcher.get("n_jobs")
         at_a_time = at_a_time or max(1, cores() // int(self._config.num_threads))
         size = self.batch or at_a_time
         for total in range(len(known), self.n_trials):
             if batch and total % size == 0:
                 break
-            batch.append(drawn(study.ask()))
+            batch.append(drawn())
         return self._listed(batch)
 
     def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
@@ -179,10 +178,8 @@ class SearchSweeper(Sweeper):
             self._launch(again)
 
     def _launch(self, trials: Sequence[SweepJob]) -> None:
-        # A launcher numbers jobs one after the other.
-        for _, group in itertools.groupby(
-            enumerate(trials), key=lambda pair: pair[1].number - pair[0]
-        ):
+        in_a_row = itertools.groupby(enumerate(trials), lambda pair: pair[1].number - pair[0])
+        for _, group in in_a_row:  # a launcher numbers jobs one after the other
             jobs = [trial for _, trial in group]
             for job in self.launcher.launch([trial.overrides for trial in jobs], jobs[0].number):
                 _ = job.return_value  # raises an error that came from outside of the run
@@ -200,16 +197,12 @@ class SearchSweeper(Sweeper):
                     f"with one of {tags}"
                 )
         for number, run in ended:
-            value = record.value(run, self.metric)
             if self._config.fail_fast and was_killed(run):
                 continue  # stopped for another one's failure, so it has not ended
-            if value is not None:
-                study.tell(number, value)
-            else:
-                diverged = run.status == "diverged"
-                study.tell(number, state=TrialState.PRUNED if diverged else TrialState.FAIL)
-        failed = any(run.status != "completed" for _, run in ended)
-        return not (failed and self._config.fail_fast)
+            value = record.value(run, self.metric)
+            worse = TrialState.PRUNED if run.status == "diverged" else TrialState.FAIL
+            study.tell(number, value, state=worse if value is None else None)
+        return not self._config.fail_fast or all(run.status == "completed" for _, run in ended)
 
 
 def was_killed(run: Run) -> bool:

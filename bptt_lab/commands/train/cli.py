@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig
 
 from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.commands.search import record
 from bptt_lab.commands.train.plan import Plan, make_plan, show_plan
-from bptt_lab.commands.train.start import answer, start
-from bptt_lab.config import arguments, output_paths
+from bptt_lab.config import arguments, output_paths, security
+from bptt_lab.config.errors import explain, on_one_line
+from bptt_lab.config.hydra_internals import Hydra, get_args_parser
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import lock, resume, sweep
+from bptt_lab.runs.outcome import COMPLETED
+from bptt_lab.training.job import task
 
 INTRODUCTION = """\
 Train a vanilla RNN, and choose how credit flows back through time.
@@ -43,7 +54,7 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     command.find_plugins_here()
     output_paths.register()
     args = arguments.parse_arguments(argv)
-    flags = arguments.without(argv, args.overrides)
+    flags = [word for word in argv if word not in args.overrides]
     args.overrides = resume.overrides(args.overrides)
     if args.help:
         from bptt_lab.commands.train.help import print_help
@@ -89,6 +100,68 @@ def _report_sweep(name: str, sweep_dir: Path) -> None:
         command.say(name, f"no report ({error}); {again} tries again", 0)
     else:
         print(f"report       {runs.shown(page)}")
+
+
+class _Runner(Hydra):
+    """Hydra's runner for a plan, whose configuration is composed already."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.command.job_name, plan.command.loader)
+        self.plan = plan
+
+    def compose_config(
+        self, *args: Any, with_log_configuration: bool = False, **kwargs: Any
+    ) -> DictConfig:
+        config = self.plan.config
+        if with_log_configuration:
+            configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+        return config
+
+
+def start(plan: Plan, words: list[str]) -> int:
+    """Run what was planned to its end, or show its configuration for --cfg, and return 0.
+
+    Lightning starts further processes by `words`, the command line.
+
+    Raises:
+        ConfigError: for an error outside of the jobs.
+        SystemExit: with a job's exit code.
+    """
+    command, args, runner = plan.command, plan.command.args, _Runner(plan)
+    before, sys.argv[1:] = sys.argv[1:], words
+    try:
+        if args.cfg:
+            runner.show_cfg(command.name, command.lines, args.cfg, args.package, args.resolve)
+        elif plan.sweep_dir is None:
+            runner.run(command.name, task, command.lines)
+        else:
+            runner.multirun(command.name, task, command.lines)
+    except (ConfigError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        raise ConfigError(explain(error, None, words)) from error
+    finally:
+        sys.argv[1:] = before
+    return COMPLETED
+
+
+def answer(args: argparse.Namespace) -> int:
+    """Have Hydra answer --hydra-help, --info or --shell-completion."""
+    logging.raiseExceptions = False  # Hydra logs the answer, and the reader may have left
+    with on_one_line(None, args.overrides):
+        command, _ = security.open_command_line(args)
+    with on_one_line(command, command.lines):
+        hydra = Hydra(command.job_name, command.loader)
+        if args.hydra_help:
+            hydra.hydra_help(command.name, get_args_parser(), args)
+        elif args.info:
+            command.compose(command.lines)  # whose errors are raised, not printed
+            hydra.show_info(args.info, command.name, command.lines)
+        else:
+            hydra.shell_completion(command.name, command.lines)
+    return COMPLETED
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
-from bptt_lab.config import compose, output_paths, schema, security, signatures
+from bptt_lab.config import components, compose, output_paths, schema, security, signatures
 from bptt_lab.config.compose import CommandLine, hydra_setting, num_values
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
@@ -198,11 +198,7 @@ def _validate_plugin(part: str, section: DictConfig) -> None:
     kind = compose.admit(target)
     options: Any = OmegaConf.to_container(section, resolve=True)
     del options["_target_"]
-    known = [name for name in inspect.signature(kind).parameters if name != "self"]
-    for name in options:
-        if name not in known:
-            way_out = schema.suggest(name, known)
-            schema.refuse(f"hydra.{part}.{name}", options[name], f"is no setting; {way_out}")
+    components.refuse_unknown(f"hydra.{part}", options, inspect.signature(kind).parameters)
     try:
         kind(**options)
     except ConfigError as error:

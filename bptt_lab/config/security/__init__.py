@@ -34,14 +34,13 @@ def open_command_line(args: argparse.Namespace) -> tuple[CommandLine, Typed]:
     for override in overrides:
         _refuse_paths(override)
     hydra_section.refuse_imports(_searchpath(command, overrides), "hydra.searchpath")
-    allowing = [override for override in overrides if override.key_or_group == "allow"]
-    if not allowing or allowing[0].is_delete():
-        allow: tuple[str, ...] = ()
-    elif allowing[0].is_sweep_override():
-        line = allowing[0].input_line
-        raise ConfigError(f"{line}: holds for all jobs; write a list, as allow=[mypkg]")
-    else:
-        allow = targets.packages(_listed(allowing[0].value()))
+    allow: tuple[str, ...] = ()
+    for override in overrides:
+        if override.key_or_group == "allow" and override.is_sweep_override():
+            problem = "holds for all jobs; write a list, as allow=[mypkg]"
+            raise ConfigError(f"{override.input_line}: {problem}")
+        if override.key_or_group == "allow" and not override.is_delete():
+            allow += targets.packages(_listed(override.value()))
     keys = frozenset(override.get_key_element().lstrip("+~") for override in overrides)
     return command, Typed(keys, allow)
 
@@ -56,9 +55,8 @@ class Typed(NamedTuple):
         """Refuse packages that a file allows, in a job's configuration as plain containers."""
         found: Any = config.get("allow", [])
         if list(self.allow) != ([found] if isinstance(found, str) else found):
-            shown = found if isinstance(found, str) else ",".join(map(str, found or ["null"]))
-            problem = "comes from a file; only the command line may allow packages"
-            raise ConfigError(f"allow=[{shown}]: {problem}, as allow=[mypkg]")
+            way_out = "only the command line may allow packages, as allow=[mypkg]"
+            schema.refuse("allow", found, f"comes from a file; {way_out}")
 
     def refuse_settings(self, config: DictConfig, lines: list[str]) -> None:
         """Refuse Hydra's own settings where they could run code or write elsewhere.

@@ -8,7 +8,7 @@ command line may decide is told apart by `typed`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bptt_lab.config import output_paths, targets
@@ -77,43 +77,33 @@ def _refuse_plugins(hydra: Mapping[str, object], allow: tuple[str, ...]) -> None
 
 
 def _refuse_logging(key: str, section: object) -> None:
+    """Refuse what logging.config.dictConfig would import, call, or write outside of the run."""
     group = key.replace(".", "/")
     if not isinstance(section, Mapping):
         raise ConfigError(f"{key}={section}: must be a section; choose with {group}=")
-    handlers = section.get("handlers")
-    names = handlers if isinstance(handlers, Mapping) else {}
-    own = {f"{key}.handlers.{name}.{item}" for name in names for item in ("class", "filename")}
-    for inner, value in _leaves(section, key):
-        name = inner.rpartition(".")[2]
-        if name == "()" or (name == "class" and inner not in own):
-            problem = "would be called"
-        elif name == "class" and value not in _HANDLERS:
-            problem = f"must be one of {', '.join(_HANDLERS)}"
-        elif name == "filename":
-            _refuse_log_file(inner, value)
+    for inner, value in targets.walk(section, key):
+        if not isinstance(value, str):
             continue
-        elif "://" in value and value not in _STREAMS and not inner.endswith("format"):
-            problem = f"must be one of {', '.join(_STREAMS)}"
-        elif "${" in value:
-            problem = "must be written out"
-        else:
+        place, _, name = inner.rpartition(".")
+        if name == "filename":
+            folder, _, file = value.partition("}/")
+            if folder not in ("${hydra.runtime.output_dir", "${hydra:runtime.output_dir"):
+                problem = "must be in the run's folder; use ${hydra.runtime.output_dir}/NAME.log"
+                raise ConfigError(f"{inner}={value}: {problem}")
+            output_paths.check_part(inner, file.replace("${hydra.job.name}", "name"))
             continue
-        way_out = f"choose with {group}=default or disabled"
-        raise ConfigError(f"{inner}={value}: {problem}; {way_out}")
-
-
-def _refuse_log_file(key: str, value: str) -> None:
-    folder, _, name = value.partition("}/")
-    if folder not in ("${hydra.runtime.output_dir", "${hydra:runtime.output_dir"):
-        problem = "must be in the run's folder; use ${hydra.runtime.output_dir}/NAME.log"
-        raise ConfigError(f"{key}={value}: {problem}")
-    output_paths.check_part(key, name.replace("${hydra.job.name}", "name"))
+        is_handler = place.rpartition(".")[0] == f"{key}.handlers" and value in _HANDLERS
+        imports = "://" in value and value not in _STREAMS and not name.endswith("format")
+        if name == "()" or (name == "class" and not is_handler) or imports or "${" in value:
+            allowed = ", ".join((*_HANDLERS, *_STREAMS))
+            problem = f"might be imported or called; use one of {allowed}"
+            raise ConfigError(f"{inner}={value}: {problem}, or choose {group}=default or disabled")
 
 
 def _refuse_launcher(launcher: object, typed: frozenset[str]) -> None:
     """Hold that programs are named, and folders chosen, by the user alone."""
-    for key, value in _leaves(launcher, "hydra.launcher"):
-        if output_paths.is_typed(key, typed):
+    for key, value in targets.walk(launcher, "hydra.launcher"):
+        if not isinstance(value, str) or output_paths.is_typed(key, typed):
             continue
         if any(part in _PROGRAMS for part in key.split(".")):
             problem = "runs a program, so it must be given on the command line"
@@ -122,15 +112,3 @@ def _refuse_launcher(launcher: object, typed: frozenset[str]) -> None:
         if "folder" in key.rpartition(".")[2] and (".." in value or not inside):
             problem = "must be in ${hydra.sweep.dir}/, or be given on the command line"
             raise ConfigError(f"{key}={value}: {problem}; repeat it there")
-
-
-def _leaves(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """The dotted key and the text of every value that is not null, a number or a yes or no."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{number}")
-    elif isinstance(value, str):
-        yield key, value

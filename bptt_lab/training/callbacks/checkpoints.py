@@ -5,15 +5,15 @@ everything that the rest of the run depends on is parameters, optimizer, carry, 
 data, random generators and half-filled logging windows. All of it is saved, for every process.
 """
 
-from __future__ import annotations
-
 import math
+import random
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
@@ -21,8 +21,7 @@ from bptt_lab.gradients.base import Carry
 from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
-from bptt_lab.tasks.base import SequenceBatch
-from bptt_lab.training import checkpoint_io, metrics_log, rng_state
+from bptt_lab.training import checkpoint_io, metrics_log
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
@@ -40,7 +39,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float) -> None:
         self.folder = folder / "checkpoints"
-        self.mark = metrics_log.Mark(folder / METRICS)
+        self.metrics = folder / METRICS
         self.run_id = read_json(folder / MANIFEST).get("id")
         self.stop = stop
         self.watching = watching
@@ -62,29 +61,22 @@ class Checkpoints(Checkpoint):
         """How long the run has taken, attempts before this one included."""
         return self._before + time.monotonic() - self._began
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._began = self._saved = time.monotonic()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Take the signals over from Lightning; put back what a checkpoint held."""
         self.stop.install()
         self.stop.patient = True
         if self._restored is not None:
-            assert isinstance(pl_module, SequenceModule)
             own = _to(self._restored, pl_module.device)
             pl_module.carry = read_carry(own)
             self.watching.restore(own["watching"])
-            rng_state.restore(self._restored["random"])  # last, so that nothing draws in between
+            restore_random(self._restored["random"])  # last, so that nothing draws in between
             now = trainer.fit_loop.state_dict(), [o.state_dict() for o in trainer.optimizers]
             if lost := lacking(self._of_lightning, now):
                 raise ValueError(f"it has nothing at {lost}")
             self._restored, self._of_lightning = None, ()
         self._go_on(trainer)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Have all processes agree on whether to save or stop after this batch."""
         self._due = self._due or time.monotonic() - self._saved >= self.every_seconds
         self._asked = self.stop.asked is not None
@@ -94,7 +86,7 @@ class Checkpoints(Checkpoint):
             self._due, self._asked = (flags > 0).tolist()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save inside an epoch, unless gradients are half gathered or the epoch ends here."""
         if not (self._due or self._asked):
@@ -102,18 +94,18 @@ class Checkpoints(Checkpoint):
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
             self._save(trainer)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Save between two epochs, where the one before has been validated and logged."""
         if self._due or self._asked:
             self._save(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """After the last epoch note how things stand: from there a run with more epochs goes on."""
         if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
-            length = self.mark.state()["metrics_bytes"]
+            length = metrics_log.mark(self.metrics)["metrics_bytes"]
             self._before_end = _to(self.watching.states(), "cpu"), length
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Keep the best parameters; the next checkpoint takes them to the disk."""
         loss = float(trainer.callback_metrics["val/loss"])
         if loss < self._best_loss:
@@ -126,13 +118,13 @@ class Checkpoints(Checkpoint):
                 "val/loss": loss,
             }
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Save what training ended with."""
         self._asked = self.stop.asked is not None
         self._save(trainer)
         self.stop.patient = False
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Take the signals over from Lightning; what is tested is saved already."""
         self.stop.install()
         self._go_on(trainer)  # a run that was stopped here trains no more
@@ -140,19 +132,18 @@ class Checkpoints(Checkpoint):
     def _go_on(self, trainer: Trainer) -> None:
         """Cut the log to what a checkpoint was saved with, once everything is restored."""
         if not self.at_work and self._metrics_bytes is not None and trainer.is_global_zero:
-            metrics_log.cut(self.mark.path, self._metrics_bytes)
+            metrics_log.cut(self.metrics, self._metrics_bytes)
         self.at_work = True
 
     def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
+        self, trainer: Trainer, pl_module: SequenceModule, checkpoint: State
     ) -> None:
         """Add what Lightning leaves out."""
-        assert isinstance(pl_module, SequenceModule)
         own = {
             "carry": _to(pl_module.carry, "cpu"),
             "watching": _to(self.watching.states(), "cpu"),
             "watching_before_end": self._before_end and self._before_end[0],
-            "random": rng_state.state(),
+            "random": random_state(),
         }
         processes: list[Any] = [own]
         if trainer.world_size > 1:
@@ -163,7 +154,7 @@ class Checkpoints(Checkpoint):
             "seconds": self.seconds,
             "best_loss": self._best_loss,
             "metrics": dict(pl_module.metrics),
-            **self.mark.state(),
+            **metrics_log.mark(self.metrics),
             **({"id": self.run_id} if self.run_id else {}),
             "metrics_bytes_before_end": self._before_end and self._before_end[1],
             "stopped": trainer.should_stop,  # by a callback, as EarlyStopping does
@@ -171,10 +162,9 @@ class Checkpoints(Checkpoint):
         _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
     def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
+        self, trainer: Trainer, pl_module: SequenceModule, checkpoint: State
     ) -> None:
         """Take the run's part now, and each process's own once training starts."""
-        assert isinstance(pl_module, SequenceModule)
         self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
         self._metrics_bytes = metrics_length(checkpoint, trainer.max_epochs or 0)
@@ -198,6 +188,31 @@ class Checkpoints(Checkpoint):
         self._saved, self._due = time.monotonic(), False
         if self._asked:
             raise Interrupted(self.stop.asked or 15)
+
+
+def random_state() -> State:
+    """Return the state of torch's (CPU and CUDA), NumPy's and Python's global generators.
+
+    Dropout draws from them, and whatever a plug-in draws without asking.
+    """
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def restore_random(saved: State) -> None:
+    """Put the generators where they were."""
+    torch.set_rng_state(saved["torch"])
+    if saved["cuda"]:
+        torch.cuda.set_rng_state_all(saved["cuda"])
+    kind, keys, *rest = saved["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    version, numbers, gauss = saved["python"]
+    random.setstate((version, tuple(numbers), gauss))
 
 
 def read_carry(process: State) -> Carry | None:

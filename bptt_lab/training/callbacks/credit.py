@@ -1,11 +1,9 @@
 """What the strategy that trains does: how much credit reaches each step, and its own readings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training.callbacks.writers import Periodic, tensorboard_writer, write_scalars
@@ -23,10 +21,9 @@ class CreditHistogram(Periodic):
     """
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: SequenceBatch, batch_idx: int
+        self, trainer: Trainer, pl_module: SequenceModule, batch: SequenceBatch, batch_idx: int
     ) -> None:
         """Measure, if it is time and the batch has a loss at all."""
-        assert isinstance(pl_module, SequenceModule)
         step = trainer.global_step + 1  # that the batch is for
         if not self.is_due(step):
             return
@@ -64,11 +61,8 @@ class StrategyReadings(Periodic):
     Adaptive tells its k, credit_clip how often it clips.
     """
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Write, if it is time."""
-        assert isinstance(pl_module, SequenceModule)
         if not self.is_due(trainer.global_step):
             return
         self.measured(trainer.global_step)

@@ -1,8 +1,7 @@
 """How far back the loss is felt, on the probe: credit by lag, over the whole of training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -25,8 +24,8 @@ class CreditFlow(Instrument):
     and by (t, s) at a moment; a histogram over all pairs of steps.
     """
 
-    def __init__(self, *, every_n_steps: int, probe_size: int = 8) -> None:
-        super().__init__(every_n_steps=every_n_steps, probe_size=probe_size)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self._steps: list[int] = []
         self._by_lag: list[Tensor] = []
         self._map = torch.zeros(0, 0)

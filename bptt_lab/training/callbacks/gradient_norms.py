@@ -1,14 +1,11 @@
 """Norms of the gradient before clipping, and what becomes of a run whose gradient is not finite."""
 
-from __future__ import annotations
-
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
-from torch.optim import Optimizer
 
 from bptt_lab.runs.outcome import Diverged
 from bptt_lab.training.callbacks.writers import State, tensorboard_writer, write_scalars
@@ -36,19 +33,18 @@ class GradientNorms(Callback):
         self._named: list[tuple[str, Tensor]] = []
         self._norms: list[tuple[Tensor, ...]] = []
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Look up the parameters once: it takes longer than their norms."""
         self._named = list(pl_module.named_parameters())
 
     def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+        self, trainer: Trainer, pl_module: SequenceModule, *_: Any
     ) -> None:
         """Add this step's norms.
 
         Raises:
             Diverged: where they are not finite and the run is to stop at that.
         """
-        assert isinstance(pl_module, SequenceModule)
         named = [(name, p.grad) for name, p in self._named if p.grad is not None]
         names = [name for name, _ in named]
         norms = torch._foreach_norm([grad for _, grad in named])

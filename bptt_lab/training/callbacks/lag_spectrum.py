@@ -1,7 +1,5 @@
 """What a truncation at any lag would cost, on the probe: cosine and relative error for every k."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

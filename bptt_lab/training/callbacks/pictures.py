@@ -1,26 +1,15 @@
 """Pictures for TensorBoard: curves, maps and the complex plane, each readable by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from bptt_lab.training import style
 
 FLOOR, CEILING = -10.0, 0.0  # decades; beyond, a map shows no difference
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    """Render a figure, (height, width, 3) bytes."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    rgba = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    return rgba[..., :3]
 
 
 def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
@@ -55,7 +44,9 @@ def decades(
     figure, axes = blank(title, x, y)
     values = np.ma.masked_invalid(log10.double().cpu().numpy())
     columns = np.arange(values.shape[1] + 1) + first - 0.5
-    edges = _edges(np.asarray(rows, dtype=float))
+    centres = np.asarray(rows, dtype=float)
+    between = (centres[1:] + centres[:-1]) / 2  # the outer cells end half a unit beyond their rows
+    edges = np.concatenate([[centres[0] - 0.5], between, [centres[-1] + 0.5]])
     mesh = axes.pcolormesh(columns, edges, values, cmap="viridis", vmin=FLOOR, vmax=CEILING)
     axes.set_facecolor(style.WASH)
     axes.grid(visible=False)
@@ -75,9 +66,3 @@ def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(loc="upper right", fontsize=8)
     return figure
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Where cells around the centres meet; the outer ones end half a unit beyond theirs."""
-    between = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[centres[0] - 0.5], between, [centres[-1] + 0.5]])

@@ -4,14 +4,12 @@ The probe is the first chunk of the first few validation sequences: the same bat
 measurement of a run, and in every run of a task, so that curves can be compared.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -20,7 +18,6 @@ from bptt_lab.gradients.base import Carry
 from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
-from bptt_lab.training.callbacks.pictures import pixels
 from bptt_lab.training.callbacks.writers import Periodic, State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import LogHistogram, write_histogram
 from bptt_lab.training.module import SequenceModule
@@ -77,9 +74,7 @@ class Instrument(Periodic):
         """Return pictures of what was read so far, by tag."""
         return {}
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement.
 
         A measurement stands at the step that the network makes next; the last step's is that of
@@ -88,15 +83,14 @@ class Instrument(Periodic):
         step = trainer.global_step + 1
         if not (self.is_due(step) and trainer.is_global_zero):
             return
-        ends = batch_idx + 1 == trainer.num_training_batches
-        if ends and trainer.current_epoch + 1 == trainer.max_epochs:
+        if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
             return
         self.measured(step)
         self._readings += 1
         powers = (1, 16, 256, 4096, 65536)
         self._measure(trainer, pl_module, step, draw=self._readings in powers)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Measure what training ended with, and draw it."""
         if trainer.is_global_zero:
             self._measure(trainer, pl_module, trainer.global_step, draw=True)
@@ -111,9 +105,8 @@ class Instrument(Periodic):
         self._readings = state_dict["readings"]
 
     def _measure(
-        self, trainer: Trainer, pl_module: LightningModule, step: int, *, draw: bool
+        self, trainer: Trainer, pl_module: SequenceModule, step: int, *, draw: bool
     ) -> None:
-        assert isinstance(pl_module, SequenceModule)
         try:
             with torch.random.fork_rng(devices=[]):
                 reading = self.read(self._moment(trainer, pl_module, step))
@@ -128,7 +121,7 @@ class Instrument(Periodic):
         for tag, histogram in reading.histograms.items():
             write_histogram(writer, tag, histogram, step)
         for tag, figure in self.draw().items() if draw else ():
-            writer.add_image(tag, pixels(figure), step, dataformats="HWC")
+            writer.add_figure(tag, figure, step, close=False)  # no pyplot has it open
 
     def _moment(self, trainer: Trainer, module: SequenceModule, step: int) -> Moment:
         task: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it late

@@ -1,12 +1,10 @@
 """One bar for the whole run: epochs, time that is left, losses; a line now and then in a pipe."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
@@ -30,7 +28,7 @@ class Progress(ProgressBar):
         """Show nothing, in all processes of a run but the first."""
         self._off = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Start the clock; a run that is continued has some of it done."""
         super().on_train_start(trainer, pl_module)
         assert trainer.max_epochs is not None
@@ -40,12 +38,9 @@ class Progress(ProgressBar):
         self._began = self._shown = time.monotonic()
         self._loss: dict[str, float] = {}
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Show the bar again, or another line, if it is time."""
         now, done = time.monotonic(), _batches_done(trainer)
-        assert isinstance(pl_module, SequenceModule)
         share, drawn = LINES * done // self._total, sys.stderr.isatty()
         due = now - self._shown > (REDRAWN if drawn else SILENT) or share > self._share
         if self._off or not due:
@@ -67,13 +62,11 @@ class Progress(ProgressBar):
         )
         streams.progress(text) if drawn else print(text, file=sys.stderr, flush=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Wipe the bar out: the final lines say what it came to."""
         streams.progress("")
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any) -> None:
         """Make room for the line that says what happened."""
         streams.progress("")
 

@@ -1,7 +1,5 @@
 """Where the recurrent weights stand: spectrum, saturation and the growth of perturbations."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

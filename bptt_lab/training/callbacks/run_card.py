@@ -1,11 +1,9 @@
 """What a run is, for TensorBoard: hyperparameters, references, config and command."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from omegaconf import OmegaConf
 from torch.utils.tensorboard.summary import hparams
 
@@ -78,7 +76,7 @@ class RunCard(Callback):
             for metric, value in values.items()
         }
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Register the hyperparameters; write texts and the references' first points."""
         if trainer.global_step:  # a continued run; it is all there
             return
@@ -87,24 +85,20 @@ class RunCard(Callback):
             writer.add_text("run/config", f"```yaml\n{self.config}\n```", 1)
             writer.add_custom_scalars(LAYOUT)
             writer.add_text("run/command", f"```\n{self.command}\n```", 1)
-            experiment, start, _ = self._session()
-            file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
-            file_writer.add_summary(experiment)
-            file_writer.add_summary(start)
+            for message in self._session()[:2]:
+                writer._get_file_writer().add_summary(message)  # type: ignore[no-untyped-call]
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the references' last points and mark the hyperparameters' session as done."""
         write_scalars(trainer, self.references, trainer.global_step)
         if writer := tensorboard_writer(trainer):
-            file_writer = writer._get_file_writer()  # type: ignore[no-untyped-call]
-            file_writer.add_summary(self._session()[2])
+            end = self._session()[2]
+            writer._get_file_writer().add_summary(end)  # type: ignore[no-untyped-call]
 
-    def _session(self) -> tuple[Any, Any, Any]:
+    def _session(self) -> Any:
         """The HParams plugin's three messages: what there is, a start, an end. No values."""
-        messages: tuple[Any, Any, Any] = hparams(  # type: ignore[no-untyped-call]
-            self.settings, dict.fromkeys(self.metrics, 0.0)
-        )
-        return messages
+        metrics = dict.fromkeys(self.metrics, 0.0)
+        return hparams(self.settings, metrics)  # type: ignore[no-untyped-call]
 
 
 def flat_settings(

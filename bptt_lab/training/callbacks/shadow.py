@@ -1,8 +1,7 @@
 """Shadow strategies: where others would point, while one trains."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from typing import Any
 
 from bptt_lab import diagnostics
 from bptt_lab.gradients.base import GradientStrategy
@@ -16,14 +15,8 @@ class Shadow(Instrument):
     under the name `training` those of the strategy that trains, where it is not exact.
     """
 
-    def __init__(
-        self,
-        *,
-        strategies: Mapping[str, GradientStrategy],
-        every_n_steps: int,
-        probe_size: int = 8,
-    ) -> None:
-        super().__init__(every_n_steps=every_n_steps, probe_size=probe_size)
+    def __init__(self, *, strategies: Mapping[str, GradientStrategy], **settings: Any) -> None:
+        super().__init__(**settings)
         self.strategies = dict(strategies)
 
     def read(self, moment: Moment) -> Reading:

@@ -1,11 +1,9 @@
 """train/loss: the mean over all elements that counted since it was last written."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from bptt_lab.training.callbacks.writers import State, write_scalars
@@ -24,17 +22,14 @@ class TrainingLoss(Callback):
         self._count = 0
         self._written = 0
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Add the batch; write when the window is full."""
-        assert isinstance(pl_module, SequenceModule)
         self._sums.append(pl_module.latest_sum)
         self._count += pl_module.latest_count
         if trainer.global_step - self._written >= self.every_n_steps:
             self._write(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Write what the last, shorter window holds."""
         self._write(trainer)
 

@@ -1,7 +1,5 @@
 """When a callback writes, and where: scalars to every logger, pictures to TensorBoard's writer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,8 +1,5 @@
 """What all launchers of ours do: find the jobs still to do, have them run, say how they stand."""
 
-from __future__ import annotations
-
-import importlib.util
 import os
 import shlex
 import sys
@@ -18,10 +15,10 @@ from omegaconf import DictConfig, open_dict
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
 from bptt_lab.core.messages import escaped
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, missing
 from bptt_lab.runs import Run, files, outcome, signals, streams
 from bptt_lab.runs.outcome import Interrupted
-from bptt_lab.training.launchers.standing import Standing, results
+from bptt_lab.training.launchers.standing import Standing
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
 POLL = 0.2  # seconds between two looks at clocks and signals
@@ -123,8 +120,9 @@ class SweepLauncher(Launcher):
         run = outcome.conclude_process(job.folder, self.marks[job.number], ended, asked)
         took = "" if seconds is None else f"{seconds:.1f} s"
         completed = run.status == "completed"
-        sweeper = self.sweep.config.hydra.sweeper
-        more = results(run, sweeper.get("metric")) if completed else [run.reason]
+        metric = self.sweep.config.hydra.sweeper.get("metric")  # that a search goes by
+        tags = [tag for tag in run.metrics if tag.startswith("test/") or tag == metric]
+        more = [f"{tag} {run.metrics[tag]:.4f}" for tag in tags] if completed else [run.reason]
         self.left = [other for other in self.left if other.number != job.number]
         self.standing.ended(completed=completed)
         self.say(job, run.status, took, *more, end=f"[{self.standing.words(len(self.at_work()))}]")
@@ -177,5 +175,5 @@ class SweepLauncher(Launcher):
 
 def require(library: str, group: str, option: str) -> None:
     """Refuse an option whose library is not installed; its name is also the extra's."""
-    if importlib.util.find_spec(library) is None:
-        raise ConfigError(f"{group}={option}: needs {library}; pip install 'bptt_lab[{option}]'")
+    if problem := missing(library, f"bptt_lab[{option}]"):
+        raise ConfigError(f"{group}={option}: {problem}")

@@ -3,8 +3,6 @@
 Nothing is computed here. A thread pool of torch that has worked once does not survive a fork.
 """
 
-from __future__ import annotations
-
 import gc
 import importlib
 import pkgutil

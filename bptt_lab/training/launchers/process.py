@@ -4,8 +4,6 @@ A job starts with nothing that another one left, and dies without harming anothe
 milliseconds, where to import everything again takes seconds.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

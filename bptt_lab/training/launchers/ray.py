@@ -3,8 +3,6 @@
 The machines share a file system, in which the run folders are.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time
@@ -68,17 +66,15 @@ class RayLauncher(SweepLauncher):
             **(alone if self.address is None else {}),
         )
         stop.install()  # Ray answers SIGTERM by leaving at once
-        left = list(jobs)
         try:
-            self._run(ray, left, stop)
+            self._run(ray, jobs, stop)
         finally:
             ray.shutdown()  # and with it what is left of the jobs
-            for job in left:
-                if self.wrote(job):
-                    reason = self.halted(stop) or "its launcher failed"
-                    outcome.conclude_process(job.folder, self.marks[job.number], reason, reason)
+            for job in self.at_work():
+                reason = self.halted(stop) or "its launcher failed"
+                outcome.conclude_process(job.folder, self.marks[job.number], reason, reason)
 
-    def _run(self, ray: Any, left: list[SweepJob], stop: signals.Stop) -> None:
+    def _run(self, ray: Any, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
         device = self.sweep.config.device
         task = ray.remote(
             num_cpus=self.n_cpus,
@@ -87,13 +83,12 @@ class RayLauncher(SweepLauncher):
             max_retries=self.max_retries,
         )(_work)
         shared = ray.put(self.sweep)
-        running = {task.remote(shared, job, self.composed(job)): job for job in left}
+        running = {task.remote(shared, job, self.composed(job)): job for job in jobs}
         asked, kill_at = "", float("inf")
         while running:
             ended, _ = ray.wait(list(running), timeout=POLL)
             for ref in ended:
                 job, reason, seconds = running.pop(ref), "", None
-                left.remove(job)
                 try:
                     seconds = ray.get(ref)
                     reason = "its worker ended before the run did"

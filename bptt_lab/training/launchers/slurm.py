@@ -1,7 +1,5 @@
 """A Slurm cluster, through submitit: one array of jobs, in a folder that all machines share."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -87,8 +85,7 @@ class SlurmLauncher(SweepLauncher):
                     continue  # it never began
                 ended = f"its process ended ({task.state.lower()}) before the run did"
                 self.conclude(job, ended, asked)
-            if not asked and self.halted(stop):
-                asked = self.halted(stop)
+            if not asked and (asked := self.halted(stop)):
                 for task in running.values():
                     task.cancel(check=False)
             self.sign_of_life()

@@ -1,14 +1,11 @@
 """How a sweep stands: jobs done, running and failed, the time left, and what a job last said."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
 
-from bptt_lab import runs
 from bptt_lab.core.messages import printable
 from bptt_lab.runs import files, streams
 from bptt_lab.runs.sweep import LOG
@@ -71,9 +68,3 @@ def last_line(job: SweepJob) -> str:
     except OSError:
         return ""
     return printable(next(filter(None, reversed(lines)), ""))
-
-
-def results(run: runs.Run, more: str | None) -> list[str]:
-    """Return the test metrics of a run, and the one that a search goes by."""
-    tags = [tag for tag in run.metrics if tag.startswith("test/") or tag == more]
-    return [f"{tag} {run.metrics[tag]:.4f}" for tag in tags]

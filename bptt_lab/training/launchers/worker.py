@@ -1,7 +1,5 @@
 """What a job's process does, whichever launcher started it."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import sys
@@ -50,7 +48,14 @@ def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = Fals
     os.chdir(sweep.cwd)
     sys.path.extend(entry for entry in sweep.path if entry not in sys.path)
     job.folder.mkdir(parents=True, exist_ok=True)
-    _log_alone(job.folder / LOG)
+    with files.writing(job.folder / LOG, "append") as file:
+        # The driver of a sweep may be killed and started again while a job of before still saves.
+        # The lock goes with the open file, and lasts as long as any process that this one starts.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     version.setbase(VERSION_BASE)
     setup_globals()
     output_paths.register()
@@ -67,17 +72,3 @@ def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = Fals
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-
-
-def _log_alone(path: Path) -> None:
-    """Send all output to a file, once no other process of this run is left.
-
-    The driver of a sweep may be killed and started again while a job of before is still saving. The
-    lock goes with the open file, so it lasts as long as any process that this one starts.
-    """
-    with files.writing(path, "append") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)

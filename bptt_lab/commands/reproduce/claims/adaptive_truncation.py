@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import Result, Trial, claim, greatest
-from bptt_lab.commands.reproduce.reference import exact, gradient, net, normal
+from bptt_lab.commands.reproduce.nets import exact, gradient, net, normal
+from bptt_lab.commands.reproduce.topics import Result, Trial, claim, greatest
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.nn.rnn import VanillaRNN
@@ -33,7 +33,7 @@ LAGS = (1, 2, 5, 10, 20, 40)
 
 
 def _net(seed: int, leak: float, num_layers: int = 1) -> VanillaRNN:
-    linear: Any = {"gain": BETA, "phi": "identity", "bias": False}
+    linear: Any = {"gain": BETA, "nonlinearity": "identity", "bias": False}
     return net(Full(), seed, (I, H, num_layers), leak=leak, **linear)
 
 

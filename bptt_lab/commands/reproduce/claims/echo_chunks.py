@@ -9,15 +9,14 @@ untrained state carries the last few bits already, and the readout alone finds t
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import MORE_SEEDS
-from bptt_lab.commands.reproduce.training import trained
+from bptt_lab.commands.reproduce.nets import trained
+from bptt_lab.commands.reproduce.topics import MORE_SEEDS
 
 CLAIMS = [
     trained(
         "echo_chunks",
         "test/loss",
-        low,
-        high,
+        (low, high),
         f"model.hidden_size={num_units}",
         f"dataset.chunk_length={chunk_length}",
         name=f"chunk_{chunk_length}",

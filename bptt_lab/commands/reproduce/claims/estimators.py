@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import MORE_SEEDS, Result, Trial, claim, greatest
-from bptt_lab.commands.reproduce.reference import difference, exact, gradient, net, normal
+from bptt_lab.commands.reproduce.nets import difference, exact, gradient, net, normal
+from bptt_lab.commands.reproduce.topics import MORE_SEEDS, Result, Trial, claim, greatest
 from bptt_lab.gradients.kf_rtrl import KFRTRL
 from bptt_lab.gradients.random_factors import RandomFactors
 from bptt_lab.gradients.uoro import UORO

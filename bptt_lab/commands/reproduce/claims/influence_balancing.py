@@ -13,15 +13,13 @@ The thresholds are those of losses with whole windows before them.
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.claim import MORE_SEEDS, Claim, Result, Trial, claim, greatest
+from bptt_lab.commands.reproduce.topics import MORE_SEEDS, Claim, Result, Trial, claim, greatest
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.rtrl import RTRL
@@ -97,65 +95,58 @@ def sign(mode: Mode, *expected: int) -> Claim:
     return measure
 
 
-def descend(slope: Callable[[float], float], num_updates: int, lr: float) -> list[float]:
-    """Theta after each update from 0 on, until it is further than 1 from the best."""
-    thetas = [0.0]
-    while len(thetas) <= num_updates and abs(thetas[-1] - BEST) <= 1:
-        thetas.append(thetas[-1] - lr * slope(thetas[-1]))
-    return thetas[1:]
+class Textbook:
+    """Eq. (1) differentiated: s and z = ds/dtheta go on; z begins anew every `cut` steps."""
+
+    def __init__(self, leak: float, cut: int = 0) -> None:
+        self.J = (1 - leak) * torch.eye(SIZE).double() + leak * A
+        self.leak, self.cut = leak, cut
+        self.s = self.z = torch.zeros(SIZE).double()
+
+    def slope(self, theta: float, num_steps: int) -> float:
+        """dE/dtheta of the next steps."""
+        total = 0.0
+        for t in range(num_steps):
+            self.s = self.J @ self.s + self.leak * theta * V
+            carried = self.J @ self.z * (not self.cut or t % self.cut > 0)
+            self.z = carried + self.leak * V
+            total += float((self.s[0] - 1) * self.z[0]) / num_steps
+        return total
 
 
 def learn(
-    gradient: GradientStrategy, sizes: tuple[int, int, int], lr: float, leak: float = 1.0
-) -> list[float]:
-    """Learn theta on endless streams; sizes of the batch, of a chunk, and number of updates."""
+    gradient: GradientStrategy,
+    sizes: tuple[int, int, int],
+    lr: float,
+    leak: float = 1.0,
+    textbook: Textbook | None = None,
+) -> tuple[list[float], float]:
+    """Learn theta on endless streams, until it is further than 1 from the best.
+
+    `sizes` are those of the batch, of a chunk, and the number of updates. Returned are theta before
+    the first and after each of them, and how far a slope ever was from the textbook's.
+    """
     batch_size, chunk_length, num_updates = sizes
-    rnn = network(gradient, leak)
+    rnn, thetas, off = network(gradient, leak), [0.0], 0.0
     input = torch.ones(chunk_length, batch_size, 1, dtype=torch.float64)
     carry = gradient.init_carry(rnn, batch_size)
-
-    def of_a_chunk(theta: float) -> float:
-        nonlocal carry
+    while len(thetas) <= num_updates and abs(thetas[-1] - BEST) <= 1:
         with torch.no_grad():
-            rnn.all_weights[0][0].copy_(theta * V[:, None])
+            rnn.all_weights[0][0].copy_(thetas[-1] * V[:, None])
         rnn.zero_grad()
         output, carry = gradient.unroll(rnn, input, carry)
         loss(output).backward()  # type: ignore[no-untyped-call]
-        return slope(rnn)
-
-    return descend(of_a_chunk, num_updates, lr)
-
-
-def off_textbook(
-    gradient: GradientStrategy, length: int, num_updates: int, lr: float, leak: float, cut: int = 0
-) -> tuple[float, list[float]]:
-    """How far theta is ever from where Eq. (1) differentiated leads it, and theta.
-
-    There s and z = ds/dtheta are carried on; z begins anew every `cut` steps, if it is cut.
-    """
-    J = (1 - leak) * torch.eye(SIZE).double() + leak * A
-    s = torch.zeros(SIZE).double()
-    z = torch.zeros_like(s)
-
-    def of_a_chunk(theta: float) -> float:
-        nonlocal s, z
-        total = 0.0
-        for t in range(length):
-            s = J @ s + leak * theta * V
-            z = J @ z * (not cut or t % cut > 0) + leak * V
-            total += float((s[0] - 1) * z[0]) / length
-        return total
-
-    thetas = learn(gradient, (1, length, num_updates), lr, leak)
-    pairs = itertools.zip_longest(thetas, descend(of_a_chunk, num_updates, lr), fillvalue=math.inf)
-    return greatest(*(abs(a - b) for a, b in pairs)), thetas
+        if textbook:
+            off = greatest(off, abs(slope(rnn) - textbook.slope(thetas[-1], chunk_length)))
+        thetas.append(thetas[-1] - lr * slope(rnn))
+    return thetas, off
 
 
 def settled(thetas: Sequence[float]) -> int:
     """The update from which on theta stays within 1e-4 of the best; 0 where it does not."""
     if abs(thetas[-1] - BEST) > 1e-4:
         return 0
-    return 1 + max(i for i, theta in enumerate([0.0, *thetas]) if abs(theta - BEST) > 1e-4)
+    return 1 + max(i for i, theta in enumerate(thetas) if abs(theta - BEST) > 1e-4)
 
 
 @claim(
@@ -167,8 +158,8 @@ def settled(thetas: Sequence[float]) -> int:
 )
 def rtrl_learns(trial: Trial) -> Result:
     """RTRL, a step at a time, with either leak."""
-    off, found = zip(*(off_textbook(RTRL(), 1, 1300, 1e-4, leak) for leak in LEAKS), strict=True)
-    worst, theta = greatest(*off), found[0][-1]
+    runs = [learn(RTRL(), (1, 1, 1300), 1e-4, leak, Textbook(leak)) for leak in LEAKS]
+    worst, theta = greatest(*(off for _, off in runs)), runs[0][0][-1]
     good = worst < 1e-9 and abs(theta - BEST) < 1e-4
     return Result(good, f"off by {worst:.0e}; theta {theta:.5f}")
 
@@ -187,7 +178,7 @@ def _learns(
 
     @claim("derived", source, said, name=name, seconds=seconds, **MORE_SEEDS)
     def measure(trial: Trial) -> Result:
-        found = [settled(learn(strategy(seed=seed), sizes, lr)) for seed in trial.seeds]
+        found = [settled(learn(strategy(seed=seed), sizes, lr)[0]) for seed in trial.seeds]
         return Result(all(band[0] <= each <= band[1] for each in found), f"after {found}")
 
     return measure
@@ -197,10 +188,10 @@ def _learns(
 def truncated_diverges(trial: Trial) -> Result:
     """Chunks of 16, as long as ARTBP's are on average, with either leak."""
     strategy = Truncated(k=16, mode="chunk")
-    runs = [off_textbook(strategy, 480, 100, 3e-3, leak, cut=16) for leak in LEAKS]
-    worst = greatest(*(off for off, _ in runs))
-    said = ", ".join(f"{thetas[-1]:+.2f} after {len(thetas)}" for _, thetas in runs)
-    good = worst < 1e-9 and all(thetas[-1] >= BEST + 1 for _, thetas in runs)
+    runs = [learn(strategy, (1, 480, 100), 3e-3, leak, Textbook(leak, cut=16)) for leak in LEAKS]
+    worst = greatest(*(off for _, off in runs))
+    said = ", ".join(f"{thetas[-1]:+.2f} after {len(thetas) - 1}" for thetas, _ in runs)
+    good = worst < 1e-9 and all(thetas[-1] >= BEST + 1 for thetas, _ in runs)
     return Result(good, f"theta {said} updates, off by {worst:.0e}")
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.claim import Claim, Result, Trial, claim, greatest
-from bptt_lab.commands.reproduce.reference import difference, exact, gradient, net, normal
+from bptt_lab.commands.reproduce.nets import difference, exact, gradient, net, normal
+from bptt_lab.commands.reproduce.topics import Claim, Result, Trial, claim, greatest
 from bptt_lab.core.cell import NONLINEARITIES
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.credit_clip import CreditClip
@@ -77,7 +77,7 @@ def _same(
             for number, (phi, leak) in enumerate(NETS):
                 strategy = make()
                 depth = min(layers, 1 + number % 2)
-                rnn = net(strategy, seed, (3, 8, depth), gain=1.4, leak=leak, phi=phi)
+                rnn = net(strategy, seed, (3, 8, depth), gain=1.4, leak=leak, nonlinearity=phi)
                 input, q = normal(seed, 12, 2, 3), normal(100 + seed, 12, 2, 8)
                 right = looped(rnn, input, q, through, hold)
                 found = gradient(rnn, input, q, 2 if strategy.carries_influence else 1)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bptt_lab.commands.reproduce.training import trained
+from bptt_lab.commands.reproduce.nets import trained
 
 OURS: Any = {"kind": "regression", "source": "this project", "set_on": range(1), "slow": True}
 CLAIMS = [
     trained(
         "music",
         "test/loss",
-        8.3,
-        8.9,
+        (8.3, 8.9),
         "num_threads=1",
         name="jsb_chorales",
         expected="about 8.6 nats a step, 8.3 to 8.9",
@@ -28,8 +27,7 @@ CLAIMS = [
     trained(
         "text",
         "val/loss",
-        1.44,
-        1.58,
+        (1.44, 1.58),
         "num_threads=1",
         name="tiny_shakespeare",
         expected="about 1.5 nats a character, 1.44 to 1.58, on the 5 % after 90 %",

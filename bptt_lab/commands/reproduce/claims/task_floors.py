@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from bptt_lab.commands.reproduce.claim import Result, Trial, claim
+from bptt_lab.commands.reproduce.topics import Result, Trial, claim
 from bptt_lab.tasks.adding import adding
 from bptt_lab.tasks.copy_memory import BLANK, GO, NUM_SYMBOLS, copy_memory
 from bptt_lab.tasks.echo import LONG_LAG, SHORT_LAG, echo

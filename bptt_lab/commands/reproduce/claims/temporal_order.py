@@ -6,15 +6,14 @@ clipping, too: an orthogonal start and small steps of Adam already do much of wh
 
 from __future__ import annotations
 
-from bptt_lab.commands.reproduce.claim import SEEDS
-from bptt_lab.commands.reproduce.training import trained
+from bptt_lab.commands.reproduce.nets import trained
+from bptt_lab.commands.reproduce.topics import SEEDS
 
 CLAIMS = [
     trained(
         "temporal_order",
         "test/accuracy",
-        0.99,
-        1.0,
+        (0.99, 1.0),
         f"dataset.num_steps={num_steps}",
         "trainer.gradient_clip_val=1.0",
         name=f"{num_steps}_steps",

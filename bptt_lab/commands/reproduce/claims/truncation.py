@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from bptt_lab.commands.reproduce.claim import Result, Trial, claim, greatest
+from bptt_lab.commands.reproduce.topics import Result, Trial, claim, greatest
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.nn.rnn import VanillaRNN
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bptt_lab import diagnostics
-from bptt_lab.commands.reproduce.claim import MORE_SEEDS, SEEDS, Result, Trial, claim, greatest
-from bptt_lab.commands.reproduce.reference import net, normal
+from bptt_lab.commands.reproduce.nets import net, normal
+from bptt_lab.commands.reproduce.topics import MORE_SEEDS, SEEDS, Result, Trial, claim, greatest
 from bptt_lab.gradients.full import Full
 from bptt_lab.nn.rnn import VanillaRNN
 
@@ -40,7 +40,7 @@ def bound(trial: Trial) -> Result:
     for seed in trial.seeds:
         for phi, gamma in (("tanh", 1.0), ("sigmoid", 0.25), ("relu", 1.0)):
             for gain, leak in ((0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 0.3)):
-                init: Any = {"init": "gaussian", "gain": gain, "leak": leak, "phi": phi}
+                init: Any = {"init": "gaussian", "gain": gain, "leak": leak, "nonlinearity": phi}
                 rnn, shares = net(Full(), seed, SIZES, **init), []
                 input = normal(1000 + seed, T, 1, I)
                 lengths = _lengths(rnn, input)
@@ -60,7 +60,7 @@ def orthogonal(trial: Trial) -> Result:
     """Credit in an orthogonal linear network is as long at every lag."""
     worst = 0.0
     for seed in trial.seeds:
-        rnn, input = net(Full(), seed, SIZES, phi="identity"), normal(1000 + seed, T, 1, I)
+        rnn, input = net(Full(), seed, SIZES, nonlinearity="identity"), normal(1000 + seed, T, 1, I)
         flow = diagnostics.credit_flow(rnn, input, lambda h: h[-1].sum())
         for by_lag in (flow.by_lag[0] * math.log(10), _lengths(rnn, input)):
             worst = greatest(worst, float((by_lag - math.log(H) / 2).abs().max()))
@@ -82,7 +82,7 @@ def slope_is_lyapunov(trial: Trial) -> Result:
         for gain, leak in ((1.0, 1.0), (0.6, 1.0), (1.4, 1.0), (1.4, 0.4)):
             linear = gain == 1
             kind = ("orthogonal", "identity") if linear else ("gaussian", "tanh")
-            rnn = net(Full(), seed, SIZES, init=kind[0], gain=gain, leak=leak, phi=kind[1])
+            rnn = net(Full(), seed, SIZES, init=kind[0], gain=gain, leak=leak, nonlinearity=kind[1])
             input = normal(1000 + seed, num_steps, 1, I) * 0.1
             by_lag = _lengths(rnn, input)
             slopes.append(float(by_lag[-1] - by_lag[50]) / (num_steps - 51))
