@@ -13,10 +13,10 @@ from commands import Forked
 from outside_strategies import ScaledARTBP, ScaledKFRTRL, ScaledUORO
 
 from bptt_lab.diagnostics.conformance import contract
+from bptt_lab.diagnostics.conformance.claims import check_unbiased, means
+from bptt_lab.diagnostics.conformance.compare import Failed
 from bptt_lab.diagnostics.conformance.conftest import load
-from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS, verify
-from bptt_lab.diagnostics.conformance.drawing import check_unbiased, means
-from bptt_lab.diagnostics.conformance.outcomes import Failed, outcome
+from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS, outcome, verify
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.kf_rtrl import KFRTRL
 from bptt_lab.gradients.uoro import UORO

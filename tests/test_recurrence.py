@@ -5,7 +5,7 @@ import torch
 
 from bptt_lab.core import cell as equations
 from bptt_lab.core import recurrence
-from bptt_lab.core.cell import NONLINEARITIES, Cell, Weights
+from bptt_lab.core.cell import NONLINEARITIES, Cell, Layer, Weights
 from bptt_lab.core.kernels import core, reference
 
 L, N, I, H = 7, 3, 2, 5
@@ -135,8 +135,8 @@ def test_sweep_is_the_explicit_loop(kernel, phi, leak, keep):
     before = [tensor.clone() for tensor in (q, q_last, states)]
 
     def sweep(want):
-        seen = input, states, values
-        return kernel.sweep(q, *seen, weights, cell, want, q_last_NH=q_last, keep=keep)
+        layer = Layer(input, states, values, weights)
+        return kernel.sweep(q, layer, cell, want, q_last_NH=q_last, keep=keep)
 
     swept = sweep(EVERYTHING)
     for name, wanted in expected._asdict().items():
@@ -153,18 +153,16 @@ def test_a_sweep_in_segments_is_the_sweep(kernel, keep, length, monkeypatch):
     """By the reference's own segments, and by hand: what one hands back enters the one before."""
     weights, input, cell = make_weights(), draw(L, N, I), Cell("tanh", 0.5)
     (states, values), q = record(kernel, input, draw(N, H), weights, cell), draw(L, N, H)
-    seen = input, states, values
-    whole = kernel.sweep(q, *seen, weights, cell, EVERYTHING, keep=keep)
+    layer = Layer(input, states, values, weights)
+    whole = kernel.sweep(q, layer, cell, EVERYTHING, keep=keep)
     monkeypatch.setattr(reference, "ELEMENTS", length * N * H)
-    again = kernel.sweep(q, *seen, weights, cell, EVERYTHING, keep=keep)
+    again = kernel.sweep(q, layer, cell, EVERYTHING, keep=keep)
     total, last = torch.zeros(H, H).double(), None
     for begin in reversed(range(0, L, length)):
         part = slice(begin, begin + length)
         kept = None if keep is None else keep[part]
-        swept = kernel.sweep(
-            q[part], input[part], states[begin : begin + length + 1], values[part], weights,
-            cell, EVERYTHING, q_last_NH=last, keep=kept,
-        )  # fmt: skip
+        steps = layer.part(begin, begin + length)
+        swept = kernel.sweep(q[part], steps, cell, EVERYTHING, q_last_NH=last, keep=kept)
         total += swept.grad_weight_hh
         last = swept.grad_hx * (1.0 if keep is None else keep[begin])
     torch.testing.assert_close(total, whole.grad_weight_hh)
@@ -184,8 +182,9 @@ def test_immediate_credit_in_any_memory_layout(kernel, form):
         "reversed batch": draw(N, L, H).transpose(0, 1),
     }[form]
     dense = torch.zeros(L, N, H).double() if q is None else q.contiguous()
-    swept = kernel.sweep(q, input, states, states[1:], weights, Cell(), EVERYTHING)
-    expected = kernel.sweep(dense, input, states, states[1:], weights, Cell(), EVERYTHING)
+    layer = Layer(input, states, states[1:], weights)
+    swept = kernel.sweep(q, layer, Cell(), EVERYTHING)
+    expected = kernel.sweep(dense, layer, Cell(), EVERYTHING)
     for name, wanted in expected._asdict().items():
         torch.testing.assert_close(getattr(swept, name), wanted)
 
@@ -200,7 +199,8 @@ def test_a_cut_holds_back_what_is_not_finite(kernel, leak, length, monkeypatch):
     q, keep = draw(L, N, H), [0.0 if t == 4 else 1.0 for t in range(L)]
 
     def delta():
-        return kernel.sweep(q, input, states, values, weights, cell, {"delta"}, keep=keep).delta
+        layer = Layer(input, states, values, weights)
+        return kernel.sweep(q, layer, cell, {"delta"}, keep=keep).delta
 
     clean = delta()
     q[5, 0, 0] = torch.inf
@@ -221,7 +221,7 @@ def test_kernels_agree_to_rounding(dtype):
         error = (states[0] - states[1]).abs().max() / states[1].abs().max()
         assert float(error) < tolerance
         swept = [
-            k.sweep(q, input, states[1], states[1][1:], weights, Cell(phi), EVERYTHING)
+            k.sweep(q, Layer(input, states[1], states[1][1:], weights), Cell(phi), EVERYTHING)
             for k in (core, reference)
         ]
         for ours, wanted in zip(*swept, strict=True):
@@ -236,7 +236,7 @@ def test_the_core_is_chosen_where_it_can_work():
     assert not core.supports(input[:, :0], hx[:0], *weights)
     assert not core.supports(input.float(), hx, *weights)
     assert not core.supports(input.to("meta"), hx, *weights)
-    states = recurrence.unroll(input, hx, weights, Cell())
+    states = recurrence.unroll(input, hx, weights, Cell()).states
     chosen = core if core.available() else reference
     assert torch.equal(states, chosen.unroll(input, hx, weights, Cell()))
 
@@ -244,8 +244,8 @@ def test_the_core_is_chosen_where_it_can_work():
 def test_weights_of_another_type_are_refused():
     weights, other = make_weights(), make_weights(dtype=torch.float32)
     input, hx = draw(L, N, I), draw(N, H)
-    states = recurrence.unroll(input, hx, weights, Cell())
+    layer = recurrence.unroll(input, hx, weights, Cell())
     with pytest.raises(RuntimeError, match="dtype"):
         recurrence.unroll(input, hx, other, Cell())
     with pytest.raises(RuntimeError, match="dtype"):
-        recurrence.sweep(draw(L, N, H), input, states, states[1:], other, Cell(), {"delta"})
+        recurrence.sweep(draw(L, N, H), layer._replace(weights=other), Cell(), {"delta"})

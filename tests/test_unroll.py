@@ -216,8 +216,8 @@ def test_a_carry_goes_to_the_rule_and_the_batch_that_it_came_from():
         rnn.unroll(x[4:], carry)
     rnn.gradient = RTRL()
     _, carry = rnn.unroll(x[:4])
-    with pytest.raises(ConfigError, match="influence of 2 sequences"):
+    with pytest.raises(ConfigError, match=r"on 2 sequences.*input of 1;"):
         rnn.unroll(x[4:, :1], carry._replace(hx=carry.hx[:, :1]))
     rnn.gradient = RTRL(carry_influence=False)
-    with pytest.raises(ConfigError, match="carries none"):
+    with pytest.raises(ConfigError, match=r"carry_influence=False.* cannot go on with"):
         rnn.unroll(x[4:], carry)

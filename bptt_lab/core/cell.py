@@ -41,6 +41,26 @@ class Cell(NamedTuple):
     leak: float = 1.0
 
 
+class Layer(NamedTuple):
+    """One layer after its forward pass."""
+
+    input: Tensor  # as the layer saw it, (L, N, I)
+    states: Tensor  # (L + 1, N, H)
+    values: Tensor  # phi(a_t), (L, N, H); states[1:] with leak 1
+    weights: Weights
+    dropout: Tensor | None = None  # what multiplied the layer's input, (L, N, I)
+
+    def part(self, begin: int, end: int) -> Layer:
+        """The layer over some of its steps."""
+        return Layer(
+            self.input[begin:end],
+            self.states[begin : end + 1],
+            self.values[begin:end],
+            self.weights,
+            None if self.dropout is None else self.dropout[begin:end],
+        )
+
+
 class Swept(NamedTuple):
     """What a sweep over one layer was asked for; None where it was not."""
 
@@ -94,28 +114,20 @@ def slopes(values: Tensor, cell: Cell) -> Tensor:
     return slope if cell.leak == 1 else slope.mul_(cell.leak)
 
 
-def from_delta(
-    delta: Tensor,
-    credit: Tensor,
-    input_LNI: Tensor,
-    states: Tensor,
-    weights: Weights,
-    cell: Cell,
-    want: Set[str],
-) -> Swept:
+def from_delta(delta: Tensor, credit: Tensor, layer: Layer, cell: Cell, want: Set[str]) -> Swept:
     """Eq. (5): each gradient ONE matrix product over all steps and sequences.
 
     Of `credit` only the first step is used; (1, N, H) will do. `want` names fields of `Swept`.
     """
     rows = delta.flatten(0, 1)
-    x, h_tm1 = input_LNI.flatten(0, 1), states[:-1].flatten(0, 1)
+    x, h_tm1 = layer.input.flatten(0, 1), layer.states[:-1].flatten(0, 1)
     return Swept(
         delta if "delta" in want else None,
         credit if "credit" in want else None,
-        torch.addmm((1 - cell.leak) * credit[0], delta[0], weights.hh)
+        torch.addmm((1 - cell.leak) * credit[0], delta[0], layer.weights.hh)
         if "grad_hx" in want
         else None,
-        delta @ weights.ih if "grad_input" in want else None,
+        delta @ layer.weights.ih if "grad_input" in want else None,
         rows.t() @ x if "grad_weight_ih" in want else None,
         rows.t() @ h_tm1 if "grad_weight_hh" in want else None,
         rows.sum(0) if "grad_bias" in want else None,

@@ -10,11 +10,13 @@ from collections.abc import Sequence, Set
 
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.core.kernels import core, reference
 
 
-def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+def unroll(
+    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, *, recorded: bool = True
+) -> Layer:
     """Run one layer over time.
 
     Args:
@@ -22,36 +24,24 @@ def unroll(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Te
         hx_NH: the state before the first step, (N, H).
         weights: the layer's parameters.
         cell: its nonlinearity and leak.
+        recorded: whether a sweep back is to follow.
 
     Returns:
-        The states (L + 1, N, H), row 0 being `hx_NH`.
-    """
-    if core.supports(input_LNI, hx_NH, *weights):
-        return core.unroll(input_LNI, hx_NH, weights, cell)
-    return reference.unroll(input_LNI, hx_NH, weights, cell)
-
-
-def record(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> tuple[Tensor, Tensor]:
-    """Run one layer over time, as `unroll`, and keep what a sweep back needs.
-
-    Returns:
-        The states (L + 1, N, H), and phi(a_t) of every step, (L, N, H). These are the states
-        themselves where the leak is 1, and room of their own where it is not.
+        The layer, row 0 of its states being `hx_NH`. What is not recorded has the states in the
+        place of phi's values.
     """
     kernel = core if core.supports(input_LNI, hx_NH, *weights) else reference
-    if cell.leak == 1:
+    if cell.leak == 1 or not recorded:
         states = kernel.unroll(input_LNI, hx_NH, weights, cell)
-        return states, states[1:]
+        return Layer(input_LNI, states, states[1:], weights)
     values = input_LNI.new_empty(len(input_LNI), *hx_NH.shape)
-    return kernel.unroll(input_LNI, hx_NH, weights, cell, values), values
+    states = kernel.unroll(input_LNI, hx_NH, weights, cell, values)
+    return Layer(input_LNI, states, values, weights)
 
 
 def sweep(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     *,
@@ -62,16 +52,13 @@ def sweep(
 
     Args:
         q_LNH: immediate credit dE_t/dh_t, (L, N, H), expanded or not; None is zero.
-        input_LNI: the layer's input, (L, N, I).
-        states: as `record` returns them, (L + 1, N, H).
-        values: as `record` returns them, (L, N, H).
-        weights: the layer's parameters.
+        layer: as `unroll` returns it.
         cell: its nonlinearity and leak.
         want: names of fields of `Swept`; the others stay None.
         q_last_NH: added to the last step's immediate credit, (N, H).
         keep: L factors; factor t multiplies the credit that step t hands to step t - 1: 0 cuts
             there, None keeps everything. Factor 0 belongs to h_0 and is not used.
     """
-    swept = core.sweep if core.supports(input_LNI, states, *weights) else reference.sweep
-    seen = input_LNI, states, values
-    return swept(q_LNH, *seen, weights, cell, want, q_last_NH=q_last_NH, keep=keep)
+    supported = core.supports(layer.input, layer.states, *layer.weights)
+    swept = core.sweep if supported else reference.sweep
+    return swept(q_LNH, layer, cell, want, q_last_NH=q_last_NH, keep=keep)

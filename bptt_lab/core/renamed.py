@@ -58,24 +58,8 @@ def current(name: str) -> str:
     return _RENAMED.get(name, name)
 
 
-class _Alias(Loader):
-    """Loads a module by handing out another one."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.spec: ModuleSpec | None = None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self.name)
-        self.spec = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self.spec  # Python has just put the alias's there
-
-
-class _Finder(MetaPathFinder):
-    """Finds modules by their old names."""
+class _Finder(MetaPathFinder, Loader):
+    """Finds modules by their old names, and loads them by handing out the present ones."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -84,9 +68,18 @@ class _Finder(MetaPathFinder):
         found = importlib.util.find_spec(new) if new != name else None
         if found is None:
             return None
-        alias = ModuleSpec(name, _Alias(new), origin=found.origin)
+        alias = ModuleSpec(name, self, origin=found.origin)
         alias.submodule_search_locations = found.submodule_search_locations
         return alias
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(current(spec.name))
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state  # Python has just put the alias's there
 
 
 def install() -> None:

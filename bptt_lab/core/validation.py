@@ -3,9 +3,10 @@
     @checked
     def __init__(self, *, k: Annotated[int, Ge(1)] = 16) -> None: ...
 
-Ge, Gt, Le and Lt are annotated-types'; the bound may be the name of another setting. `checked`
-enforces them whenever the object is made, in a notebook too. `bptt_lab.config` reads the same
-annotations from the source text, so that a bad setting is refused before torch is imported.
+Ge, Gt, Le and Lt are annotated-types'; the bound may be the name of another setting. The others say
+by `unmet` what a value must be, given the object's settings. `checked` enforces them whenever the
+object is made, in a notebook too. `bptt_lab.config` reads the same annotations from the source
+text, so that a bad setting is refused before torch is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Ge as Ge
 from annotated_types import Gt as Gt
@@ -40,13 +41,6 @@ class ConfigError(ValueError):
 
 # The names by which plug-ins of earlier versions import them.
 AtLeast, Above, AtMost, Below = Ge, Gt, Le, Lt
-
-
-class Limit(Protocol):
-    """A condition beyond those of annotated-types, given the other settings of the object."""
-
-    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
-        """Say what the value must be, or None where it is fine."""
 
 
 @dataclass(frozen=True)

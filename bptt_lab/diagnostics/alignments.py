@@ -12,6 +12,7 @@ lengthens by V / n, an unbiased estimate of the squared length of the expected g
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ def alignment(
     check("draws", draws, Annotated[int, Ge(1)], {})
     if not strategies:
         raise ConfigError("strategies={}: must hold at least one gradient strategy; name one")
-    twin = _twin(rnn)
+    twin = copy.deepcopy(rnn).requires_grad_()
+    twin.dropout = 0.0
     if hx is None:
         hx = input.new_zeros(rnn.num_layers, input.shape[1], rnn.hidden_size)
     hx = hx.detach()
@@ -136,21 +138,6 @@ def alignment(
     stacked = torch.stack(means)
     norms = stacked.norm(dim=1)
     return Alignment(aligned, stacked @ stacked.t() / torch.outer(norms, norms))
-
-
-def _twin(rnn: VanillaRNN) -> VanillaRNN:
-    """A net with the same parameters, in the same memory, that drops nothing and learns all."""
-    twin = VanillaRNN(
-        rnn.input_size,
-        rnn.hidden_size,
-        rnn.num_layers,
-        rnn.nonlinearity,
-        rnn.bias,
-        leak=rnn.leak,
-        device="meta",
-    )
-    twin.load_state_dict({name: p.detach() for name, p in rnn.named_parameters()}, assign=True)
-    return twin
 
 
 def _gradient(
@@ -182,8 +169,6 @@ def _compare(g: Tensor, mean: Tensor, full: Tensor) -> Aligned:
     V = squares_n.sum() / (n - 1)
     bias = Estimate(float((mean - full).norm() / scale), float((V / n).sqrt() / scale))
     variance, snr = float(V / scale**2), float(mean @ mean / V - 1 / n)
-    if n == 2:
-        return Aligned(*figures, bias, Estimate(variance), Estimate(snr))
     # Eq. (2) without draw i.
     V_n = (squares_n.sum() - squares_n * n / (n - 1)) / (n - 2)
     length_n = mean @ mean - 2 * along_n / (n - 1) + squares_n / (n - 1) ** 2
@@ -204,4 +189,6 @@ def _estimate(draws: Tensor) -> Estimate:
 def _jackknife(without: Tensor) -> float:
     """The standard error of a figure from its values without one draw each."""
     n = len(without)
+    if n < 3:
+        return math.nan
     return float(((n - 1) ** 2 / n * without.var(correction=1)).sqrt())

@@ -47,10 +47,6 @@ class _Vectors(NamedTuple):
     unit: Tensor
     log10: Tensor
 
-    def since(self, first: int) -> _Vectors:
-        """Without the first rows."""
-        return _Vectors(self.unit[first:], self.log10[first:])
-
 
 def credit_flow(
     rnn: RecurrentNet, input: Tensor, loss: Loss, hx: Tensor | None = None
@@ -94,7 +90,8 @@ def credit_flow(
             if lag > 0:
                 # Credit one lag younger sits one step later.
                 later = slice(steps.start + 1, steps.stop + 1)
-                credit[i] = _handed(run, i, credit[i].since(gone), later)
+                older = _Vectors(credit[i].unit[gone:], credit[i].log10[gone:])
+                credit[i] = _handed(run, i, older, later)
             if i + 1 < num_layers:
                 above = _handed(run, i + 1, credit[i + 1], steps, below=True)
                 credit[i] = _sum(credit[i], above)

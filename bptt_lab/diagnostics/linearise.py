@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Weights, slopes
+from bptt_lab.core.cell import Cell, Layer, Weights, slopes
 from bptt_lab.gradients.base import RecurrentNet
-from bptt_lab.gradients.stack import Layer, unroll_layers
+from bptt_lab.gradients.stack import unroll_layers
 
 Loss = Callable[[Tensor], Tensor]
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bptt_lab.core.cell import Layer
 from bptt_lab.diagnostics.jacobians import check_layer
 from bptt_lab.diagnostics.linearise import Loss, immediate_credit, linearise
 from bptt_lab.gradients.base import RecurrentNet
-from bptt_lab.gradients.stack import Layer, Stack
+from bptt_lab.gradients.stack import Stack
 
 
 def omega(
@@ -65,4 +66,4 @@ def _double(layer: Layer) -> Layer:
         **{name: w.double() for name, w in layer.weights._asdict().items() if w is not None}
     )
     states, values = layer.states.double(), layer.values.double()
-    return Layer(layer.input.double(), states, values, weights, None)
+    return Layer(layer.input.double(), states, values, weights)

@@ -55,9 +55,6 @@ class Adaptive(PerUnroll):
     control gradient bias".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     one_sweep = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k, and k weight products each estimate"
     space: ClassVar[str] = "O(L N H)"
@@ -75,10 +72,20 @@ class Adaptive(PerUnroll):
         self.every = every
 
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
-        """Let the unroll's first backward pass estimate anew if it is time."""
+        """Truncate at a lag that the unroll's first backward pass settles, anew if it is time."""
         estimate.setdefault("k", self.k_max)
         estimate.setdefault("relative_bias", math.nan)
-        return _Lag(self, draw // self.every, estimate)
+        period, settled = draw // self.every, list[int]()
+
+        def rule(stack: Stack) -> list[Swept]:
+            if not settled:
+                due = period > estimate.get("_period", -1)
+                if due and "credit" not in stack.want:  # a backward pass, of whichever leaves
+                    self.update(estimate, stack._replace(want=set(WEIGHT_GRADIENTS)), period)
+                settled.append(min(int(estimate["k"]), self.k_max))
+            return Truncated(k=settled[0], mode="lag").assign(stack)
+
+        return rule
 
     def update(self, estimate: Estimate, stack: Stack, period: int) -> None:
         """Eq. (2), on a stack with the credit of all losses, in a period of `every` draws."""
@@ -93,23 +100,6 @@ class Adaptive(PerUnroll):
             estimate["k"], estimate["relative_bias"] = k, float(missing.norm()) / size
             if estimate["relative_bias"] <= self.target:
                 return
-
-
-class _Lag:
-    """The rule of one unroll: truncation at a lag that its first backward pass settles."""
-
-    def __init__(self, adaptive: Adaptive, period: int, estimate: Estimate) -> None:
-        self.adaptive, self.period, self.estimate = adaptive, period, estimate
-        self.k: int | None = None
-
-    def __call__(self, stack: Stack) -> list[Swept]:
-        if self.k is None:
-            due = self.period > self.estimate.get("_period", -1)
-            if due and "credit" not in stack.want:  # a backward pass, of whichever leaves
-                whole = stack._replace(want=set(WEIGHT_GRADIENTS))
-                self.adaptive.update(self.estimate, whole, self.period)
-            self.k = min(int(self.estimate["k"]), self.adaptive.k_max)
-        return Truncated(k=self.k, mode="lag").assign(stack)
 
 
 def lag_parts(stack: Stack, num_lags: int) -> Iterator[list[Swept]]:

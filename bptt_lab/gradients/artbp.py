@@ -46,8 +46,6 @@ class ARTBP(PerUnroll):
     Reference: Tallec & Ollivier (2017), "Unbiasing truncated backpropagation through time".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(L N H)"
@@ -70,23 +68,21 @@ class ARTBP(PerUnroll):
             return 1 / self.mean_length
         return (self.alpha - 1) / ((self.alpha - 2) * self.mean_length + steps)
 
-    def cuts(self, num_steps: int, random: torch.Generator) -> list[bool]:
-        """Draw whether to cut between each step and the next, L - 1 times."""
-        cuts, steps = [], 1
-        for uniform in torch.rand(num_steps - 1, generator=random, dtype=torch.float64).tolist():
-            cuts.append(uniform < self.hazard(steps))
-            steps = 1 if cuts[-1] else steps + 1
-        return cuts
+    def keep(self, uniforms: Sequence[float]) -> list[float]:
+        """Eq. (2): what each step's credit is multiplied with on its way to the step before, L.
 
-    def keep(self, cuts: Sequence[bool]) -> list[float]:
-        """Eq. (2): what each step's credit is multiplied with on its way to the step before, L."""
+        `uniforms` are the draws that say, L - 1 times, whether to cut between a step and the next.
+        """
         keep, steps = [1.0], 1
-        for cut in cuts:
-            keep.append(0.0 if cut else 1 / (1 - self.hazard(steps)))
+        for uniform in uniforms:
+            hazard = self.hazard(steps)
+            cut = uniform < hazard
+            keep.append(0.0 if cut else 1 / (1 - hazard))
             steps = 1 if cut else steps + 1
         return keep
 
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
         """Draw the cuts of one unroll."""
-        keep = self.keep(self.cuts(num_steps, generator(self.seed, "artbp", draw)))
+        random = generator(self.seed, "artbp", draw)
+        keep = self.keep(torch.rand(num_steps - 1, generator=random, dtype=torch.float64).tolist())
         return lambda stack: stack.sweep(keep)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell
@@ -16,7 +15,7 @@ from bptt_lab.gradients.base import (
     Unrolled,
     dropout_masks,
 )
-from bptt_lab.gradients.differentiable import states_in_graph, unroll_in_graph
+from bptt_lab.gradients.differentiable import unroll_in_graph
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.stack import cast
 
@@ -37,7 +36,6 @@ class Autograd(GradientStrategy):
 
     twice_differentiable = True
     exact_within_chunk = True
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I)), slow constant"
     space: ClassVar[str] = "O(L N H), several copies"
@@ -46,22 +44,11 @@ class Autograd(GradientStrategy):
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
         """Run one chunk; see GradientStrategy."""
-        kind, masks = (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)), dropout_masks(rnn, input)
-        leaves = cast(rnn, input, carry.hx)
-        return Unrolled(*unroll_in_graph(leaves, kind, lengths, masks))
+        cell, masks = Cell(rnn.nonlinearity, rnn.leak), dropout_masks(rnn, input)
+        return Unrolled(*unroll_in_graph(cast(rnn, input, carry.hx), cell, lengths, masks))
 
-    @torch.enable_grad()
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
-        """Return dE/dh_t, asked of torch state by state; see GradientStrategy."""
-        kind, masks = (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)), [None] * rnn.num_layers
-        leaves = [input, hx.detach().requires_grad_(), *(p for w in rnn.all_weights for p in w)]
-        layers = states_in_graph(leaves, kind, masks)
-        states = [h for layer in layers for h in layer]
-        loss = (torch.stack(layers[-1]) * q).sum()
-        return torch.stack(torch.autograd.grad(loss, states)).view(rnn.num_layers, *q.shape)
-
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return Full().mask(num_steps)
+        """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
+        return Full().credit(rnn, input, hx, q)

@@ -65,6 +65,9 @@ class GradientStrategy(ABC):
     a strategy does, wrap it.
     """
 
+    exact_within_chunk: bool = False  # .grad equals full BPTT's on one whole sequence
+    exact_across_chunks: bool = False  # and summed over the sequence's chunks, parameters fixed
+    unbiased: bool = False  # its expectation is full BPTT's gradient within a chunk
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
@@ -73,21 +76,6 @@ class GradientStrategy(ABC):
     twice_differentiable: bool = False  # so is .grad under create_graph; the others refuse there
     cost: ClassVar[str]  # time of the backward pass, big O, one layer
     space: ClassVar[str]  # what is stored beyond input and output, big O, one layer
-
-    @property
-    @abstractmethod
-    def exact_within_chunk(self) -> bool:
-        """Whether .grad equals full BPTT's on one whole sequence."""
-
-    @property
-    @abstractmethod
-    def exact_across_chunks(self) -> bool:
-        """Whether it does so summed over the sequence's chunks, parameters fixed."""
-
-    @property
-    @abstractmethod
-    def unbiased(self) -> bool:
-        """Whether its expectation is full BPTT's gradient within a chunk."""
 
     @property
     def claim(self) -> str:
@@ -148,7 +136,6 @@ class GradientStrategy(ABC):
             lengths: steps of each sequence where they differ; later steps are padding.
         """
 
-    @abstractmethod
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:
@@ -164,13 +151,18 @@ class GradientStrategy(ABC):
         Raises:
             NotImplementedError: where the strategy forms no such credit.
         """
+        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
 
     def mask(self, num_steps: int) -> Tensor:
         """Return M[t, s], (T, T) booleans: whether the loss at t reaches the parameters' use at s.
 
+        That is s <= t where the strategy is exact within a chunk.
+
         Raises:
             NotImplementedError: where no fixed mask describes the strategy.
         """
+        if self.exact_within_chunk:
+            return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()
         raise NotImplementedError(f"{type(self).__name__} is not described by a fixed mask")
 
 

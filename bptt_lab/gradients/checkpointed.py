@@ -49,7 +49,6 @@ class Checkpointed(GradientStrategy):
 
     twice_differentiable = True
     exact_within_chunk = True
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I)), a third more than full"
     space: ClassVar[str] = "O(sqrt(L) N H)"
@@ -66,7 +65,7 @@ class Checkpointed(GradientStrategy):
         refuse_transforms(self, leaves)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
             self.every or segment_length(len(input)),
-            (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
+            Cell(rnn.nonlinearity, rnn.leak),
             lengths,
             dropout_masks(rnn, input),
             *leaves,
@@ -79,32 +78,27 @@ class Checkpointed(GradientStrategy):
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         return Full().credit(rnn, input, hx, q)
 
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return Full().mask(num_steps)
-
 
 class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         every: int,
-        kind: tuple[int, Cell],
+        cell: Cell,
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
         input: Tensor,
         hx: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        num_layers, cell = kind
         kept, ends, output = [], [], input
         # Layer by layer: no more than two layers' states exist at a time.
-        weights = by_layer(parameters, num_layers)
+        weights = by_layer(parameters, len(hx))
         for layer in unroll_layers(input, hx, weights, cell, masks, recorded=False):
             kept.append(layer.states[:-1:every].clone())
             ends.append(last_state(layer.states, lengths))
             output = layer.states[1:]
-        ctx.every, ctx.kind, ctx.lengths = every, kind, lengths
+        ctx.every, ctx.cell, ctx.lengths, ctx.num_layers = every, cell, lengths, len(hx)
         ctx.set_materialize_grads(False)
         hx_or_none = hx if ctx.needs_input_grad[5] else None
         ctx.save_for_backward(input, hx_or_none, torch.stack(kept, 1), *masks, *parameters)
@@ -112,12 +106,12 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        num_layers, cell = ctx.kind
+        cell, num_layers = ctx.cell, ctx.num_layers
         input, hx, kept, *saved = ctx.saved_tensors
         masks, parameters = saved[:num_layers], saved[num_layers:]
         if torch.is_grad_enabled():
             leaves = [input, kept[0] if hx is None else hx, *parameters]
-            known = leaves, ctx.kind, ctx.lengths, masks, ctx.needs_input_grad[4:]
+            known = leaves, cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
             return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
         weights, want = by_layer(parameters, num_layers), wanted(ctx.needs_input_grad[4:])
         run = Segmented(input, kept, weights, cell, ctx.every, masks, ctx.lengths, grad_h_n)

@@ -55,9 +55,6 @@ class CreditClip(Modifier):
     for clipping inside the backward pass.
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full, slow constant"
     space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 

@@ -18,40 +18,32 @@ from bptt_lab.gradients.base import without_autocast
 from bptt_lab.gradients.stack import by_layer, last_state
 
 
-def states_in_graph(
-    leaves: Sequence[Tensor], kind: tuple[int, Cell], masks: Sequence[Tensor | None]
-) -> list[list[Tensor]]:
-    """Run a stack over time: every state of every layer, each its own tensor (N, H) in the graph.
+def unroll_in_graph(
+    leaves: Sequence[Tensor],
+    cell: Cell,
+    lengths: Sequence[int] | None,
+    masks: Sequence[Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """Run a stack: the last layer's states (L, N, H) and every layer's last state, in the graph.
 
     The leaves are input (L, N, I), hx (num_layers, N, H) and all parameters, of one type.
     """
     x_LNI, hx, *parameters = leaves
-    num_layers, cell = kind
-    layers: list[list[Tensor]] = []
-    for weights, h_NH, mask in zip(by_layer(parameters, num_layers), hx, masks, strict=True):
-        layers.append([])
+    ends = None if lengths is None else [length - 1 for length in lengths]
+    h_n = []
+    for weights, h_NH, mask in zip(by_layer(parameters, len(hx)), hx, masks, strict=True):
+        states = []
         for projected_NH in project(x_LNI if mask is None else x_LNI * mask, weights):
             h_NH = step(projected_NH, h_NH, weights.hh, cell)
-            layers[-1].append(h_NH)
-        x_LNI = torch.stack(layers[-1])
-    return layers
-
-
-def unroll_in_graph(
-    leaves: Sequence[Tensor],
-    kind: tuple[int, Cell],
-    lengths: Sequence[int] | None,
-    masks: Sequence[Tensor | None],
-) -> tuple[Tensor, Tensor]:
-    """Return the last layer's states (L, N, H) and every layer's last state; arguments as above."""
-    stacked = [torch.stack(states) for states in states_in_graph(leaves, kind, masks)]
-    ends = None if lengths is None else [length - 1 for length in lengths]
-    return stacked[-1], torch.stack([last_state(states, ends) for states in stacked])
+            states.append(h_NH)
+        x_LNI = torch.stack(states)
+        h_n.append(last_state(x_LNI, ends))
+    return x_LNI, torch.stack(h_n)
 
 
 def differentiable_gradients(
     leaves: Sequence[Tensor],
-    kind: tuple[int, Cell],
+    cell: Cell,
     lengths: Sequence[int] | None,
     masks: Sequence[Tensor | None],
     needed: Sequence[bool],
@@ -64,7 +56,7 @@ def differentiable_gradients(
     # Views: one leaf may be made from another, whose gradient must not count that way too.
     views = [leaf.view_as(leaf) for leaf in leaves]
     with without_autocast(leaves[0]):
-        outputs = zip(unroll_in_graph(views, kind, lengths, masks), grad_outputs, strict=True)
+        outputs = zip(unroll_in_graph(views, cell, lengths, masks), grad_outputs, strict=True)
         pairs = [(output, grad) for output, grad in outputs if grad is not None]
         wanted = [view for view, need in zip(views, needed, strict=True) if need]
         found = iter(

@@ -54,9 +54,6 @@ class FeedbackAlignment(Modifier):
     support error backpropagation for deep learning".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "as what it wraps, O(L N H (H+I)) for full"
     space: ClassVar[str] = "as what it wraps, O(L N H) for full"
 
@@ -78,9 +75,8 @@ class FeedbackAlignment(Modifier):
     def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
         """Eq. (1): hand the wrapped rule a stack with other recurrent weights."""
         layers = [
-            layer._replace(weights=w._replace(hh=self.feedback(index, w.hh)))
-            for index, layer in enumerate(stack.layers)
-            for w in (layer.weights,)
+            layer._replace(weights=layer.weights._replace(hh=self.feedback(i, layer.weights.hh)))
+            for i, layer in enumerate(stack.layers)
         ]
         return rule(stack._replace(layers=layers))
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from bptt_lab.core.cell import Swept
 from bptt_lab.gradients.future import FutureFacing
 from bptt_lab.gradients.stack import Stack
@@ -36,7 +33,6 @@ class Full(FutureFacing):
 
     twice_differentiable = True
     exact_within_chunk = True
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(L N H)"
@@ -44,7 +40,3 @@ class Full(FutureFacing):
     def assign(self, stack: Stack) -> list[Swept]:
         """One sweep from the last step to the first."""
         return stack.sweep()
-
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return torch.ones(num_steps, num_steps, dtype=torch.bool).tril()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.gradients.base import (
     Carry,
     GradientStrategy,
@@ -30,7 +30,6 @@ from bptt_lab.gradients.differentiable import (
 )
 from bptt_lab.gradients.stack import (
     WEIGHT_GRADIENTS,
-    Layer,
     Stack,
     by_layer,
     cast,
@@ -51,9 +50,7 @@ class PerUnroll(GradientStrategy):
     """
 
     faces_future = True
-    one_sweep: bool = (
-        True  # credit flows back by one adjoint sweep, so that it may be clipped there
-    )
+    one_sweep: bool = True  # credit flows back by one adjoint sweep, which a modifier may clip
 
     @abstractmethod
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
@@ -74,9 +71,9 @@ class PerUnroll(GradientStrategy):
         refuse_transforms(self, leaves)
         estimate: Estimate = dict(carry.estimate or {})
         rule = self.begin(len(input), carry.draw, estimate)
-        kind = rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)
+        cell, masks = Cell(rnn.nonlinearity, rnn.leak), dropout_masks(rnn, input)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            (self, rule), kind, lengths, dropout_masks(rnn, input), *leaves
+            (self, rule), cell, lengths, masks, *leaves
         )
         return Unrolled(output, h_n, None, estimate)
 
@@ -125,19 +122,18 @@ class _Unroll(torch.autograd.Function):
     def forward(
         ctx: Any,
         drawn: tuple[PerUnroll, Rule],
-        kind: tuple[int, Cell],
+        cell: Cell,
         lengths: Sequence[int] | None,
         masks: list[Tensor | None],
         input: Tensor,
         hx: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        num_layers, cell = kind
-        weights = by_layer(parameters, num_layers)
+        weights = by_layer(parameters, len(hx))
         layers = list(unroll_layers(input, hx, weights, cell, masks))
         states = [layer.states for layer in layers]
         values = [None if cell.leak == 1 else layer.values for layer in layers]
-        ctx.drawn, ctx.kind, ctx.lengths = drawn, kind, lengths
+        ctx.drawn, ctx.cell, ctx.lengths, ctx.num_layers = drawn, cell, lengths, len(hx)
         ctx.set_materialize_grads(False)
         # Without a gradient, hx may be changed in place: its copy in the states is enough.
         hx_or_none = hx if ctx.needs_input_grad[5] else None
@@ -146,13 +142,13 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        (strategy, rule), (num_layers, cell) = ctx.drawn, ctx.kind
+        (strategy, rule), cell, num_layers = ctx.drawn, ctx.cell, ctx.num_layers
         input, hx, *saved = ctx.saved_tensors
         states, values, masks = (saved[i * num_layers : (i + 1) * num_layers] for i in range(3))
         parameters = saved[3 * num_layers :]
         if torch.is_grad_enabled() and strategy.twice_differentiable:
             hx = torch.stack([s[0] for s in states]) if hx is None else hx
-            known = [input, hx, *parameters], ctx.kind, ctx.lengths, masks, ctx.needs_input_grad[4:]
+            known = [input, hx, *parameters], cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
             return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
         refuse_second_derivative(strategy)
         weights = by_layer(parameters, num_layers)

@@ -45,8 +45,6 @@ class KFRTRL(RandomFactors):
     random Kronecker factors".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H^3)"
     space: ClassVar[str] = "O(N H^2 + L N (H+I))"

@@ -2,13 +2,11 @@
 
 A rule derives from `PastFacing` and implements two pure methods of a `Chunk` (one layer's input,
 states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of `extended`):
-
-    advance(chunk, influence) -> (influence after it, kept)   runs with the forward pass
-    gradient(chunk, influence, kept, q) -> (H, J)             runs in backward, q_t (L, N, H) known
+`advance` runs with the forward pass, `gradient` in backward.
 
 `influence` is plain containers of tensors, batch first, one example's never mixed with another's.
-`kept` is None if the rule computes all anew. Neither may be changed in place. The columns of the
-gradient are those of `extended`: W_ih, W_hh, bias. A loss of the last state alone is in q already.
+Neither it nor what is kept may be changed in place. The columns of the gradient are those of
+`extended`: W_ih, W_hh, bias. A loss of the last state alone is in q already.
 A rule that draws random numbers takes them from `generator(seed, purpose, chunk.draw)` in either
 method: both see the same draw. This file does the rest, as one torch.autograd.Function.
 """
@@ -23,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.cell import Cell, Weights, slopes
+from bptt_lab.core.cell import Cell, Layer, Weights, slopes
 from bptt_lab.core.validation import ConfigError, too_many
 from bptt_lab.gradients.base import (
     Carry,
@@ -101,60 +99,49 @@ class PastFacing(GradientStrategy):
             ConfigError: for more than one layer, and for an input or hx that asks for a gradient.
         """
         refuse_stack(self, rnn)
-        refuse_gradients(type(self).__name__, input=input, hx=carry.hx)
+        for name, tensor in (("input", input), ("hx", carry.hx)):
+            if tensor.requires_grad and torch.is_grad_enabled():
+                raise ConfigError(
+                    f"{name}.requires_grad=True: must be False, since {type(self).__name__} has a "
+                    "gradient for the parameters only; use gradient=full, checkpointed or "
+                    f"truncated, or {name}.detach()"
+                )
         self.refuse_foreign(carry, input.shape[1])
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
         input, hx, *parameters = leaves
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), Weights(*parameters)
         with torch.no_grad():
-            states, values = recurrence.record(input, hx[0], weights, cell)
+            layer = recurrence.unroll(input, hx[0], weights, cell)
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
-            return Unrolled(states[1:], last_state(states, lengths)[None].clone())
+            return Unrolled(layer.states[1:], last_state(layer.states, lengths)[None].clone())
         # Without autocast: an influence lives long and gathers errors.
         with torch.no_grad(), without_autocast(input):
-            chunk = _observe(input, states, values, weights, cell, carry.draw)
+            chunk = _observe(layer, cell, carry.draw)
             influence, kept = self.advance(chunk, carry.influence)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self, chunk, lengths, (carry.influence, kept), (input, states), *parameters
+            self, chunk, lengths, (carry.influence, kept), layer[:2], *parameters
         )
         return Unrolled(output, h_n, influence if lengths is None else None)
 
     def refuse_foreign(self, carry: Carry, batch_size: int) -> None:
         """Raise a ConfigError for an influence of another rule, or of another batch."""
-        if carry.influence is None:
-            return
-        own, parts = type(self).__name__, carry.influence
-        parts = [parts] if isinstance(parts, Tensor) else parts
-        problem = ""
-        if carry.rule not in ("", own):
-            problem = f"holds the influence of {carry.rule}, which {own} cannot go on with"
-        elif not self.carries_influence:
-            problem = f"holds an influence, and {self!r} carries none"
-        elif any(len(part) != batch_size for part in parts):
-            problem = (
-                f"holds the influence of {len(parts[0])} sequences, for an input of {batch_size}"
+        parts = [carry.influence] if isinstance(carry.influence, Tensor) else carry.influence or []
+        known = self.carries_influence and carry.rule in ("", type(self).__name__)
+        if parts and not (known and all(len(part) == batch_size for part in parts)):
+            raise ConfigError(
+                f"carry: holds the influence of {carry.rule or 'a rule'} on {len(parts[0])} "
+                f"sequences, which {self!r} cannot go on with for an input of {batch_size}; begin "
+                "with carry=None, or with its hx alone"
             )
-        if problem:
-            raise ConfigError(f"carry: {problem}; begin with carry=None, or with its hx alone")
 
     @torch.no_grad()
     def observe(self, rnn: RecurrentNet, input: Tensor, hx: Tensor, after: Carry | None) -> Chunk:
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
         refuse_stack(self, rnn)
         weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
-        seen = recurrence.record(input, hx[0], weights, cell)
-        return _observe(input, *seen, weights, cell, 0 if after is None else after.draw)
-
-    def credit(
-        self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
-    ) -> Tensor:
-        """Refuse, unless a rule can do it: most that face the past form no dE/dh_t.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
+        layer = recurrence.unroll(input, hx[0], weights, cell)
+        return _observe(layer, cell, 0 if after is None else after.draw)
 
 
 class _Unroll(torch.autograd.Function):
@@ -203,26 +190,9 @@ def refuse_stack(rule: PastFacing, rnn: RecurrentNet) -> None:
         raise ConfigError(f"num_layers={rnn.num_layers}: {problem}")
 
 
-def refuse_gradients(rule: str, **tensors: Tensor) -> None:
-    """Raise a ConfigError for a tensor that asks for a gradient where only parameters get one."""
-    for name, tensor in tensors.items():
-        if tensor.requires_grad and torch.is_grad_enabled():
-            raise ConfigError(
-                f"{name}.requires_grad=True: must be False, since {rule} has a gradient for the "
-                f"parameters only; use gradient=full, checkpointed or truncated, or {name}.detach()"
-            )
-
-
-def _observe(
-    input: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
-    cell: Cell,
-    draw: int,
-) -> Chunk:
-    dtype = torch.promote_types(states.dtype, torch.float32)
-    weights = Weights(*(w.detach().to(dtype) for w in weights if w is not None))
-    states = states.to(dtype)
-    values = states[1:] if cell.leak == 1 else values.to(dtype)
-    return Chunk(input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)
+def _observe(layer: Layer, cell: Cell, draw: int) -> Chunk:
+    dtype = torch.promote_types(layer.states.dtype, torch.float32)
+    weights = Weights(*(w.detach().to(dtype) for w in layer.weights if w is not None))
+    states = layer.states.to(dtype)
+    values = states[1:] if cell.leak == 1 else layer.values.to(dtype)
+    return Chunk(layer.input.to(dtype), states, weights, cell, values, slopes(values, cell), draw)

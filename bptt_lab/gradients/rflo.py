@@ -45,9 +45,6 @@ class RFLO(Diagonal):
     Reference: Murray (2019), "Local online learning in recurrent networks with random feedback".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(N H (H+I) + L N H)"
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Layer
 from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
@@ -78,7 +79,7 @@ class RTRL(PastFacing):
         self.carries_influence = carry_influence
 
     @property
-    def exact_across_chunks(self) -> bool:
+    def exact_across_chunks(self) -> bool:  # type: ignore[override]  # it follows from a setting
         """Whether influence is carried."""
         return self.carry_influence
 
@@ -118,10 +119,6 @@ class RTRL(PastFacing):
         refuse_stack(self, rnn)
         return Full().credit(rnn, input, hx, q)
 
-    def mask(self, num_steps: int) -> Tensor:
-        """M[t, s] = 1 iff s <= t."""
-        return Full().mask(num_steps)
-
     def _refuse_size(self, chunk: Chunk) -> None:
         """Raise a ConfigError for an influence above the limit, before it is made."""
         (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
@@ -140,8 +137,8 @@ class RTRL(PastFacing):
 def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
     """Eq. (3), (H, J): one adjoint sweep over the chunk."""
     want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
-    seen = chunk.input, chunk.states, chunk.values
-    swept = recurrence.sweep(q_LNH, *seen, chunk.weights, chunk.cell, want)
+    layer = Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
+    swept = recurrence.sweep(q_LNH, layer, chunk.cell, want)
     assert swept.grad_weight_ih is not None and swept.grad_weight_hh is not None
     assert swept.grad_bias is not None and swept.grad_hx is not None
     parts = [swept.grad_weight_ih, swept.grad_weight_hh]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Weights
-from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Layer, Stack, unroll_layers
+from bptt_lab.core.cell import Cell, Layer, Weights
+from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack, unroll_layers
 
 
 class Segmented(NamedTuple):

@@ -31,9 +31,6 @@ class SnAp1(Diagonal):
     approximation", n = 1.
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(N H (H+I) + L N H)"
 

@@ -9,27 +9,17 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core import recurrence
-from bptt_lab.core.cell import Cell, Swept, Weights, from_delta
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights, from_delta
 from bptt_lab.gradients.base import RecurrentNet, compute_dtype
 
 WEIGHT_GRADIENTS = ("grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_bias")
-
-
-class Layer(NamedTuple):
-    """What the backward pass knows of one layer."""
-
-    input: Tensor  # as the layer saw it, (L, N, I)
-    states: Tensor  # (L + 1, N, H)
-    values: Tensor  # phi(a_t), (L, N, H); states[1:] with leak 1
-    weights: Weights
-    dropout: Tensor | None  # what multiplied the layer's input, (L, N, I)
 
 
 def sweep_layer(
     stack: Stack, index: int, q_LNH: Tensor | None, keep: Sequence[float] | None
 ) -> Swept:
     """Sweep one layer of a stack; q and `keep` are those of `recurrence.sweep`."""
-    known = *stack.layers[index][:4], stack.cell, stack.wanted(index)
+    known = stack.layers[index], stack.cell, stack.wanted(index)
     return recurrence.sweep(q_LNH, *known, q_last_NH=stack.immediate_at_end(index), keep=keep)
 
 
@@ -71,10 +61,7 @@ class Stack(NamedTuple):
 
     def since(self, begin: int) -> Stack:
         """The same stack without its first `begin` steps."""
-        layers = [
-            Layer(x[begin:], states[begin:], values[begin:], w, None if m is None else m[begin:])
-            for x, states, values, w, m in self.layers
-        ]
+        layers = [layer.part(begin, len(layer.input)) for layer in self.layers]
         grad_output = None if self.grad_output is None else self.grad_output[begin:]
         lengths = None if self.lengths is None else [length - begin for length in self.lengths]
         return self._replace(layers=layers, grad_output=grad_output, lengths=lengths)
@@ -93,9 +80,7 @@ class Stack(NamedTuple):
 
     def from_delta(self, index: int, delta: Tensor, credit: Tensor) -> Swept:
         """A layer's gradients where a rule knows delta and credit, both (L, N, H)."""
-        layer = self.layers[index]
-        want = self.wanted(index)
-        return from_delta(delta, credit, layer.input, layer.states, layer.weights, self.cell, want)
+        return from_delta(delta, credit, self.layers[index], self.cell, self.wanted(index))
 
 
 def unroll_layers(
@@ -110,18 +95,14 @@ def unroll_layers(
     """Run a stack over time, one layer after the other, from states hx (num_layers, N, H).
 
     `masks` multiply each layer's input, as `dropout_masks` draws them. Unless `recorded`, what a
-    sweep needs is not kept: `values` is empty.
+    sweep needs is not kept.
     """
     x_LNI = input
     for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
         x_LNI = x_LNI if mask is None else x_LNI * mask
-        if recorded:
-            states, values = recurrence.record(x_LNI, h_NH, w, cell)
-        else:
-            states = recurrence.unroll(x_LNI, h_NH, w, cell)
-            values = states[:0]
-        yield Layer(x_LNI, states, values, w, mask)
-        x_LNI = states[1:]
+        layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)._replace(dropout=mask)
+        yield layer
+        x_LNI = layer.states[1:]
 
 
 def wanted(needed: Sequence[bool]) -> set[str]:

@@ -18,7 +18,7 @@ References: Williams & Peng (1990) for window, their BPTT(h; h') with h = k, h' 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -53,9 +53,6 @@ class Truncated(FutureFacing):
         >>> rnn = VanillaRNN(3, 5, gradient=Truncated(k=4, mode="lag"))
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
-    unbiased = False
     cost: ClassVar[str] = "O(L N H (H+I)), sweep times k/k1 for window, k for lag"
     space: ClassVar[str] = "O(L N H)"
 
@@ -143,20 +140,16 @@ def _ragged_tail(stack: Stack, k: int) -> list[Swept]:
     ends_N = _ends(stack)
     steps = torch.arange(len(stack.layers[0].input), device=ends_N.device)
     within_LN1 = (steps[:, None] >= ends_N - k)[..., None]
-    swept: list[Swept] = []
-    for index in reversed(range(len(stack.layers))):
-        q_LNH = stack.immediate(index, swept[0] if swept else None)
-        alone = stack._replace(
-            layers=[stack.layers[index]],
-            grad_output=q_LNH,
-            grad_ends=None,
-            want={"delta", "credit"},
-        )
-        (whole,) = alone.sweep()
-        assert whole.delta is not None and whole.credit is not None
-        kept = stack.from_delta(index, whole.delta * within_LN1, whole.credit * within_LN1)
-        swept.insert(0, kept)
-    return swept
+
+    def blotted(
+        whole: Stack, index: int, q_LNH: Tensor | None, keep: Sequence[float] | None
+    ) -> Swept:
+        alone = whole._replace(layers=[whole.layers[index]], want={"delta", "credit"})
+        swept = stack.sweep_layer(alone, 0, q_LNH, keep)
+        assert swept.delta is not None and swept.credit is not None
+        return whole.from_delta(index, swept.delta * within_LN1, swept.credit * within_LN1)
+
+    return stack._replace(sweep_layer=blotted).sweep()
 
 
 def _lag(stack: Stack, k: int) -> list[Swept]:

@@ -43,8 +43,6 @@ class UORO(RandomFactors):
     Reference: Tallec & Ollivier (2018), "Unbiased online recurrent optimization".
     """
 
-    exact_within_chunk = False
-    exact_across_chunks = False
     unbiased = True
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(N H (H+I) + L N H)"

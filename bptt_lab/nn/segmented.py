@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from bptt_lab.core.cell import Cell
+from bptt_lab.core.cell import Cell, Layer
 from bptt_lab.gradients.differentiable import refuse_second_derivative, refuse_transforms
 from bptt_lab.gradients.segments import Segmented, segment_length, segments
-from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Layer, by_layer, cast, unroll_layers
+from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, by_layer, cast, unroll_layers
 from bptt_lab.nn.losses import ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 

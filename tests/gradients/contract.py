@@ -3,8 +3,6 @@
 from bptt_lab.diagnostics.conformance.carrying import *  # noqa: F403
 from bptt_lab.diagnostics.conformance.claims import *  # noqa: F403
 from bptt_lab.diagnostics.conformance.compare import *  # noqa: F403
-from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS  # noqa: F401
-from bptt_lab.diagnostics.conformance.drawing import *  # noqa: F403
-from bptt_lab.diagnostics.conformance.outcomes import *  # noqa: F403
+from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS, outcome  # noqa: F401
 from bptt_lab.diagnostics.conformance.passes import *  # noqa: F403
 from bptt_lab.diagnostics.conformance.values import *  # noqa: F403

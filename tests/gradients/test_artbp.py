@@ -32,9 +32,9 @@ class GivenCuts(ARTBP):
         super().__init__(**settings)
         self.pattern = pattern
 
-    def cuts(self, num_steps, random):
-        assert len(self.pattern) == num_steps - 1
-        return list(self.pattern)
+    def keep(self, uniforms):
+        assert len(self.pattern) == len(uniforms)
+        return super().keep([float(not cut) for cut in self.pattern])
 
 
 def hazard(steps, mean_length, alpha=None):
@@ -142,16 +142,16 @@ def test_mean_length_by_summing_the_tail(settings):
 @pytest.mark.parametrize("alpha", [None, 5.0])
 def test_draws_cuts_at_the_mean_length(alpha):
     artbp = ARTBP(mean_length=8, alpha=alpha)
-    cuts = artbp.cuts(200_001, torch.Generator().manual_seed(0))
-    assert len(cuts) == 200_000
-    assert len(cuts) / sum(cuts) == pytest.approx(8, rel=0.03)
+    keep = artbp.keep(torch.rand(200_000, generator=torch.Generator().manual_seed(0)).tolist())
+    assert len(keep) == 200_001
+    assert len(keep) / keep.count(0) == pytest.approx(8, rel=0.03)
 
 
 def test_factors_by_hand():
-    keep = ARTBP(mean_length=4).keep([False, True, False])
+    keep = ARTBP(mean_length=4).keep([0.25, 0.24, 1.0])
     assert keep == [1.0, 4 / 3, 0.0, 4 / 3]
     # alpha 3, L0 3: p(l) = 2 / (3 + l)
-    keep = ARTBP(mean_length=3, alpha=3.0).keep([False, False, True, False])
+    keep = ARTBP(mean_length=3, alpha=3.0).keep([1.0, 1.0, 0.0, 1.0])
     assert keep == pytest.approx([1, 1 / (1 - 2 / 4), 1 / (1 - 2 / 5), 0, 1 / (1 - 2 / 4)])
 
 

@@ -347,8 +347,8 @@ class Shrinks(UORO):
 class UnweightedCuts(ARTBP):
     """Cuts at random and does not raise what crosses."""
 
-    def keep(self, cuts):
-        return [float(factor > 0) for factor in super().keep(cuts)]
+    def keep(self, uniforms):
+        return [float(factor > 0) for factor in super().keep(uniforms)]
 
 
 def on(net: Net, check: Callable) -> Callable:

@@ -14,7 +14,7 @@ from instruction_sets import running_on
 from sampling import pairwise
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.core.kernels import core
 
 pytestmark = pytest.mark.skipif(not core.available(), reason="the C core was not built")
@@ -93,8 +93,8 @@ class Problem:
 
     def sweep(self, states: Tensor, phi: str = "tanh", leak: float = 1.0, **options) -> Swept:
         want, q = options.pop("want", EVERYTHING), options.pop("q", self.q)
-        seen = self.x, states, self.values
-        return core.sweep(q, *seen, self.weights, Cell(phi, leak), want, **options)
+        layer = Layer(self.x, states, self.values, self.weights)
+        return core.sweep(q, layer, Cell(phi, leak), want, **options)
 
 
 def reference_unroll(p: Problem, phi: str, leak: float) -> Tensor:
@@ -258,10 +258,12 @@ def test_a_cut_stops_nan() -> None:
 
 
 def phi_array(x: Tensor, phi: str) -> Tensor:
-    y = x.clone()
-    dtype = "f32" if x.dtype == torch.float32 else "f64"
-    getattr(core._library(), f"bptt_phi_{dtype}")(y.data_ptr(), y.numel(), core.PHI[phi])
-    return y
+    """One step of one unit, a number a sequence."""
+    weight = x.new_ones(1, 1)
+    states = core.unroll(
+        x.view(1, -1, 1), x.new_zeros(len(x), 1), Weights(weight, 0 * weight), Cell(phi)
+    )
+    return states[1].flatten()
 
 
 @pytest.mark.parametrize("phi", ["tanh", "sigmoid"])

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Swept, Weights
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
 from bptt_lab.core.validation import ConfigError
 
+_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 PHI = {"tanh": 0, "relu": 1, "identity": 2, "sigmoid": 3}
 # The last fields of either struct.
 _COMMON: list[tuple[str, Any]] = [
@@ -66,8 +67,6 @@ def _library() -> ctypes.CDLL | None:
         for dtype in ("f32", "f64"):
             getattr(library, f"bptt_unroll_{dtype}").argtypes = [POINTER(_UnrollArgs)]
             getattr(library, f"bptt_sweep_{dtype}").argtypes = [POINTER(_SweepArgs)]
-            phi = getattr(library, f"bptt_phi_{dtype}")
-            phi.argtypes, phi.restype = [c_void_p, c_long, c_int], None
         library.bptt_isa.restype = c_char_p
         library.bptt_use_isa.argtypes = [c_char_p]
         library.bptt_use_gomp.argtypes, library.bptt_use_gomp.restype = [c_void_p], None
@@ -102,10 +101,7 @@ def available() -> bool:
 def instruction_set() -> str | None:
     """What the core runs on: "avx512", "avx2" or "generic"; None without the library."""
     library = _library()
-    if library is None:
-        return None
-    name: bytes = library.bptt_isa()
-    return name.decode()
+    return None if library is None else str(library.bptt_isa(), "ascii")
 
 
 def use_instruction_set(name: str) -> None:
@@ -129,9 +125,6 @@ def supports(*tensors: Tensor | None) -> bool:
         if tensor is not None and not (tensor.dtype is first.dtype and tensor.is_cpu):
             return False
     return available()
-
-
-_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 
 
 def _call(name: str, dtype: torch.dtype, args: Structure) -> None:
@@ -167,10 +160,7 @@ def unroll(
 
 def sweep(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     *,
@@ -178,16 +168,13 @@ def sweep(
     keep: Sequence[float] | None = None,
 ) -> Swept:
     """Sweep one layer back over time; see bptt_lab.core.recurrence."""
-    num_steps, batch_size, input_size = input_LNI.shape
-    hidden_size = states.shape[2]
-    stride_t = stride_n = 0
-    if q_LNH is not None:
-        q_LNH = _rows(q_LNH)
-        stride_t, stride_n, _ = q_LNH.stride()
+    num_steps, batch_size, input_size = layer.input.shape
+    hidden_size = layer.states.shape[2]
+    q_LNH = None if q_LNH is None else _rows(q_LNH)
+    strides = (0, 0) if q_LNH is None else q_LNH.stride()[:2]
     # Local names keep contiguous copies alive until the call is over.
-    states, values = states.contiguous(), values.contiguous()
-    input_LNI = input_LNI.contiguous()
-    ih, hh = weights.ih.contiguous(), weights.hh.contiguous()
+    input_LNI, states, values = (tensor.contiguous() for tensor in layer[:3])
+    ih, hh = layer.weights.ih.contiguous(), layer.weights.hh.contiguous()
     q_last_NH = None if q_last_NH is None else q_last_NH.contiguous()
     factors = None if keep is None else (c_double * num_steps)(*keep)
 
@@ -205,8 +192,7 @@ def sweep(
     )
     args = _SweepArgs(
         _pointer(q_LNH),
-        stride_t,
-        stride_n,
+        *strides,
         *map(_pointer, (q_last_NH, states, values, hh)),
         None if factors is None else ctypes.addressof(factors),
         *map(_pointer, (swept.delta, swept.credit, swept.grad_hx, input_LNI, ih)),
@@ -221,14 +207,13 @@ def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
     """Refuse what the core, which sees pointers only, would read beyond its end."""
     (_, batch_size, input_size), hidden_size = input_LNI.shape, len(weights.hh)
     wanted = ((hidden_size, input_size), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
-    for name, tensor, shape in zip(Weights._fields, weights, wanted, strict=True):
+    given = zip(("hx", *Weights._fields), (hx_NH, *weights), strict=True)
+    for (name, tensor), shape in zip(given, ((batch_size, hidden_size), *wanted), strict=True):
         if tensor is not None and tensor.shape != shape:
             raise RuntimeError(
-                f"weights.{name} has shape {tuple(tensor.shape)}, but an input of {input_size} "
+                f"{name} has shape {tuple(tensor.shape)}, but {batch_size} sequences, {input_size} "
                 f"numbers a step and {hidden_size} hidden units need {shape}"
             )
-    if hx_NH.shape != (batch_size, hidden_size):
-        raise RuntimeError(f"hx has shape {tuple(hx_NH.shape)}, not {(batch_size, hidden_size)}")
 
 
 def _rows(q_LNH: Tensor) -> Tensor:

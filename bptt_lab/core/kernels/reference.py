@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import NONLINEARITIES, Cell, Swept, Weights, bias, from_delta, slopes
+from bptt_lab.core.cell import NONLINEARITIES, Cell, Layer, Swept, Weights, bias, from_delta, slopes
 
 # A segment is a thirty-second of the steps, but its products have this many elements to work on.
 ELEMENTS = 1 << 16
@@ -46,10 +46,7 @@ def unroll(
 
 def sweep(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     *,
@@ -57,21 +54,19 @@ def sweep(
     keep: Sequence[float] | None = None,
 ) -> Swept:
     """Sweep one layer back over time, Eq. (3) to (5); see bptt_lab.core.recurrence."""
+    input_LNI, states = layer.input, layer.states
     num_steps, row_size = len(input_LNI), states[0].numel()
     length = max(-(-num_steps // 32), -(-ELEMENTS // max(row_size, 1)))
-    over_time: dict[str, Tensor] = {}
+    over_time = {name: torch.empty_like(states[1:]) for name in want & {"delta", "credit"}}
     if "grad_input" in want:
         over_time["grad_input"] = torch.empty_like(input_LNI, memory_format=torch.contiguous_format)
-    for name in want & {"delta", "credit"}:
-        over_time[name] = torch.empty_like(states[1:])
     summed: dict[str, Tensor] = {}
     last = torch.zeros_like(states[0]) if q_last_NH is None else q_last_NH
     for end in range(num_steps, 0, -length):
         begin = max(0, end - length)
         q = None if q_LNH is None else q_LNH[begin:end]
         kept = None if keep is None else keep[begin:end]
-        steps = input_LNI[begin:end], states[begin : end + 1], values[begin:end]
-        part = _sweep_segment(q, *steps, weights, cell, want, last, kept)
+        part = _sweep_segment(q, layer.part(begin, end), cell, want, last, kept)
         # What the segment hands to the step before it enters there like any credit.
         assert part.grad_hx is not None
         last = part.grad_hx
@@ -88,48 +83,32 @@ def sweep(
 
 def _sweep_segment(
     q_LNH: Tensor | None,
-    input_LNI: Tensor,
-    states: Tensor,
-    values: Tensor,
-    weights: Weights,
+    layer: Layer,
     cell: Cell,
     want: Set[str],
     last_NH: Tensor,
     keep: Sequence[float] | None,
 ) -> Swept:
     """The sweep over some steps, from the credit that comes from behind them, (N, H)."""
-    delta_LNH = slopes(values, cell)
+    delta_LNH = slopes(layer.values, cell)
     credit_LNH = torch.empty_like(delta_LNH) if "credit" in want else None
     rows, leak = delta_LNH.unbind(0), cell.leak
-    immediate = [None] * len(rows) if q_LNH is None else q_LNH.unbind(0)
+    immediate = [torch.zeros_like(last_NH)] * len(rows) if q_LNH is None else q_LNH.unbind(0)
+    factors = [1.0] * len(rows) if keep is None else keep
     c_NH = last_NH
     for t in reversed(range(len(rows))):
         q_NH = immediate[t]
         if t + 1 == len(rows):
-            c_NH = last_NH if q_NH is None else q_NH + last_NH
-        else:
-            factor = 1.0 if keep is None else keep[t + 1]
-            c_NH = _credit(q_NH, c_NH, rows[t + 1], weights.hh, leak, factor)
+            c_NH = q_NH + last_NH
+        elif factors[t + 1] == 0:
+            c_NH = q_NH
+        else:  # Eq. (3)
+            handed_NH = torch.addmm(q_NH, rows[t + 1], layer.weights.hh, alpha=factors[t + 1])
+            if leak != 1:
+                handed_NH.add_(c_NH, alpha=factors[t + 1] * (1 - leak))
+            c_NH = handed_NH
         rows[t].mul_(c_NH)
         if credit_LNH is not None:
             credit_LNH[t] = c_NH
     credit = c_NH[None] if credit_LNH is None else credit_LNH
-    asked = want | {"grad_hx"}
-    return from_delta(delta_LNH, credit, input_LNI, states, weights, cell, asked)
-
-
-def _credit(
-    q_NH: Tensor | None,
-    c_tp1_NH: Tensor,
-    delta_tp1_NH: Tensor,
-    weight_hh: Tensor,
-    leak: float,
-    factor: float,
-) -> Tensor:
-    """Eq. (3)."""
-    if q_NH is None:
-        q_NH = torch.zeros_like(c_tp1_NH)
-    if factor == 0:
-        return q_NH
-    c_NH = torch.addmm(q_NH, delta_tp1_NH, weight_hh, alpha=factor)
-    return c_NH if leak == 1 else c_NH.add_(c_tp1_NH, alpha=factor * (1 - leak))
+    return from_delta(delta_LNH, credit, layer, cell, want | {"grad_hx"})

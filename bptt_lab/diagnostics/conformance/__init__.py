@@ -5,14 +5,8 @@
 makes every check of a strategy of your own, in seconds; the module must be importable (installed,
 or in the current folder). After the colon stands a class that needs no settings, or an object that
 you made: `--bptt-strategy mypkg.my:with_my_settings`. Each failure says what is broken, each skip
-why a check does not apply. The same from Python, without pytest and under `python -O` too:
-
-    from bptt_lab.conformance.contract import verify
-    from mypkg.my import Strategy
-
-    for outcome in verify(Strategy()):
-        if outcome.status != "passed":
-            print(outcome)
+why a check does not apply. `bptt_lab.conformance.contract.verify(strategy)` returns the same from
+Python, without pytest and under `python -O` too.
 
 A check is a function of a strategy. It returns nothing, or raises `Failed` or `Skipped` with a
 reason; `verify` makes an `Outcome` of that. What is verified follows from what the strategy claims

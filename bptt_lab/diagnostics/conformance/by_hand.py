@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.conformance.nets import Gradients
+from bptt_lab.diagnostics.conformance.nets import Gradients, Net
 from bptt_lab.nn.rnn import VanillaRNN
 
 PHI: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,9 +53,7 @@ def unroll_by_hand(
 
 
 def masked_by_hand(
-    rnn: VanillaRNN,
-    input: Tensor,
-    hx: Tensor,
+    net: Net,
     mask: Tensor,
     q: Tensor,
     q_h_n: Tensor | None = None,
@@ -66,7 +64,7 @@ def masked_by_hand(
     torch says what each loss time t gives to each a_s and h_s; the mask chooses, and the sums
     over s are written out.
     """
-    num_steps = len(input)
+    rnn, (input, hx), num_steps = net.rnn(), net.data(), net.num_steps
     hx = hx.detach().requires_grad_()
     layers = unroll_by_hand(rnn, input, hx, dropout)
     targets = [(layer, s) for layer in range(len(layers)) for s in range(num_steps)]
@@ -85,7 +83,9 @@ def masked_by_hand(
             credit[i, s] += mask[t, s] * found[n + len(targets)]
         grad_hx += mask[t, 0] * found[-1]  # hx is used at the first step
 
-    result = {"input": delta[0] @ rnn.all_weights[0][0].detach(), "hx": grad_hx}
+    result = {}
+    if net.leaves:
+        result = {"input": delta[0] @ rnn.all_weights[0][0].detach(), "hx": grad_hx}
     for i, layer in enumerate(layers):
         x, h_tm1 = torch.stack(layer.x).detach(), torch.stack(layer.h[:-1]).detach()
         result[f"weight_ih_l{i}"] = torch.einsum("lnh,lni->hi", delta[i], x)

@@ -1,18 +1,26 @@
-"""What a strategy carries from one chunk to the next: the states, and its influence."""
+"""What a strategy carries from one chunk to the next: states, influence, the draw's number."""
 
 # mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.conformance.compare import assert_same, draws, suited
-from bptt_lab.diagnostics.conformance.nets import Net, start
-from bptt_lab.diagnostics.conformance.outcomes import Failed, Skipped, require
+from bptt_lab.diagnostics.conformance.compare import (
+    Failed,
+    Skipped,
+    assert_identical,
+    assert_same,
+    draws,
+    require,
+    suited,
+)
+from bptt_lab.diagnostics.conformance.nets import Net, gradients, start
 from bptt_lab.gradients.base import GradientStrategy
 
 
@@ -56,6 +64,19 @@ def check_sequences_apart(strategy: GradientStrategy) -> None:
             assert_same({"": tensor[n : n + 1]}, {"": own}, "influence: sequences mixed")
 
 
+def check_draws(strategy: GradientStrategy) -> None:
+    """A draw belongs to its number and moves on with every unroll."""
+    if not draws(strategy):
+        raise Skipped(f"{strategy} gives the same gradient at all draws that were tried")
+    net = suited(strategy, Net(4, 20, 2))._replace(leaves=False)
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    _, carry = strategy.unroll(rnn, input, start(rnn, hx, draw=3))
+    number = carry.draw
+    require(number == 4, f"draw: the number is {number} after an unroll at 3, not 4")
+    twice = [gradients(copy.deepcopy(strategy), net, draw=7) for _ in range(2)]
+    assert_identical(twice[0], twice[1], "draw: two gradients at one number")
+
+
 def influence_after(strategy: GradientStrategy, net: Net, input: Tensor) -> Any:
     """The influence after two chunks that were learnt from."""
     rnn = net.rnn(strategy)
@@ -65,8 +86,8 @@ def influence_after(strategy: GradientStrategy, net: Net, input: Tensor) -> Any:
         copies = [tensor.clone() for tensor in before]
         output, carry = strategy.unroll(rnn, chunk, carry)
         net.loss_of(output).backward()
-        for tensor, copy in zip(before, copies, strict=True):
-            require(torch.equal(tensor, copy), "influence: changed in place")
+        for tensor, kept in zip(before, copies, strict=True):
+            require(torch.equal(tensor, kept), "influence: changed in place")
     return carry.influence
 
 

@@ -1,19 +1,35 @@
-"""What the checks share: how gradients are compared, and what is expected of a strategy."""
+"""What the checks share: how gradients are compared, and what is expected of a strategy.
+
+`Failed` and `Skipped` are Python's own words for these, so that every test runner knows them.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from unittest import SkipTest
 
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
 from bptt_lab.diagnostics.conformance.nets import Gradients, Net, gradients, run
-from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
 from bptt_lab.gradients.base import GradientStrategy
 
 VISIBLE = 1e-2  # relative difference that no rounding explains
+
+
+class Failed(AssertionError):
+    """The strategy breaks the contract; the message says how."""
+
+
+class Skipped(SkipTest):
+    """The check cannot be made of this strategy; the message says why."""
+
+
+def require(condition: object, reason: str) -> None:
+    """Raise Failed with the reason unless the condition holds."""
+    if not condition:
+        raise Failed(reason)
 
 
 def assert_same(
@@ -98,25 +114,6 @@ def differ(found: Iterator[Gradients]) -> bool:
     """Whether some of the gradients of W_hh are not the first; no more are found than it takes."""
     first = next(found)["weight_hh_l0"]
     return any(not torch.equal(other["weight_hh_l0"], first) for other in found)
-
-
-def without_leaves(expected: Gradients, net: Net) -> Gradients:
-    """All gradients, or the parameters' only where the strategy has no others."""
-    return {name: g for name, g in expected.items() if net.leaves or name not in ("input", "hx")}
-
-
-def by_hand(
-    strategy: GradientStrategy,
-    net: Net,
-    q: Tensor,
-    q_h_n: Tensor | None = None,
-    dropout: list[Tensor | None] | None = None,
-) -> tuple[Gradients, Tensor]:
-    """The gradient and credit that the strategy promises for immediate credit q, by hand."""
-    input, hx = net.data()
-    mask = mask_of(strategy, net.num_steps)
-    found, credit = masked_by_hand(net.rnn(), input, hx, mask, q, q_h_n, dropout)
-    return without_leaves(found, net), credit
 
 
 def random_tensor(*shape: int) -> Tensor:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
-from importlib import import_module
 
 import pytest
 
 from bptt_lab.gradients.base import GradientStrategy
-
-STRATEGY = pytest.StashKey[GradientStrategy]()
 
 
 def load(name: str) -> GradientStrategy:
@@ -23,20 +21,17 @@ def load(name: str) -> GradientStrategy:
     def refused(problem: str) -> pytest.UsageError:
         return pytest.UsageError(f"--bptt-strategy={name}: {problem}")
 
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
+    if ":" not in name:
         raise refused("must be MODULE:NAME, such as mypkg.my:Mine")
     sys.path.append(os.getcwd())
     try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = pkgutil.resolve_name(name)
+    except (ValueError, ImportError, AttributeError) as error:
         raise refused(f"cannot be found: {error}") from error
-    if isinstance(found, type):
-        try:
-            found = found()
-        except TypeError as error:
-            problem = f"cannot be made without settings ({error}); name an object"
-            raise refused(problem) from error
+    try:
+        found = found() if isinstance(found, type) else found
+    except TypeError as error:
+        raise refused(f"cannot be made without settings ({error}); name an object") from error
     if not isinstance(found, GradientStrategy):
         raise refused(f"must be a GradientStrategy, not {found!r}")
     return found
@@ -47,10 +42,10 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
     name = config.getoption("--bptt-strategy")
     if name is None:
         raise pytest.UsageError("--bptt-strategy: must be given, as MODULE:NAME")
-    config.stash[STRATEGY] = load(name)
+    load(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def strategy(request: pytest.FixtureRequest) -> GradientStrategy:
     """The strategy under test."""
-    return request.config.stash[STRATEGY]
+    return load(request.config.getoption("--bptt-strategy"))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
-from bptt_lab.diagnostics.conformance import carrying, claims, drawing, passes, values
+from bptt_lab.diagnostics.conformance import carrying, claims, passes, values
+from bptt_lab.diagnostics.conformance.compare import Failed, Skipped
 from bptt_lab.diagnostics.conformance.nets import Net
-from bptt_lab.diagnostics.conformance.outcomes import Outcome, outcome
 from bptt_lab.gradients.base import GradientStrategy
 
 # By name: what a module calls check_..., in its order.
 CHECKS: list[Callable[[GradientStrategy], None]] = [
     check
-    for module in (claims, passes, carrying, drawing)
+    for module in (claims, passes, carrying)
     for name, check in vars(module).items()
     if name.startswith("check_")
 ]
@@ -35,6 +36,20 @@ NETS = [
 ]
 
 
+class Outcome(NamedTuple):
+    """What one check found."""
+
+    check: str
+    net: Net | None  # where the check is made on nets of many kinds
+    status: Literal["passed", "failed", "skipped"]
+    reason: str = ""  # empty if passed
+
+    def __str__(self) -> str:
+        where = "" if self.net is None else f" on {self.net}"
+        reason = self.reason and f": {self.reason}"
+        return f"{self.status} {self.check}{where}{reason}"
+
+
 def verify(strategy: GradientStrategy) -> list[Outcome]:
     """Hold a strategy to the whole contract, in a second or a few.
 
@@ -49,3 +64,19 @@ def verify(strategy: GradientStrategy) -> list[Outcome]:
     """
     alone = [outcome(check, strategy) for check in CHECKS]
     return alone + [outcome(check, strategy, net) for net in NETS for check in ON_NETS]
+
+
+def outcome(
+    check: Callable[..., None], strategy: GradientStrategy, net: Net | None = None
+) -> Outcome:
+    """Make a check of a strategy; an error that the strategy raises is a failure."""
+    name = check.__name__.removeprefix("check_")
+    try:
+        check(strategy) if net is None else check(strategy, net)
+    except Skipped as skipped:
+        return Outcome(name, net, "skipped", str(skipped))
+    except Failed as failed:
+        return Outcome(name, net, "failed", str(failed))
+    except Exception as error:
+        return Outcome(name, net, "failed", f"raised {type(error).__name__}: {error}")
+    return Outcome(name, net, "passed")

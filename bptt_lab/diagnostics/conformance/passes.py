@@ -10,12 +10,15 @@ import pickle
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
+    Skipped,
     assert_identical,
     assert_same,
-    by_hand,
     draws,
+    mask_of,
     random_tensor,
+    require,
     suited,
 )
 from bptt_lab.diagnostics.conformance.nets import (
@@ -26,7 +29,6 @@ from bptt_lab.diagnostics.conformance.nets import (
     gradients,
     run,
 )
-from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy, dropout_masks
 
@@ -34,17 +36,15 @@ from bptt_lab.gradients.base import GradientStrategy, dropout_masks
 def check_h_n(strategy: GradientStrategy) -> None:
     """A loss of every layer's last state counts, at the last step."""
     net = suited(strategy, Net(4, 7, num_layers=3))
+    mask = mask_of(strategy, net.num_steps)
     q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
-    rnn, (input, hx) = net.rnn(strategy), net.data()
-    output, h_n, *_ = run(rnn, input, hx)
-    ((output * q).sum() + (h_n * q_h_n).sum()).backward()
-    expected, _ = by_hand(strategy, net, q, q_h_n)
-    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient")
-
-    rnn, (input, hx) = net.rnn(strategy), net.data()
-    (run(rnn, input, hx).h_n * q_h_n).sum().backward()
-    expected, _ = by_hand(strategy, net, torch.zeros_like(q), q_h_n)
-    assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient alone")
+    for alone in (False, True):
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        output, h_n, *_ = run(rnn, input, hx)
+        loss = (h_n * q_h_n).sum()
+        (loss if alone else loss + (output * q).sum()).backward()
+        expected, _ = masked_by_hand(net, mask, 0 * q if alone else q, q_h_n)
+        assert_same(collect(rnn, input=input, hx=hx), expected, "h_n's gradient")
 
 
 def check_dropout(strategy: GradientStrategy) -> None:
@@ -60,7 +60,7 @@ def check_dropout(strategy: GradientStrategy) -> None:
         torch.manual_seed(5)
         output = run(rnn, input, hx).output
     (output * q).sum().backward()
-    expected, _ = by_hand(strategy, net, q, dropout=dropped)
+    expected, _ = masked_by_hand(net, mask_of(strategy, net.num_steps), q, dropout=dropped)
     assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
 
 
@@ -83,13 +83,11 @@ def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
         for n in range(net.batch_size):
             net.loss_of(run(rnn, input[:, n : n + 1], hx[:, n : n + 1]).output).backward()
         assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over the batch", 1e-12)
-    if not strategy.linear:
-        return
-
-    rnn, (input, hx) = net.rnn(strategy), net.data()
-    for t in range(net.num_steps):
-        net.loss_of(run(rnn, input, hx).output[t]).backward()
-    assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over time", 1e-12)
+    if strategy.linear:
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        for t in range(net.num_steps):
+            net.loss_of(run(rnn, input, hx).output[t]).backward()
+        assert_same(collect(rnn, input=input, hx=hx), total, "not a sum over time", 1e-12)
 
 
 def check_accumulates(strategy: GradientStrategy) -> None:
@@ -193,27 +191,19 @@ def check_packed(strategy: GradientStrategy) -> None:
         raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
     for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
         net = suited(strategy, Net(4, max(lengths), len(lengths), num_layers=2, leak=0.5))
-        data, hx = net.data()
-        if not net.leaves:
-            hx = torch.zeros_like(hx)
         q_h_n = random_tensor(*net.state_shape)
-        parts = [data[:length, n].detach() for n, length in enumerate(lengths)]
-
-        packed_rnn, packed_hx = net.rnn(strategy), hx.detach().clone().requires_grad_(net.leaves)
-        leaves = [part.clone().requires_grad_(net.leaves) for part in parts]
-        packed = pack_sequence(leaves, enforce_sorted=False)
-        output, h_n = packed_rnn(packed, packed_hx if net.leaves else None)
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        parts = [input[:length, n] for n, length in enumerate(lengths)]
+        packed = pack_sequence(parts, enforce_sorted=False)
+        output, h_n = rnn(packed, hx if net.leaves else None)
         (net.loss_of(output.data) + (h_n * q_h_n).sum()).backward()
-        actual = collect(packed_rnn, hx=packed_hx)
-        if net.leaves:
-            actual["input"] = torch.cat([leaf.grad for leaf in leaves if leaf.grad is not None])
+        actual = collect(rnn, input=input, hx=hx)
 
-        rnn = net.rnn(strategy)
-        singles = [part.clone().requires_grad_(net.leaves) for part in parts]
-        for n, single in enumerate(singles):
-            output, h_n, *_ = run(rnn, single[:, None], hx[:, n : n + 1])
-            (net.loss_of(output) + (h_n * q_h_n[:, n : n + 1]).sum()).backward()
-        expected = collect(rnn, hx=hx)
-        if net.leaves:
-            expected["input"] = torch.cat([leaf.grad for leaf in singles if leaf.grad is not None])
+        rnn, (input, hx) = net.rnn(strategy), net.data()
+        begin = hx if net.leaves else torch.zeros_like(hx)
+        for n, length in enumerate(lengths):
+            one = slice(n, n + 1)
+            output, h_n, *_ = run(rnn, input[:length, one], begin[:, one])
+            (net.loss_of(output) + (h_n * q_h_n[:, one]).sum()).backward()
+        expected = collect(rnn, input=input, hx=hx)
         assert_same(actual, expected, f"packed sequences, {strategy}")

@@ -6,17 +6,16 @@ from __future__ import annotations
 
 import torch
 
-from bptt_lab.diagnostics.conformance.by_hand import unroll_by_hand
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
+    Skipped,
     assert_same,
-    by_hand,
     mask_of,
     random_tensor,
+    require,
     suited,
-    without_leaves,
 )
 from bptt_lab.diagnostics.conformance.nets import INPUT_SIZE, Net, gradients, oracle_terms, run
-from bptt_lab.diagnostics.conformance.outcomes import Skipped, require
 from bptt_lab.gradients import oracle
 from bptt_lab.gradients.base import GradientStrategy
 
@@ -31,13 +30,13 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
             INPUT_SIZE, net.hidden_size, net.num_layers, net.nonlinearity, net.bias, dtype=hx.dtype
         )
         reference.load_state_dict(rnn.state_dict())
-        expected_output, expected_h_n = reference(input, hx)
+        expected = reference(input, hx)
     else:
         layers = unroll_by_hand(rnn, input, hx)
-        expected_output = torch.stack(layers[-1].h[1:])
-        expected_h_n = torch.stack([layer.h[-1] for layer in layers])
-    assert_same({"output": output}, {"output": expected_output}, "forward values", 1e-12)
-    assert_same({"h_n": h_n}, {"h_n": expected_h_n}, "forward values", 1e-12)
+        ends = torch.stack([layer.h[-1] for layer in layers])
+        expected = torch.stack(layers[-1].h[1:]), ends
+    found = {"output": output, "h_n": h_n}
+    assert_same(found, dict(zip(found, expected, strict=True)), "forward values", 1e-12)
     with torch.no_grad():
         ungraphed = run(rnn, input, hx).output
     require(torch.equal(ungraphed, output), "forward values: others under no_grad")
@@ -50,7 +49,8 @@ def check_gradient(strategy: GradientStrategy, net: Net) -> None:
     """Parameters, input and hx get the masked oracle's gradient."""
     net = suited(strategy, net)
     expected = oracle.masked_gradient(oracle_terms(net), mask_of(strategy, net.num_steps))
-    expected = without_leaves(expected, net)
+    if not net.leaves:
+        del expected["input"], expected["hx"]
     assert_same(gradients(strategy, net), expected, f"not the masked oracle's gradient, {strategy}")
 
 
@@ -58,7 +58,7 @@ def check_credit(strategy: GradientStrategy, net: Net) -> None:
     """`credit` is dE/dh_t under the mask, in every layer, unless the rule forms none."""
     net = suited(strategy, net)
     q = random_tensor(net.num_steps, net.batch_size, net.hidden_size)
-    _, expected = by_hand(strategy, net, q)
+    _, expected = masked_by_hand(net, mask_of(strategy, net.num_steps), q)
     input, hx = net.data()
     try:
         actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)

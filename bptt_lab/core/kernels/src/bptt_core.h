@@ -65,10 +65,6 @@ BPTT_API int bptt_unroll_f64(const bptt_unroll_args *args);
 BPTT_API int bptt_sweep_f32(const bptt_sweep_args *args);
 BPTT_API int bptt_sweep_f64(const bptt_sweep_args *args);
 
-/* phi over an array, in place: for tests of its error bound. */
-BPTT_API void bptt_phi_f32(float *x, long count, int phi);
-BPTT_API void bptt_phi_f64(double *x, long count, int phi);
-
 /* Name of the instruction set in use: "avx512", "avx2" or "generic". */
 BPTT_API const char *bptt_isa(void);
 

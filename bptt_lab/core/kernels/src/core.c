@@ -1,8 +1,6 @@
 /* The functions of bptt_core.h: choose an instruction set, get memory, run the parts. */
 #include "kernel.h"
-#include "threads.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,22 +51,16 @@ int bptt_use_isa(const char *name) {
     return 1;
 }
 
-/* `bytes` from a 64-byte boundary on; *block is what to free. */
-static char *take(size_t bytes, void **block) {
-    *block = malloc(bytes + 64);
-    return *block ? (char *)(((uintptr_t)*block + 63) / 64 * 64) : NULL;
-}
-
 static int run(const bptt_pass *pass, const void *args, int threads) {
     bptt_job job = {.args = args};
-    void *block;
     pass->plan(&job);
-    job.workspace = take(job.shared + job.private * (size_t)job.split.parts, &block);
+    /* Both sizes are whole cache lines. */
+    job.workspace = aligned_alloc(64, job.shared + job.private * (size_t)job.split.parts);
     if (!job.workspace) return 1;
     pass->pack(&job);
     bptt_parallel(pass->part, &job, job.split.parts, threads);
     if (pass->finish) pass->finish(&job);
-    free(block);
+    free(job.workspace);
     return 0;
 }
 
@@ -81,6 +73,3 @@ RUN(unroll, f32)
 RUN(unroll, f64)
 RUN(sweep, f32)
 RUN(sweep, f64)
-
-void bptt_phi_f32(float *x, long count, int phi) { choose()->f32->phi(x, count, phi); }
-void bptt_phi_f64(double *x, long count, int phi) { choose()->f64->phi(x, count, phi); }

@@ -1,4 +1,4 @@
-/* What each (element type, instruction set) offers, and the job that core.c hands to it. */
+/* What each (element type, instruction set) offers, the job that core.c hands to it, and names. */
 #ifndef BPTT_KERNEL_H
 #define BPTT_KERNEL_H
 
@@ -35,12 +35,31 @@ typedef struct {
 typedef struct {
     const char *isa;
     bptt_pass unroll, sweep;
-    void (*phi)(void *array, long count, int phi);
 } bptt_kernel;
 
 extern const bptt_kernel bptt_generic_f32, bptt_generic_f64;
 #if defined(__x86_64__) || defined(__i386__)
 extern const bptt_kernel bptt_avx2_f32, bptt_avx2_f64, bptt_avx512_f32, bptt_avx512_f64;
 #endif
+
+/* Call work(job, part) once for each part < parts, on up to `threads` threads, and wait. */
+void bptt_parallel(void (*work)(void *job, int part), void *job, int parts, int threads);
+
+/* NAME(f) is f with the element type and the instruction set appended: f_f32_avx512. */
+#define BPTT_JOIN_(a, b, c) a##_##b##_##c
+#define BPTT_JOIN(a, b, c) BPTT_JOIN_(a, b, c)
+#define NAME(f) BPTT_JOIN(f, REAL_NAME, ISA_NAME)
+#define BPTT_STRING_(a) #a
+#define BPTT_STRING(a) BPTT_STRING_(a)
+
+#define INLINE static inline __attribute__((always_inline, unused))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* How a tile of product.h meets what is in C. */
+enum { AFRESH, RESUME, ADD };
 
 #endif

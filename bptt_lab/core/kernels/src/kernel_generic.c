@@ -6,8 +6,6 @@
 #endif
 
 #define ISA_NAME generic
-#define ISA_STRING "generic"
 #define VECTOR_ISA 128
-#define VECTOR_BYTES 16
 
 #include "both_types.h"

@@ -14,34 +14,24 @@
  * not notice; sigmoid, small where x is large, needs it in two.
  */
 
-#if REAL_BITS == 32
-#define EXP_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, held in the low bits */
-#define EXP_SHIFT 23
-#define EXP_ONE 0x3F800000u
-#define TWO_LOG2E 2.88539008177792681472f
-#define HALF_LN2 0.34657359027997265471f
-#define HALF_LN2_HIGH 0.3465728759765625f /* 15 bits, so that n times it is exact */
-#define HALF_LN2_LOW 7.1430341015470861612e-7f
-#define TANH_CLAMP 9.25f
-#define SIGMOID_CLAMP 86.0f
-#else
-#define EXP_MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
-#define EXP_SHIFT 52
-#define EXP_ONE 0x3FF0000000000000ull
-#define TWO_LOG2E 2.88539008177792681472
-#define HALF_LN2 0.34657359027997265471
-#define HALF_LN2_HIGH 3.46573590184561908245e-01 /* 33 bits */
-#define HALF_LN2_LOW 9.54107464635293850010e-11
-#define TANH_CLAMP 19.25
-#define SIGMOID_CLAMP 708.0
-#endif
+#define OF(of_float, of_double) (REAL)(REAL_BITS == 32 ? (of_float) : (of_double))
+/* 1.5 * 2^23 or 2^52: adding it rounds to an integer, held in the low bits. */
+#define EXP_MAGIC OF(12582912.0f, 6755399441055744.0)
+#define EXP_SHIFT (REAL_BITS == 32 ? 23 : 52)
+#define TWO_LOG2E OF(2.88539008177792681472f, 2.88539008177792681472)
+#define HALF_LN2 OF(0.34657359027997265471f, 0.34657359027997265471)
+/* 15 or 33 bits, so that n times it is exact; and the rest. */
+#define HALF_LN2_HIGH OF(0.3465728759765625f, 3.46573590184561908245e-01)
+#define HALF_LN2_LOW OF(7.1430341015470861612e-7f, 9.54107464635293850010e-11)
+#define TANH_CLAMP OF(9.25f, 19.25)
+#define SIGMOID_CLAMP OF(86.0f, 708.0)
 
 /* n + EXP_MAGIC for e^{2x}. */
 INLINE VR NAME(exp_round)(VR x) { return VFMA(x, VSET(TWO_LOG2E), VSET(EXP_MAGIC)); }
 
 /* e^{2x} - less = 2^n r P(r) + (2^n - less), given n + EXP_MAGIC and r. */
 INLINE VR NAME(exp_less)(VR magic_n, VR r, VR less) {
-    const VR power = (VR)(((VU)magic_n << EXP_SHIFT) + EXP_ONE);
+    const VR power = (VR)(((VU)magic_n << EXP_SHIFT) + (VU)VSET(1));
 #if REAL_BITS == 32
     VR p = VSET(64 * 0x1.6d1605bc8521fp-10f);
     p = VFMA(p, r, VSET(32 * 0x1.12106ba17fc04p-7f));
@@ -79,7 +69,7 @@ INLINE VR NAME(vsigmoid)(VR x) {
     return VDIV(VSET(1), NAME(exp_less)(t, r, VSET(-1)));
 }
 
-/* phi is a constant wherever these two are inlined, but in phi_array. */
+/* phi is a constant wherever these two are inlined. */
 INLINE VR NAME(phi_value)(const int phi, VR a) {
     switch (phi) {
     case BPTT_TANH: return NAME(vtanh)(a);
@@ -97,22 +87,3 @@ INLINE VR NAME(phi_slope)(const int phi, VR y) {
     default: return VSET(1);
     }
 }
-
-/* An array in place. */
-static void NAME(phi_array)(void *array, long count, int phi) {
-    REAL *x = array;
-    for (long i = 0; i < count; i += LANES) {
-        const VR y = NAME(phi_value)(phi, VLOAD_N(x + i, count - i));
-        VSTORE_N(x + i, y, count - i);
-    }
-}
-
-#undef EXP_MAGIC
-#undef EXP_SHIFT
-#undef EXP_ONE
-#undef TWO_LOG2E
-#undef HALF_LN2
-#undef HALF_LN2_HIGH
-#undef HALF_LN2_LOW
-#undef TANH_CLAMP
-#undef SIGMOID_CLAMP

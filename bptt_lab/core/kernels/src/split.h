@@ -4,9 +4,7 @@
  * once a step, costs nothing beside the arithmetic (its traffic is 1/64 of a multiply-add per
  * element), few enough that a group's states and delta of several steps stay in L2.
  */
-#ifndef GROUP_ROWS
 #define GROUP_ROWS 64
-#endif
 
 static bptt_split NAME(split_batch)(long batch, int threads) {
     bptt_split split;

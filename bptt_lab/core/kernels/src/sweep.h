@@ -280,6 +280,3 @@ static void NAME(sweep_finish)(bptt_job *job) {
     if (a->grad_w_ih) NAME(collect)(job, a->H, a->I, a->grad_w_ih);
     if (a->grad_bias) NAME(collect)(job, a->H + a->I, 1, a->grad_bias);
 }
-
-
-#undef PANEL

@@ -1,8 +1,6 @@
 /* Where the sweep keeps its numbers: the workspace that all parts share, and what a part owns. */
 
-#ifndef SEGMENT_ROWS
 #define SEGMENT_ROWS 192 /* a panel of 192 rows x 192 bytes fills 3/4 of a 48 KB L1 */
-#endif
 #define PANEL (GRAD_COLS * LANES)
 
 typedef struct {

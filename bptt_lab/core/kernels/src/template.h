@@ -1,5 +1,5 @@
 /* Everything for one (element type, instruction set) pair. The including file defines ISA_NAME,
- * ISA_STRING, VECTOR_ISA, VECTOR_BYTES and REAL, REAL_NAME, REAL_BITS. The order matters. */
+ * VECTOR_ISA and REAL, REAL_NAME, REAL_BITS. The order matters. */
 #include "vec.h"
 
 #include "nonlinearity.h"
@@ -15,15 +15,7 @@
 #include "sweep.h"
 
 const bptt_kernel BPTT_JOIN(bptt, ISA_NAME, REAL_NAME) = {
-    ISA_STRING,
+    BPTT_STRING(ISA_NAME),
     {NAME(unroll_plan), NAME(unroll_pack), NAME(unroll_part), NULL},
     {NAME(sweep_plan), NAME(sweep_pack), NAME(sweep_part), NAME(sweep_finish)},
-    NAME(phi_array),
 };
-
-#undef ROWS_MAX
-#undef GRAD_COLS
-#undef EACH_TILE
-#undef EACH_GRAD_TILE
-#undef TILE_MAX
-#undef COLS_MAX

@@ -7,13 +7,10 @@
  * libgomp waits for them forever), plain threads are started for the call: about 20 us each, no
  * state to keep, nothing to clean up.
  */
-#include "threads.h"
-
-#include "bptt_core.h"
+#include "kernel.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <unistd.h>
 
 typedef void gomp_parallel_function(void (*)(void *), void *, unsigned, unsigned);

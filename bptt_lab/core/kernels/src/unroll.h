@@ -211,6 +211,3 @@ static void NAME(unroll_part)(void *argument, int part) {
         }
     }
 }
-
-#undef L2_WEIGHTS
-#undef BLOCK_ROWS

@@ -7,8 +7,6 @@
  * VMIN(bound, x) and VMAX(bound, x) return x if x is NaN: that is what the x86 instructions do with
  * their second operand.
  */
-#include "names.h"
-
 #define VR NAME(vr)
 #define VU NAME(vu)
 #define VSET NAME(vset)
@@ -22,14 +20,14 @@
 #define VDIV NAME(vdiv)
 #define VPOSITIVE NAME(vpositive)
 
-typedef REAL VR __attribute__((vector_size(VECTOR_BYTES)));
+typedef REAL VR __attribute__((vector_size(VECTOR_ISA / 8)));
 #if REAL_BITS == 32
-typedef unsigned int VU __attribute__((vector_size(VECTOR_BYTES)));
+typedef unsigned int VU __attribute__((vector_size(VECTOR_ISA / 8)));
 #else
-typedef unsigned long long VU __attribute__((vector_size(VECTOR_BYTES)));
+typedef unsigned long long VU __attribute__((vector_size(VECTOR_ISA / 8)));
 #endif
 
-#define LANES (VECTOR_BYTES / (REAL_BITS / 8))
+#define LANES (VECTOR_ISA / REAL_BITS)
 
 INLINE VR VLOAD(const REAL *p) {
     VR x;
