@@ -9,8 +9,6 @@
 torch is imported with the first name that needs it, so that the command line answers at once.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from bptt_lab.core import lazy, renamed

@@ -1,7 +1,5 @@
 """The command `bptt-board`: TensorBoard on a folder of runs, for this machine only."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ than what it prints, as the files of a run, is `lasting`: it goes on whoever rea
 prints ends when its reader leaves, without a word and with 0.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

@@ -4,8 +4,6 @@ The call is made once, so that libraries are loaded and code is compiled, and th
 is what the peak rose by. Below a megabyte it is rough, for the system counts pages.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import multiprocessing

@@ -4,8 +4,6 @@ Calls are warm: they have run twice before, and a short one is preceded each tim
 not timed, which fills the caches and outlasts threads of the one before that still spin.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import time

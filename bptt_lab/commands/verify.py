@@ -3,8 +3,6 @@
 On another machine the last bits differ and training amplifies them, hence the tolerance there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math

@@ -1,7 +1,5 @@
 """The flags of the command line, which are Hydra's, refused on one line where they cannot be."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from typing import NoReturn

@@ -4,8 +4,6 @@ Importing a plug-in would import torch, which takes seconds; parsing its file ta
 No parent package is imported either, so a user's package may import what it likes.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 import functools

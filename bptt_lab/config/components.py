@@ -1,7 +1,5 @@
 """Validation of one section: its settings are there, of the right type, in their limits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

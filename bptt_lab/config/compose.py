@@ -4,8 +4,6 @@ It does as `hydra.main` does. What can go wrong here raises Hydra's own errors;
 `bptt_lab.config.errors` puts them on one line.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import math

@@ -4,8 +4,6 @@ Their messages span lines, point at syntax that helps nobody ("to append to your
 or at pages elsewhere; here each becomes `key=value: what is wrong; what to do`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

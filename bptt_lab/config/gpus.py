@@ -1,7 +1,5 @@
 """How many CUDA GPUs a process on this machine would see, without torch."""
 
-from __future__ import annotations
-
 import functools
 import os
 import subprocess

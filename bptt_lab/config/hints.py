@@ -1,7 +1,5 @@
 """What somebody means who types a key of torch's, Lightning's or another framework's."""
 
-from __future__ import annotations
-
 # nn.RNN's keywords at their defaults, which say nothing that is not so.
 _AS_IT_IS = (
     *("model.bidirectional=false", "model.batch_first=false"),

@@ -4,8 +4,6 @@ A setting that all jobs share says nothing, so it is left out. Where the others 
 name, each gives up some of its middle, and none falls off the end.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Sequence

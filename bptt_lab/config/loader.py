@@ -5,8 +5,6 @@ composes once. So does the refusal of a value, with the default that it names. W
 of packages say is remembered as long as the process lives, since those files do not change.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import warnings

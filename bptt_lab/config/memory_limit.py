@@ -3,8 +3,6 @@
 The estimates are lower bounds: what they refuse cannot work, what they let pass may still not fit.
 """
 
-from __future__ import annotations
-
 import math
 import os
 

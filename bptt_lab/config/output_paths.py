@@ -9,8 +9,6 @@ ${bptt_job:3,gradient=full/seed=1}   003_gradient=full-seed=1
 Everything is written below outputs/, unless the command line itself gives an absolute path.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

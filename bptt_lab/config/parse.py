@@ -1,7 +1,5 @@
 """From what Hydra composed to a typed `Experiment`: everything is refused here, before torch."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ its schema:
     (16, False)
 """
 
-from __future__ import annotations
-
 import ast
 import collections
 import functools

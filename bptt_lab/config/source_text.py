@@ -1,7 +1,5 @@
 """Modules as text: where a module's file is, and what its statements say; none is imported."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib.util

@@ -3,8 +3,6 @@
 Training, shadows, bptt-explain and bptt-compare find a strategy here, one of --config-dir too.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ that the command line allows (`allow=[mypkg]`), and it must be of the kind that 
 `bptt_lab.config.classes` reads all of that from source text: a refusal has imported nothing.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping

@@ -8,8 +8,6 @@ A package lists them once, as imports under `if TYPE_CHECKING:`, where type chec
     __all__, __getattr__, __dir__ = exports(__name__, __file__)
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Callable

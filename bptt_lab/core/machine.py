@@ -1,7 +1,5 @@
 """The machine that the package runs on, and the commit that it runs from; no torch."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """Texts for people: a terminal only shows them, a spreadsheet too, and neither obeys them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 _LONGEST = 1000  # characters

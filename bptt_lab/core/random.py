@@ -3,8 +3,6 @@
 So the order of jobs, a resumed run or a second process changes no draw.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

@@ -4,8 +4,6 @@ The C core does it where it was built and can work on the tensors (float32 or fl
 operations of torch everywhere else. Both give the same numbers to rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Set
 
 from torch import Tensor

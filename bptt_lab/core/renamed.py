@@ -6,8 +6,6 @@ Plug-ins, scripts and `_target_`s of old run folders go on working:
     'bptt_lab.training.callbacks.probe'
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -9,8 +9,6 @@ object is made, in a notebook too. `bptt_lab.config` reads the same annotations 
 text, so that a bad setting is refused before torch is imported.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import importlib.util

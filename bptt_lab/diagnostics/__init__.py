@@ -13,8 +13,6 @@ touches `.grad`, draws a random number or leaves a graph behind. torch is import
 them, since every run of pytest imports `conformance.option`.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from bptt_lab.core import lazy

@@ -10,8 +10,6 @@ Those of Eq. (1) are means over draws. The subtraction in Eq. (3) makes |m|^2, w
 lengthens by V / n, an unbiased estimate of the squared length of the expected gradient.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping

@@ -9,8 +9,6 @@ References: Hochreiter (1991); Bengio, Simard & Frasconi (1994), "Learning long-
 with gradient descent is difficult".
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -8,8 +8,6 @@ tanh. Reference: Pascanu, Mikolov & Bengio (2013), "On the difficulty of trainin
 networks".
 """
 
-from __future__ import annotations
-
 from typing import Annotated, NamedTuple
 
 import torch

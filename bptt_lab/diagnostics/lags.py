@@ -10,8 +10,6 @@ References: Werbos (1990) for the sum; Aicher, Foti & Fox (2019), "Adaptively tr
 backpropagation through time to control gradient bias", for relative bias as a function of k.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, NamedTuple

@@ -4,8 +4,6 @@
 (2) q_t = dE_t/dh_t                                                       immediate credit
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

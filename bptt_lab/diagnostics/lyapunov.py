@@ -9,8 +9,6 @@ al. (1980); Engelken, Wolf & Abbott (2023), "Lyapunov spectra of chaotic recurre
 networks".
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import torch

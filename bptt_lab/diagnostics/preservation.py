@@ -7,8 +7,6 @@ nonlinearity does. Reference: Pascanu, Mikolov & Bengio (2013), "On the difficul
 recurrent neural networks", section 3.3, who add it to the loss.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

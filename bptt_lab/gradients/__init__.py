@@ -6,8 +6,6 @@ Names are imported when they are first used, so that reading the package imports
 strategy of your own needs no line here: name it by its module, or by a `_target_`.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from bptt_lab.core import lazy

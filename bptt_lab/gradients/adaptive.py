@@ -3,8 +3,6 @@
 From time to time the lag-k gradient of every k is compared with the whole chunk's.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Annotated, ClassVar

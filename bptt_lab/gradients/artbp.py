@@ -1,7 +1,5 @@
 """Anticipated reweighted truncation: cut at random, and raise what is not cut by as much."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 

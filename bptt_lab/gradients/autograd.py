@@ -1,7 +1,5 @@
 """torch's own graph over a plain loop of the same step: the reference for everything else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ on any loss of them leaves that strategy's gradient in `.grad`. Nothing else in 
 which strategy runs.
 """
 
-from __future__ import annotations
-
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Full backpropagation through time from a few stored states: the rest is computed again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 

@@ -4,8 +4,6 @@ Clipping the gradient afterwards scales everything alike, and one explosion drow
 Inside the sweep only the sequence and the step where credit has grown too long are held back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 

@@ -10,8 +10,6 @@ A rule chooses d (L, N, H), the diagonal that stands for J_t; slope_t is leak ph
 instead of a matrix a step, so that only the influence at the chunk's boundaries is ever formed.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 

@@ -5,8 +5,6 @@ again. A strategy by hand then either hands over to torch's graph, if its gradie
 or refuses: torch itself would take its gradient for a constant where the incoming one is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ Backpropagation carries credit from step to step by the transpose of W_hh, which
 Where a fixed random matrix does it instead, the forward weights may learn to align with it.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Annotated, ClassVar
 

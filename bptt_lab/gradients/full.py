@@ -1,7 +1,5 @@
 """Full backpropagation through time, derived by hand: one adjoint sweep, one product a weight."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from bptt_lab.core.cell import Swept

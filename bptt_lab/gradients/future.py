@@ -6,8 +6,6 @@ one torch.autograd.Function for the whole stack of layers, so that automatic opt
 accumulation, mixed precision and DDP see an ordinary gradient.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -9,8 +9,6 @@ a unit meets its own parameters: slope_t[a] extended_t[j]. L N I H steps, batch,
 J = I + H + 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

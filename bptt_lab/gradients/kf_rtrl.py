@@ -1,7 +1,5 @@
 """Kronecker-factored RTRL: influence as the random Kronecker product of a vector and a matrix."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch

@@ -1,7 +1,5 @@
 """Modifiers: another future-facing strategy, with a change to how its credit flows back."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 from bptt_lab.core.cell import Swept

@@ -8,8 +8,6 @@ only time is copied. A truncation is a choice of terms, a lag is t - s, and the 
 is the gradient. Cost: T backward passes and T^2 copies of the parameters; for small nets only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

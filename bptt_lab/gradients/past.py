@@ -11,8 +11,6 @@ A rule that draws random numbers takes them from `generator(seed, purpose, chunk
 method: both see the same draw. This file does the rest, as one torch.autograd.Function.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple

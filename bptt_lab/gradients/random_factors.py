@@ -3,8 +3,6 @@
 Random signs keep the sum of two products a product whose expectation is the sum.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Random feedback local online learning: influence decays by the leak, and nothing recurs."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Real-time recurrent learning: the influence of the parameters is carried forward, exactly."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar
 
 import torch

@@ -5,8 +5,6 @@ the last to the first: it unrolls a segment again, sweeps it, and hands the cred
 before it to the segment before.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

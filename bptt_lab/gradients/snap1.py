@@ -1,7 +1,5 @@
 """SnAp-1: RTRL with a unit's influence on itself alone, the sparse one-step approximation."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

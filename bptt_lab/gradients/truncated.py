@@ -16,8 +16,6 @@ References: Williams & Peng (1990) for window, their BPTT(h; h') with h = k, h' 
 (2013), section 2.8.6, for k1 and k2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Unbiased online recurrent optimization: influence as one random product of two vectors."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch

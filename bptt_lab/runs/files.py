@@ -3,8 +3,6 @@
 A folder may come from anyone, and a link in it may lead anywhere; a FIFO blocks whoever opens it.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os

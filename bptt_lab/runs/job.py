@@ -1,7 +1,5 @@
 """Who asked for a run: what its manifest begins with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A run that ends writes its own status.json (`conclude`). A launcher whose job's 
 fills in what the job could not write (`conclude_process`).
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 import traceback

@@ -4,8 +4,6 @@ A paper may come from anyone. One that no run of ours can have written is `Damag
 it says so and goes on with the other runs. A key that is not listed here may hold anything.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence

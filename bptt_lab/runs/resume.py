@@ -1,7 +1,5 @@
 """Continuing: find the run or sweep that `resume=` names; refuse settings it did not begin with."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex

@@ -3,8 +3,6 @@
 Torch-free and early: a signal while torch is being imported is already answered.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterator

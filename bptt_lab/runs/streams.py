@@ -5,8 +5,6 @@ A reader may be gone (`| head -1`), slow (a pager), or nobody (`>&-`), and a dis
 kept for the next print, and at the end for as long as it still takes some of it.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import select

@@ -1,7 +1,5 @@
 """A sweep: sweep.json lists its jobs when it begins, a table shows their results when it ends."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command `bptt-bench`: it refuses what cannot be measured before it imports torch."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Sequence
 from typing import TypeVar

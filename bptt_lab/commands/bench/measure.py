@@ -1,7 +1,5 @@
 """One device, precision and thread count: every implementation on every shape, side by side."""
 
-from __future__ import annotations
-
 import math
 import statistics
 import sys

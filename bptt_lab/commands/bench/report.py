@@ -1,7 +1,5 @@
 """From options to a folder: measure, print tables, write results.csv."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import itertools

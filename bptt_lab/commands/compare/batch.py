@@ -1,7 +1,5 @@
 """The network, the batch and the loss on which all strategies are compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ rest of the batch costs in proportion. What no longer grows in proportion, as th
 why the numbers are rough.
 """
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence

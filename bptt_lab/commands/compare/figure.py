@@ -5,8 +5,6 @@ end. Strategies without a k are level lines; of the exact ones, only full BPTT h
 of bias. Times have a band: the middle half of the rounds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path

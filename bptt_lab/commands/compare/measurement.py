@@ -1,7 +1,5 @@
 """Bias and cost of every strategy on the same batch and parameters."""
 
-from __future__ import annotations
-
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence

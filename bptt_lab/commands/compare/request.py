@@ -4,8 +4,6 @@ It comes from a command line like bptt-train's, or from a run's manifest. Nothin
 torch, so that a mistake is refused at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The comparison on screen: a line for each strategy as it comes, numbers under their heads."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

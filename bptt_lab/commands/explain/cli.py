@@ -1,7 +1,5 @@
 """The command `bptt-explain`: the gradient of one small network, term by term."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 

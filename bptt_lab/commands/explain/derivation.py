@@ -14,8 +14,6 @@ Eq. (6) and (8) are two ways to the same sum. Steps count from 1 here, as in the
 the states is h_0, row 0 of everything else is not used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

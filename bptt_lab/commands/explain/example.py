@@ -4,8 +4,6 @@ Two hidden units, one input, two classes, one sequence, no biases. The state bef
 is not zero: zero would wipe out the term that reaches back furthest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

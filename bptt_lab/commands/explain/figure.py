@@ -4,8 +4,6 @@ A lane leads from the loss at t back to the use of W at s. It is as wide as its 
 broken where the strategy's mask cuts it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The whole derivation as text: each number beside its formula, in the order of a calculation."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The command `bptt-horizon`: the longest delay solved for each k, from a sweep's folder."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ median over seeds of the longest one, its band reaches from the worst seed to th
 line delay = k the gradient does not reach the beginning of the sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

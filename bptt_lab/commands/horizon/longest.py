@@ -1,7 +1,5 @@
 """From a sweep's folder to the longest delay solved, for each task, strategy, k and seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median_low

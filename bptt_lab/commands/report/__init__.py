@@ -1,7 +1,5 @@
 """The report of a sweep, from its folder alone: it can be written again, and while jobs run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """The command `bptt-report`: write the report of a sweep, finished or not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

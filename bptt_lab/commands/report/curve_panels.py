@@ -1,7 +1,5 @@
 """Curves over training: mean over the seeds, with a band of one standard deviation around it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What metrics.jsonl says over a run's steps, and its mean and spread over the seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

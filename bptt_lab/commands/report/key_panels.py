@@ -1,7 +1,5 @@
 """The final metric of one dataset against each swept key: seeds as dots, their means joined."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

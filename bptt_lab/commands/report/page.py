@@ -3,8 +3,6 @@
 The template page.html escapes all that it is given: settings and reasons are anybody's text.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import shlex

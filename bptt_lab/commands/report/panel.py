@@ -4,8 +4,6 @@ A setting has its strategy's colour. The strategy's own keys, such as its k, sha
 order; all other keys choose dashes and marker.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

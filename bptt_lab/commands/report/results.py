@@ -1,7 +1,5 @@
 """The results of a sweep, read from its folder: a row a job, a group a setting."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The table of one dataset's settings, best first, with references in the rows where they rank."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import fmean

@@ -1,7 +1,5 @@
 """How well each setting of a dataset did: means and spreads over seeds, best first."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A job that has no config, since it never began, has what its overrides say.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import math

@@ -1,7 +1,5 @@
 """TensorBoard's `_summary`: a run a setting, with mean and standard deviation over its seeds."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How long each setting took to a target loss: a row a setting, every seed a dot."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from statistics import fmean

@@ -1,7 +1,5 @@
 """Read a sweep once, and write everything that the report consists of."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """The command `bptt-reproduce`: results of papers, expected against measured."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What claims measure with: a net and its gradient as one vector, or one that a preset trains."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Claims, each what a source says and whether it holds here; modules of `claims` are topics."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import pkgutil

@@ -1,7 +1,5 @@
 """The command `bptt-search`: `bptt-train` with a sweeper that chooses the jobs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

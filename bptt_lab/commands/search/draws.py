@@ -4,8 +4,6 @@ Each is drawn from the seed, the trial's number and the results so far, by a str
 one stream, a search that was stopped and continued would draw the first trials' values once more.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

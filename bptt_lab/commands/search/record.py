@@ -1,7 +1,5 @@
 """What sweep.json says of a search, and its best trial. Nothing here needs Optuna."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

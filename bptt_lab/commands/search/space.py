@@ -10,8 +10,6 @@ A setting with one value is fixed. A setting that not every option has, such as 
 drawn only where the drawn option has it.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence

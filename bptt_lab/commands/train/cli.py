@@ -1,7 +1,5 @@
 """The command `bptt-train`: every setting is verified, then Hydra runs the jobs."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

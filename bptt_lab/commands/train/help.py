@@ -1,7 +1,5 @@
 """The help of `bptt-train` and `bptt-search`, read from conf/ and from the plug-ins' source."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import types

@@ -3,8 +3,6 @@
 Neither torch nor lightning is imported here, so that a mistake is refused in well under a second.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import inspect

@@ -6,8 +6,6 @@ folders. All of these may come from a file that somebody else wrote. What only t
 command line may decide is told apart by `typed`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ A few hundred bytes of YAML can stand for billions of items, by aliases of alias
 files without a limit; here it gets a reader that measures them first.
 """
 
-from __future__ import annotations
-
 import os
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package

@@ -6,8 +6,6 @@ over torch.get_num_threads() threads for the whole sequence, and keeps delta for
 time only. Equations are those of bptt_lab.core.cell.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
 from collections.abc import Sequence, Set

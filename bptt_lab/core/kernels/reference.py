@@ -4,8 +4,6 @@ Equations are those of bptt_lab.core.cell. The sweep works through time in segme
 never exists for all steps at once unless it is asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Set
 
 import torch

@@ -5,8 +5,6 @@ L N I H: steps, batch, input, hidden. This file shares no code with what it veri
 
 # mypy: disallow-untyped-calls=False
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

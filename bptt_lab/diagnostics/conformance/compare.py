@@ -3,8 +3,6 @@
 `Failed` and `Skipped` are Python's own words for these, so that every test runner knows them.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from unittest import SkipTest

@@ -1,7 +1,5 @@
 """The strategy that `--bptt-strategy module:attribute` names; option.py takes the option."""
 
-from __future__ import annotations
-
 import os
 import pkgutil
 import sys

@@ -1,7 +1,5 @@
 """The whole contract: checks of one strategy, and checks of a strategy on a net."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 

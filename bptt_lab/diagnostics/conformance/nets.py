@@ -5,8 +5,6 @@ L N I H: steps, batch, input, hidden. Everything is float64 unless a test asks o
 
 # mypy: disallow-untyped-calls=False
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple

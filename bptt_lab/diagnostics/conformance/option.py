@@ -3,8 +3,6 @@
 It is loaded in every run of pytest where this package is installed, and imports nothing else.
 """
 
-from __future__ import annotations
-
 import pytest
 
 

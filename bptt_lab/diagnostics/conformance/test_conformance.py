@@ -1,7 +1,5 @@
 """Every check of the contract, as tests of the strategy that `--bptt-strategy` names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -2,8 +2,6 @@
 
 # mypy: disallow-untyped-calls=False
 
-from __future__ import annotations
-
 import torch
 
 from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand

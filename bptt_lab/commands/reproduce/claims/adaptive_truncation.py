@@ -10,8 +10,6 @@ identity, the last step alone has a loss and the input stays the same, the gradi
 more bias than that and no less.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

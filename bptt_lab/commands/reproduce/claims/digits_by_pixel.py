@@ -6,8 +6,6 @@ The band of k = 1, which learns next to nothing of the recurrence, was .50 to .7
 one seed; four others reached .35 to .56, and it was set again on all five and tested on new ones.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from bptt_lab.commands.reproduce.nets import trained

@@ -7,8 +7,6 @@ alone leaves .519 and both lags .4545. With some 30 units chunks of 5 reach both
 untrained state carries the last few bits already, and the readout alone finds them.
 """
 
-from __future__ import annotations
-
 from bptt_lab.commands.reproduce.nets import trained
 from bptt_lab.commands.reproduce.topics import MORE_SEEDS
 

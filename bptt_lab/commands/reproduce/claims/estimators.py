@@ -5,8 +5,6 @@ ours: over 10 seeds the ratio was 7.8 to 10.7, 18.0 to 20.4 and 35.5 to 39.4 at 
 and 13.2 to 17.4 with leak 1/2; the error of the mean .010 to .060 of UORO and .006 to .024.
 """
 
-from __future__ import annotations
-
 import torch
 
 from bptt_lab import diagnostics

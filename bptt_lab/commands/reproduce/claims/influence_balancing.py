@@ -10,8 +10,6 @@ A leak keeps that share of the state from a step to the next, and moves no best 
 The thresholds are those of losses with whole windows before them.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Literal

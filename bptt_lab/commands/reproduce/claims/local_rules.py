@@ -4,8 +4,6 @@ The same path is dropped or changed in a loop under torch's own graph, by detach
 Full BPTT's gradient must be another one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

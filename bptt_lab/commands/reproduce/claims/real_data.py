@@ -5,8 +5,6 @@ Karpathy (2015). Of Shakespeare's text the last 5 % are harder than the 5 % befo
 nats.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from bptt_lab.commands.reproduce.nets import trained

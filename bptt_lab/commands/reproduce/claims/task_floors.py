@@ -1,7 +1,5 @@
 """Task floors: the loss of a predictor that knows nothing of the past, or a given part of it."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ The settings are ours and were chosen on 50 steps. With them a net was seen to l
 clipping, too: an orthogonal start and small steps of Adam already do much of what clipping is for.
 """
 
-from __future__ import annotations
-
 from bptt_lab.commands.reproduce.nets import trained
 from bptt_lab.commands.reproduce.topics import SEEDS
 

@@ -6,8 +6,6 @@ layers with a leak, the loss at t reaches the input at s by C(t - s + L - 1, L -
 has the weight leak^L.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Vanishing and exploding: what bounds credit on its way back, and which nets escape the bound."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
