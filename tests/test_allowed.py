@@ -106,7 +106,7 @@ def test_ours_and_torchs_pass(config):
         (
             {"gradient": {"_target_": "bptt_lab.gradients.base.GradientStrategy"}},
             "gradient._target_=bptt_lab.gradients.base.GradientStrategy: is an interface, without "
-            "exact_within_chunk, exact_across_chunks, unbiased, states, credit; name a class",
+            "states; name a class that is whole",
         ),
     ],
 )

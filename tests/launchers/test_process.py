@@ -243,7 +243,7 @@ def test_gpus_are_named_as_cuda_names_them(monkeypatch):
         ("hydra.launcher.time_limit=0", "time_limit=0: must be greater than 0"),
         ("hydra.launcher.grace=-1", "grace=-1: must be at least 0"),
         ("hydra.launcher.grace=null", "grace=null: must be a number"),
-        ("+hydra.launcher.njobs=2", "njobs=2: is no setting; did you mean n_jobs?"),
+        ("+hydra.launcher.njobs=2", "njobs=2: there is no such setting; did you mean n_jobs?"),
     ],
 )
 def test_options_outside_their_limits_are_refused_before_anything_starts(tmp_path, option, said):
