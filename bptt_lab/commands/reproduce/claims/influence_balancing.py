@@ -6,7 +6,7 @@
 An input felt at once pushes the first unit up; by the time that all of it has come through, the
 sum is negative. As a network: W_hh = A frozen, W_ih = theta v, x_t = 1. The source describes the
 system and the effect; the best theta and the sign thresholds were computed from Eq. (1) and (2).
-A leak keeps that share of the state from a step to the next, and moves no best theta.
+A leak keeps 1 - leak of the state from a step to the next, and moves no best theta.
 The thresholds are those of losses with whole windows before them.
 """
 
