@@ -83,6 +83,7 @@ def test_a_driver_killed_ten_times_ends_with_every_job_completed_once(tmp_path):
         # From the first moments of the fork server to the middle of a job.
         time.sleep(draw.uniform(0.5, 9))
         driver.kill()
+        driver.wait()
         resume = (f"resume={sweeps.sweep_dir(disturbed).relative_to(disturbed)}",)
         if draw.random() < 0.5:  # sometimes start again while jobs of before are still saving
             wait_for(lambda driver=driver: not driver.processes())

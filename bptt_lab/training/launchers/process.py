@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from bptt_lab.config import gpus
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import Ge, Gt, checked
-from bptt_lab.runs import outcome, signals, streams
+from bptt_lab.runs import lock, outcome, signals, streams
 from bptt_lab.training import fork_server
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.base import POLL, SweepLauncher
@@ -122,7 +122,9 @@ class ProcessLauncher(SweepLauncher):
     def _end(self, running: Running) -> None:
         self.running.remove(running)
         self.free.append(running.slot)
-        _kill(running.process)  # what it started and left behind
+        # What it started and left behind; one that is killed writes until it is gone.
+        while _kill(running.process) and lock.holder(running.job.folder):
+            time.sleep(POLL / 10)
         code = running.process.exitcode
         assert code is not None
         running.process.close()
@@ -153,10 +155,14 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:found] if named else [str(number) for number in range(found)]
 
 
-def _kill(process: ForkServerProcess) -> None:
+def _kill(process: ForkServerProcess) -> bool:
+    """Kill a job's process and all that it started; whether any of them was still there."""
     assert process.pid is not None
-    with suppress(ProcessLookupError):
+    try:
         os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _work(shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, grace: float) -> None:
