@@ -74,5 +74,6 @@ def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) ->
         for one, (_, text) in zip(values, cells(), strict=True):
             if one != (other := reading(text)):
                 problem = f"has {quote(text)} in column {column}, which may be"
-                refuse(path, f"{problem} {one:.10g} or {other:.10g}; {WAY_OUT}")
+                way_out = f"add a 0 to its end if it is {min(one, other, key=abs):.10g}, else"
+                refuse(path, f"{problem} {one:.10g} or {other:.10g}; {way_out} take the mark out")
     return values
