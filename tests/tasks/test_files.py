@@ -346,6 +346,11 @@ IDX: dict[str, tuple[dict[str, bytes | None], str, str | None, str]] = {
     "a shadow by name": (
         {f"._{IMAGES}": SHADOW, f"._{LABELS}": SHADOW}, f"._{IMAGES}", f"._{IMAGES}", "must be IDX",
     ),
+    "a dot in one name": ({"t10k-images.idx3-ubyte": PICTURES, LABELS: DIGITS}, "", None, ""),
+    "in folders": ({f"{n}/{n}": content for n, content in GOOD.items()}, "", None, ""),
+    "in a folder by its file": (
+        {f"{IMAGES}/{IMAGES}": PICTURES, LABELS: DIGITS}, f"{IMAGES}/{IMAGES}", None, "",
+    ),
     "only folders": ({IMAGES: None, LABELS: None}, "", IMAGES, "it is a folder"),
     "no labels": ({IMAGES: PICTURES}, "", IMAGES, "must have its labels beside it"),
     "a bomb": (
@@ -377,6 +382,7 @@ def write(folder: Path, contents: dict[str, bytes | None]) -> None:
         if content is None:
             (folder / name).mkdir()
         else:
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
 
@@ -402,6 +408,13 @@ TREEBANKS = {
         "en_x-ud-train-m.conllu", BOTH,
     ),
     "a copy beside it": ({TRAIN: ONE + TWO, "en_x-ud-train-old.conllu": ONE, **REST}, "", BOTH),
+    "an empty piece": (
+        {"a-train-1.conllu": ONE, "a-train-2.conllu": "", "a-dev.conllu": ONE,
+         "a-test.conllu": ONE}, "", "a-train-2.conllu: must hold some data",
+    ),
+    "a piece beside the whole": (
+        {TRAIN: ONE, "en_x-ud-train-2.conllu": TWO, **REST}, "", "en_x-ud-train-2.conllu: may be a",
+    ),
     "a name that holds a split's": (
         {"latest-dev-ud-train.conllu": ONE + TWO, "latest-dev-ud-dev.conllu": ONE,
          "latest-dev-ud-test.conllu": ONE}, "", BOTH,
