@@ -69,15 +69,21 @@ def differentiable_gradients(
     return [next(found) if need else None for need in needed]
 
 
-def refuse_transforms(what: object, leaves: Sequence[Tensor]) -> None:
-    """Raise a RuntimeError inside of torch.func's transforms and for a forward-mode derivative."""
+BATCHED = torch._C._parse_dispatch_key("Batched")  # what is_grads_batched makes of gradients
+
+
+def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
+    """Raise a RuntimeError in torch.func's transforms, forward mode and batched backward passes."""
+    known = [leaf for leaf in leaves if leaf is not None]
     dual = forward_ad._current_level >= 0 and any(
         forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
-        for leaf in leaves
+        for leaf in known
     )
-    if dual or torch._C._are_functorch_transforms_active():
+    batched = any(torch._C._dispatch_keys(leaf).has(BATCHED) for leaf in known)
+    if dual or batched or torch._C._are_functorch_transforms_active():
         raise RuntimeError(
-            f"torch.func, vmap, forward mode: {what} has .backward() only; use Autograd()"
+            "torch.func, vmap, forward mode, is_grads_batched: "
+            f"{what} has .backward() only; use Autograd()"
         )
 
 

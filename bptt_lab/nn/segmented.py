@@ -123,6 +123,7 @@ class _SegmentedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
         refuse_second_derivative("segmented_loss")
+        refuse_transforms("segmented_loss", [grad_total])
         num_layers, cell = ctx.kind
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
         readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]
