@@ -98,15 +98,10 @@ class VanillaRNN(RNNBase):
         gradient: GradientStrategy | None = None,
         bidirectional: bool = False,
     ) -> None:
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(
-                f"Unknown nonlinearity '{nonlinearity}'. Select from {', '.join(NONLINEARITIES)}."
-            )
+        self.nonlinearity = nonlinearity
         if bidirectional or leak is True:  # nn.RNN has it in leak's place
             raise ValueError("bidirectional=True: must be False; use two, one over input.flip(0)")
-        leak = 1.0 if leak is False else leak
-        if not 0 < leak <= 1:
-            raise ValueError(f"leak={leak}: must be above 0 and at most 1 (1: no leak)")
+        self.leak = 1.0 if leak is False else leak
         # RNNBase knows two modes; ours differ in phi alone, which changes no parameter.
         super().__init__(
             "RNN_RELU" if nonlinearity == "relu" else "RNN_TANH",
@@ -119,12 +114,11 @@ class VanillaRNN(RNNBase):
             device=device,
             dtype=dtype,
         )
-        self.nonlinearity = nonlinearity
-        self.leak = float(leak)
         self.gradient: GradientStrategy = Full() if gradient is None else gradient
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, _strategy(value) if name == "gradient" else value)
+        settle = {"gradient": _strategy, "leak": _leak, "nonlinearity": _phi}.get(name)
+        super().__setattr__(name, value if settle is None else settle(value))
 
     @overload
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
@@ -275,6 +269,19 @@ class VanillaRNN(RNNBase):
         phi = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
         leak = "" if self.leak == 1 else f", leak={self.leak}"
         return f"{super().extra_repr()}{phi}{leak}, gradient={self.gradient!r}"
+
+
+def _phi(nonlinearity: str) -> str:
+    if nonlinearity not in NONLINEARITIES:
+        known = ", ".join(NONLINEARITIES)
+        raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from {known}.")
+    return nonlinearity
+
+
+def _leak(leak: float) -> float:
+    if isinstance(leak, str) or leak is None or not 0 < leak <= 1:
+        raise ValueError(f"leak={leak!r}: must be a number above 0 and at most 1 (1: no leak)")
+    return float(leak)
 
 
 def _strategy(gradient: object) -> GradientStrategy:
