@@ -115,7 +115,7 @@ class GradientStrategy(ABC):
         return output, Carry(h_n.detach(), influence, carry.draw + 1, estimate, rule)
 
     def stamp(self, rnn: RecurrentNet) -> str:
-        """Say whose influence a carry holds, or that it holds none."""
+        """Say in a carry whose influence it holds, or would."""
         sizes = f"{rnn.input_size} inputs, {rnn.hidden_size} units, bias={rnn.bias}"
         return f"{type(self).__name__} in a net of {sizes}"
 

@@ -69,9 +69,6 @@ def differentiable_gradients(
     return [next(found) if need else None for need in needed]
 
 
-BATCHED = torch._C._parse_dispatch_key("Batched")  # what is_grads_batched makes of gradients
-
-
 def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
     """Raise a RuntimeError in torch.func's transforms, forward mode and batched backward passes."""
     known = [leaf for leaf in leaves if leaf is not None]
@@ -79,16 +76,15 @@ def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
         forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
         for leaf in known
     )
-    batched = any(torch._C._dispatch_keys(leaf).has(BATCHED) for leaf in known)
+    batched = any(torch._C._dispatch_keys(leaf).has("Batched") for leaf in known)
     if dual or batched or torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            "torch.func, vmap, forward mode, is_grads_batched: "
-            f"{what} has .backward() only; use Autograd()"
-        )
+        problem = f"{what} has .backward() only; use Autograd()"
+        raise RuntimeError(f"torch.func, vmap, forward mode, is_grads_batched: {problem}")
 
 
-def refuse_second_derivative(what: object) -> None:
-    """Raise a RuntimeError in a backward pass that is to be differentiated itself."""
+def refuse_second_derivative(what: object, *gradients: Tensor | None) -> None:
+    """Raise a RuntimeError in a backward pass that is to be differentiated itself, or batched."""
+    refuse_transforms(what, gradients)
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"create_graph=True: {what} cannot be differentiated twice; use Full(), "

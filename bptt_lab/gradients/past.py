@@ -128,11 +128,10 @@ class PastFacing(GradientStrategy):
         known = self.carries_influence and carry.rule in ("", type(self).__name__, stamp)
         lost = self.carries_influence and carry.rule and not parts
         if lost or (parts and not (known and all(len(part) == batch_size for part in parts))):
-            count = len(parts[0]) if parts else "no"
             raise ConfigError(
-                f"carry: holds the influence of {carry.rule or 'a rule'} on {count} sequences, "
-                f"which {self!r} in a net of {stamp.partition(' in a net of ')[2]} cannot go on "
-                f"with for an input of {batch_size}; begin with carry=None, or with its hx alone"
+                f"carry: holds the influence of {carry.rule or 'a rule'} on "
+                f"{len(parts[0]) if parts else 'no'} sequences, which {self!r} cannot go on with "
+                f"as {stamp} for an input of {batch_size}; begin with carry=None, or its hx alone"
             )
 
     @torch.no_grad()
@@ -166,8 +165,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        refuse_second_derivative(ctx.rule)
-        refuse_transforms(ctx.rule, [grad_output, grad_h_n])
+        refuse_second_derivative(ctx.rule, grad_output, grad_h_n)
         input, states, *parameters = ctx.saved_tensors
         q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
         if grad_h_n is not None:

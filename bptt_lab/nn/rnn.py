@@ -117,8 +117,13 @@ class VanillaRNN(RNNBase):
         self.gradient: GradientStrategy = Full() if gradient is None else gradient
 
     def __setattr__(self, name: str, value: Any) -> None:
-        settle = {"gradient": _strategy, "leak": _leak, "nonlinearity": _phi}.get(name)
-        super().__setattr__(name, value if settle is None else settle(value))
+        if name == "nonlinearity" and value not in NONLINEARITIES:
+            known = ", ".join(NONLINEARITIES)
+            raise ValueError(f"Unknown nonlinearity '{value}'. Select from {known}.")
+        if name == "leak" and (isinstance(value, str) or value is None or not 0 < value <= 1):
+            raise ValueError(f"leak={value!r}: must be a number above 0 and at most 1 (1: no leak)")
+        value = float(value) if name == "leak" else value
+        super().__setattr__(name, _strategy(value) if name == "gradient" else value)
 
     @overload
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
@@ -269,19 +274,6 @@ class VanillaRNN(RNNBase):
         phi = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
         leak = "" if self.leak == 1 else f", leak={self.leak}"
         return f"{super().extra_repr()}{phi}{leak}, gradient={self.gradient!r}"
-
-
-def _phi(nonlinearity: str) -> str:
-    if nonlinearity not in NONLINEARITIES:
-        known = ", ".join(NONLINEARITIES)
-        raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from {known}.")
-    return nonlinearity
-
-
-def _leak(leak: float) -> float:
-    if isinstance(leak, str) or leak is None or not 0 < leak <= 1:
-        raise ValueError(f"leak={leak!r}: must be a number above 0 and at most 1 (1: no leak)")
-    return float(leak)
 
 
 def _strategy(gradient: object) -> GradientStrategy:

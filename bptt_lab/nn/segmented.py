@@ -69,8 +69,7 @@ def segmented_loss(
         problem = "is not exact, or carries influence, which a loss in segments does not"
         raise ValueError(f"gradient={rnn.gradient!r}: {problem}; use Checkpointed()")
     if rnn.batch_first:
-        problem = "must be False, since time is first here; set it, and transpose what is given"
-        raise ValueError(f"batch_first=True: {problem}")
+        raise ValueError("batch_first=True: must be False; set it and give data with time first")
     check("every", every, Annotated[int | None, Ge(1)], {})
     for name, tensor in (("input", input), ("target", target), ("mask", mask)):
         if tensor.requires_grad:
@@ -125,8 +124,7 @@ class _SegmentedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
-        refuse_second_derivative("segmented_loss")
-        refuse_transforms("segmented_loss", [grad_total])
+        refuse_second_derivative("segmented_loss", grad_total)
         num_layers, cell = ctx.kind
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
         readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]

@@ -7,9 +7,10 @@ agree.
 import csv
 import io
 import math
+import re
 from array import array
 from collections.abc import Iterator
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ SEPARATORS = (";", "\t", "|", ",")  # the comma last: it may be within numbers
 NONE = "\x1f"  # for a file of one column
 SAMPLE = 100  # lines that must agree for a separator
 FEW = 8  # fewer values say nothing of their range
+CUT = re.compile(r"\s*[+-]*\d+\s*,\s*\d+\s*")  # two columns, or a decimal comma
+_has_digit = re.compile(r"\d").search
 UNMARK = ", or take off the mark # where it hides the names"
 WAY_OUT = "put a line of names above the numbers"
 
@@ -36,18 +39,14 @@ class Table(NamedTuple):
     separator: str
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row with the number of its line, less comments before and nothing after."""
+        """Yield each row with the number of its line, less comments before."""
         lines = io.StringIO(self.text, newline="")
         reader = csv.reader(lines, delimiter=self.separator, strict=True)
-        begun, held = False, list[tuple[int, list[str]]]()
+        rows = ((reader.line_num, row) for row in reader)
         try:
-            for row in reader:
-                begun = begun or not (row and row[0].startswith(("#", "sep=")))
-                if begun:
-                    held.append((reader.line_num, row))
-                if begun and any(map(str.strip, row)):
-                    yield from held
-                    held.clear()
+            yield from dropwhile(
+                lambda found: "".join(found[1][:1]).startswith(("#", "sep=")), rows
+            )
         except csv.Error as error:
             problem = f"line {reader.line_num} must be CSV, but is not ({error}); correct it"
             refuse(self.path, problem)
@@ -85,7 +84,16 @@ def read_column(path: str, column: str | int | None) -> Tensor:
 
     def cells() -> Iterator[tuple[int, str]]:
         for line, row in islice(table.rows(), int(header), None):
-            yield line, _cell(path, line, row, place, len(first))
+            if len(row) != len(first):
+                problem = (
+                    f"line {line} must have {len(first)} columns as the first one has, but has"
+                )
+                refuse(path, f"{problem} {len(row)}; correct it, or cut lines above the header")
+            if not row[place].strip():
+                refuse(
+                    path, f"line {line} has no value in column {place + 1}; fill it in or cut it"
+                )
+            yield line, row[place]
 
     return torch.from_numpy(np.array(parse(path, cells, place + 1, table.separator)))
 
@@ -93,6 +101,8 @@ def read_column(path: str, column: str | int | None) -> Tensor:
 def _table(path: str) -> Table:
     """Find what separates the columns: what cuts all lines alike, or else the first one."""
     text = read_text(path)
+    end = len(text.rstrip(" \t\r\n,;|"))
+    text = text[:end] + re.split(r"[\r\n]", text[end:], maxsplit=1)[0]  # no empty lines
     tables = [Table(path, text, separator) for separator in SEPARATORS]
     cutting = [table for table in tables if next(table.widths(), 0) > 1]
     alike = [table for table in cutting if len(set(table.widths())) == 1]
@@ -150,18 +160,18 @@ def _has_header(table: Table, first: list[str], place: int) -> bool:
         return True
     texts = [text for text in first if number(text) is not None]
     start, point, zeros = texts[0].partition(".")
-    counted = start.isdecimal() and not zeros.strip("0") and (len(texts) > 1 or cell == "0")
-    counted = counted and (start != "0" or not point)  # 0.0,1.0 begins cos(t)
+    counted = start.isdecimal() and start + point != "0." and not zeros.strip("0")  # not as cos
     counted = counted and texts == [f"{int(start) + n}{point}{zeros}" for n in range(len(texts))]
     ordered = _in_order(first) and 2 * alike < min(len(values), SAMPLE)
-    mixed = cell.lstrip("+-").isdecimal() and not whole
-    if values and (counted or ordered or mixed or _is_far(found, values)):
+    mixed = (cell.lstrip("+-").isdecimal() and not whole) or texts == ["0"]
+    if values and ((counted and len(texts) > 1) or ordered or mixed or _is_far(found, values)):
         problem = f"begins with {quote(cell)} in column {place + 1}, a value or a name"
         by_name = f"or say dataset.column=\"'{cell}'\" where it is one"
         refuse(table.path, f"{problem}; {WAY_OUT}, {by_name}")
     return False
 
 
+@np.errstate(all="ignore")
 def _in_order(row: list[str]) -> bool:
     """Whether a row's numbers are ordered as names would be, as values would hardly be by chance.
 
@@ -175,42 +185,15 @@ def _in_order(row: list[str]) -> bool:
 
 
 def _is_far(value: float, values: "array[float]") -> bool:
-    """Whether a value lies farther from the others than these do from one another.
-
-    Where the next one is the nearest to it, as where a series decays, four times as far.
-    """
+    """Whether a value is farther from the others than any two of them, four times in a decay."""
     low, high = min(values), max(values)
-    near = low if value < low else high
-    most = (high - low) * (4 if values[0] == near else 1)
+    most = (high - low) * (4 if values[0] == (low if value < low else high) else 1)
     return len(values) >= FEW and math.isfinite(value) and max(low - value, value - high) > most
 
 
 def _refuse_cut_numbers(table: Table, place: int, width: int) -> None:
     """Refuse two columns of whole numbers that may be one with decimal commas."""
-    pairs = {index for index in (place - 1, place) if 0 <= index < width - 1}
-    for _, row in table.rows():
-        texts = [text.strip() for text in row]
-        pairs = {
-            index
-            for index in pairs
-            if index + 1 < len(texts)
-            if texts[index].lstrip("+-").isdecimal() and texts[index + 1].isdecimal()
-        }
-        if not pairs:
-            return
-    for index in pairs:
-        problem = f"columns {index + 1} and {index + 2} hold whole numbers, which may be one number"
-        refuse(table.path, f"{problem} with a decimal comma; {WAY_OUT}")
-
-
-def _cell(path: str, line: int, row: list[str], place: int, width: int) -> str:
-    if len(row) != width:
-        problem = f"line {line} must have {width} columns as the first one has, but has {len(row)}"
-        refuse(path, f"{problem}; correct it, cut lines above the header, or get the file again")
-    if not row[place].strip():
-        refuse(path, f"line {line} has no value in column {place + 1}; fill it in or cut the line")
-    return row[place]
-
-
-def _has_digit(text: str) -> bool:
-    return any(map(str.isdecimal, text))
+    for index in range(max(place - 1, 0), min(place + 1, width - 1)):
+        if all(CUT.fullmatch(",".join(row[index : index + 2])) for _, row in table.rows()):
+            problem = f"columns {index + 1} and {index + 2} hold whole numbers, which may be one"
+            refuse(table.path, f"{problem} number with a decimal comma; {WAY_OUT}")

@@ -73,7 +73,7 @@ def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) ->
     for reading in left[1:]:
         for one, (_, text) in zip(values, cells(), strict=True):
             if one != (other := reading(text)):
-                problem = f"has {quote(text)} in column {column}, which may be"
-                way_out = f"add a 0 to its end if it is {min(one, other, key=abs):.10g}, else"
-                refuse(path, f"{problem} {one:.10g} or {other:.10g}; {way_out} take the mark out")
+                problem = f"has {quote(text)} in column {column}, which may be {one:.10g} or"
+                way_out = "if it is the smaller add a 0 to its end, else take the mark out"
+                refuse(path, f"{problem} {other:.10g}; {way_out}")
     return values

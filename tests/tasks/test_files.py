@@ -108,7 +108,7 @@ CSV = {
     "three digits settled by a zero": Csv(lines("x", "1,234", "0,345"), 1, [1.234, 0.345]),
     "three digits after a point": Csv(lines("x", "1.234", "2.345"), 1, [1.234, 2.345]),
     "the same after semicolons": Csv(
-        lines("a;b", "1;1.500", "2;2.341"), 2, "or 1500; add a 0 to its end if it is 1.5"
+        lines("a;b", "1;1.500", "2;2.341"), 2, "1.5 or 1500; if it is the smaller add a 0"
     ),
     "the same with a 0 more": Csv(lines("a;b", "1;1.5000", "2;2.341"), 2, [1.5, 2.341]),
     "three digits with a 0 more": Csv(lines("x", "1,2340", "2,345"), 1, [1.234, 2.345]),
