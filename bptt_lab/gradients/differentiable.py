@@ -76,10 +76,12 @@ def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
         forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
         for leaf in known
     )
-    batched = any(torch._C._dispatch_keys(leaf).has("Batched") for leaf in known)
+    batched = not torch.is_grad_enabled() and any(  # a backward pass, most likely
+        torch._C._dispatch_keys(leaf).has("Batched") for leaf in known
+    )
     if dual or batched or torch._C._are_functorch_transforms_active():
-        problem = f"{what} has .backward() only; use Autograd()"
-        raise RuntimeError(f"torch.func, vmap, forward mode, is_grads_batched: {problem}")
+        where = "torch.func, vmap, forward mode, is_grads_batched"
+        raise RuntimeError(f"{where}: {what} has .backward() only; use Autograd()")
 
 
 def refuse_second_derivative(what: object, *gradients: Tensor | None) -> None:

@@ -27,7 +27,6 @@ SAMPLE = 100  # lines that must agree for a separator
 FEW = 8  # fewer values say nothing of their range
 CUT = re.compile(r"\s*[+-]*\d+\s*,\s*\d+\s*")  # two columns, or a decimal comma
 _has_digit = re.compile(r"\d").search
-UNMARK = ", or take off the mark # where it hides the names"
 WAY_OUT = "put a line of names above the numbers"
 
 
@@ -90,9 +89,7 @@ def read_column(path: str, column: str | int | None) -> Tensor:
                 )
                 refuse(path, f"{problem} {len(row)}; correct it, or cut lines above the header")
             if not row[place].strip():
-                refuse(
-                    path, f"line {line} has no value in column {place + 1}; fill it in or cut it"
-                )
+                refuse(path, f"line {line} has no value in column {place + 1}; fill or cut it")
             yield line, row[place]
 
     return torch.from_numpy(np.array(parse(path, cells, place + 1, table.separator)))
@@ -131,7 +128,9 @@ def _place(path: str, column: str | int | None, first: list[str]) -> int:
     if isinstance(column, str):
         if first.count(column) != 1:
             problem = f"must have one column {quote(column)}, but has {first.count(column)} among"
-            refuse(path, f"{problem} {names}; choose another dataset.column{UNMARK}")
+            refuse(
+                path, f"{problem} {names}; choose another dataset.column, or take off its mark #"
+            )
         return first.index(column)
     if column is None and len(first) > 1:
         refuse(path, f"has {len(first)} columns, beginning {names}; choose one with dataset.column")

@@ -52,8 +52,7 @@ def find_files(path: str) -> dict[Split, list[Path]]:
         names = {matches[entry]["name"] for entry in files}
         for entry in fitting if whole else ():
             if matches[entry]["name"] in names and PIECE.fullmatch(matches[entry]["piece"] or ""):
-                problem = f"may be a piece of what {files[0].name} holds, or a copy"
-                refuse(entry, f"{problem}; take one of them out of the folder")
+                refuse(entry, f"may be a piece of {files[0].name}, or a copy; take one away")
         if len(names) != 1 or (whole and len(files) > 1):
             problem = f"must hold one file whose name ends in {part}.conllu, but holds {len(files)}"
             refuse(folder, f"{problem}; give a folder of one treebank, or one of its files")

@@ -131,7 +131,7 @@ CSV = {
     "a line of Excel's": Csv(lines("sep=;", "a;x", "1;2,5"), "x", [2.5]),
     "a title above": Csv(lines("Sunspots", "", "month,x", "1,5"), "x", "cut the lines above the h"),
     "a title with a comma": Csv(lines("Sun, spots", "m,x,y", "1,5,6"), 2, "cut lines above the h"),
-    "a comment for a header": Csv(lines("#a,b", "1.5,2.5", "2,3"), "b", "take off the mark #"),
+    "a comment for a header": Csv(lines("#a,b", "1.5,2.5", "2,3"), "b", "or take off its mark #"),
     "a semicolon within quotes": Csv(lines("a,b", '"x;y",1.5', '"z;w",2.5'), "b", [1.5, 2.5]),
     "all in quotes": Csv(
         quoted(["t", "x"], [[n, v] for n, v in enumerate(FLOATS)], quoting=csv.QUOTE_ALL),
