@@ -126,7 +126,7 @@ class PastFacing(GradientStrategy):
         """Raise a ConfigError for an influence of another rule, net or batch, or a lost one."""
         parts = [carry.influence] if isinstance(carry.influence, Tensor) else carry.influence or []
         known = self.carries_influence and carry.rule in ("", type(self).__name__, stamp)
-        lost = self.carries_influence and carry.rule and not parts
+        lost = self.carries_influence and not known
         if lost or (parts and not (known and all(len(part) == batch_size for part in parts))):
             raise ConfigError(
                 f"carry: holds the influence of {carry.rule or 'a rule'} on "
