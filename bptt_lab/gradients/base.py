@@ -116,8 +116,9 @@ class GradientStrategy(ABC):
 
     def stamp(self, rnn: RecurrentNet) -> str:
         """Say in a carry whose influence it holds, or would."""
+        own = type(self).__name__ + " without influence" * (not self.carries_influence)
         sizes = f"{rnn.input_size} inputs, {rnn.hidden_size} units, bias={rnn.bias}"
-        return f"{type(self).__name__ if self.carries_influence else self} in a net of {sizes}"
+        return f"{own} in a net of {sizes}"
 
     def readings(self, carry: Carry) -> dict[str, float]:
         """Return what a dashboard shows of the strategy, by name.
