@@ -313,6 +313,15 @@ def test_a_damaged_folder_is_mended_or_refused(name, begun, tmp_path, capsys, mo
         assert again == code  # and it stays refused, until somebody does something
 
 
+def test_a_run_in_double_precision_goes_on_with_every_bit(tmp_path):
+    double = (*SETTINGS, "trainer.max_epochs=1", "trainer.precision=64-true")
+    perform(config(*double), tmp_path / "whole", job())
+    with pytest.raises(BaseException, match="interrupted"):
+        perform(config(*double), tmp_path / "run", job(), StopAfter(3))
+    perform(resumed(config(*double), tmp_path / "run"), tmp_path / "run", job())
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("text", [None, "", "[]", '{"metrics": {}}'])
 def test_a_run_that_lost_its_results_has_them_again(text, begun, tmp_path):
     folder = tmp_path / "run"

@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from bptt_lab.config.schema import Experiment
 from bptt_lab.gradients.base import Carry
 from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
@@ -34,19 +35,17 @@ class Checkpoints(Checkpoint):
         folder: of the run; its id, and how far its metrics.jsonl is, belong to a checkpoint.
         stop: whether a signal asked the run to stop.
         watching: callbacks whose half-filled windows belong to a checkpoint.
-        every_seconds: between two checkpoints; 0 saves after every step.
-        finite: whether one that holds inf or NaN is unfit.
+        experiment: says how often, and whether a checkpoint with inf or NaN is unfit.
     """
 
-    def __init__(
-        self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float, finite: bool
-    ) -> None:
+    def __init__(self, folder: Path, stop: Stop, watching: Bundle, experiment: Experiment) -> None:
         self.folder = folder / "checkpoints"
         self.metrics = folder / METRICS
         self.run_id = read_json(folder / MANIFEST).get("id")
         self.stop = stop
         self.watching = watching
-        self.every_seconds, self.finite = every_seconds, finite
+        self.every_seconds = experiment.checkpoint_seconds
+        self.finite = experiment.divergence == "stop"
         self._before = 0.0  # seconds of the attempts before this one
         self._began = self._saved = time.monotonic()
         self._due = self._asked = False

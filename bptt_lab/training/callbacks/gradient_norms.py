@@ -61,11 +61,7 @@ class GradientNorms(Callback):
             raise Diverged(self.diverged)
 
     def on_validation_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
-        """See to the losses of validation and test, which may overflow where no gradient does.
-
-        Raises:
-            Diverged: where one is not finite and the run is to stop at that.
-        """
+        """Do the same where the loss of validation or test is not finite."""
         for tag in ("val/loss", "test/loss"):
             if not math.isfinite(loss := pl_module.metrics.get(tag, 0.0)):
                 self.diverged = self.diverged or f"{tag} is {loss} at step {trainer.global_step}"
