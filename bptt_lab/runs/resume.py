@@ -219,8 +219,10 @@ def compared(
     problem += f" (and {len(changes) - 1} more settings differ)" if len(changes) > 1 else ""
     way_out = "give that"
     if key not in shared:
-        problem = f"is known either to this version or to the run's {runs.MANIFEST}, not to both"
-        new, way_out = old if new is None else new, "that file is older or damaged: start a new run"
+        problem = f"the run began without it, by its {runs.MANIFEST}"
+        if key not in known[1]:
+            problem, new = f"the run's {runs.MANIFEST} has it, and this version does not", old
+        way_out = "leave it out; if you gave none, that file is damaged or older: start a new run"
     anyway = "or continue all the same with force_resume=true"
     name = key.removeprefix("config.")
     raise ConfigError(f"{name}={schema.show(new)}: {problem}; {way_out}, {anyway}")

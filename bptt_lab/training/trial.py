@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from bptt_lab.gradients.base import Carry
 from bptt_lab.training.module import SequenceModule
@@ -37,9 +37,9 @@ def judge(
         raise ValueError("it holds inf or NaN, or a step from it does")
 
 
-def _stepped(module: SequenceModule, state: Any) -> list[Tensor]:
+def _stepped(module: SequenceModule, state: Any) -> list[nn.Parameter]:
     """Return copies of the parameters after a step with a gradient of ones."""
-    parameters = [p.detach().clone().requires_grad_() for p in module.parameters()]
+    parameters = [nn.Parameter(p.detach().clone()) for p in module.parameters()]
     optimizer = module.make_optimizer(parameters)
     optimizer.load_state_dict(state)
     for parameter in parameters:
