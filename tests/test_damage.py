@@ -60,18 +60,28 @@ def entry(name: str, *keys: str, to: object) -> Damage:
     return damage
 
 
+def nan(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(tensor, torch.nan)
+
+
 def rewritten(*keys: object, to: object = None, both: bool = False) -> Damage:
     """Another value in a checkpoint, or none, and the sum that goes with it."""
+    return changed(*keys, by=lambda _: to, both=both)
+
+
+def changed(*keys: object, by: Callable = nan, both: bool = False) -> Damage:
+    """What a function makes of a value in a checkpoint, and the sum that goes with it."""
 
     def damage(folder: Path) -> None:
         for path in (last(folder), previous(folder))[: 1 + both]:
             saved = found = torch.load(path, weights_only=True)
             for key in keys[:-1]:
                 found = found[key]
-            if to is None:
+            value = by(found.get(keys[-1]) if isinstance(found, dict) else found[keys[-1]])
+            if value is None:
                 del found[keys[-1]]
             else:
-                found[keys[-1]] = to
+                found[keys[-1]] = value
             torch.save(saved, path)
             sums = path.with_name("checksums.json")
             known = json.loads(sums.read_text())
@@ -182,6 +192,27 @@ DAMAGES: dict[str, Damage] = {
     "with other loops": rewritten("loops", to={"fit_loop": 5}),
     "without optimizers": rewritten("optimizer_states", 0),
     "with an optimizer of nothing": rewritten("optimizer_states", 0, to={}),
+    "with an optimizer's average of another shape": rewritten(
+        "optimizer_states", 0, "state", 0, "exp_avg", to=torch.zeros(3)
+    ),
+    "with an optimizer's average of NaN": changed("optimizer_states", 0, "state", 0, "exp_avg"),
+    "with no loops in loops": rewritten("loops", to={}),
+    "with a count in words": rewritten(
+        "loops", "fit_loop", "epoch_loop.batch_progress", "total", "ready", to="many"
+    ),
+    "with an average of another shape": rewritten(
+        "state_dict", "rnn.weight_ih_l0", to=torch.zeros(3)
+    ),
+    "with an average of another type": changed(
+        "state_dict", "rnn.weight_ih_l0", by=torch.Tensor.double
+    ),
+    "with a parameter of another type": changed(
+        "trained_state_dict", "rnn.weight_ih_l0", by=torch.Tensor.double
+    ),
+    "with an average of NaN": changed("state_dict", "rnn.weight_ih_l0"),
+    "with a parameter of NaN": changed("trained_state_dict", "rnn.weight_ih_l0"),
+    "with a carry of another shape": rewritten("processes", 0, "carry", 0, to=torch.zeros(3)),
+    "with a carry of NaN": changed("processes", 0, "carry", 0),
     "without processes": rewritten("processes", 0),
     "without a carry": rewritten("processes", 0, "carry"),
     "without random states": rewritten("processes", 0, "random"),
@@ -198,13 +229,14 @@ DAMAGES: dict[str, Damage] = {
     "with a length below zero": rewritten("run", "metrics_bytes", to=-5),
     "with a length beyond all": rewritten("run", "metrics_bytes", to=10**12),
     "of another run": rewritten("run", "id", to="0" * 64),
-    "with no text for its run": rewritten("run", "id", to=5),
+    "of a run that has no text for its id": rewritten("run", "id", to=5),
     "with another sum of the log": rewritten("run", "metrics_sha256", to=5),
     "with a step in words": rewritten("global_step", to="many"),
     "with an epoch in words": rewritten("epoch", to="many"),
     "without Lightning's version": rewritten("pytorch-lightning_version"),
     "both without a carry": rewritten("processes", 0, "carry", both=True),
     "both without loops": rewritten("loops", both=True),
+    "both with an average of NaN": changed("state_dict", "rnn.weight_ih_l0", both=True),
     "both of another run": rewritten("run", "id", to="0" * 64, both=True),
 }  # fmt: skip
 
@@ -244,6 +276,13 @@ FAST = (
     "both with a bit flipped",
     "sums with numbers",
     "without optimizers",
+    "with an optimizer's average of another shape",
+    "with no loops in loops",
+    "with an average of another shape",
+    "with a parameter of another type",
+    "with an average of NaN",
+    "both with an average of NaN",
+    "with a carry of another shape",
     "both without a carry",
     "of another run",
 )
@@ -268,9 +307,19 @@ def test_a_damaged_folder_is_mended_or_refused(name, begun, tmp_path, capsys, mo
         assert name not in ANEW or before <= kept(folder)
     else:
         assert code in (1, 2) and "; " in err
+        assert not name.startswith("with")  # the one before is taken
         assert before <= kept(folder)
         again = jobs.attempt(resumed(config(*SETTINGS), folder), folder, job(*SETTINGS))
         assert again == code  # and it stays refused, until somebody does something
+
+
+def test_a_run_in_double_precision_goes_on_with_every_bit(tmp_path):
+    double = (*SETTINGS, "trainer.max_epochs=1", "trainer.precision=64-true")
+    perform(config(*double), tmp_path / "whole", job())
+    with pytest.raises(BaseException, match="interrupted"):
+        perform(config(*double), tmp_path / "run", job(), StopAfter(3))
+    perform(resumed(config(*double), tmp_path / "run"), tmp_path / "run", job())
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"metrics": {}}'])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from runs import QUICK, WATCHED, config, events, job, quick_run
@@ -10,8 +13,10 @@ from bptt_lab import diagnostics
 from bptt_lab.config import strategies
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.outcome import Diverged
 from bptt_lab.training import job as jobs
 from bptt_lab.training.build import build
+from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.callbacks.lag_spectrum import chosen
 from bptt_lab.training.callbacks.pictures import decades
 
@@ -158,6 +163,16 @@ def test_a_diverging_run_is_watched_to_its_end(tmp_path):
     wild = ("model.nonlinearity=identity", "model.gain=1e30", "divergence=record")
     settings = config(*QUICK, WATCHED, *wild, "callbacks.every_n_steps=10", SHADOW)
     assert jobs.attempt(settings, tmp_path, job()) == 0
+
+
+@pytest.mark.parametrize("tag", ["val/loss", "test/loss"])
+def test_a_loss_of_an_evaluation_that_is_not_finite_is_divergence(tag):
+    module, trainer = SimpleNamespace(metrics={tag: math.inf}), SimpleNamespace(global_step=7)
+    note = GradientNorms(every_n_steps=1, divergence="record")
+    note.on_validation_end(trainer, module)
+    assert note.diverged == f"{tag} is inf at step 7"
+    with pytest.raises(Diverged, match=note.diverged):
+        GradientNorms(every_n_steps=1, divergence="stop").on_validation_end(trainer, module)
 
 
 def test_maps_of_credit_share_their_axis_and_their_colours():

@@ -23,11 +23,14 @@ LIMIT = "over its time limit of 3 s"
 
 @pytest.mark.parametrize(
     ("own", "asked", "verdict"),
+    # `asked` may say, after a bar, what the process ended by
     [
         (None, "", ("failed", "gone")),  # it never said a word
         ("running", "", ("failed", "gone")),
         ("running", "another failed", ("interrupted", "another failed")),
-        ("running", LIMIT, ("failed", f"{LIMIT}, and would not stop")),
+        ("running", f"{LIMIT}|killed by SIGKILL", ("failed", f"{LIMIT}, and would not stop")),
+        ("running", f"{LIMIT}|killed by SIGTERM", ("interrupted", LIMIT)),
+        (None, f"{LIMIT}|killed by SIGTERM", ("interrupted", LIMIT)),
         ("interrupted", LIMIT, ("interrupted", LIMIT)),
         ("interrupted", "", ("interrupted", "its own")),
         ("completed", LIMIT, ("completed", "its own")),
@@ -39,7 +42,8 @@ def test_a_run_has_the_last_word_unless_it_left_none(tmp_path, own, asked, verdi
     before = mark(tmp_path)
     if own is not None:
         runs.write_status(tmp_path, own, "its own")
-    conclude_process(tmp_path, before, "gone", asked)
+    asked, _, ended = asked.partition("|")
+    conclude_process(tmp_path, before, ended or "gone", asked)
     run = runs.read_run(tmp_path)
     assert (run.status, run.reason) == verdict
 

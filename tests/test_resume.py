@@ -13,8 +13,10 @@ from runs import QUICK, WATCHED, config, events, job, resumed
 from tasks.samples import write_music
 
 from bptt_lab import runs
+from bptt_lab.commands.train import cli
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import resume
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training import checkpoint_io
@@ -252,7 +254,10 @@ def test_tensorboard_shows_each_point_once(tmp_path):
     [
         ("gradient.k=4", r"gradient\.k=4: the run began with 16; give that"),
         ("trainer.log_every_n_steps=9", r"trainer\.log_every_n_steps=9: the run began with 4"),
-        ("optimizer=sgd", r"optimizer\.(_target_|lr)=.*: the run began with .* \(and \d more\)"),
+        (
+            "optimizer=sgd",
+            r"optimizer\.(_target_|lr)=.*: the run began with .* \(and \d more settings differ\)",
+        ),
     ],
 )
 def test_another_config_is_refused_unless_forced(change, message, tmp_path):
@@ -293,3 +298,34 @@ def test_a_checkpoint_holds_nothing_but_data(tmp_path):
     with pytest.raises(Interrupted):
         perform(settings("stream", "full", tmp_path), tmp_path, job(), StopAfter(20))
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["processes"]
+
+
+@pytest.mark.parametrize("line", ["a=[", "-m", "seed=1,2", "nonsense=3"])
+def test_a_manifest_with_overrides_that_are_none_is_named(line, tmp_path, capsys):
+    runs.write_json(tmp_path / "manifest.json", {"overrides": [line], "config": {}})
+    assert cli.main([f"resume={tmp_path}"]) == 2
+    assert f"{tmp_path}', by its manifest.json)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        (
+            {"xyz": 1, "seed": 0},
+            r"^xyz=1: the run's manifest.json has it, and this version does not",
+        ),
+        ({}, r"^seed=0: the run began without it, by its manifest.json; leave it out; "),
+        ({"seed": 1, "xyz": 1}, r"^seed=0: the run began with 1 \(and 1 more settings differ\); g"),
+    ],
+)
+def test_a_manifest_of_another_version_is_called_one(before, message):
+    with pytest.raises(ConfigError, match=message):
+        resume.compared({"config": before}, {"config": {"seed": 0}})
+
+
+def test_a_dry_run_shows_how_a_run_stands(tmp_path, capsys):
+    lines = (*QUICK, "dataset.layout=rows", "dataset.batch_size=600")
+    perform(config(*lines), tmp_path, job(*lines))
+    runs.write_status(tmp_path, "completed")
+    assert cli.main([f"resume={tmp_path}", "dry_run=true"]) == 0
+    assert "completed" in (out := capsys.readouterr().out) and "1 job, 0 steps to do" in out

@@ -73,10 +73,14 @@ def test_jobs_of_a_sweep_are_inside_its_folder(tmp_path):
         ([["seed=0"]], "it has 2 jobs, not 1"),
         ([["seed=0"], ["seed=1"], ["seed=2"]], "it has 2 jobs, not 3"),
         ([["seed=0"], ["seed=7"]], "its job 1 is seed=1, not seed=7"),
+        ([[]], "its job 0 is seed=0, not without it; give what"),
+        ([["seed=0", "num_threads=1"]], "its job 0 is seed=0 alone, not num_threads=1; give"),
+        ([["seed=0"]], r"give what it began with: bptt-train -m seed=0,1 resume=/"),
     ],
 )
 def test_a_sweep_is_continued_with_the_jobs_that_it_began_with(tmp_path, lines, message):
-    announce(tmp_path, "bptt-train -m seed=0,1", ["0", "1"], [["seed=0"], ["seed=1"]])
+    command = f"bptt-train -m seed=0,1 hydra.sweep.dir={tmp_path}"
+    announce(tmp_path, command, ["0", "1"], [["seed=0"], ["seed=1"]])
     resume.refuse_changed_sweep(tmp_path, [["seed=0"], ["seed=1", "resume=there"]])
     with pytest.raises(ConfigError, match=message):
         resume.refuse_changed_sweep(tmp_path, lines)

@@ -118,7 +118,7 @@ def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: s
     """
     said = runs.read_status(folder)
     silent = mark(folder) == before or said in ("waiting", "running", "unreadable")
-    if silent and asked.startswith(TIME_LIMIT):
+    if silent and asked.startswith(TIME_LIMIT) and "SIGKILL" in ended:
         status: tuple[Written, str] = "failed", f"{asked}, and would not stop"
     elif asked and (silent or said == "interrupted"):
         status = "interrupted", asked

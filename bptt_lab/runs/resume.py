@@ -104,15 +104,23 @@ def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
     known = Path(os.path.abspath(str(resumed)))
     listed = runs.read_json(known / runs.SWEEP)
     if listed and not sweep:
-        words = shlex.split(str(listed.get("command", "bptt-train -m")))
-        of_folder = ("resume", "hydra.sweep.dir")
-        command = shlex.join(word for word in words if key_of(word) not in of_folder)
-        problem = f"is a sweep; continue it by {command} resume={resumed}"
+        problem = f"is a sweep; continue it by {_continuing(listed, resumed)}"
         raise ConfigError(f"resume={resumed}: {problem}")
     if sweep and not listed and (known / runs.MANIFEST).is_file():
         raise ConfigError(f"resume={resumed}: is a run, not a sweep; leave out -m")
     if str(known) != os.path.abspath(folder):
         raise ConfigError(f"resume={resumed}: must be typed, as resume=FOLDER; leave it out here")
+
+
+def _continuing(listed: Mapping[str, Any], folder: object) -> str:
+    """The command that continues a sweep, from what its sweep.json says."""
+    command = str(listed.get("command") or "bptt-train -m")
+    try:
+        words = shlex.split(command)
+    except ValueError:  # written by somebody else
+        words = command.split()
+    words = [word for word in words if key_of(word) not in ("resume", "hydra.sweep.dir")]
+    return shlex.join([*words, f"resume={folder}"])
 
 
 def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
@@ -146,12 +154,16 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
         ConfigError: naming the first job that differs.
     """
     sweep = runs.read_sweep_file(folder)
-    command, where = sweep.get("command", ""), sweep.get("cwd", "")
+    where = sweep.get("cwd", "")
     began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
-    way_out = f"give what it began with: {command}" if command else "start a new sweep"
+    known = f"give what it began with: {_continuing(sweep, folder)}"
+    way_out = known if sweep.get("command") else "start a new sweep"
     for number, (old, new) in enumerate(zip(began, jobs, strict=False)):
         if old != (now := _placed_lines(new)):
-            problem = f"its job {number} is {shlex.join(old)}, not {shlex.join(now)}"
+            gone = shlex.join(line for line in old if line not in now)
+            more = shlex.join(line for line in now if line not in old)
+            more = more or (gone and "without it") or shlex.join(now)
+            problem = f"its job {number} is {gone or shlex.join(old) + ' alone'}, not {more}"
             raise ConfigError(f"resume={folder}: {problem}; {way_out}")
     if len(began) != len(jobs):
         raise ConfigError(f"resume={folder}: it has {len(began)} jobs, not {len(jobs)}; {way_out}")
@@ -199,12 +211,21 @@ def compared(
         return {**now, **before, **again, "config": config, "end_moved": moved}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
-    key, (old, new) = next(item for item in changes.items() if item[0] != _END)
-    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
-    raise ConfigError(
-        f"{key.removeprefix('config.')}={schema.show(new)}: the run began with "
-        f"{schema.show(old)}{more}; give that, or continue all the same with force_resume=true"
-    )
+    known = [dict(flat(_written_out(manifest))) for manifest in (before, now)]
+    shared = [key for key in changes if all(key in one for one in known)]
+    key = next(key for key in (*shared, *changes) if key != _END)
+    old, new = changes[key]
+    problem = f"the run began with {schema.show(old)}"
+    problem += f" (and {len(changes) - 1} more settings differ)" if len(changes) > 1 else ""
+    way_out = "give that"
+    if key not in shared:
+        problem = f"the run began without it, by its {runs.MANIFEST}"
+        if key not in known[1]:
+            problem, new = f"the run's {runs.MANIFEST} has it, and this version does not", old
+        way_out = "leave it out; if you gave none, that file is damaged or older: start a new run"
+    anyway = "or continue all the same with force_resume=true"
+    name = key.removeprefix("config.")
+    raise ConfigError(f"{name}={schema.show(new)}: {problem}; {way_out}, {anyway}")
 
 
 def differences(

@@ -60,7 +60,8 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
     starts = checkpoint_io.to_continue(folder, recorded["id"]) if control.resume else []
     if starts:
         loops = checkpoint_io.read(starts[0], "cpu")["loops"]
-        resume.refuse_early_end(experiment, checkpoints.epochs_begun(loops["fit_loop"]))
+        with suppress(LookupError, TypeError):  # of an unfit one, as is found when it is loaded
+            resume.refuse_early_end(experiment, checkpoints.epochs_begun(loops["fit_loop"]))
     folder.mkdir(parents=True, exist_ok=True)
     if not starts:
         start_anew(folder, "no whole checkpoint is there")
@@ -139,6 +140,7 @@ def train(
     trainer = make_trainer(experiment, folder, job, task, stop or Stop(), norms, saved)
     (saving,) = (c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
     _seed_global_generators(experiment.seed, trainer.global_rank)
+    trainer.precision_plugin.convert_module(module)  # before a checkpoint is loaded, to lose no bit
 
     def summary(**more: Any) -> dict[str, Any]:
         padding = padded_share(*task.train_dataloader().groups()) if task.unequal else 0
@@ -157,6 +159,7 @@ def train(
         trainer.fit(module, datamodule=task, ckpt_path=start, weights_only=True)
         fitted = summary(parameters_sha256=manifest.parameter_hash(module.state_dict()))
         trainer.test(module, datamodule=task, verbose=False)
+        norms.on_validation_end(trainer, module)
     except BaseException as error:
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
         if saved is not None and not saving.at_work and not own:

@@ -51,7 +51,7 @@ def make_trainer(
         watching,
         *others,
         *task.callbacks(),
-        Checkpoints(folder, stop, watching, every_seconds=experiment.checkpoint_seconds),
+        Checkpoints(folder, stop, watching, experiment),
     ]
     own_bar = any(isinstance(other, ProgressBar) for other in others)
     if settings.enable_progress_bar and not own_bar:

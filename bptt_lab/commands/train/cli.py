@@ -19,6 +19,7 @@ from bptt_lab.commands.train.plan import Plan, make_plan, show_plan
 from bptt_lab.config import arguments, output_paths, security
 from bptt_lab.config.errors import explain, is_of_output, on_one_line
 from bptt_lab.config.hydra_internals import Hydra, get_args_parser
+from bptt_lab.config.schema import key_of
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import lock, resume, sweep
 from bptt_lab.runs.outcome import COMPLETED
@@ -53,6 +54,7 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     output_paths.register()
     args = arguments.parse_arguments(argv)
     flags = [word for word in argv if word not in args.overrides]
+    typed = {key_of(line) for line in args.overrides}
     args.overrides = resume.overrides(args.overrides)
     if args.help:
         from bptt_lab.commands.train.help import print_help
@@ -63,7 +65,13 @@ def train(name: str, introduction: str, given: Sequence[str] | None, *first: str
     if args.hydra_help or args.info or args.shell_completion:
         return answer(args)
     command.progress("composing the configuration ...")
-    plan = make_plan(args)
+    try:
+        plan = make_plan(args)
+    except ConfigError as error:
+        of_run = "resume" in typed and "hydra.run.dir" in map(key_of, args.overrides)
+        if not of_run or key_of(str(error)) in typed:
+            raise
+        raise ConfigError(f"{error} (of {args.overrides[-1]}, by its {runs.MANIFEST})") from error
     command.progress("")
     if plan.experiments[0].control.dry_run:
         show_plan(plan)

@@ -225,11 +225,12 @@ def show_plan(plan: Plan) -> None:
     lengths: dict[str, int] = {}
     rows, total = [["job", "steps", "status", "overrides"]], 0
     for number, (job, experiment) in enumerate(zip(plan.jobs, plan.experiments, strict=True)):
-        steps, status = _steps(experiment, lengths), "waiting"
+        steps, folder = _steps(experiment, lengths), experiment.control.resume
         if plan.folders and plan.sweep_dir is not None:
-            status = runs.read_run(plan.sweep_dir / plan.folders[number]).status
-        total += steps if status != "completed" else 0
-        rows.append([str(number), str(steps), status, " ".join(resume.experiment_lines(job))])
+            folder = str(plan.sweep_dir / plan.folders[number])
+        run = runs.read_run(Path(folder)) if folder else runs.Run(Path())
+        total += 0 if run.is_done and not resume.ends_later(run, experiment) else steps
+        rows.append([str(number), str(steps), run.status, " ".join(resume.experiment_lines(job))])
     print(aligned(rows))
     if plan.sweep_dir is not None and not plan.folders:
         print("a search draws its trials as it goes; shown are the ends of its space")

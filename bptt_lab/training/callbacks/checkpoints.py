@@ -17,11 +17,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from bptt_lab.config.schema import Experiment
 from bptt_lab.gradients.base import Carry
 from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training import checkpoint_io, metrics_log
+from bptt_lab.training import checkpoint_io, metrics_log, trial
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
@@ -34,23 +35,23 @@ class Checkpoints(Checkpoint):
         folder: of the run; its id, and how far its metrics.jsonl is, belong to a checkpoint.
         stop: whether a signal asked the run to stop.
         watching: callbacks whose half-filled windows belong to a checkpoint.
-        every_seconds: between two checkpoints; 0 saves after every step.
+        experiment: says how often, and whether a checkpoint with inf or NaN is unfit.
     """
 
-    def __init__(self, folder: Path, stop: Stop, watching: Bundle, *, every_seconds: float) -> None:
+    def __init__(self, folder: Path, stop: Stop, watching: Bundle, experiment: Experiment) -> None:
         self.folder = folder / "checkpoints"
         self.metrics = folder / METRICS
         self.run_id = read_json(folder / MANIFEST).get("id")
         self.stop = stop
         self.watching = watching
-        self.every_seconds = every_seconds
+        self.every_seconds = experiment.checkpoint_seconds
+        self.finite = experiment.divergence == "stop"
         self._before = 0.0  # seconds of the attempts before this one
         self._began = self._saved = time.monotonic()
         self._due = self._asked = False
         self._best_loss = math.inf
         self._best: State | None = None  # not yet on the disk
         self._restored: State | None = None
-        self._of_lightning: tuple[Any, ...] = ()  # loops and optimizers, as they were saved
         self._metrics_bytes: int | None = None  # of the checkpoint that the run goes on from
         self.at_work = False  # past everything that a checkpoint could be unfit for
         # Windows, and length of metrics.jsonl, before what is measured at the end of training.
@@ -70,10 +71,7 @@ class Checkpoints(Checkpoint):
             pl_module.carry = read_carry(own)
             self.watching.restore(own["watching"])
             restore_random(self._restored["random"])  # last, so that nothing draws in between
-            now = trainer.fit_loop.state_dict(), [o.state_dict() for o in trainer.optimizers]
-            if lost := lacking(self._of_lightning, now):
-                raise ValueError(f"it has nothing at {lost}")
-            self._restored, self._of_lightning = None, ()
+            self._restored = None
         self._go_on(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
@@ -168,11 +166,11 @@ class Checkpoints(Checkpoint):
         self._before = checkpoint["run"]["seconds"]
         self._best_loss = checkpoint["run"]["best_loss"]
         self._metrics_bytes = metrics_length(checkpoint, trainer.max_epochs or 0)
-        self._of_lightning = checkpoint["loops"]["fit_loop"], checkpoint["optimizer_states"]
         pl_module.metrics = dict(checkpoint["run"]["metrics"])
         self._restored = own = dict(checkpoint["processes"][trainer.global_rank])
         own["watching"] = own.get("watching_before_end") or own["watching"]  # at an end no more
         trainer.should_stop = checkpoint["run"].get("stopped", False)
+        trial.judge(checkpoint, read_carry(own), trainer, pl_module, finite=self.finite)
 
     def _save(self, trainer: Trainer) -> None:
         """Save, unless the parameters are beyond saving; then stop if that was asked for."""
@@ -229,18 +227,6 @@ def read_carry(process: State) -> Carry | None:
         estimate = estimate["of"]
     estimate = {"_period" if name == "period" else name: x for name, x in estimate.items()}
     return carry._replace(estimate=estimate)
-
-
-def lacking(saved: Any, now: Any, place: str = "") -> str:
-    """Say where nested containers have nothing, and those of now do: Lightning lets that pass."""
-    if isinstance(now, list | tuple):
-        saved, now = dict(enumerate(saved)), dict(enumerate(now))
-    for key, value in now.items() if isinstance(now, dict) else ():
-        if key not in saved:
-            return f"{place}{key}"
-        if lost := lacking(saved[key], value, f"{place}{key}."):
-            return lost
-    return ""
 
 
 def epochs_begun(fit_loop: State) -> int:

@@ -60,6 +60,14 @@ class GradientNorms(Callback):
         if stop:
             raise Diverged(self.diverged)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
+        """Do the same where the loss of validation or test is not finite."""
+        for tag in ("val/loss", "test/loss"):
+            if not math.isfinite(loss := pl_module.metrics.get(tag, 0.0)):
+                self.diverged = self.diverged or f"{tag} is {loss} at step {trainer.global_step}"
+                if self.divergence == "stop":
+                    raise Diverged(self.diverged)
+
     def state_dict(self) -> State:
         """Return the window's norms so far, (steps, parameters)."""
         if not self._norms:
