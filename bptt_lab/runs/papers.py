@@ -6,6 +6,7 @@ it says so and goes on with the other runs. A key that is not listed here may ho
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
@@ -49,6 +50,10 @@ def _is_folder(path: str) -> bool:
     return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
 
 
+def _is_sha256(text: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def _is_logged(value: Any) -> bool:
     return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
 
@@ -78,7 +83,7 @@ _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "seconds": Annotated[float, Ge(0)],
         "steps": Count,
         "epochs": Count,
-        "parameters_sha256": str,
+        "parameters_sha256": Annotated[str, _Rule(_is_sha256, "must be 64 hexadecimal digits")],
     },
     SWEEP: {
         "cwd": str,
@@ -202,11 +207,11 @@ def _check(where: str, key: str, value: Any, schema: Any) -> None:
     if problem:
         shown = json.dumps(value)
         shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-        _damaged(where, f"{key.lstrip('.') or 'it'}={shown}: {problem}")
+        _damaged(where, f"{key.lstrip('.')}={shown}: {problem}" if key else f"it {problem}")
     if by_name:
         of_name, of_item = get_args(schema)
         for name, item in value.items():
-            _check(where, f"{key}, a name", name, of_name)
+            _check(where, f"{key}, a name" if key else "a name", name, of_name)
             _check(where, f"{key}.{name}", item, of_item)
     elif isinstance(schema, list):
         for number, item in enumerate(value):
@@ -216,4 +221,4 @@ def _check(where: str, key: str, value: Any, schema: Any) -> None:
             if name in value:
                 _check(where, f"{key}.{name}", value[name], of_item)
             elif name in _REQUIRED:
-                _damaged(where, f"{key.lstrip('.')} has no {name}")
+                _damaged(where, f"{key.lstrip('.') or 'it'} has no {name}")

@@ -70,7 +70,7 @@ def _parser() -> command.Parser:
     parser.option(
         "--allow PACKAGE,PACKAGE",
         "packages beside bptt_lab that their classes may come from; default: none",
-        lambda text: text.split(","),
+        command.names,
     )
     parser.option(
         "--k K", "truncation lag, its own step included; default: 2", command.whole_number(1)
