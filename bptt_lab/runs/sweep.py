@@ -62,7 +62,7 @@ def print_table(sweep_dir: Path) -> int:
     """
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
-        jobs = [run for run in map(runs.read_run, sorted(sweep_dir.iterdir())) if run.overrides]
+        jobs = [run for run in map(runs.read_job, sorted(sweep_dir.iterdir())) if run.overrides]
     settings = [_settings(job.overrides) for job in jobs]
     own = _differing(settings)
     tags = [tag for job in jobs for tag in job.metrics]
