@@ -79,10 +79,8 @@ def read_run(folder: Path) -> Run:
             damage.append(str(error))
     state, manifest, summary = found.values()
     if state.get("status") == "completed" and not summary.get("metrics") and not damage:
-        lost = (
-            "is damaged: it has no metrics" if os.path.lexists(folder / SUMMARY) else "is missing"
-        )
-        damage.append(f"{SUMMARY} {lost}")
+        there = os.path.lexists(folder / SUMMARY)
+        damage.append(f"{SUMMARY} is {'damaged: it has no metrics' if there else 'missing'}")
     results = ("metrics", "references", "seconds", "steps", "epochs", "parameters_sha256")
     run = Run(
         folder,
