@@ -144,6 +144,19 @@ def test_a_job_that_is_none_or_has_no_results_is_unreadable(
     assert all(f": {reason}\n" in out for reason in LOST)
 
 
+def test_what_is_wrong_has_a_subject_and_a_way_out(tmp_path: Path) -> None:
+    job, *_ = folders(sweep := write_sweep(tmp_path / "s", jobs(2)))
+    for text, message in {"{}": "it has no overrides", "[]": "it must be an object"}.items():
+        (job / "manifest.json").write_text(text)
+        assert runs.read_run(job).reason == f"manifest.json is damaged: {message}"
+    (job / "metrics.jsonl").write_text('{"step": 1, "": 1}\n')
+    with pytest.raises(runs.Damaged, match='line 1, is damaged: a name="": must be 1 to'):
+        list(runs.read_metrics(job))
+    put(sweep / "sweep.json", "jobs|1|folder", job.name)
+    with pytest.raises(ConfigError, match=r"two jobs have the folder .*; put the file back, or"):
+        runs.read_sweep(sweep)
+
+
 def refused(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for main in (cli.main, horizon.main):
         assert main([str(sweep)]) == 2

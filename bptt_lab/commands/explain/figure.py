@@ -55,6 +55,8 @@ def _figure(example: Example, at: Sequence[int], name: str, found: StrategyGradi
 def _title(axes: Axes, x: float, y: float, loss: str, name: str, found: StrategyGradient) -> None:
     # A strategy's name is text, dollars included.
     title = f"Which paths of credit {name} keeps"
+    if found.mask is None:
+        title = f"The paths of credit; no fixed mask says which ones {name} keeps"
     axes.text(x, y, title, fontsize=13, weight="bold", va="top", parse_math=False)
     what = r"$q_t\, J_t \cdots J_{s+1}\, \overline{M}_s$"
     axes.text(

@@ -86,6 +86,11 @@ class SweepResults:
         """The datasets, in the order of the jobs."""
         return list(dict.fromkeys(job.dataset for job in self.jobs))
 
+    @property
+    def has_means(self) -> bool:
+        """Whether a setting has several seeds, and so a mean and a spread."""
+        return any(len(group.jobs) > 1 for name in self.datasets for group in self.groups(name))
+
     def groups(self, dataset: str) -> list[Group]:
         """The settings of one dataset, in the order of the jobs."""
         jobs: dict[SweptValues, list[JobResult]] = {}
