@@ -52,6 +52,7 @@ QUICK = [BASELINE, "full", "full-reference", "truncated:k=3", "rtrl", "rtrl-prod
         ("--shapes 64,32,28,64 0,1,1,1", "--shapes=0,1,1,1: must be four"),
         ("--shapes 64,-1,2,3", "--shapes=64,-1,2,3: must be four"),
         ("--shapes 1,2,3,x", "--shapes=1,2,3,x: must be four"),
+        ("--shapes 4,2,2,999999999", "--shapes=4,2,2,999999999: must fit the memory, "),
         ("--only full,nope", "nope: must be one of nn.RNN, full-reference"),
         ("--only rtrl:blok=2", "blok=2: there is no such setting"),
         ("--only rtrl:block=0", "block=0: must be at least 1"),

@@ -240,8 +240,8 @@ def test_a_figure_without_a_mask_says_so(capsys, monkeypatch, tmp_path):
     [
         (["--k", "0"], "k=0: must be a whole number, at least 1"),
         (["--k", "two"], "k=two: must be a whole number"),
-        (["--mode", "nix"], "mode=nix: must be one of chunk, lag, window, tail"),
-        (["--gradient", "full", "--k", "2"], "k=2: there is no such setting"),
+        (["--mode", "nix"], "explain: --mode=nix: must be one of chunk, lag, window, tail"),
+        (["--gradient", "full", "--k", "2"], "explain: --k=2: there is no such setting"),
         (["--gradient", "nix"], "must be one of adaptive, artbp, autograd"),
         (["--gradient", "../dataset/text"], "must be one of adaptive, artbp, autograd"),
         (["--config-dir", "nowhere"], "nowhere: is not a folder"),

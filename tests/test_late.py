@@ -127,6 +127,14 @@ USERS = (
 )
 
 
+def test_a_metric_that_the_task_has_not_is_refused_before_the_first_step(tmp_path):
+    stopping = callback("a", f"{LIGHTNING}.EarlyStopping, monitor: val/recall")
+    known = r"callbacks\.a\.monitor=val/recall: must be one of val/accuracy, val/loss; choose one"
+    with pytest.raises(ConfigError, match=known):
+        perform(config(*QUICK, *ROWS, stopping), tmp_path / "run", job())
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 # Lightning says so of a run that goes on.
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_callbacks_of_users_run_and_go_on(tmp_path, capsys):

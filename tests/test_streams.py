@@ -138,3 +138,15 @@ def test_nobody_reads_what_processes_print(arguments, tmp_path):
     command.communicate()
     assert command.wait() == 0
     assert statuses(tmp_path) == ["completed"] * (2 if "-m" in arguments else 1)
+
+
+@pytest.mark.parametrize("asked", [["--hydra-help"], ["--cfg", "job"], ["dry_run=true"]])
+@pytest.mark.parametrize(("kind", "code"), [("gone", 0), ("full disk", 1)])
+def test_an_answer_that_cannot_be_printed_is_no_mistake_of_a_setting(
+    asked, kind, code, monkeypatch, capfd
+):
+    with reader(kind) as output, os.fdopen(os.dup(output), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert cli.main(asked) == code
+    said = capfd.readouterr().err
+    assert said == ("bptt-train: [Errno 28] No space left on device\n" if code else "")

@@ -45,7 +45,14 @@ def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]
     except ConfigError as error:
         raise ConfigError(printable(str(error))) from error
     except MISTAKES as error:
+        if is_of_output(error):
+            raise
         raise ConfigError(printable(explain(error, command, lines))) from error
+
+
+def is_of_output(error: Exception) -> bool:
+    """Whether an answer could not be printed: such an error names no file."""
+    return isinstance(error, OSError) and error.errno is not None and error.filename is None
 
 
 def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> str:

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from bptt_lab import runs
-from bptt_lab.config.schema import Experiment
+from bptt_lab.config.schema import Experiment, refuse
 from bptt_lab.runs import sweep
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
@@ -41,7 +41,7 @@ def make_trainer(
     """Set up the trainer of a run that goes on from the checkpoint `saved`, or is new."""
     settings, device = experiment.trainer, experiment.device
     card = RunCard(experiment, job, task.references(), sweep.swept(folder))
-    instruments = [card, *_instruments(experiment, norms)]
+    instruments = [card, *_instruments(experiment, task, norms)]
     watching = Bundle([one for one in instruments if Bundle.fits(one)])
     others = [one for one in instruments if not Bundle.fits(one)]  # Lightning keeps their state
     for other in others:
@@ -87,14 +87,22 @@ def make_trainer(
     )
 
 
-def _instruments(experiment: Experiment, norms: GradientNorms) -> Iterator[Callback]:
+def _instruments(
+    experiment: Experiment, task: SequenceDataModule, norms: GradientNorms
+) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
+    validated = {f"val/{name}" for values in task.references().values() for name in values}
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
     yield TrainingLoss(every_n_steps=every)
     yield norms
     whole = experiment.segment_length is None
     for name, component in callbacks.instruments.items():
         instrument = make(f"callbacks.{name}", component)
+        monitor = getattr(instrument, "monitor", None)
+        # A user's own class may log what it likes.
+        if monitor not in (None, *validated) and not experiment.control.allow:
+            problem = f"must be one of {', '.join(sorted(validated))}; choose one"
+            refuse(f"callbacks.{name}.monitor", monitor, problem)
         if whole or not isinstance(instrument, Instrument):
             yield instrument
     if not whole:  # the rest, as every Instrument, needs the states of all steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from bptt_lab.commands.command import must
+from bptt_lab.config import memory_limit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +88,11 @@ def parse_shape(text: str) -> Shape:
         sizes = []
     if len(sizes) != len(Shape._fields) or min(sizes) < 1:
         raise must(text, f"be four whole numbers above zero, L,N,I,H, such as {SHAPES[0]}")
-    return Shape(*sizes)
+    L, N, I, H = sizes
+    needed, there = 4 * (L * N * (I + 2 * H) + 2 * H * (I + H)), memory_limit.installed()
+    if needed > there:
+        raise must(text, f"fit the memory, {there / 2**30:.3g} GiB, and needs {needed / 2**30:.3g}")
+    return Shape(L, N, I, H)
 
 
 def flops(shape: Shape, which: Pass) -> int:

@@ -8,7 +8,7 @@ from bptt_lab.config import arguments, signatures
 from bptt_lab.config.schema import Component
 from bptt_lab.config.security import open_command_line
 from bptt_lab.config.strategies import from_name, packaged
-from bptt_lab.core.validation import unmet
+from bptt_lab.core.validation import ConfigError, unmet
 
 # In the place of what an option's file sets, which would cut nothing in so few steps.
 SMALL = {"k": 2, "mode": "lag"}
@@ -48,7 +48,10 @@ def _component(args: argparse.Namespace) -> Component:
     given = {key: getattr(args, key) for key in SMALL if getattr(args, key) is not None}
     flags = [f"--config-dir={args.config_dir}"] if args.config_dir else []
     options = open_command_line(arguments.parse_arguments(flags))[0].strategies
-    component = from_name("--gradient", args.gradient, given, options, allow=args.allow or ())
+    try:
+        component = from_name("--gradient", args.gradient, given, options, allow=args.allow or ())
+    except ConfigError as error:  # its settings are options of their own here
+        raise ConfigError(str(error).replace("--gradient.", "--")) from error
     accepted = signatures.read(component.target).settings
     small = {
         key: value

@@ -17,7 +17,7 @@ Write horizon.csv and horizon.png into the folder of a sweep over k and delay, s
 the longest delay solved."""
 
 
-@command.named("bptt-horizon")
+@command.named("bptt-horizon", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments and the sweep, then write."""
     args = _parser().parse_args(argv)

@@ -12,7 +12,7 @@ Write results.csv, report.html, report/*.png and TensorBoard's _summary/ into th
 from what its jobs have written so far."""
 
 
-@command.named("bptt-report")
+@command.named("bptt-report", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, then write the report."""
     args = _parser().parse_args(argv)

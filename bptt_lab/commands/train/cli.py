@@ -17,7 +17,7 @@ from bptt_lab.commands import command
 from bptt_lab.commands.search import record
 from bptt_lab.commands.train.plan import Plan, make_plan, show_plan
 from bptt_lab.config import arguments, output_paths, security
-from bptt_lab.config.errors import explain, on_one_line
+from bptt_lab.config.errors import explain, is_of_output, on_one_line
 from bptt_lab.config.hydra_internals import Hydra, get_args_parser
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import lock, resume, sweep
@@ -134,10 +134,10 @@ def start(plan: Plan, words: list[str]) -> int:
             runner.run(command.name, task, command.lines)
         else:
             runner.multirun(command.name, task, command.lines)
-    except (ConfigError, BrokenPipeError):
+    except ConfigError:
         raise
     except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if is_of_output(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         raise ConfigError(explain(error, None, words)) from error
     finally:

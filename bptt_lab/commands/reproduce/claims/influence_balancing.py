@@ -199,7 +199,7 @@ CLAIMS = [
     sign("window", 29, 58),
     sign("chunk", 110, 221),
     rtrl_learns,
-    _learns("uoro_learns", "Tallec & Ollivier 2018", UORO, (16, 10, 1200), 2e-4, (450, 1100), 8),
-    _learns("artbp_learns", SOURCE, ARTBP_16, (1, 500, 200), 3e-3, (35, 105), 0.6),
+    _learns("uoro_learns", "Tallec & Ollivier 2018", UORO, (16, 10, 1200), 2e-4, (300, 1200), 8),
+    _learns("artbp_learns", SOURCE, ARTBP_16, (1, 500, 200), 3e-3, (20, 140), 0.6),
     truncated_diverges,
 ]
