@@ -159,11 +159,6 @@ def finite_number(text: str, at_least: float = -math.inf) -> float:
     raise must(text, f"be a finite number{limit}")
 
 
-def names(text: str) -> list[str]:
-    """Read an argument that is names with commas between them."""
-    return text.split(",")
-
-
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
     """Make the type of an argument that is one of some names."""
     names = list(names)

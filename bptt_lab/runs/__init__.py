@@ -33,7 +33,7 @@ from bptt_lab.runs.papers import Damaged as Damaged
 from bptt_lab.runs.papers import Status as Status
 from bptt_lab.runs.papers import Written as Written
 
-_NO_LIST = "put the file back, or start a new sweep"
+NO_LIST = "put the file back, or start a new sweep"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_sweep(folder: Path) -> list[Run]:
     if len(jobs) < len(listed):
         names = [Path(job["folder"]).name for job in listed]
         twice = next(name for name in names if names.count(name) > 1)
-        problem = f"two jobs have the folder {twice}; {_NO_LIST}"
+        problem = f"two jobs have the folder {twice}; {NO_LIST}"
         raise Damaged(f"{folder / SWEEP} is damaged: {problem}")
     return [replace(read_job(folder / name), overrides=own) for name, own in jobs.items()]
 
@@ -143,7 +143,7 @@ def read_sweep_file(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: where no sweep wrote it.
     """
-    return _paper(folder, SWEEP, _NO_LIST)
+    return _paper(folder, SWEEP, NO_LIST)
 
 
 def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:

@@ -68,9 +68,7 @@ def _opened(path: Path, flags: int) -> int:
 def refuse_strange(folder: Path, *more: Path) -> None:
     """Refuse a run or sweep folder where we, Hydra or TensorBoard would write through a link.
 
-    Args:
-        folder: of the run or sweep.
-        more: other files that will be written.
+    `more` are other files that will be written.
 
     Raises:
         ConfigError: naming what is no regular file, or no folder, where one belongs.

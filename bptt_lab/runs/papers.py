@@ -28,7 +28,7 @@ class Damaged(ConfigError):
 class _Rule(NamedTuple):
     """What a value must be, beyond its type."""
 
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], object]  # something true
     problem: str
 
     def unmet(self, value: Any, siblings: Any) -> str | None:
@@ -50,16 +50,13 @@ def _is_folder(path: str) -> bool:
     return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
 
 
-def _is_sha256(text: str) -> bool:
-    return re.fullmatch("[0-9a-f]{64}", text) is not None
-
-
 def _is_logged(value: Any) -> bool:
     return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
 
 
 Name = Annotated[str, _Rule(_is_short, "must be 1 to 200 letters that can be printed")]
 Number = Annotated[Any, _Rule(_is_number, "must be a number")]
+_SHA256 = _Rule(re.compile("[0-9a-f]{64}").fullmatch, "must be 64 hexadecimal digits")
 Seed = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(0), Le(10**15)]
 Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
@@ -83,7 +80,7 @@ _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "seconds": Annotated[float, Ge(0)],
         "steps": Count,
         "epochs": Count,
-        "parameters_sha256": Annotated[str, _Rule(_is_sha256, "must be 64 hexadecimal digits")],
+        "parameters_sha256": Annotated[str, _SHA256],
     },
     SWEEP: {
         "cwd": str,

@@ -80,7 +80,7 @@ def _parser() -> command.Parser:
     )
     parser.add_argument(
         "--strategies",
-        type=command.names,
+        type=lambda text: text.split(","),
         metavar="A,B,C",
         help="options of the group gradient, measured whatever they cost; all for every one; "
         f"default: those that take less than {DEAR:.0f} processor seconds each; truncated is every "

@@ -73,7 +73,7 @@ def _parser() -> command.Parser:
     parser.option(
         "--allow PACKAGE,PACKAGE",
         "packages beside bptt_lab that their classes may come from; default: none",
-        command.names,
+        lambda text: text.split(","),
     )
     parser.option(
         "--k K", "truncation lag, its own step included; default: 2", command.whole_number(1)

@@ -56,7 +56,7 @@ def _title(axes: Axes, x: float, y: float, loss: str, name: str, found: Strategy
     # A strategy's name is text, dollars included.
     title = f"Which paths of credit {name} keeps"
     if found.mask is None:
-        title = f"The paths of credit; no fixed mask says which ones {name} keeps"
+        title = f"Paths of credit; no mask describes {name}"
     axes.text(x, y, title, fontsize=13, weight="bold", va="top", parse_math=False)
     what = r"$q_t\, J_t \cdots J_{s+1}\, \overline{M}_s$"
     axes.text(

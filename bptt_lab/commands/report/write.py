@@ -28,36 +28,26 @@ from bptt_lab.core.messages import cell
 from bptt_lab.runs import files
 from bptt_lab.runs import sweep as sweeps
 
-# What a section shows, and what else where a setting has several seeds, or only one.
+# What a section shows, and what else of several seeds.
 CURVES = (
     "Dashed: what a trivial predictor, or a known floor, reaches.",
     "Mean over the seeds, with a band of one standard deviation to either side; where fewer seeds "
     "got that far, over those.",
-    "One seed a setting.",
 )
 NORMS = (
     "Norm of the whole gradient before clipping, mean over each window of steps.",
     "Geometric mean over the seeds, with a band of one standard deviation of its logarithm.",
-    "One seed a setting.",
 )
 ALIGNED = (
-    "Cosine of the training strategy's gradient with full BPTT's on a fixed chunk; exact "
-    "strategies have 1 and are left out.",
-    "Mean over the seeds, with a band of one standard deviation.",
-    "One seed a setting.",
+    "Cosine with full BPTT's gradient on a fixed chunk; exact strategies have 1 and are left out.",
+    "Mean over the seeds with a band of one standard deviation.",
 )
-KEYS = (
-    "Every run that completed is a dot.",
-    "Lines and bars are means over seeds.",
-    "One seed a setting; lines join the dots of settings that differ in the key alone.",
-)
+KEYS = "Every run that completed is a dot.", "Lines and bars are means over seeds."
 TARGET = (
-    "Until the validation loss first is at the target, {which}. Seconds are steps at the run's own "
-    "mean pace.",
+    "Until the validation loss first is at the target, {}. Seconds are steps at a run's mean pace.",
     "Every seed is a dot, the bar their mean.",
-    "One seed a setting.",
 )
-ONCE = " What was evaluated once is a marker without a line."
+ONE, ONCE = "One seed a setting.", " What was evaluated once is a marker without a line."
 GIVEN = "given on the command line"
 CHOSEN = "one that about half of the settings reach with all their seeds, chance's at most"
 # Columns of results.csv around the swept keys' and the metrics'.
@@ -121,7 +111,7 @@ def _sections(
         if key != "dataset"
     }
     times = {f"{unit}_to_target": partial(target_panels.arrivals, unit) for unit in UNITS}
-    sections: Sequence[tuple[str, tuple[str, str, str], Mapping[str, Draw]]] = (
+    sections: Sequence[tuple[str, tuple[str, str], Mapping[str, Draw]]] = (
         ("Learning curves", CURVES, curves),
         ("Test metric against each swept key", KEYS, keys),
         ("Gradient norm over training", NORMS, {"gradient_norm": curve_panels.gradient_norm}),
@@ -129,9 +119,9 @@ def _sections(
         ("Time to a target loss", TARGET, times),
     )
     once = any(len(job.curves.get(VAL_LOSS, ())) == 1 for job in sweep.jobs)
-    for title, (what, several, one), panels in sections:
-        text = f"{several if sweep.has_means else one} {what.format(which=which)}"
-        text += ONCE if once and panels is curves else ""
+    for title, (what, several), panels in sections:
+        text = f"{several if sweep.has_means else ONE} {what.format(which)}"
+        text += ONCE * (once and panels is curves)
         pictures = []
         for name, draw in panels.items():
             for number, ranking in enumerate(rankings):
