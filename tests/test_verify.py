@@ -216,7 +216,9 @@ def test_another_config_is_no_other_machine(run, capsys, repeated):
     assert "different, though machine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--allow", "runs", "RUN"], ["RUN", "--allow", "runs,commands"]])
+@pytest.mark.parametrize(
+    "arguments", [["--allow", "runs", "RUN"], ["RUN", "--allow", "runs,sampling"]]
+)
 def test_packages_stand_before_or_behind_the_folder(arguments, run, repeated):
     assert main([str(run) if each == "RUN" else each for each in arguments]) == 0
 
