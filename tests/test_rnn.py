@@ -259,14 +259,21 @@ def test_misuse_is_refused_as_torch_refuses_it(misuse):
 def test_unknown_nonlinearity_is_refused_naming_the_known(unknown):
     with pytest.raises(ValueError, match=f"Unknown nonlinearity '{unknown}'") as refusal:
         VanillaRNN(I, H, nonlinearity=unknown)
+    with pytest.raises(ValueError, match=f"Unknown nonlinearity '{unknown}'"):
+        VanillaRNN(I, H).nonlinearity = unknown
     for known in ("tanh", "relu", "identity", "sigmoid"):
         assert known in str(refusal.value)
 
 
-@pytest.mark.parametrize("leak", [0, -0.5, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("leak", [0, -0.5, 1.5, float("nan"), float("inf"), "0.5", None])
 def test_leak_outside_its_range_is_refused(leak):
     with pytest.raises(ValueError, match="leak="):
         VanillaRNN(I, H, leak=leak)
+    rnn = VanillaRNN(I, H)
+    with pytest.raises(ValueError, match="leak="):
+        rnn.leak = leak
+    rnn.leak = 1
+    assert rnn.leak == 1.0 and isinstance(rnn.leak, float)
 
 
 def test_an_empty_batch_is_no_misuse():

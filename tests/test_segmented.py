@@ -61,8 +61,13 @@ def test_refusals():
     total, _ = segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)
     with pytest.raises(RuntimeError, match=r"create_graph=True: segmented_loss .* Autograd\(\)"):
         torch.autograd.grad(total, rnn.weight_hh_l0, create_graph=True)
-    with pytest.raises(ValueError, match="every=0"):
-        segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx, 0)
+    for every in (0, 2.5, "2"):
+        with pytest.raises(ValueError, match=f"every={every}"):
+            segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx, every)
+    rnn.batch_first = True
+    with pytest.raises(ValueError, match="batch_first=True: must be False"):
+        segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)
+    rnn.batch_first = False
     rnn.gradient = Truncated(k=2)
     with pytest.raises(ValueError, match="not exact"):
         segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)

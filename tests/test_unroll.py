@@ -221,3 +221,22 @@ def test_a_carry_goes_to_the_rule_and_the_batch_that_it_came_from():
     rnn.gradient = RTRL(carry_influence=False)
     with pytest.raises(ConfigError, match=r"carry_influence=False.* cannot go on with"):
         rnn.unroll(x[4:], carry)
+    _, carry = rnn.unroll(x[:4])
+    rnn.gradient = RTRL()
+    with pytest.raises(ConfigError, match=r"on no sequences, which RTRL\(store"):
+        rnn.unroll(x[4:], carry)
+    rnn.unroll(x[4:], hx=carry.hx)
+    with torch.no_grad():
+        _, carry = rnn.unroll(x[:4])
+    rnn.unroll(x[4:], carry)  # what was not learnt from has no influence
+
+
+@pytest.mark.parametrize("rule", [RTRL, KFRTRL, UORO, SnAp1, RFLO])
+@pytest.mark.parametrize("sizes", [(5, 4, True), (3, 4, False), (3, 5, True), (1, 4, True)])
+def test_a_carry_goes_to_the_net_that_it_came_from(rule, sizes):
+    _, carry = VanillaRNN(3, 4, gradient=rule()).unroll(torch.randn(4, 2, 3))
+    other = VanillaRNN(*sizes[:2], bias=sizes[2], gradient=rule())
+    if other.hidden_size != 4:
+        carry = carry._replace(hx=torch.zeros(1, 2, other.hidden_size))
+    with pytest.raises(ConfigError, match=r"3 inputs, 4 units, bias=True on 2 .*cannot go on"):
+        other.unroll(torch.randn(4, 2, sizes[0]), carry)

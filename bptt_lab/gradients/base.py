@@ -40,7 +40,7 @@ class Carry(NamedTuple):
     influence: Any = None  # what a past-facing rule carries, in plain containers of tensors
     draw: int = 0  # index of the next unroll's random numbers
     estimate: Any = None  # what a strategy has measured and goes on with, a plain dict of numbers
-    rule: str = ""  # the class whose influence it is
+    rule: str = ""  # the class whose influence it is, and the net's sizes
 
 
 class Unrolled(NamedTuple):
@@ -111,8 +111,13 @@ class GradientStrategy(ABC):
             backward pass may still fill in its estimate.
         """
         output, h_n, influence, estimate = self.states(rnn, input, carry)
-        rule = "" if influence is None else type(self).__name__
+        rule = self.stamp(rnn) if output.requires_grad else ""
         return output, Carry(h_n.detach(), influence, carry.draw + 1, estimate, rule)
+
+    def stamp(self, rnn: RecurrentNet) -> str:
+        """Say in a carry whose influence it holds, or would."""
+        sizes = f"{rnn.input_size} inputs, {rnn.hidden_size} units, bias={rnn.bias}"
+        return f"{type(self).__name__ if self.carries_influence else self} in a net of {sizes}"
 
     def readings(self, carry: Carry) -> dict[str, float]:
         """Return what a dashboard shows of the strategy, by name.

@@ -111,6 +111,7 @@ class _Unroll(torch.autograd.Function):
             leaves = [input, kept[0] if hx is None else hx, *parameters]
             known = leaves, cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
             return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
+        refuse_transforms("Checkpointed", [grad_output, grad_h_n])
         weights, want = by_layer(parameters, num_layers), wanted(ctx.needs_input_grad[4:])
         run = Segmented(input, kept, weights, cell, ctx.every, masks, ctx.lengths, grad_h_n)
         gradients = run.sweep(

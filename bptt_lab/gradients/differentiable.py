@@ -69,20 +69,24 @@ def differentiable_gradients(
     return [next(found) if need else None for need in needed]
 
 
-def refuse_transforms(what: object, leaves: Sequence[Tensor]) -> None:
-    """Raise a RuntimeError inside of torch.func's transforms and for a forward-mode derivative."""
+def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
+    """Raise a RuntimeError in torch.func's transforms, forward mode and batched backward passes."""
+    known = [leaf for leaf in leaves if leaf is not None]
     dual = forward_ad._current_level >= 0 and any(
         forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
-        for leaf in leaves
+        for leaf in known
     )
-    if dual or torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            f"torch.func, vmap, forward mode: {what} has .backward() only; use Autograd()"
-        )
+    batched = not torch.is_grad_enabled() and any(  # a backward pass, most likely
+        torch._C._dispatch_keys(leaf).has("Batched") for leaf in known
+    )
+    if dual or batched or torch._C._are_functorch_transforms_active():
+        where = "torch.func, vmap, forward mode, is_grads_batched"
+        raise RuntimeError(f"{where}: {what} has .backward() only; use Autograd()")
 
 
-def refuse_second_derivative(what: object) -> None:
-    """Raise a RuntimeError in a backward pass that is to be differentiated itself."""
+def refuse_second_derivative(what: object, *gradients: Tensor | None) -> None:
+    """Raise a RuntimeError in a backward pass that is to be differentiated itself, or batched."""
+    refuse_transforms(what, gradients)
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"create_graph=True: {what} cannot be differentiated twice; use Full(), "

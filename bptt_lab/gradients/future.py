@@ -148,7 +148,7 @@ class _Unroll(torch.autograd.Function):
             hx = torch.stack([s[0] for s in states]) if hx is None else hx
             known = [input, hx, *parameters], cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
             return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
-        refuse_second_derivative(strategy)
+        refuse_second_derivative(strategy, grad_output, grad_h_n)
         weights = by_layer(parameters, num_layers)
         layers, x_LNI = [], input
         for s, y, w, mask in zip(states, values, weights, masks, strict=True):

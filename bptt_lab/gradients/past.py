@@ -104,7 +104,7 @@ class PastFacing(GradientStrategy):
                     "gradient for the parameters only; use gradient=full, checkpointed or "
                     f"truncated, or {name}.detach()"
                 )
-        self.refuse_foreign(carry, input.shape[1])
+        self.refuse_foreign(carry, input.shape[1], self.stamp(rnn))
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
         input, hx, *parameters = leaves
@@ -122,15 +122,16 @@ class PastFacing(GradientStrategy):
         )
         return Unrolled(output, h_n, influence if lengths is None else None)
 
-    def refuse_foreign(self, carry: Carry, batch_size: int) -> None:
-        """Raise a ConfigError for an influence of another rule, or of another batch."""
+    def refuse_foreign(self, carry: Carry, batch_size: int, stamp: str) -> None:
+        """Raise a ConfigError for an influence of another rule, net or batch, or a lost one."""
         parts = [carry.influence] if isinstance(carry.influence, Tensor) else carry.influence or []
-        known = self.carries_influence and carry.rule in ("", type(self).__name__)
-        if parts and not (known and all(len(part) == batch_size for part in parts)):
+        known = self.carries_influence and carry.rule in ("", type(self).__name__, stamp)
+        lost = self.carries_influence and not known
+        if lost or (parts and not (known and all(len(part) == batch_size for part in parts))):
             raise ConfigError(
-                f"carry: holds the influence of {carry.rule or 'a rule'} on {len(parts[0])} "
-                f"sequences, which {self!r} cannot go on with for an input of {batch_size}; begin "
-                "with carry=None, or with its hx alone"
+                f"carry: holds the influence of {carry.rule or 'a rule'} on "
+                f"{len(parts[0]) if parts else 'no'} sequences, which {self!r} cannot go on with "
+                f"as {stamp} for an input of {batch_size}; begin with carry=None, or its hx alone"
             )
 
     @torch.no_grad()
@@ -164,7 +165,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        refuse_second_derivative(ctx.rule)
+        refuse_second_derivative(ctx.rule, grad_output, grad_h_n)
         input, states, *parameters = ctx.saved_tensors
         q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
         if grad_h_n is not None:

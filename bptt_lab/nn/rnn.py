@@ -98,15 +98,10 @@ class VanillaRNN(RNNBase):
         gradient: GradientStrategy | None = None,
         bidirectional: bool = False,
     ) -> None:
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(
-                f"Unknown nonlinearity '{nonlinearity}'. Select from {', '.join(NONLINEARITIES)}."
-            )
+        self.nonlinearity = nonlinearity
         if bidirectional or leak is True:  # nn.RNN has it in leak's place
             raise ValueError("bidirectional=True: must be False; use two, one over input.flip(0)")
-        leak = 1.0 if leak is False else leak
-        if not 0 < leak <= 1:
-            raise ValueError(f"leak={leak}: must be above 0 and at most 1 (1: no leak)")
+        self.leak = 1.0 if leak is False else leak
         # RNNBase knows two modes; ours differ in phi alone, which changes no parameter.
         super().__init__(
             "RNN_RELU" if nonlinearity == "relu" else "RNN_TANH",
@@ -119,11 +114,15 @@ class VanillaRNN(RNNBase):
             device=device,
             dtype=dtype,
         )
-        self.nonlinearity = nonlinearity
-        self.leak = float(leak)
         self.gradient: GradientStrategy = Full() if gradient is None else gradient
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "nonlinearity" and value not in NONLINEARITIES:
+            known = ", ".join(NONLINEARITIES)
+            raise ValueError(f"Unknown nonlinearity '{value}'. Select from {known}.")
+        if name == "leak" and (isinstance(value, str) or value is None or not 0 < value <= 1):
+            raise ValueError(f"leak={value!r}: must be a number above 0 and at most 1 (1: no leak)")
+        value = float(value) if name == "leak" else value
         super().__setattr__(name, _strategy(value) if name == "gradient" else value)
 
     @overload

@@ -4,13 +4,14 @@ The forward pass keeps one state a segment and adds up the loss; the backward pa
 segments from the last to the first, runs each again with its readout and loss, and sweeps it.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from bptt_lab.core.cell import Cell, Layer
+from bptt_lab.core.validation import Ge, check
 from bptt_lab.gradients.differentiable import refuse_second_derivative, refuse_transforms
 from bptt_lab.gradients.segments import Segmented, segment_length, segments
 from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, by_layer, cast, unroll_layers
@@ -48,7 +49,7 @@ def segmented_loss(
 
     Raises:
         ValueError: where units would be dropped, the strategy is not exact or carries influence,
-            `every` is below 1, or input, target or mask wants a gradient.
+            time is not first, `every` is below 1, or input, target or mask wants a gradient.
 
     Example:
         >>> import torch
@@ -67,8 +68,9 @@ def segmented_loss(
     if not rnn.gradient.exact_within_chunk or rnn.gradient.carries_influence:
         problem = "is not exact, or carries influence, which a loss in segments does not"
         raise ValueError(f"gradient={rnn.gradient!r}: {problem}; use Checkpointed()")
-    if every is not None and every < 1:
-        raise ValueError(f"every={every}: must be at least 1, or None")
+    if rnn.batch_first:
+        raise ValueError("batch_first=True: must be False; set it and give data with time first")
+    check("every", every, Annotated[int | None, Ge(1)], {})
     for name, tensor in (("input", input), ("target", target), ("mask", mask)):
         if tensor.requires_grad:
             raise ValueError(f"{name} wants a gradient, as long as the sequence; detach it")
@@ -122,7 +124,7 @@ class _SegmentedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
-        refuse_second_derivative("segmented_loss")
+        refuse_second_derivative("segmented_loss", grad_total)
         num_layers, cell = ctx.kind
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
         readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]

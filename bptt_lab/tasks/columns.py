@@ -7,8 +7,10 @@ agree.
 import csv
 import io
 import math
+import re
+from array import array
 from collections.abc import Iterator
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,8 @@ SEPARATORS = (";", "\t", "|", ",")  # the comma last: it may be within numbers
 NONE = "\x1f"  # for a file of one column
 SAMPLE = 100  # lines that must agree for a separator
 FEW = 8  # fewer values say nothing of their range
+CUT = re.compile(r"\s*[+-]*\d+\s*,\s*\d+\s*")  # two columns, or a decimal comma
+_has_digit = re.compile(r"\d").search
 WAY_OUT = "put a line of names above the numbers"
 
 
@@ -34,18 +38,14 @@ class Table(NamedTuple):
     separator: str
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row with the number of its line, less comments before and nothing after."""
+        """Yield each row with the number of its line, less comments before."""
         lines = io.StringIO(self.text, newline="")
         reader = csv.reader(lines, delimiter=self.separator, strict=True)
-        begun, held = False, list[tuple[int, list[str]]]()
+        rows = ((reader.line_num, row) for row in reader)
         try:
-            for row in reader:
-                begun = begun or not (row and row[0].startswith("#"))
-                if begun:
-                    held.append((reader.line_num, row))
-                if begun and any(row):
-                    yield from held
-                    held.clear()
+            yield from dropwhile(
+                lambda found: "".join(found[1][:1]).startswith(("#", "sep=")), rows
+            )
         except csv.Error as error:
             problem = f"line {reader.line_num} must be CSV, but is not ({error}); correct it"
             refuse(self.path, problem)
@@ -73,17 +73,24 @@ def read_column(path: str, column: str | int | None) -> Tensor:
         ConfigError: naming the line that is not as it should be, or may be read in two ways.
     """
     table = _table(path)
-    first = next(table.rows(), (1, []))[1]
+    first = [text.strip() for text in next(table.rows(), (1, []))[1]]
     if not first:
         refuse(path, "must begin with a header or a value, but begins with an empty line; cut it")
-    place = _place(path, column, first)
+    place = _place(path, column.strip() if isinstance(column, str) else column, first)
     header = isinstance(column, str) or _has_header(table, first, place)
     if not header and table.separator == ",":
         _refuse_cut_numbers(table, place, len(first))
 
     def cells() -> Iterator[tuple[int, str]]:
         for line, row in islice(table.rows(), int(header), None):
-            yield line, _cell(path, line, row, place, len(first))
+            if len(row) != len(first):
+                problem = (
+                    f"line {line} must have {len(first)} columns as the first one has, but has"
+                )
+                refuse(path, f"{problem} {len(row)}; correct it, or cut lines above the header")
+            if not row[place].strip():
+                refuse(path, f"line {line} has no value in column {place + 1}; fill or cut it")
+            yield line, row[place]
 
     return torch.from_numpy(np.array(parse(path, cells, place + 1, table.separator)))
 
@@ -91,10 +98,29 @@ def read_column(path: str, column: str | int | None) -> Tensor:
 def _table(path: str) -> Table:
     """Find what separates the columns: what cuts all lines alike, or else the first one."""
     text = read_text(path)
+    end = len(text.rstrip(" \t\r\n,;|"))
+    text = text[:end] + re.split(r"[\r\n]", text[end:], maxsplit=1)[0]  # no empty lines
     tables = [Table(path, text, separator) for separator in SEPARATORS]
     cutting = [table for table in tables if next(table.widths(), 0) > 1]
     alike = [table for table in cutting if len(set(table.widths())) == 1]
+    if not cutting:
+        _refuse_other_columns(tables)
     return next(iter([*alike, *cutting]), Table(path, text, NONE))
+
+
+def _refuse_other_columns(tables: list[Table]) -> None:
+    """Refuse columns below a title, and columns between spaces, where nothing cuts line 1."""
+    path, text, _ = tables[0]
+    whole = [row for _, row in islice(Table(path, text, NONE).rows(), SAMPLE)]
+    words = {len(row[0].split()) for row in whole if row}
+    if len(whole) > 1 and len(words) == 1 and words != {1}:
+        problem = f"lines hold {words.pop()} words each, as if spaces separated columns"
+        refuse(path, f"{problem}; put commas in place of the spaces, or take these out of numbers")
+    for table in tables if whole and whole[0] else ():
+        line, row = next((found for found in table.rows() if len(found[1]) > 1), (0, []))
+        if any(cell.strip() and number(cell) is None for cell in row):
+            problem = f"has {len(row)} columns in line {line}, but not in those above"
+            refuse(path, f"{problem}; cut the lines above the header, or correct it")
 
 
 def _place(path: str, column: str | int | None, first: list[str]) -> int:
@@ -102,7 +128,9 @@ def _place(path: str, column: str | int | None, first: list[str]) -> int:
     if isinstance(column, str):
         if first.count(column) != 1:
             problem = f"must have one column {quote(column)}, but has {first.count(column)} among"
-            refuse(path, f"{problem} {names}; choose another dataset.column")
+            refuse(
+                path, f"{problem} {names}; choose another dataset.column, or take off its mark #"
+            )
         return first.index(column)
     if column is None and len(first) > 1:
         refuse(path, f"has {len(first)} columns, beginning {names}; choose one with dataset.column")
@@ -114,58 +142,57 @@ def _place(path: str, column: str | int | None, first: list[str]) -> int:
 
 def _has_header(table: Table, first: list[str], place: int) -> bool:
     """Whether the first row names the columns; refused where it may or may not."""
-    cell = first[place].strip()
-    if number(cell) is None:
+    cell = first[place]
+    if (found := number(cell)) is None:
         return bool(cell)
     # A column that begins without a digit and goes on with some has a name, so all have.
     named = {index for index, text in enumerate(first) if not _has_digit(text)} - {place}
-    low, high, count, whole = math.inf, -math.inf, 0, False
-    for _, row in islice(table.rows(), 1, None):
+    values, alike, whole = array("d"), 0, False
+    for line, row in islice(table.rows(), 1, None):
         named = {index for index in named if index < len(row) and _has_digit(row[index])}
         text = row[place].strip() if place < len(row) else ""
         whole = whole or text.lstrip("+-").isdecimal()
         if (value := number(text)) is not None:
-            low, high, count = min(low, value), max(high, value), count + 1
-    if named and count:
+            values.append(value)
+        alike += line <= SAMPLE and _in_order(row)
+    if named and values:
         return True
-    if count and cell.isdecimal():
-        numbers = [text.strip() for text in first if number(text) is not None]
-        start = int(cell) - numbers.index(cell)
-        counted = numbers == [str(start + n) for n in range(len(numbers))]
-        far = count >= FEW and not 2 * low - high <= int(cell) <= 2 * high - low
-        if far or not whole or (counted and numbers != [cell]) or numbers == ["0"]:
-            problem = f"begins with {quote(cell)} in column {place + 1}, a value or a name"
-            by_name = f"or say dataset.column=\"'{cell}'\" where it is one"
-            refuse(table.path, f"{problem}; {WAY_OUT}, {by_name}")
+    texts = [text for text in first if number(text) is not None]
+    start, point, zeros = texts[0].partition(".")
+    counted = start.isdecimal() and start + point != "0." and not zeros.strip("0")  # not as cos
+    counted = counted and texts == [f"{int(start) + n}{point}{zeros}" for n in range(len(texts))]
+    ordered = _in_order(first) and 2 * alike < min(len(values), SAMPLE)
+    mixed = (cell.lstrip("+-").isdecimal() and not whole) or texts == ["0"]
+    if values and ((counted and len(texts) > 1) or ordered or mixed or _is_far(found, values)):
+        problem = f"begins with {quote(cell)} in column {place + 1}, a value or a name"
+        by_name = f"or say dataset.column=\"'{cell}'\" where it is one"
+        refuse(table.path, f"{problem}; {WAY_OUT}, {by_name}")
     return False
+
+
+@np.errstate(all="ignore")
+def _in_order(row: list[str]) -> bool:
+    """Whether a row's numbers are ordered as names would be, as values would hardly be by chance.
+
+    Five or more that rise or fall, or three whose sums or products from both ends are equal.
+    """
+    numbers = np.array([value for text in row if (value := number(text)) is not None])
+    steps, ends = np.diff(numbers), (numbers + numbers[::-1], numbers * numbers[::-1])
+    if len(numbers) < 3 or abs(np.sign(steps).sum()) < len(steps):
+        return False
+    return len(numbers) >= 5 or any(np.ptp(found) <= 1e-9 * abs(found).max() for found in ends)
+
+
+def _is_far(value: float, values: "array[float]") -> bool:
+    """Whether a value is farther from the others than any two of them, four times in a decay."""
+    low, high = min(values), max(values)
+    most = (high - low) * (4 if values[0] == (low if value < low else high) else 1)
+    return len(values) >= FEW and math.isfinite(value) and max(low - value, value - high) > most
 
 
 def _refuse_cut_numbers(table: Table, place: int, width: int) -> None:
     """Refuse two columns of whole numbers that may be one with decimal commas."""
-    pairs = {index for index in (place - 1, place) if 0 <= index < width - 1}
-    for _, row in table.rows():
-        texts = [text.strip() for text in row]
-        pairs = {
-            index
-            for index in pairs
-            if index + 1 < len(texts)
-            if texts[index].lstrip("+-").isdecimal() and texts[index + 1].isdecimal()
-        }
-        if not pairs:
-            return
-    for index in pairs:
-        problem = f"columns {index + 1} and {index + 2} hold whole numbers, which may be one number"
-        refuse(table.path, f"{problem} with a decimal comma; {WAY_OUT}")
-
-
-def _cell(path: str, line: int, row: list[str], place: int, width: int) -> str:
-    if len(row) != width:
-        problem = f"line {line} must have {width} columns as the first one has, but has {len(row)}"
-        refuse(path, f"{problem}; correct it, or get the file again")
-    if not row[place].strip():
-        refuse(path, f"line {line} has no value in column {place + 1}; fill it in or cut the line")
-    return row[place]
-
-
-def _has_digit(text: str) -> bool:
-    return any(map(str.isdecimal, text))
+    for index in range(max(place - 1, 0), min(place + 1, width - 1)):
+        if all(CUT.fullmatch(",".join(row[index : index + 2])) for _, row in table.rows()):
+            problem = f"columns {index + 1} and {index + 2} hold whole numbers, which may be one"
+            refuse(table.path, f"{problem} number with a decimal comma; {WAY_OUT}")

@@ -36,7 +36,8 @@ def read_pair(file: Path) -> Pair:
         problem = "must name a file of images, as t10k-images-idx3-ubyte.gz, so that its labels"
         refuse(file, f"{problem} can be found beside it; rename both")
     name = file.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
-    labels = _either(file.parent, [name])
+    folder = file.parent.parent if file.parent.name == file.name else file.parent
+    labels = _either(folder, [name, name.replace("-idx", ".idx"), name.replace(".idx", "-idx")])
     if labels is None:
         refuse(file, f"must have its labels beside it, as {name} or {name}.gz; put them there")
     images, digits = read_idx(file, 3), read_idx(labels, 1).long()
@@ -74,8 +75,8 @@ def read_pairs(path: str) -> list[Pair]:
 
 
 def _either(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of the files that can be read, plain or gzipped, or else the first there is."""
-    files = [folder / f"{name}{end}" for name in names for end in ("", ".gz")]
+    """The first of the files that can be read, plain, gzipped or in a folder of the same name."""
+    files = [folder / f"{name}{end}" for name in names for end in ("", ".gz", f"/{name}")]
     return next(iter(usable([file for file in files if file.exists()])), None)
 
 

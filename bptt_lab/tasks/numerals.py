@@ -73,6 +73,7 @@ def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) ->
     for reading in left[1:]:
         for one, (_, text) in zip(values, cells(), strict=True):
             if one != (other := reading(text)):
-                problem = f"has {quote(text)} in column {column}, which may be"
-                refuse(path, f"{problem} {one:.10g} or {other:.10g}; {WAY_OUT}")
+                problem = f"has {quote(text)} in column {column}, which may be {one:.10g} or"
+                way_out = "if it is the smaller add a 0 to it, else take its mark out"
+                refuse(path, f"{problem} {other:.10g}; {way_out}")
     return values

@@ -18,6 +18,7 @@ from bptt_lab.tasks.kinds import Classification
 
 PARTS: Mapping[Split, str] = {"train": "train", "val": "dev", "test": "test"}
 # A treebank's name, the split and, where a split is in several files, which of them.
+PIECE = re.compile(r"([-_]([^\W\d_]|\d+))+")  # -a, -2 and -a-1, not -old
 FILE = re.compile(r"(?P<name>.*)(?P<part>train|dev|test)(?P<piece>[-_]\w[-\w]*)?\.conllu")
 FEWER = "give a smaller dataset.batch_size or dataset.chunk_length"
 UNKNOWN = 0  # the number of a word that training never or rarely saw
@@ -47,8 +48,11 @@ def find_files(path: str) -> dict[Split, list[Path]]:
         own = [entry for entry, match in matches.items() if match["part"] == part]
         fitting = [entry for entry in own if prefix in (None, matches[entry]["name"])]
         whole = [entry for entry in fitting if not matches[entry]["piece"]]
-        files = usable(whole or fitting)
+        files = usable(whole) or fitting
         names = {matches[entry]["name"] for entry in files}
+        for entry in fitting if whole else ():
+            if matches[entry]["name"] in names and PIECE.fullmatch(matches[entry]["piece"] or ""):
+                refuse(entry, f"may be a piece of {files[0].name}, or a copy; take one away")
         if len(names) != 1 or (whole and len(files) > 1):
             problem = f"must hold one file whose name ends in {part}.conllu, but holds {len(files)}"
             refuse(folder, f"{problem}; give a folder of one treebank, or one of its files")

@@ -159,6 +159,18 @@ def tangents(rnn, input):
         return rnn(forward_ad.make_dual(input, input))
 
 
+def batched(rnn, input, which=0):
+    output = rnn(input)[which]
+    ones = torch.ones(2, *output.shape)
+    return torch.autograd.grad(output, rnn.weight_hh_l0, ones, is_grads_batched=True)
+
+
+def jacobian(rnn, input):
+    if not rnn.gradient.input_gradient:  # refused for that
+        return batched(rnn, input, 1)
+    return torch.autograd.functional.jacobian(lambda x: rnn(x)[0], input, vectorize=True)
+
+
 TRANSFORMS = {
     "grad": lambda rnn, x: torch.func.grad(
         lambda weights: functional_call(rnn, weights, (x,))[0].sum()
@@ -166,6 +178,8 @@ TRANSFORMS = {
     "vmap": lambda rnn, x: torch.vmap(lambda one: rnn(one)[0])(x[None]),
     "jvp": lambda rnn, x: torch.func.jvp(lambda z: rnn(z)[0], (x,), (x,)),
     "dual": tangents,
+    "batched": batched,
+    "jacobian": jacobian,
 }
 
 

@@ -4,8 +4,10 @@ import csv
 import gzip
 import io
 import json
+import math
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,7 +107,11 @@ CSV = {
     "three digits settled by a fourth": Csv(lines("x", "1,234", "2,3456"), 1, [1.234, 2.3456]),
     "three digits settled by a zero": Csv(lines("x", "1,234", "0,345"), 1, [1.234, 0.345]),
     "three digits after a point": Csv(lines("x", "1.234", "2.345"), 1, [1.234, 2.345]),
-    "the same after semicolons": Csv(lines("a;b", "1;1.234", "2;2.345"), 2, "1.234 or 1234"),
+    "the same after semicolons": Csv(
+        lines("a;b", "1;1.500", "2;2.341"), 2, "1.5 or 1500; if it is the smaller add a 0"
+    ),
+    "the same with a 0 more": Csv(lines("a;b", "1;1.5000", "2;2.341"), 2, [1.5, 2.341]),
+    "three digits with a 0 more": Csv(lines("x", "1,2340", "2,345"), 1, [1.234, 2.345]),
     "points after semicolons": Csv(lines("a;b", "1;1.5", "2;2.345"), 2, [1.5, 2.345]),
     # Thousands.
     "thousands between commas": Csv(
@@ -120,7 +126,12 @@ CSV = {
     "tabs": Csv(table("\t", "date\tx", FLOATS), "x", FLOATS),
     "bars": Csv(table("|", "date|x", FLOATS), "x", FLOATS),
     "a comma within a header": Csv(table(";", "date;x, in kg", FLOATS), 2, FLOATS),
-    "spaces between columns": Csv(lines("1 2", "3 4"), 1, "line 2 must have a finite number"),
+    "spaces between columns": Csv(lines("1 2", "3 4"), 1, "put commas in place of"),
+    "the same with a header": Csv(lines("a b", "0 1001.9", "1  7"), "b", "put commas in place of"),
+    "a line of Excel's": Csv(lines("sep=;", "a;x", "1;2,5"), "x", [2.5]),
+    "a title above": Csv(lines("Sunspots", "", "month,x", "1,5"), "x", "cut the lines above the h"),
+    "a title with a comma": Csv(lines("Sun, spots", "m,x,y", "1,5,6"), 2, "cut lines above the h"),
+    "a comment for a header": Csv(lines("#a,b", "1.5,2.5", "2,3"), "b", "or take off its mark #"),
     "a semicolon within quotes": Csv(lines("a,b", '"x;y",1.5', '"z;w",2.5'), "b", [1.5, 2.5]),
     "all in quotes": Csv(
         quoted(["t", "x"], [[n, v] for n, v in enumerate(FLOATS)], quoting=csv.QUOTE_ALL),
@@ -149,6 +160,7 @@ CSV = {
     "NaN": Csv(lines("x", 1.5, "NaN", 3.5), "x", "line 3 must have a finite number"),
     "a question mark": Csv(lines("x", 1, "?", 3), "x", "line 3 must have a finite number"),
     "an empty line": Csv(lines("x", 1, "", 3), "x", "line 3"),
+    "blanks at the end": Csv(lines("x", 1, 2, "", "  "), "x", [1, 2]),
     "empty lines at the end": Csv(lines("x", 1, 2, "", "", ""), "x", [1, 2]),
     "a sum below": Csv(lines("m,x", "1,5", "2,6", "sum"), "x", "line 4 must have 2 columns"),
     "a unit below the header": Csv(lines("x", "m/s", 1), "x", "line 2 must have a finite number"),
@@ -168,6 +180,60 @@ def test_columns(tmp_path, name):
         refused(lambda: read_column(str(file), column), file, wanted)
     else:
         assert read_column(str(file), column).tolist() == wanted
+
+
+NOISE = [math.sin(n * n) for n in range(200)]
+NAMES = {
+    "years with a point": ("2019.0,2020.0", 0, 1),
+    "quantiles": ("0.05,0.5,0.95", 0, 1),
+    "seven quantiles": ("0.01,0.05,0.25,0.5,0.75,0.95,0.98", 0, 1),
+    "powers": ("0.01,0.1,1", 0, 1),
+    "signs": ("-1,0,1", 0, 1),
+    "far away": ("400.5", 0.1, 0.02),
+    "below": ("-5", 100, 10),
+    "with a plus": ("+1", 100, 10),
+    "a month": ("2020.01", 100, 10),
+    "an exponent": ("1e3", 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_that_may_be_names(tmp_path, name):
+    header, mean, size = NAMES[name]
+    count, file = header.count(",") + 1, tmp_path / "data.csv"
+    shifted = [[mean + size * x for x in NOISE[n:] + NOISE[:n]] for n in range(count)]
+    file.write_text(lines(header, *(",".join(map(str, row)) for row in zip(*shifted, strict=True))))
+    for place, text in enumerate(header.split(",")):
+        refused(lambda place=place: read_column(str(file), place + 1), file, "a value or a name")
+        assert read_column(str(file), text).tolist() == shifted[place]
+
+
+ORDINARY = {
+    "noise": NOISE,
+    "a walk": [100 + x for x in accumulate(NOISE)],
+    "a trend": [n / 2 + x for n, x in enumerate(NOISE)],
+    "a rise": [1.1**n for n in range(200)],
+    "a decay": [1000 * 0.5**n for n in range(200)],
+    "a fast decay": [5 * 0.3**n for n in range(60)],
+    "a loss": [0.1 + 2.3 / (1 + n) for n in range(200)],
+    "a wave from 0": [math.sin(n / 5) for n in range(200)],
+    "a wave from 1": [math.cos(n / 5) for n in range(200)],
+    "a step": [float(n > 50) for n in range(200)],
+    "an outlier": [2.5, *NOISE],
+    "years": [1900.5 + n for n in range(120)],
+    "skewed": [math.exp(2 * x) for x in NOISE],
+    "heavy tails": [math.tan(n) for n in range(1, 200)],
+    "sorted": sorted(NOISE),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_series_without_a_header(tmp_path, name):
+    values, file = ORDINARY[name], tmp_path / "data.csv"
+    for begin, column in (("{1}", None), ("{0},{1}", 2), ("{2},{1},{1}", 3)):
+        rows = (begin.format(n, x, n / 10) for n, x in enumerate(values))
+        file.write_text(lines(*rows))
+        assert read_column(str(file), column).tolist() == values
 
 
 SENTENCE = "What a piece of work is a man! " * 10
@@ -280,6 +346,11 @@ IDX: dict[str, tuple[dict[str, bytes | None], str, str | None, str]] = {
     "a shadow by name": (
         {f"._{IMAGES}": SHADOW, f"._{LABELS}": SHADOW}, f"._{IMAGES}", f"._{IMAGES}", "must be IDX",
     ),
+    "a dot in one name": ({"t10k-images.idx3-ubyte": PICTURES, LABELS: DIGITS}, "", None, ""),
+    "in folders": ({f"{n}/{n}": content for n, content in GOOD.items()}, "", None, ""),
+    "in a folder by its file": (
+        {f"{IMAGES}/{IMAGES}": PICTURES, LABELS: DIGITS}, f"{IMAGES}/{IMAGES}", None, "",
+    ),
     "only folders": ({IMAGES: None, LABELS: None}, "", IMAGES, "it is a folder"),
     "no labels": ({IMAGES: PICTURES}, "", IMAGES, "must have its labels beside it"),
     "a bomb": (
@@ -311,6 +382,7 @@ def write(folder: Path, contents: dict[str, bytes | None]) -> None:
         if content is None:
             (folder / name).mkdir()
         else:
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
 
@@ -336,6 +408,13 @@ TREEBANKS = {
         "en_x-ud-train-m.conllu", BOTH,
     ),
     "a copy beside it": ({TRAIN: ONE + TWO, "en_x-ud-train-old.conllu": ONE, **REST}, "", BOTH),
+    "an empty piece": (
+        {"a-train-1.conllu": ONE, "a-train-2.conllu": "", "a-dev.conllu": ONE,
+         "a-test.conllu": ONE}, "", "a-train-2.conllu: must hold some data",
+    ),
+    "a piece beside the whole": (
+        {TRAIN: ONE, "en_x-ud-train-2.conllu": TWO, **REST}, "", "en_x-ud-train-2.conllu: may be a",
+    ),
     "a name that holds a split's": (
         {"latest-dev-ud-train.conllu": ONE + TWO, "latest-dev-ud-dev.conllu": ONE,
          "latest-dev-ud-test.conllu": ONE}, "", BOTH,
