@@ -67,7 +67,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "raised": [None, "yes", 1, []],
     },
     "summary.json": {
-        "metrics": [None, [], "x", 3, [["test/loss", 1]]],
+        "metrics": [None, [], {}, "x", 3, [["test/loss", 1]]],
         "metrics|test/loss": [None, "0.4", [], [1], {}, {"a": 1}, True],
         "metrics|": [1.0],
         "metrics|test/a\x1b]0;x\x07": [1.0],
@@ -78,7 +78,7 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "seconds": [None, "3", [], -1, float("nan"), float("inf"), True],
         "steps": [None, "3", 1.5, -1, True, [], 10**30],
         "epochs": [None, "3", 1.5, -1, True, {}],
-        "parameters_sha256": [None, 5, [], {}],
+        "parameters_sha256": [None, 5, [], {}, "", "x", "0" * 63, "g" * 64],
     },
     "manifest.json": {
         "command": [None, 5, [], {}],
@@ -120,7 +120,6 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "status.json": {"reason": ["", "x" * 10**5, "\0\x1b[2J\n", "<b>", "漢字", "$\\frac{"]},
     "summary.json": {
         "metrics|test/loss": [float("nan"), float("inf"), -1e308, 1e308, 0, 10**200],
-        "metrics": [{}],
         "references": [{}, {"chance": {}}],
         "references|chance|loss": [float("nan"), float("-inf"), 1e308, -5, 0],
         "seconds": [0, 1e-300],

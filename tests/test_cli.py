@@ -238,7 +238,7 @@ BAD = [
     ("dataset=text dataset.path=none.txt", "dataset.path=none.txt: must be an existing file"),
     ("dataset=text dataset.path=empty.txt", "dataset.path=empty.txt: must hold some data"),
     ("gradient._target_=mine.Mine", "gradient._target_=mine.Mine: is not in bptt_lab, torch.opti"),
-    ("gradient._target_=mine.Mine allow=mine", "gradient._target_=mine.Mine: there is no module"),
+    ("gradient._target_=mine.Mine allow=mine", "allow=[mine]: there is no such package here; in"),
     ("dataset=text dataset.path=", "dataset.path='': must name a file; give the path of one"),
     ("optimizer._target_=torch.optim.Adm", "optimizer._target_=torch.optim.Adm: module 'torch.op"),
     ("dataset.seed=${nope}", "dataset.seed=${nope}: Interpolation key 'nope' not found; "),

@@ -1,6 +1,7 @@
 """bptt-compare: its figures against gradients computed here, its claims, its refusals."""
 
 import functools
+import itertools
 import json
 import math
 import shutil
@@ -342,6 +343,16 @@ def test_curves_and_colours():
     assert {mode.colour for mode in modes} == {style.colour("truncated")}
     assert len({(mode.dashes, mode.marker) for mode in modes}) == len(MODES)
     assert error.least == figure.EXACT and not cost.is_bias
+
+
+@pytest.mark.parametrize("ys", [(0.5, 0.5, 0.565), (0.99, 1.0, 1.0, 1.0), (0.0, 0.0), (1.0,)])
+def test_no_name_of_a_line_covers_another_and_all_are_inside(ys):
+    axes = Figure(figsize=(4, 3.9)).subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    figure._name(axes, [(1.0, y, str(i)) for i, y in enumerate(ys)])
+    shown = [t.xy[1] + (t.xyann[1] + 3) * figure.GAP / figure.NEXT for t in axes.texts]
+    assert all(b - a > figure.GAP - 1e-9 for a, b in itertools.pairwise(shown))
+    assert min(shown) >= 0 and max(shown) <= 1 - figure.GAP / 2
 
 
 def test_rise_sees_an_allocation_and_not_what_was_there():

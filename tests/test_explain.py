@@ -16,6 +16,7 @@ from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.oracle import masked_gradient
 from bptt_lab.gradients.oracle import terms as oracle_terms
 from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.training import style
 
 NUMBER = r"-?\d+\.\d+"
 EXAMPLES = [examples.fixed(3), examples.fixed(4), examples.random(3, 0), examples.random(4, 1)]
@@ -222,6 +223,16 @@ def test_the_figure(suffix, tmp_path, capsys):
     assert path.read_bytes() == first
     output(capsys, "--k", "1", "--figure", str(path))
     assert path.read_bytes() != first
+
+
+def test_a_figure_without_a_mask_says_so(capsys, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(style, "save", lambda figure, path: drawn.append(figure))
+    output(capsys, "--gradient", "kf_rtrl", "--figure", str(tmp_path / "x.png"))
+    (axes,) = drawn[0].axes
+    assert "no mask describes KFRTRL(seed=0)" in axes.texts[0].get_text()
+    lanes = {text.get_color() for text in axes.texts if text.get_text().startswith("lag ")}
+    assert lanes == {style.GREY}
 
 
 @pytest.mark.parametrize(

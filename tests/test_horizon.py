@@ -162,6 +162,16 @@ def test_a_sweep_without_a_delay_is_refused(tmp_path):
         longest.lines(results.read(folder))
 
 
+@pytest.mark.parametrize("name", ["horizon.csv", "horizon.png"])
+def test_no_link_is_written_through(tmp_path, capsys, name):
+    sweep = write_sweep(tmp_path / "sweep", grid("adding", {(4, 0): 10}))
+    (sweep / name).symlink_to(tmp_path / "elsewhere")
+    assert cli.main([str(sweep)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and f"{name}: is a link, which is not followed; move it away" in err
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("preset", ["horizon", "horizon_adding"])
 def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch, preset):
     from bptt_lab.commands.train.plan import make_plan

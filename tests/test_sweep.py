@@ -43,7 +43,7 @@ def test_table_names_what_differs_and_every_failure(tmp_path, capsys):
 
 
 def test_jobs_of_a_sweeper_that_chose_as_it_went_are_found(tmp_path, capsys):
-    job(tmp_path / "0", "completed", ["seed=3"])
+    job(tmp_path / "0", "completed", ["seed=3"], {"metrics": {"test/loss": 1.0}})
     job(tmp_path / "1", "diverged", ["seed=4"], reason="the loss is nan at step 4")
     (tmp_path / ".submitit").mkdir()
     assert print_table(tmp_path) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -29,6 +30,17 @@ def finished(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(finished, tmp_path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.fixture
+def repeated(finished, monkeypatch):
+    """The repetition, without training once more."""
+
+    def attempt(experiment, folder, job):
+        shutil.copytree(finished, folder)
+        return 0
+
+    monkeypatch.setattr(jobs, "attempt", attempt)
 
 
 def change(path: Path, **values) -> None:
@@ -128,12 +140,93 @@ def test_an_unfinished_run_is_refused(run, capsys):
     assert "bptt-train resume=" in capsys.readouterr().err
 
 
+def spoil_summary(**values):
+    return lambda run: change(run / "summary.json", **values)
+
+
+def drop_sha(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["parameters_sha256"]
+    (run / "summary.json").write_text(json.dumps(summary))
+
+
+def pipe(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    os.mkfifo(run / "metrics.jsonl")
+
+
+def linked(run: Path) -> None:
+    run.rename(run.with_name("elsewhere"))
+    run.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "summary.json").unlink(), "its summary.json is missing"),
+        (spoil_summary(metrics={}), "its summary.json is damaged: it has no metrics"),
+        (drop_sha, "has no parameters_sha256"),
+        (spoil_summary(parameters_sha256="x"), "must be 64 hexadecimal digits"),
+        (lambda run: (run / "metrics.jsonl").unlink(), "its metrics.jsonl is missing or empty"),
+        (lambda run: (run / "metrics.jsonl").write_text(""), "metrics.jsonl is missing or empty"),
+        (lambda run: change(run / "manifest.json", seed=7), "says seed=7 and config.seed=0"),
+        (pipe, "metrics.jsonl: is no regular file; move it away"),
+        (linked, "run: is a link, which is not followed; move it away"),
+        (lambda run: (shutil.rmtree(run), os.mkfifo(run)), "run: is no folder; move it away"),
+    ],
+)
+def test_what_lacks_something_to_compare_is_refused(damage, message, run, capsys):
+    damage(run)
+    assert main([str(run)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and message in err
+
+
 def test_a_hostile_manifest_executes_nothing(run, capsys):
     config_ = json.loads((run / "manifest.json").read_text())["config"]
     config_["gradient"] = {"_target_": "os.system", "command": f"touch {run}/canary"}
     change(run / "manifest.json", config=config_)
     assert main([str(run)]) == 2
     assert not (run / "canary").exists()
+
+
+@pytest.mark.parametrize("elsewhere", [{}, {"kernel": "avx1024"}])
+@pytest.mark.parametrize("metrics", [{"test/loss": 1e299}, {"test/loss": 2.0}, {"test/mine": 1.0}])
+def test_a_number_of_the_end_is_a_difference(elsewhere, metrics, run, capsys, repeated):
+    before = json.loads((run / "summary.json").read_text())["metrics"]
+    change(run / "summary.json", metrics={**before, **metrics})
+    change(run / "manifest.json", **elsewhere)
+    assert main([str(run)]) == 1
+    assert f"  {next(iter(metrics))} in summary.json: " in capsys.readouterr().out
+
+
+def test_parameters_alone_differ_on_no_machine(run, capsys, repeated):
+    change(run / "manifest.json", kernel="avx1024")
+    change(run / "summary.json", parameters_sha256="0" * 64)
+    assert main([str(run)]) == 1
+    assert "different, though all logged numbers are the same" in capsys.readouterr().out
+
+
+def test_another_config_is_no_other_machine(run, capsys, repeated):
+    config_ = json.loads((run / "manifest.json").read_text())["config"]
+    del config_["trainer"]["ema_decay"]
+    change(run / "manifest.json", config=config_)
+    shift_losses(run, 1.001)
+    assert main([str(run)]) == 1
+    assert "different, though machine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--allow", "runs", "RUN"], ["RUN", "--allow", "runs,sampling"]]
+)
+def test_packages_stand_before_or_behind_the_folder(arguments, run, repeated):
+    assert main([str(run) if each == "RUN" else each for each in arguments]) == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "-1e-9", "inf", "nan", "x"])
+def test_a_tolerance_is_at_least_0(value, run, capsys):
+    assert main([str(run), f"--tolerance={value}"]) == 2
+    assert "must be a finite number, at least 0" in capsys.readouterr().err
 
 
 def test_distance():

@@ -150,12 +150,13 @@ def whole_number(at_least: int, at_most: float = math.inf) -> Callable[[str], in
     return read
 
 
-def finite_number(text: str) -> float:
-    """Read an argument that is a finite number."""
+def finite_number(text: str, at_least: float = -math.inf) -> float:
+    """Read an argument that is a finite number, within its limit."""
     with contextlib.suppress(ValueError):
-        if math.isfinite(value := float(text)):
+        if math.isfinite(value := float(text)) and value >= at_least:
             return value
-    raise must(text, "be a finite number, as 0.5")
+    limit = ", as 0.5" if at_least == -math.inf else f", at least {at_least:g}"
+    raise must(text, f"be a finite number{limit}")
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:

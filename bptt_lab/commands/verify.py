@@ -4,6 +4,7 @@ On another machine the last bits differ and training amplifies them, hence the t
 """
 
 import contextlib
+import functools
 import io
 import math
 import tempfile
@@ -18,13 +19,16 @@ from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Experiment
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Damaged, Run, resume
+from bptt_lab.runs import Damaged, Run, files, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
 
 SAME, DIFFERENT = 0, 1
-Logged = Mapping[tuple[str, int], float]  # by tag and step
+Logged = Mapping[tuple[str, str], float]  # by tag and where it was logged
+FINAL = f"in {runs.SUMMARY}"
+PLACE = ("versions", "threads", "processes", "device", "kernel", "processor", "git_commit")
 TOLERANCE = 0.01  # relative; what another instruction set does to a loss in short runs
+ANEW = "start a new run"
 DESCRIPTION = """\
 Train a run again from its manifest, and compare every logged number and the final parameters: bit
 for bit on the same type of machine with the same versions, within a tolerance elsewhere."""
@@ -46,9 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train the run again that the command line names, and print what differs."""
     args = _parser().parse_args(argv)
     command.find_plugins_here()
+    if problem := files.no_folder(args.run_folder):
+        raise ConfigError(f"{args.run_folder}: {problem}; move it away")
+    files.refuse_strange(args.run_folder)
     before = runs.read_run(args.run_folder)
     experiment = _refuse_unfit(before, args.allow)
-    logged = _logged(before.folder)
+    logged = _logged(before)
+    if before.status == "completed" and not any(where != FINAL for _, where in logged):
+        raise ConfigError(f"{before.folder}: its {runs.METRICS} is missing or empty; {ANEW}")
     if before.seconds is not None:
         print(f"training again: the run took {before.seconds:.0f} seconds", flush=True)
     with tempfile.TemporaryDirectory() as place:
@@ -70,75 +79,88 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "run_folder", type=Path, metavar="RUN_FOLDER", help="a run's folder, or a job's of a sweep"
     )
-    parser.add_argument(
-        "--allow", nargs="*", default=[], metavar="PACKAGE", help="as allow=[...] of bptt-train"
+    parser.option(
+        "--allow PACKAGE,PACKAGE", "as allow=[...] of bptt-train", lambda text: text.split(",")
     )
     tolerance = "relative difference of losses to accept from another machine"
-    parser.option("--tolerance R", tolerance, command.finite_number, TOLERANCE)
+    number = functools.partial(command.finite_number, at_least=0)
+    parser.option("--tolerance R", tolerance, number, TOLERANCE)
     return parser
 
 
-def _logged(folder: Path) -> Logged:
-    """Return every number that a run logged, by tag and step."""
+def _logged(run: Run) -> Logged:
+    """Return every number that a run logged, those of its end included."""
     try:
-        return {
-            (tag, line["step"]): value
-            for line in runs.read_metrics(folder)
+        logged = {
+            (tag, f"at step {line['step']}"): value
+            for line in runs.read_metrics(run.folder)
             for tag, value in line.items()
             if tag != "step"
         }
     except Damaged as error:
-        raise ConfigError(f"{folder}: its {error}; start a new run") from error
+        raise ConfigError(f"{run.folder}: its {error}; {ANEW}") from error
+    return {**logged, **{(tag, FINAL): value for tag, value in run.metrics.items()}}
 
 
-def _refuse_unfit(run: Run, allow: Sequence[str]) -> Experiment:
+def _refuse_unfit(run: Run, allow: Sequence[str] | None) -> Experiment:
     """Return the experiment to run again."""
     folder = run.folder
     if run.status == "unreadable":
-        raise ConfigError(f"{folder}: its {run.reason}; start a new run")
+        raise ConfigError(f"{folder}: its {run.reason}; {ANEW}")
     if (folder / runs.SWEEP).is_file():
         raise ConfigError(f"{folder}: is a sweep; give the folder of one of its jobs")
     if not run.manifest:
         raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
     for key in ("config", "choices", "overrides", "command"):
         if key not in run.manifest:
-            raise ConfigError(f"{folder}: its {runs.MANIFEST} has no {key}; start a new run")
+            raise ConfigError(f"{folder}: its {runs.MANIFEST} has no {key}; {ANEW}")
+    seed, own = run.config.get("seed"), run.manifest.get("seed")
+    if None not in (own, seed) and own != seed:
+        problem = f"says seed={schema.show(own)} and config.seed={schema.show(seed)}"
+        raise ConfigError(f"{folder}: its {runs.MANIFEST} {problem}; {ANEW}")
     if run.status not in ("completed", "diverged"):
         raise ConfigError(
             f"{folder}: the run is {run.status}; end it first, by bptt-train resume={folder}"
         )
+    if run.status == "completed" and run.parameters_sha256 is None:
+        raise ConfigError(f"{folder}: its {runs.SUMMARY} has no parameters_sha256; {ANEW}")
     if "forced" in run.manifest:
         raise ConfigError(
             f"{folder}: was continued with other settings than it began with "
             "(force_resume=true), and no single run gives that"
         )
-    return parse({**run.config, "allow": list(targets.packages(allow))}).quiet()
+    return parse({**run.config, "allow": list(targets.packages(allow or ()))}).quiet()
 
 
 def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
-    elsewhere = _machine(before.manifest, now.manifest)
-    again = _logged(now.folder)
+    changed = _changed(before.manifest, now.manifest)
+    elsewhere = [key for key in changed if key.partition(".")[0] in PLACE]
+    again = _logged(now)
     apart = {at: distance(logged.get(at), again.get(at)) for at in [*logged, *again]}
     found = sorted((at for at in apart if apart[at]), key=lambda at: -apart[at])
     same_parameters = before.parameters_sha256 == now.parameters_sha256
     if not found and same_parameters:
-        print(f"the same: {len(logged)} logged numbers and the parameters, bit for bit")
+        parameters = " and the parameters" if before.parameters_sha256 else ""
+        print(f"the same: {len(logged)} logged numbers{parameters}, bit for bit")
         return SAME
-    for key, (old, new) in elsewhere.items():
+    for key, (old, new) in changed.items():
         print(printable(f"{key}: {schema.show(old)} then, {schema.show(new)} now"))
     print(f"parameters: {'the same' if same_parameters else 'different'}")
     print(f"logged numbers: {len(found)} of {len(logged)} different")
     for at in found[:5]:
         then, now_ = (_shown(numbers.get(at)) for numbers in (logged, again))
-        print(f"  {at[0]} at step {at[1]}: {then} then, {now_} now")
-    if not elsewhere:
-        print("different, though machine, versions, commit and threads are the same")
+        print(f"  {at[0]} {at[1]}: {then} then, {now_} now")
+    if not (found and elsewhere):
+        same = "machine, versions, commit and threads" if found else "all logged numbers"
+        print(f"different, though {same} are the same")
         return DIFFERENT
-    losses = max((apart[tag, step] for tag, step in found if tag.endswith("/loss")), default=0.0)
+    invented = {at for at in found if at[1] == FINAL and at not in again}
+    counted = [apart[at] for at in found if at[0].endswith("/loss") or at in invented]
+    losses = max(counted, default=0.0)
     within = losses <= tolerance
     print(
-        f"{'the same' if within else 'different'} within the tolerance for another machine or "
-        f"version: losses differ by up to {losses:.1e}, {tolerance:g} accepted"
+        f"{'the same' if within else 'different'} within the tolerance for another "
+        f"{', '.join(elsewhere)}: losses differ by up to {losses:.1e}, {tolerance:g} accepted"
     )
     return SAME if within else DIFFERENT
 
@@ -147,8 +169,8 @@ def _shown(number: float | None) -> str:
     return "not logged" if number is None else f"{number:.9g}"
 
 
-def _machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what differs in machine, versions and threads; print whether the data do."""
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what differs in machine, versions and config; print whether the data do."""
     changed = dict(resume.differences(before, now))
     if changed.pop("data_sha256", None):
         print("data: not the data that the run learnt; the file has changed")

@@ -6,6 +6,7 @@ that the command line allows (`allow=[mypkg]`), and it must be of the kind that 
 `bptt_lab.config.classes` reads all of that from source text: a refusal has imported nothing.
 """
 
+import importlib.util
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +41,7 @@ def packages(allow: str | Iterable[str]) -> tuple[str, ...]:
         allow: one dotted name or several; each means that package and what is below it.
 
     Raises:
-        ConfigError: for what is no dotted name, or reaches far more than a plug-in.
+        ConfigError: for what is no dotted name, is not there, or reaches far more than a plug-in.
     """
     names = (allow,) if isinstance(allow, str) else tuple(allow)
     for name in names:
@@ -50,6 +51,9 @@ def packages(allow: str | Iterable[str]) -> tuple[str, ...]:
         if head in NEVER or head in sys.stdlib_module_names:
             problem = f"would let a configuration do all that '{head}' can"
             raise ConfigError(f"allow=[{name}]: {problem}; allow the package of your own class")
+        if importlib.util.find_spec(head) is None:
+            problem = "there is no such package here; install it, or leave it out"
+            raise ConfigError(f"allow=[{name}]: {problem}")
     return names
 
 

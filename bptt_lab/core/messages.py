@@ -27,12 +27,13 @@ def escaped(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return a text as a cell of a table: no formula, for a spreadsheet that opens it.
+    r"""Return a text as a cell of a table: one line, and no formula, for a spreadsheet.
 
-    >>> cell("=1+1"), cell("-0.5")
-    ("'=1+1", '-0.5')
+    >>> cell("=1+1"), cell("-0.5"), cell("a\nb\x1b[2J")
+    ("'=1+1", '-0.5', 'a\\nb\\x1b[2J')
     """
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+    text = escaped(text).replace("\n", "\\n")
+    if not text.startswith(("=", "+", "-", "@")):
         return text
     try:
         float(text)

@@ -33,6 +33,8 @@ from bptt_lab.runs.papers import Damaged as Damaged
 from bptt_lab.runs.papers import Status as Status
 from bptt_lab.runs.papers import Written as Written
 
+NO_LIST = "put the file back, or start a new sweep"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,7 +58,7 @@ class Run:
     @property
     def is_done(self) -> bool:
         """Whether it completed, and its results are there."""
-        return self.status == "completed" and bool(self.metrics)
+        return self.status == "completed"
 
     def unreadable(self, reason: str) -> Run:
         """Return the run as one of which a paper is damaged."""
@@ -76,6 +78,9 @@ def read_run(folder: Path) -> Run:
             found[name] = {}
             damage.append(str(error))
     state, manifest, summary = found.values()
+    if state.get("status") == "completed" and not summary.get("metrics") and not damage:
+        there = os.path.lexists(folder / SUMMARY)
+        damage.append(f"{SUMMARY} is {'damaged: it has no metrics' if there else 'missing'}")
     results = ("metrics", "references", "seconds", "steps", "epochs", "parameters_sha256")
     run = Run(
         folder,
@@ -86,6 +91,12 @@ def read_run(folder: Path) -> Run:
         **_some(summary, *results),
     )
     return run.unreadable("; ".join(damage)) if damage else run
+
+
+def read_job(folder: Path) -> Run:
+    """Read the run of a sweep's job, whose folder is none of its own where it is a link."""
+    problem = files.no_folder(folder)
+    return Run(folder).unreadable(problem) if problem else read_run(folder)
 
 
 def _some(paper: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -121,8 +132,9 @@ def read_sweep(folder: Path) -> list[Run]:
     if len(jobs) < len(listed):
         names = [Path(job["folder"]).name for job in listed]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Damaged(f"{folder / SWEEP} is damaged: two jobs have the folder {twice}")
-    return [replace(read_run(folder / name), overrides=own) for name, own in jobs.items()]
+        problem = f"two jobs have the folder {twice}; {NO_LIST}"
+        raise Damaged(f"{folder / SWEEP} is damaged: {problem}")
+    return [replace(read_job(folder / name), overrides=own) for name, own in jobs.items()]
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
@@ -131,7 +143,7 @@ def read_sweep_file(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: where no sweep wrote it.
     """
-    return _paper(folder, SWEEP, "put the file back, or start a new sweep")
+    return _paper(folder, SWEEP, NO_LIST)
 
 
 def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:

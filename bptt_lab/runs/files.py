@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import stat
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -64,21 +65,32 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
-def refuse_strange(folder: Path) -> None:
+def refuse_strange(folder: Path, *more: Path) -> None:
     """Refuse a run or sweep folder where we, Hydra or TensorBoard would write through a link.
+
+    `more` are other files that will be written.
 
     Raises:
         ConfigError: naming what is no regular file, or no folder, where one belongs.
     """
-    files = [*(folder / name for name in _FILES), *folder.glob("*.log")]
+    files = [*(folder / name for name in _FILES), *folder.glob("*.log"), *more]
     ours = [(path, stat.S_ISREG) for path in files]
     for place in (folder / name for name in _FOLDERS):
         ours.append((place, stat.S_ISDIR))
         if place.name in _OF_FILES and place.is_dir() and not place.is_symlink():
             ours += [(path, stat.S_ISREG) for path in sorted(place.iterdir())]
     for path, belongs in ours:
-        if not os.path.lexists(path) or belongs(path.lstat().st_mode):
-            continue
-        kind = "folder" if belongs is stat.S_ISDIR else "regular file"
-        problem = "is a link, which is not followed" if path.is_symlink() else f"is no {kind}"
-        raise ConfigError(f"{path}: {problem}; move it away")
+        if problem := _strange(path, belongs):
+            raise ConfigError(f"{path}: {problem}; move it away")
+
+
+def no_folder(path: Path) -> str:
+    """Say what is wrong with what has a folder's name; empty where that is one, or nothing."""
+    return _strange(path, stat.S_ISDIR)
+
+
+def _strange(path: Path, belongs: Callable[[int], bool]) -> str:
+    if not os.path.lexists(path) or belongs(path.lstat().st_mode):
+        return ""
+    kind = "folder" if belongs is stat.S_ISDIR else "regular file"
+    return "is a link, which is not followed" if path.is_symlink() else f"is no {kind}"

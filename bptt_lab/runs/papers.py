@@ -6,6 +6,7 @@ it says so and goes on with the other runs. A key that is not listed here may ho
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
@@ -27,7 +28,7 @@ class Damaged(ConfigError):
 class _Rule(NamedTuple):
     """What a value must be, beyond its type."""
 
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], object]  # something true
     problem: str
 
     def unmet(self, value: Any, siblings: Any) -> str | None:
@@ -55,6 +56,7 @@ def _is_logged(value: Any) -> bool:
 
 Name = Annotated[str, _Rule(_is_short, "must be 1 to 200 letters that can be printed")]
 Number = Annotated[Any, _Rule(_is_number, "must be a number")]
+_SHA256 = _Rule(re.compile("[0-9a-f]{64}").fullmatch, "must be 64 hexadecimal digits")
 Seed = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(0), Le(10**15)]
 Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
@@ -78,7 +80,7 @@ _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "seconds": Annotated[float, Ge(0)],
         "steps": Count,
         "epochs": Count,
-        "parameters_sha256": str,
+        "parameters_sha256": Annotated[str, _SHA256],
     },
     SWEEP: {
         "cwd": str,
@@ -202,11 +204,11 @@ def _check(where: str, key: str, value: Any, schema: Any) -> None:
     if problem:
         shown = json.dumps(value)
         shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-        _damaged(where, f"{key.lstrip('.') or 'it'}={shown}: {problem}")
+        _damaged(where, f"{key.lstrip('.')}={shown}: {problem}" if key else f"it {problem}")
     if by_name:
         of_name, of_item = get_args(schema)
         for name, item in value.items():
-            _check(where, f"{key}, a name", name, of_name)
+            _check(where, f"{key}, a name" if key else "a name", name, of_name)
             _check(where, f"{key}.{name}", item, of_item)
     elif isinstance(schema, list):
         for number, item in enumerate(value):
@@ -216,4 +218,4 @@ def _check(where: str, key: str, value: Any, schema: Any) -> None:
             if name in value:
                 _check(where, f"{key}.{name}", value[name], of_item)
             elif name in _REQUIRED:
-                _damaged(where, f"{key.lstrip('.')} has no {name}")
+                _damaged(where, f"{key.lstrip('.') or 'it'} has no {name}")

@@ -36,17 +36,18 @@ def swept(folder: Path) -> list[str]:
         listed = runs.read_sweep_file(folder.parent)
     except runs.Damaged:  # a run needs no list of the others
         return []
-    jobs = [_settings(job["overrides"]) for job in listed.get("jobs", [])]
+    jobs = [settings_of(job["overrides"]) for job in listed.get("jobs", [])]
     if space := listed.get("search", {}).get("settings"):
         jobs.append({key_of(key): text for key, text in space.items()})
-    return _differing(jobs)
+    return differing(jobs)
 
 
-def _settings(lines: Sequence[str]) -> dict[str, str]:
+def settings_of(lines: Sequence[str]) -> dict[str, str]:
+    """Return the texts of a job's overrides, by their keys."""
     return {key_of(line): line.partition("=")[2] for line in lines}
 
 
-def _differing(jobs: Sequence[Mapping[str, str]]) -> list[str]:
+def differing(jobs: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the keys to which jobs give different values, or that some of them leave out."""
     keys = dict.fromkeys(key for job in jobs for key in job)
     return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
@@ -62,9 +63,9 @@ def print_table(sweep_dir: Path) -> int:
     """
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
-        jobs = [run for run in map(runs.read_run, sorted(sweep_dir.iterdir())) if run.overrides]
-    settings = [_settings(job.overrides) for job in jobs]
-    own = _differing(settings)
+        jobs = [run for run in map(runs.read_job, sorted(sweep_dir.iterdir())) if run.overrides]
+    settings = [settings_of(job.overrides) for job in jobs]
+    own = differing(settings)
     tags = [tag for job in jobs for tag in job.metrics]
     metrics = [tag for tag in dict.fromkeys(tags) if tag.startswith("test/")]
     rows = [["job", *own, *metrics, "seconds", "status"]]

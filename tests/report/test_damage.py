@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from bptt_lab.commands.report import cli, results, scores, write_report
 from bptt_lab.commands.search import record
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import resume
+from bptt_lab.runs.sweep import print_table
 
 from .sweep_folders import write_sweep
 
@@ -83,11 +86,12 @@ def test_verify_says_it_in_one_line(
             with pytest.raises(
                 ConfigError, match=r"metrics\.jsonl, line 1, is damaged|metrics\.jsonl is damaged"
             ):
-                verify._logged(folder)
+                verify._logged(runs.read_run(folder))
             continue
         assert verify.main([str(folder)]) == 2
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and paper in err and "start a new run" in err
+        assert err.count("\n") == 1 and paper in err
+        assert "start a new run" in err or "move it away" in err
 
 
 @pytest.mark.parametrize("number", range(len(kinds(ODD))))
@@ -111,6 +115,46 @@ def test_odd_jobs_have_a_report(papers: tuple[str, ...], tmp_path: Path) -> None
         put(folder / paper, key, value)
     write_report(sweep)
     assert f"{len(odd)} completed" in (sweep / "report.html").read_text()
+
+
+LOST: dict[str, Callable[[Path], object]] = {
+    "is a link, which is not followed": lambda job: (
+        job.rename(job.parent.parent / "elsewhere"),
+        job.symlink_to(job.parent.parent / "elsewhere"),
+    ),
+    "is no folder": lambda job: (shutil.rmtree(job), job.write_text("")),
+    "summary.json is missing": lambda job: (job / "summary.json").unlink(),
+    "summary.json is damaged: it has no metrics": lambda job: put(
+        job / "summary.json", "metrics", {}
+    ),
+}
+
+
+def test_a_job_that_is_none_or_has_no_results_is_unreadable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(tmp_path / "s", jobs(1 + len(LOST)))
+    for folder, damage in zip(folders(sweep)[1:], LOST.values(), strict=True):
+        damage(folder)
+    found = results.read(sweep).jobs[1:]
+    assert [(job.run.status, job.run.reason) for job in found] == [("unreadable", r) for r in LOST]
+    assert found[0].curves == {}
+    assert print_table(sweep) == len(LOST)
+    out = capsys.readouterr().out
+    assert all(f": {reason}\n" in out for reason in LOST)
+
+
+def test_what_is_wrong_has_a_subject_and_a_way_out(tmp_path: Path) -> None:
+    job, *_ = folders(sweep := write_sweep(tmp_path / "s", jobs(2)))
+    for text, message in {"{}": "it has no overrides", "[]": "it must be an object"}.items():
+        (job / "manifest.json").write_text(text)
+        assert runs.read_run(job).reason == f"manifest.json is damaged: {message}"
+    (job / "metrics.jsonl").write_text('{"step": 1, "": 1}\n')
+    with pytest.raises(runs.Damaged, match='line 1, is damaged: a name="": must be 1 to'):
+        list(runs.read_metrics(job))
+    put(sweep / "sweep.json", "jobs|1|folder", job.name)
+    with pytest.raises(ConfigError, match=r"two jobs have the folder .*; put the file back, or"):
+        runs.read_sweep(sweep)
 
 
 def refused(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

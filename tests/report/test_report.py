@@ -199,6 +199,29 @@ def test_a_target_can_be_given(tmp_path: Path) -> None:
     assert "given on the command line" in text
 
 
+@pytest.mark.parametrize("name", ["report/val_loss.png", "report.html", "results.csv", "_summary"])
+def test_what_is_in_the_way_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    sweep = write_sweep(tmp_path / "s", [{}])
+    (sweep / name).parent.mkdir(exist_ok=True)
+    (sweep / name).write_text("") if name == "_summary" else (sweep / name).mkdir()
+    before = sorted(sweep.rglob("*"))
+    assert cli.main([str(sweep)]) == 2
+    assert f"{name}: is no " in capsys.readouterr().err
+    assert sorted(sweep.rglob("*")) == before
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_captions_speak_of_seeds_that_are_there(tmp_path: Path, seeds: int) -> None:
+    jobs = [{"seed": seed, "lr": lr} for lr in (0.1, 0.2) for seed in range(seeds)]
+    text = write_report(write_sweep(tmp_path / "s", jobs)).read_text()
+    text = re.sub(r"data:image/png;base64,[^\"]*", "", text)
+    assert ("One seed a setting" in text) == (seeds == 1)
+    for word in ("over the seeds", "over seeds", "band", "deviation", "means"):
+        assert (word in text) == (seeds > 1), word
+
+
 @pytest.mark.parametrize(
     ("name", "more", "says"),
     [

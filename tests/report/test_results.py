@@ -61,7 +61,7 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     jobs = [{"status": "failed", "reason": reason, "lr": -0.5} for reason in reasons]
     got = rows(write_sweep(tmp_path / "s", jobs))
     assert [row["reason"] for row in got] == [
-        *("'=1+1", "'+1-1", "'-x", "'@a", "'\t=1", "-0.5", "well")
+        *("'=1+1", "'+1-1", "'-x", "'@a", "\\t=1", "-0.5", "well")
     ]
     numbers = [{"final": -0.25, "lr": lr} for lr in (-1e-3, float("-inf"))]
     got = rows(write_sweep(tmp_path / "numbers", numbers))
@@ -69,6 +69,20 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
         ("-0.25", "-0.001"),
         ("-0.25", "-inf"),
     ]
+
+
+def test_a_cell_is_one_line_without_control_characters(tmp_path: Path) -> None:
+    reason = "a\nb\r\x1b[2J\x07"
+    sweep = write_sweep(tmp_path / "s", [{"status": "failed", "reason": reason}])
+    assert rows(sweep)[0]["reason"] == r"a\nb\r\x1b[2J\x07"
+    assert (sweep / "results.csv").read_bytes().count(b"\n") == 2
+
+
+def test_a_key_that_some_jobs_do_not_have_is_a_column(tmp_path: Path) -> None:
+    jobs = [{"gradient": "full"}, {"gradient": "truncated", "k": 4}]
+    sweep = write_sweep(tmp_path / "s", jobs)
+    assert [row["gradient.k"] for row in rows(sweep)] == ["", "4"]
+    assert results.read(sweep).groups("digits")[1].label == "truncated"
 
 
 def test_seeds_are_one_setting_and_what_all_share_is_no_key(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from bptt_lab.training.style import LineStyle
 INCHES = (12.4, 3.9)
 EXACT = 1e-5  # below such an error nothing is drawn: that is rounding
 APART = 0.05  # octaves between the markers of two modes at one k
-NEXT = 10  # points between the names of two lines
+NEXT, GAP = 10, 0.06  # between the names of two lines: points, and parts of a panel's height
 
 
 class _Panel(NamedTuple):
@@ -100,16 +100,17 @@ def _draw_modes(
 
 
 def _name(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """Write each line's name beside its end; of two ends that are close, the higher one above."""
-    named: list[float] = []
-    for x, y, name in sorted(ends, key=lambda end: end[1]):
+    """Write each line's name beside its end: none covers another, and all are inside."""
+    lowest = 0.0
+    ordered = sorted(ends, key=lambda end: end[1])
+    for above, (x, y, name) in zip(reversed(range(len(ends))), ordered, strict=True):
         height = style.height(axes, y)
-        below = [other for other in named if abs(other - height) < 0.06]
-        named.append(height)
+        at = min(max(height, lowest), 1 - GAP * (above + 0.5))
+        lowest = at + GAP
         axes.annotate(
             name,
             (x, y),
-            xytext=(5, NEXT * len(below) - 3),
+            xytext=(5, NEXT * (at - height) / GAP - 3),
             textcoords="offset points",
             fontsize=8,
             color=style.GREY,

@@ -1,7 +1,7 @@
 """The paths of credit as a picture: the network over time, and under it one lane a term.
 
 A lane leads from the loss at t back to the use of W at s. It is as wide as its term is large, and
-broken where the strategy's mask cuts it.
+broken where the strategy's mask cuts it; all are grey where no mask describes the strategy.
 """
 
 from collections.abc import Sequence
@@ -55,6 +55,8 @@ def _figure(example: Example, at: Sequence[int], name: str, found: StrategyGradi
 def _title(axes: Axes, x: float, y: float, loss: str, name: str, found: StrategyGradient) -> None:
     # A strategy's name is text, dollars included.
     title = f"Which paths of credit {name} keeps"
+    if found.mask is None:
+        title = f"Paths of credit; no mask describes {name}"
     axes.text(x, y, title, fontsize=13, weight="bold", va="top", parse_math=False)
     what = r"$q_t\, J_t \cdots J_{s+1}\, \overline{M}_s$"
     axes.text(
@@ -102,7 +104,8 @@ def _lane(
     t, s = term.t, term.s
     norm = float(term.value.norm())
     kept = mask is None or bool(mask[t - 1, s - 1])
-    colour, width = KEPT if kept else CUT, 1.2 + 6 * norm / whole
+    colour = GREY if mask is None else KEPT if kept else CUT
+    width = 1.2 + 6 * norm / whole
     label = [f"lag {term.lag}", "" if mask is None else "kept" if kept else "cut"]
     label += [f"$|{_path(term)}| = {norm:.4f}$", f"{norm / whole:.0%}"]
     for x, part in zip((0, 0.5, 0.95, 3.15), label, strict=True):

@@ -9,7 +9,7 @@ from bptt_lab.commands import command
 from bptt_lab.commands.horizon import longest
 from bptt_lab.commands.report import results
 from bptt_lab.core.messages import cell, printable
-from bptt_lab.runs import sweep
+from bptt_lab.runs import files, sweep
 
 DESCRIPTION = """\
 Write horizon.csv and horizon.png into the folder of a sweep over k and delay, such as that of
@@ -23,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sweeps = [results.read(folder) for folder in args.folders]
     lines = [line for each in sweeps for line in longest.lines(each)]
-    print(sweep.aligned(longest.overview(lines)))
     table, picture = (args.folders[0] / f"horizon.{kind}" for kind in ("csv", "png"))
+    files.refuse_strange(args.folders[0], table, picture)
+    print(sweep.aligned(longest.overview(lines)))
     with table.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(
             [map(cell, row) for row in longest.rows(lines)]

@@ -101,7 +101,8 @@ def _over_steps(
         entries.append((f"{more} more settings", OTHERS))
     legend(figure, entries, markers=False)
     style.save(figure, path)
-    return Picture(path, f"{title} against {STEPS}, mean and spread over seeds")
+    several = any(len(group.jobs) > 1 for group in ranking.groups if group.values in drawn)
+    return Picture(path, f"{title} against {STEPS}" + ", mean and spread over seeds" * several)
 
 
 def _curve(group: Group, tag: str, geometric: bool) -> Curve | None:

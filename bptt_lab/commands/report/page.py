@@ -47,6 +47,7 @@ def render(
     return page.get_template("page.html").render(
         title=_title(sweep),
         summary=_summary(sweep),
+        has_means=sweep.has_means,
         counts=Counter(job.run.status for job in sweep.jobs).most_common(),
         headlines=[_headline(ranking) for ranking in rankings],
         tables=[(ranking.dataset, *table(ranking, styles)) for ranking in rankings],
@@ -116,7 +117,8 @@ def _logs(folder: Path) -> list[str]:
 def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tuple[str, str]]:
     """Yield how to open, repeat, continue and check all this."""
     folder = shlex.quote(runs.shown(sweep.folder))
-    yield "Every scalar, histogram and mean over seeds in TensorBoard:", f"bptt-board {folder}"
+    every = "scalar, histogram and mean over seeds" if sweep.has_means else "scalar and histogram"
+    yield f"Every {every} in TensorBoard:", f"bptt-board {folder}"
     yield "The same sweep:", sweep.command
     if any(job.run.status != "completed" for job in sweep.jobs):
         yield "Continue what is not complete:", f"bptt-train -m resume={folder}"

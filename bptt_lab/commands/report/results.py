@@ -13,7 +13,7 @@ from bptt_lab.commands.report.curves import Points
 from bptt_lab.commands.report.settings import SEED, Facts, SweptValues, Value, is_group
 from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import Damaged, Run
+from bptt_lab.runs import Damaged, Run, files
 
 LONGEST = 60  # letters of a value in a label
 Reference = tuple[str, float]  # "chance", 0.1
@@ -86,6 +86,11 @@ class SweepResults:
         """The datasets, in the order of the jobs."""
         return list(dict.fromkeys(job.dataset for job in self.jobs))
 
+    @property
+    def has_means(self) -> bool:
+        """Whether a setting has several seeds, and so a mean and a spread."""
+        return any(len(group.jobs) > 1 for name in self.datasets for group in self.groups(name))
+
     def groups(self, dataset: str) -> list[Group]:
         """The settings of one dataset, in the order of the jobs."""
         jobs: dict[SweptValues, list[JobResult]] = {}
@@ -116,7 +121,7 @@ def read(folder: Path) -> SweepResults:
     command = runs.read_sweep_file(folder).get("command", "")
     # A sweeper that chooses as it goes may list no jobs.
     found = runs.read_sweep(folder) or [
-        runs.read_run(manifest.parent) for manifest in sorted(folder.glob(f"*/{runs.MANIFEST}"))
+        runs.read_job(manifest.parent) for manifest in sorted(folder.glob(f"*/{runs.MANIFEST}"))
     ]
     if not found:
         raise ConfigError(f"{folder}: no job of this sweep has begun; wait for the first")
@@ -169,7 +174,7 @@ def _job(run: Run, facts: Facts, keys: Sequence[str], jobs: Sequence[Facts]) -> 
         return next((str(option) for option in known if option is not None), "")
 
     try:
-        logged = curves.read(run.folder)
+        logged = {} if files.no_folder(run.folder) else curves.read(run.folder)
     except Damaged as error:
         run, logged = run.unreadable(str(error)), {}
     values = tuple(facts.get(key) for key in keys)

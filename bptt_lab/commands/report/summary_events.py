@@ -23,7 +23,7 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(sweep.folder / FOLDER, ignore_errors=True)
-    if not any(len(group.jobs) > 1 for ranking in rankings for group in ranking.groups):
+    if not sweep.has_means:
         return  # no means to show: each run's own curves say all
     for ranking in rankings:
         tags = dict.fromkeys((VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM))

@@ -16,32 +16,38 @@ from bptt_lab.commands.report import (
     summary_events,
     target_panels,
 )
+from bptt_lab.commands.report.curves import VAL_LOSS
 from bptt_lab.commands.report.page import Section
 from bptt_lab.commands.report.panel import Picture, Styles, line_styles
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.commands.report.settings import SEED
 from bptt_lab.commands.report.target_panels import UNITS
 from bptt_lab.config import output_paths
 from bptt_lab.core.messages import cell
 from bptt_lab.runs import files
+from bptt_lab.runs import sweep as sweeps
 
+# What a section shows, and what else of several seeds.
 CURVES = (
+    "Dashed: what a trivial predictor, or a known floor, reaches.",
     "Mean over the seeds, with a band of one standard deviation to either side; where fewer seeds "
-    "got that far, over those. Dashed: what a trivial predictor, or a known floor, reaches."
+    "got that far, over those.",
 )
 NORMS = (
-    "Norm of the whole gradient before clipping, mean over each window of steps; geometric mean "
-    "over the seeds, with a band of one standard deviation of its logarithm."
+    "Norm of the whole gradient before clipping, mean over each window of steps.",
+    "Geometric mean over the seeds, with a band of one standard deviation of its logarithm.",
 )
 ALIGNED = (
-    "Cosine of the training strategy's gradient with full BPTT's on a fixed chunk, mean over the "
-    "seeds with a band of one standard deviation; exact strategies have 1 and are left out."
+    "Cosine with full BPTT's gradient on a fixed chunk; exact strategies have 1 and are left out.",
+    "Mean over the seeds with a band of one standard deviation.",
 )
-KEYS = "Every seed that completed is a dot; lines and bars are means over seeds."
+KEYS = "Every run that completed is a dot.", "Lines and bars are means over seeds."
 TARGET = (
-    "Until the validation loss first is at the target, {which}. Every seed is a dot, the bar their "
-    "mean; seconds are steps at the run's own mean pace."
+    "Until the validation loss first is at the target, {}. Seconds are steps at a run's mean pace.",
+    "Every seed is a dot, the bar their mean.",
 )
+ONE, ONCE = "One seed a setting.", " What was evaluated once is a marker without a line."
 GIVEN = "given on the command line"
 CHOSEN = "one that about half of the settings reach with all their seeds, chance's at most"
 # Columns of results.csv around the swept keys' and the metrics'.
@@ -53,17 +59,16 @@ Draw = Callable[[Ranking, Styles, Path], Picture | None]
 def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
     """Do what `bptt_lab.commands.report.write_report` promises."""
     sweep = results.read(sweep_dir)
-    files.refuse_strange(sweep_dir)
+    path, pictures = sweep_dir / "report.html", sweep_dir / "report"
+    files.refuse_strange(sweep_dir, path, *pictures.glob("*.png"))
     rankings = [scores.rank(sweep, dataset, target_loss) for dataset in sweep.datasets]
     styles = line_styles(sweep.keys, {job.values: job.strategy for job in sweep.jobs})
     write_csv(sweep, sweep_dir / "results.csv")
-    pictures = sweep_dir / "report"
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.png"):
         old.unlink()
-    target = TARGET.format(which=CHOSEN if target_loss is None else GIVEN)
-    sections = [*_sections(sweep, rankings, styles, pictures, target)]
-    path = sweep_dir / "report.html"
+    which = CHOSEN if target_loss is None else GIVEN
+    sections = [*_sections(sweep, rankings, styles, pictures, which)]
     part = path.with_name(".report.html.part")  # someone may be looking at the page
     with files.writing(part, "anew") as file:
         file.write(page.render(sweep, rankings, sections, styles).encode())
@@ -73,19 +78,21 @@ def write_report(sweep_dir: Path, target_loss: float | None) -> Path:
 
 
 def write_csv(sweep: SweepResults, path: Path) -> None:
-    """Write a row a job: folder, swept keys, seed, status, metrics and the rest.
+    """Write a row a job: folder, keys that jobs differ in, seed, status, metrics and the rest.
 
     What a job does not have is empty. Metrics keep all their digits.
     """
     tags = sorted({tag for job in sweep.jobs for tag in job.metrics})
     with io.TextIOWrapper(files.writing(path, "anew"), "utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(map(cell, ["folder", *sweep.keys, *BEFORE, *tags, *AFTER]))
-        for job in sweep.jobs:
+        typed = [sweeps.settings_of(job.run.overrides) for job in sweep.jobs]
+        more = [key for key in sweeps.differing(typed) if key not in (*sweep.keys, SEED)]
+        rows.writerow(map(cell, ["folder", *sweep.keys, *more, *BEFORE, *tags, *AFTER]))
+        for job, lines in zip(sweep.jobs, typed, strict=True):
             run, metrics = job.run, job.run.metrics
-            settings = [*job.values, job.seed]
-            shown = [repr(v) if isinstance(v, float) else results.show(v) for v in settings]
-            row = [run.folder.name, *shown]
+            values = *job.values, job.seed
+            *shown, seed = [repr(v) if isinstance(v, float) else results.show(v) for v in values]
+            row = [run.folder.name, *shown, *(lines.get(key, "") for key in more), seed]
             row += [run.status, run.reason]
             row += [repr(float(metrics[tag])) if tag in metrics else "" for tag in tags]
             last = (getattr(run, name) for name in AFTER)
@@ -94,7 +101,7 @@ def write_csv(sweep: SweepResults, path: Path) -> None:
 
 
 def _sections(
-    sweep: SweepResults, rankings: Sequence[Ranking], styles: Styles, folder: Path, target: str
+    sweep: SweepResults, rankings: Sequence[Ranking], styles: Styles, folder: Path, which: str
 ) -> Iterator[Section]:
     """Draw the pictures of each section, a dataset each, where there is something to draw."""
     curves = {"val_loss": curve_panels.loss, "val_metric": curve_panels.metric}
@@ -104,14 +111,17 @@ def _sections(
         if key != "dataset"
     }
     times = {f"{unit}_to_target": partial(target_panels.arrivals, unit) for unit in UNITS}
-    sections: Sequence[tuple[str, str, Mapping[str, Draw]]] = (
+    sections: Sequence[tuple[str, tuple[str, str], Mapping[str, Draw]]] = (
         ("Learning curves", CURVES, curves),
         ("Test metric against each swept key", KEYS, keys),
         ("Gradient norm over training", NORMS, {"gradient_norm": curve_panels.gradient_norm}),
         ("Alignment with full BPTT over training", ALIGNED, {"alignment": curve_panels.alignment}),
-        ("Time to a target loss", target, times),
+        ("Time to a target loss", TARGET, times),
     )
-    for title, text, panels in sections:
+    once = any(len(job.curves.get(VAL_LOSS, ())) == 1 for job in sweep.jobs)
+    for title, (what, several), panels in sections:
+        text = f"{several if sweep.has_means else ONE} {what.format(which)}"
+        text += ONCE * (once and panels is curves)
         pictures = []
         for name, draw in panels.items():
             for number, ranking in enumerate(rankings):
