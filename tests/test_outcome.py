@@ -42,6 +42,8 @@ def test_a_run_has_the_last_word_unless_it_left_none(tmp_path, own, asked, verdi
     before = mark(tmp_path)
     if own is not None:
         runs.write_status(tmp_path, own, "its own")
+    if own == "completed":
+        runs.write_json(tmp_path / runs.SUMMARY, {"metrics": {"test/loss": 1.0}})
     asked, _, ended = asked.partition("|")
     conclude_process(tmp_path, before, ended or "gone", asked)
     run = runs.read_run(tmp_path)
@@ -127,10 +129,10 @@ def test_no_reason_or_path_of_a_sweep_commands_a_terminal(tmp_path, capsys):
     evil = "\x1b]0;owned\x07\n\ud800"
     folder = tmp_path / "s\x1b[2J"
     sweep.announce(folder, "", ["000_\x1b[31m", "001"], [["a=\x1b[31m"], [f"a={evil[:-1]}"]])
-    for name, status in (("000_\x1b[31m", "failed"), ("001", "completed")):
+    for name, status in (("000_\x1b[31m", "failed"), ("001", "interrupted")):
         (folder / name).mkdir()
         runs.write_status(folder / name, status, evil[:-1], raised=True)
-    assert sweep.print_table(folder) == 1
+    assert sweep.print_table(folder) == 2
     told = capsys.readouterr().out
     assert r"\x1b]0;owned\x07" in told
     assert all(letter.isprintable() or letter == "\n" for letter in told)
