@@ -43,7 +43,7 @@ def test_it_serves_and_ends_at_ctrl_c(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.commands.board", str(tmp_path), "--port", str(port)],
+        [Path(sys.executable).with_name("bptt-board"), tmp_path, "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's

@@ -340,7 +340,7 @@ UNRULY = Path(__file__).parent / "launchers"
 def start(cwd, *arguments):
     """Start bptt-search in a folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bptt_lab.commands.search.cli", *arguments],
+        [Path(sys.executable).with_name("bptt-search"), *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(UNRULY)},
         stdout=subprocess.PIPE,

@@ -31,14 +31,6 @@ def board_command(argv: Sequence[str] | None = None) -> list[str]:
 def _parser() -> command.Parser:
     parser = command.Parser("bptt-board", DESCRIPTION)
     parser.add_argument("folder", type=Path, metavar="SWEEP_FOLDER", help="as outputs/..._sweep")
-    parser.add_argument(
-        "--port",
-        type=command.whole_number(1, 65535),
-        metavar="N",
-        help="default: the first free one from 6006",
-    )
+    port = "default: the first free one from 6006"
+    parser.option("--port N", port, command.whole_number(1, 65535))
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,8 +4,6 @@
 A plug-in's section is a `Component`; its settings' limits are its constructor's annotations.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools
@@ -32,7 +30,7 @@ class Component:
     settings: Mapping[str, Any] = field(default_factory=dict)  # plain containers
 
     @classmethod
-    def of(cls, section: Mapping[str, object]) -> Component:
+    def of(cls, section: Mapping[str, object]) -> "Component":
         """Read a section that holds `_target_` and settings."""
         settings = dict(section)
         return cls(str(settings.pop("_target_")), settings)
@@ -148,7 +146,7 @@ class Experiment(General):
         }
         return plain
 
-    def quiet(self) -> Experiment:
+    def quiet(self) -> "Experiment":
         """Return the same experiment without a progress bar."""
         trainer = dataclasses.replace(self.trainer, enable_progress_bar=False)
         return dataclasses.replace(self, trainer=trainer)

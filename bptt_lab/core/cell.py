@@ -16,8 +16,6 @@ Werbos (1990), "Backpropagation through time: what it does and how to do it"; Ja
 for the leak.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Set
 from typing import NamedTuple
 
@@ -50,7 +48,7 @@ class Layer(NamedTuple):
     weights: Weights
     dropout: Tensor | None = None  # what multiplied the layer's input, (L, N, I)
 
-    def part(self, begin: int, end: int) -> Layer:
+    def part(self, begin: int, end: int) -> "Layer":
         """The layer over some of its steps."""
         return Layer(
             self.input[begin:end],

@@ -1,7 +1,5 @@
 """A stack of layers after its forward pass, and one adjoint sweep back through it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
@@ -16,11 +14,14 @@ WEIGHT_GRADIENTS = ("grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_bias"
 
 
 def sweep_layer(
-    stack: Stack, index: int, q_LNH: Tensor | None, keep: Sequence[float] | None
+    stack: "Stack", index: int, q_LNH: Tensor | None, keep: Sequence[float] | None
 ) -> Swept:
     """Sweep one layer of a stack; q and `keep` are those of `recurrence.sweep`."""
     known = stack.layers[index], stack.cell, stack.wanted(index)
     return recurrence.sweep(q_LNH, *known, q_last_NH=stack.immediate_at_end(index), keep=keep)
+
+
+SweepLayer = Callable[["Stack", int, Tensor | None, Sequence[float] | None], Swept]
 
 
 class Stack(NamedTuple):
@@ -33,7 +34,7 @@ class Stack(NamedTuple):
     grad_output: Tensor | None = None  # of the last layer's every state, (L, N, H)
     grad_last: Tensor | None = None  # of all layers' states at step L, (num_layers, N, H)
     grad_ends: Tensor | None = None  # ... at each sequence's own last step, by `lengths`
-    sweep_layer: Callable[[Stack, int, Tensor | None, Sequence[float] | None], Swept] = sweep_layer
+    sweep_layer: SweepLayer = sweep_layer
 
     def immediate(self, index: int, above: Swept | None) -> Tensor | None:
         """Immediate credit of a layer's every step, (L, N, H): from outside, from the layer above.
@@ -59,7 +60,7 @@ class Stack(NamedTuple):
         """What enters a layer's state at step L besides, (N, H)."""
         return None if self.grad_last is None else self.grad_last[index]
 
-    def since(self, begin: int) -> Stack:
+    def since(self, begin: int) -> "Stack":
         """The same stack without its first `begin` steps."""
         layers = [layer.part(begin, len(layer.input)) for layer in self.layers]
         grad_output = None if self.grad_output is None else self.grad_output[begin:]

@@ -10,8 +10,6 @@
 Nothing in this package imports torch, so that a table of a thousand jobs is there at once.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -60,7 +58,7 @@ class Run:
         """Whether it completed, and its results are there."""
         return self.status == "completed"
 
-    def unreadable(self, reason: str) -> Run:
+    def unreadable(self, reason: str) -> "Run":
         """Return the run as one of which a paper is damaged."""
         return replace(self, status="unreadable", reason=reason)
 

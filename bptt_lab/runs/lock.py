@@ -3,8 +3,6 @@
 It is the kernel's, on the file `.lock`, so it is gone once its process is, whatever that died of.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import platform
@@ -21,7 +19,7 @@ from bptt_lab.runs import files
 
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds that a killed process may take to be gone
-OURS: dict[Path, Lock] = {}  # by folder
+OURS: dict[Path, "Lock"] = {}  # by folder
 
 
 class Lock:
@@ -34,7 +32,7 @@ class Lock:
         return Lock._received, (reduction.DupFd(self.descriptor),)
 
     @classmethod
-    def _received(cls, sent: Any) -> Lock:
+    def _received(cls, sent: Any) -> "Lock":
         return cls(sent.detach())
 
 

@@ -1,7 +1,5 @@
 """What is timed: shapes, passes, conditions, tensors, the arithmetic. Nothing imports torch."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from bptt_lab.commands.command import must
@@ -75,9 +73,9 @@ class Problem(NamedTuple):
 
     shape: Shape
     conditions: Conditions
-    input: Tensor  # (L, N, I)
-    v: Tensor  # immediate credit dE_t/dh_t, (L, N, H)
-    weights: dict[str, Tensor]  # by nn.RNN's names
+    input: "Tensor"  # (L, N, I)
+    v: "Tensor"  # immediate credit dE_t/dh_t, (L, N, H)
+    weights: dict[str, "Tensor"]  # by nn.RNN's names
 
 
 def parse_shape(text: str) -> Shape:

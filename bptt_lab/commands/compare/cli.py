@@ -71,32 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> command.Parser:
     usage = "%(prog)s [OVERRIDES ...] [--config-dir DIR] [options]"
     parser = command.Parser("bptt-compare", DESCRIPTION, usage)
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="RUN_FOLDER",
-        help="compare on a run's task with its trained parameters, the last checkpoint's; "
-        "or RUN_FOLDER/checkpoints/best.ckpt",
-    )
-    parser.add_argument(
-        "--strategies",
-        type=lambda text: text.split(","),
-        metavar="A,B,C",
-        help="options of the group gradient, measured whatever they cost; all for every one; "
-        f"default: those that take less than {DEAR:.0f} processor seconds each; truncated is every "
-        "mode at several k",
-    )
-    parser.add_argument(
-        "--draws",
-        type=command.whole_number(2),
-        default=DRAWS,
-        metavar="N",
-        help="gradients that a random strategy is asked for, 2 or more; default: %(default)s",
-    )
-    parser.add_argument(
-        "--figure",
-        type=command.picture,
-        metavar="FILE",
-        help=f"draw bias and cost against k, as {', '.join(command.PICTURES)}; default: no figure",
-    )
+    run = "compare on a run's task with its trained parameters, the last checkpoint's; or "
+    parser.option("--checkpoint RUN_FOLDER", f"{run}RUN_FOLDER/checkpoints/best.ckpt", Path)
+    names = "options of the group gradient, measured whatever they cost; all for every one; "
+    names += f"default: those that take less than {DEAR:.0f} processor seconds each; truncated is "
+    names += "every mode at several k"
+    parser.option("--strategies A,B,C", names, lambda text: text.split(","))
+    draws = "gradients that a random strategy is asked for, 2 or more"
+    parser.option("--draws N", draws, command.whole_number(2), DRAWS)
+    drawn = f"draw bias and cost against k, as {', '.join(command.PICTURES)}; default: no figure"
+    parser.option("--figure FILE", drawn, command.picture)
     return parser

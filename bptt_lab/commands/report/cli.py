@@ -25,11 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> command.Parser:
     parser = command.Parser("bptt-report", DESCRIPTION)
     parser.add_argument("folder", type=Path, metavar="SWEEP_FOLDER", help="as outputs/..._sweep")
-    parser.add_argument(
-        "--target-loss",
-        type=command.finite_number,
-        metavar="L",
-        help="validation loss whose time is measured; default: for each dataset one that about "
-        "half of the settings reach with all their seeds",
-    )
+    loss = "validation loss whose time is measured; default: for each dataset one that about half "
+    loss += "of the settings reach with all their seeds"
+    parser.option("--target-loss L", loss, command.finite_number)
     return parser

@@ -1,6 +1,5 @@
 """The command `bptt-search`: `bptt-train` with a sweeper that chooses the jobs."""
 
-import sys
 from collections.abc import Sequence
 
 from bptt_lab.commands import command
@@ -23,7 +22,3 @@ Each trial is an ordinary job of an ordinary sweep. resume=SWEEP_FOLDER continue
 def main(argv: Sequence[str] | None = None) -> int:
     """Search the space that the command line describes."""
     return cli.train("bptt-search", INTRODUCTION, argv, *CHOSEN)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,8 +5,6 @@ may do neither. `open_command_line` is the door: what it returns reads such file
 knows what was typed.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,7 +18,7 @@ from bptt_lab.config.security import hydra_section, preset_files
 from bptt_lab.core.validation import ConfigError
 
 
-def open_command_line(args: argparse.Namespace) -> tuple[CommandLine, Typed]:
+def open_command_line(args: argparse.Namespace) -> tuple[CommandLine, "Typed"]:
     """Read a command line before anything is composed from it.
 
     Raises:
