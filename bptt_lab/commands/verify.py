@@ -148,7 +148,8 @@ def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
     print(f"parameters: {'the same' if same_parameters else 'different'}")
     print(f"logged numbers: {len(found)} of {len(logged)} different")
     for at in found[:5]:
-        then, now_ = (_shown(numbers.get(at)) for numbers in (logged, again))
+        pair = (numbers.get(at) for numbers in (logged, again))
+        then, now_ = ("not logged" if value is None else f"{value:.9g}" for value in pair)
         print(f"  {at[0]} {at[1]}: {then} then, {now_} now")
     if not (found and elsewhere):
         same = "machine, versions, commit and threads" if found else "all logged numbers"
@@ -163,10 +164,6 @@ def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:
         f"{', '.join(elsewhere)}: losses differ by up to {losses:.1e}, {tolerance:g} accepted"
     )
     return SAME if within else DIFFERENT
-
-
-def _shown(number: float | None) -> str:
-    return "not logged" if number is None else f"{number:.9g}"
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

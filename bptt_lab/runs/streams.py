@@ -8,6 +8,7 @@ kept for the next print, and at the end for as long as it still takes some of it
 import io
 import os
 import select
+import signal
 import stat
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,12 @@ class _Lasting(io.RawIOBase):
         room.register(self._own, select.POLLOUT)
         try:
             while self._left and room.poll(1000 * patience):
-                del self._left[: os.write(self._own, self._left[:AT_ONCE])]
+                # Ctrl-C comes before or after; in between the same would be written once more.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+                try:
+                    del self._left[: os.write(self._own, self._left[:AT_ONCE])]
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BlockingIOError:
             pass
         except OSError:  # nobody reads, or there is no room on the disk
@@ -82,10 +88,9 @@ def lasting() -> Iterator[None]:
             raws.append(raw := _Lasting(stream.fileno()))
             with suppress(OSError):
                 stream.flush()
-            text = io.TextIOWrapper(
-                io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True
-            )
-            setattr(sys, name, text)
+            # No buffer between them: it would write again what was interrupted.
+            how: dict[str, Any] = {"buffer": raw, "encoding": stream.encoding}
+            setattr(sys, name, io.TextIOWrapper(**how, errors=stream.errors, line_buffering=True))
     try:
         yield
     finally:
