@@ -76,7 +76,8 @@ def measure(target: Callable[..., None], result: Path, *arguments: Any) -> float
 @pytest.mark.parametrize("reference", [False, True])
 def test_full_peaks_at_two_copies_of_the_states(reference, tmp_path):
     """States and the gradient of the output; delta only for a few steps at a time."""
-    assert 1.9 < measure(full, tmp_path / "peak", reference) < 2.3
+    # A third copy would be 3; what the allocator keeps is some tenths.
+    assert 1.9 < measure(full, tmp_path / "peak", reference) < 2.5
 
 
 @pytest.mark.parametrize("num_steps", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
