@@ -76,9 +76,9 @@ def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
         forward_ad.unpack_dual(leaf).tangent is not None  # type: ignore[no-untyped-call]
         for leaf in known
     )
-    batched = not torch.is_grad_enabled() and any(  # a backward pass, most likely
-        torch._C._dispatch_keys(leaf).has("Batched") for leaf in known
-    )
+    batched = False
+    if known and not torch.is_grad_enabled():  # a backward pass, whose gradients are batched alike
+        batched = torch._C._dispatch_keys(known[0]).has("Batched")
     if dual or batched or torch._C._are_functorch_transforms_active():
         where = "torch.func, vmap, forward mode, is_grads_batched"
         raise RuntimeError(f"{where}: {what} has .backward() only; use Autograd()")
