@@ -42,6 +42,8 @@ _GRAMMAR = (
     *(ast.Expression, ast.Name, ast.expr_context, ast.Constant, ast.Subscript, ast.Tuple),
     *(ast.List, ast.BinOp, ast.BitOr, ast.UnaryOp, ast.USub, ast.Call, ast.keyword),
 )
+# What evaluating within that grammar raises for an annotation that means nothing here.
+_UNREADABLE = SyntaxError, NameError, TypeError, ValueError, LookupError, RecursionError
 
 
 class Setting(NamedTuple):
@@ -180,5 +182,5 @@ def _hint(annotation: ast.expr | None, constants: Mapping[str, Any]) -> Any:
             return Any
         names = collections.defaultdict(lambda: Any, {**constants, **_NAMESPACE})
         return eval(compile(expression, "annotation", "eval"), {"__builtins__": {}}, names)
-    except Exception:  # an annotation that means nothing here
+    except _UNREADABLE:
         return Any
