@@ -62,7 +62,7 @@ class Checkpointed(GradientStrategy):
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self.every or segment_length(len(input)),
+            self.every or segment_length(input.shape[0]),
             Cell(rnn.nonlinearity, rnn.leak),
             lengths,
             dropout_masks(rnn, input),
@@ -91,12 +91,12 @@ class _Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         kept, ends, output = [], [], input
         # Layer by layer: no more than two layers' states exist at a time.
-        weights = by_layer(parameters, len(hx))
+        weights = by_layer(parameters, hx.shape[0])
         for layer in unroll_layers(input, hx, weights, cell, masks, recorded=False):
             kept.append(layer.states[:-1:every].clone())
             ends.append(last_state(layer.states, lengths))
             output = layer.states[1:]
-        ctx.every, ctx.cell, ctx.lengths, ctx.num_layers = every, cell, lengths, len(hx)
+        ctx.every, ctx.cell, ctx.lengths, ctx.num_layers = every, cell, lengths, hx.shape[0]
         ctx.set_materialize_grads(False)
         hx_or_none = hx if ctx.needs_input_grad[5] else None
         ctx.save_for_backward(input, hx_or_none, torch.stack(kept, 1), *masks, *parameters)

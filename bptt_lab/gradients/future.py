@@ -68,7 +68,7 @@ class PerUnroll(GradientStrategy):
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
         estimate: Estimate = dict(carry.estimate or {})
-        rule = self.begin(len(input), carry.draw, estimate)
+        rule = self.begin(input.shape[0], carry.draw, estimate)
         cell, masks = Cell(rnn.nonlinearity, rnn.leak), dropout_masks(rnn, input)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
             (self, rule), cell, lengths, masks, *leaves
@@ -127,11 +127,12 @@ class _Unroll(torch.autograd.Function):
         hx: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        weights = by_layer(parameters, len(hx))
+        num_layers = hx.shape[0]  # len() of a tensor takes microseconds
+        weights = by_layer(parameters, num_layers)
         layers = list(unroll_layers(input, hx, weights, cell, masks))
         states = [layer.states for layer in layers]
         values = [None if cell.leak == 1 else layer.values for layer in layers]
-        ctx.drawn, ctx.cell, ctx.lengths, ctx.num_layers = drawn, cell, lengths, len(hx)
+        ctx.drawn, ctx.cell, ctx.lengths, ctx.num_layers = drawn, cell, lengths, num_layers
         ctx.set_materialize_grads(False)
         # Without a gradient, hx may be changed in place: its copy in the states is enough.
         hx_or_none = hx if ctx.needs_input_grad[5] else None

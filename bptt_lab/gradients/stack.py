@@ -101,8 +101,8 @@ def unroll_layers(
     x_LNI = input
     for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
         x_LNI = x_LNI if mask is None else x_LNI * mask
-        layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)._replace(dropout=mask)
-        yield layer
+        layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)
+        yield layer if mask is None else layer._replace(dropout=mask)
         x_LNI = layer.states[1:]
 
 

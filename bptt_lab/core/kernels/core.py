@@ -141,7 +141,7 @@ def unroll(
 ) -> Tensor:
     """Run one layer over time; see bptt_lab.core.recurrence."""
     num_steps, batch_size, _ = input_LNI.shape
-    hidden_size = len(weights.hh)
+    hidden_size = weights.hh.shape[0]
     _check_shapes(input_LNI, hx_NH, weights)
     states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
     states[0] = hx_NH
@@ -203,7 +203,7 @@ def sweep(
 
 def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
     """Refuse what the core, which sees pointers only, would read beyond its end."""
-    (_, batch_size, input_size), hidden_size = input_LNI.shape, len(weights.hh)
+    (_, batch_size, input_size), hidden_size = input_LNI.shape, weights.hh.shape[0]
     wanted = ((hidden_size, input_size), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
     given = zip(("hx", *Weights._fields), (hx_NH, *weights), strict=True)
     for (name, tensor), shape in zip(given, ((batch_size, hidden_size), *wanted), strict=True):
