@@ -35,6 +35,7 @@ class Autograd(GradientStrategy):
     twice_differentiable = True
     exact_within_chunk = True
     unbiased = True
+    fuses: ClassVar[bool] = False
     cost: ClassVar[str] = "O(L N H (H+I)), slow constant"
     space: ClassVar[str] = "O(L N H), several copies"
 

@@ -69,6 +69,7 @@ class GradientStrategy(ABC):
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
+    fuses: ClassVar[bool] = True  # a run with it may share a process with others; see docs/runs.md
     faces_future: ClassVar[bool] = False  # credit flows back, so that a modifier may change it
     input_gradient: ClassVar[bool] = True  # the input gets one, so that it may be an embedding's
     twice_differentiable: bool = False  # so is .grad under create_graph; the others refuse there

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 from bptt_lab.runs.outcome import Interrupted
@@ -42,9 +43,15 @@ class Stop:
             raise Interrupted(number)
 
 
+GIVEN: ContextVar[Stop | None] = ContextVar("stop", default=None)  # to a run among others
+
+
 @contextmanager
 def caught() -> Iterator[Stop]:
-    """Install a Stop for as long as a run takes."""
+    """Install a Stop for as long as a run takes; a run among others is given one."""
+    if given := GIVEN.get():
+        yield given
+        return
     before = {number: signal.getsignal(number) for number in ASKING}
     stop = Stop()
     stop.install()

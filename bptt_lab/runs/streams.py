@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 PATIENCE = 5.0  # seconds in which a reader takes nothing, before the rest is dropped at the end
 KEPT = 2**20  # bytes of what has not been taken yet; older ones are dropped
@@ -88,15 +88,24 @@ def lasting() -> Iterator[None]:
             raws.append(raw := _Lasting(stream.fileno()))
             with suppress(OSError):
                 stream.flush()
-            # No buffer between them: it would write again what was interrupted.
-            how: dict[str, Any] = {"buffer": raw, "encoding": stream.encoding}
-            setattr(sys, name, io.TextIOWrapper(**how, errors=stream.errors, line_buffering=True))
+            setattr(sys, name, _text(raw, stream.encoding, stream.errors))
     try:
         yield
     finally:
         for raw in raws:
             raw.send(PATIENCE)
         sys.stdout, sys.stderr = before
+
+
+def log(descriptor: int) -> TextIO:
+    """Open a lasting stream on a file that is open for as long."""
+    return _text(_Lasting(descriptor), "utf-8", "backslashreplace")
+
+
+def _text(raw: _Lasting, encoding: str, errors: str | None) -> TextIO:
+    # No buffer between them: it would write again what was interrupted.
+    whole: Any = raw
+    return io.TextIOWrapper(whole, encoding, errors, line_buffering=True)
 
 
 def progress(text: str) -> None:

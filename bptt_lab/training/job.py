@@ -34,8 +34,9 @@ def task(cfg: DictConfig) -> None:
         SystemExit: with the exit code of a single run; of a sweep's job, whose folder says how it
             ended, only where that ends the sweep.
     """
+    mode = HydraConfig.get().mode  # other jobs of this process may replace it
     code = run(cfg)
-    if code and (HydraConfig.get().mode != RunMode.MULTIRUN or code > 128 or cfg.fail_fast):
+    if code and (mode != RunMode.MULTIRUN or code > 128 or cfg.fail_fast):
         raise SystemExit(code)
 
 

@@ -98,8 +98,8 @@ class SequenceModule(LightningModule):
         # Of the latest training batch, for whoever logs them: a value returned costs more.
         self.latest_sum = torch.tensor(0.0)
         self.latest_count = 0
-        self._counted = 0.0
-        self._share = 0.0
+        self.counted = 0.0  # elements since the last optimizer step
+        self.share = 0.0  # those of the latest training batch that each process divides by
         self._sums: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> Optimizer:
@@ -129,11 +129,11 @@ class SequenceModule(LightningModule):
     def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
         """Find out how much there is to learn from in the batch."""
         self.latest_count = int(batch.mask.sum())
-        self._share = float(self.latest_count)
+        self.share = float(self.latest_count)
         if self.trainer.world_size > 1:
-            count = torch.tensor(self._share, dtype=torch.float64, device=self.device)
-            self._share = float(self.trainer.strategy.reduce(count, reduce_op="mean"))
-        self._counted += self._share
+            count = torch.tensor(self.share, dtype=torch.float64, device=self.device)
+            self.share = float(self.trainer.strategy.reduce(count, reduce_op="mean"))
+        self.counted += self.share
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         """Run one chunk and return its mean loss.
@@ -157,7 +157,7 @@ class SequenceModule(LightningModule):
             )
             self.carry = carry._replace(hx=h_n)
         self.latest_sum = total.detach()
-        return total / self._share if self._share else total
+        return total / self.share if self.share else total
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Add the batch's gradient, so that `.grad` is the mean over what counted since the step.
@@ -167,12 +167,12 @@ class SequenceModule(LightningModule):
         there already is therefore brought to the batch's scale, and the sum to the joint one. All
         processes use the same factors, so what they accumulate may be averaged at the end.
         """
-        share = self._share * self.trainer.accumulate_grad_batches
+        share = self.share * self.trainer.accumulate_grad_batches
         if share:
-            self._scale_gradients((self._counted - self._share) / share)
+            self._scale_gradients((self.counted - self.share) / share)
         super().backward(loss, *args, **kwargs)
         if share:
-            self._scale_gradients(share / self._counted)
+            self._scale_gradients(share / self.counted)
 
     def _scale_gradients(self, factor: float) -> None:
         for parameter in self.parameters() if factor != 1 else ():
@@ -191,13 +191,17 @@ class SequenceModule(LightningModule):
         A chunk before the last one of a last-step task only moves the carry. Its gradient is
         zero, but Adam would step on its momentum all the same.
         """
-        if self._counted > 0:
+        if self.counted > 0:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-            if self.average is not None:
-                self.average.update(self.parameters(), self.trainer.global_step + 1)
+            self.stepped()
         elif optimizer_closure is not None:
             optimizer_closure()
-        self._counted = 0.0
+        self.counted = 0.0
+
+    def stepped(self) -> None:
+        """Move the average after the optimizer has stepped, before the trainer counts the step."""
+        if self.average is not None:
+            self.average.update(self.parameters(), self.trainer.global_step + 1)
 
     def on_train_start(self) -> None:
         """Begin the average, or go on with it."""

@@ -26,6 +26,7 @@ from bptt_lab.training.callbacks.run_card import RunCard
 from bptt_lab.training.callbacks.shadow import Shadow
 from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
+from bptt_lab.training.fleet import epoch_loop
 from bptt_lab.training.metrics_log import MetricsLog
 
 
@@ -58,7 +59,7 @@ def make_trainer(
         callbacks.append(Progress())
     # What the run logged after its checkpoint is logged again; TensorBoard drops the first time.
     purge_step = saved["global_step"] + 1 if saved else None
-    return Trainer(
+    trainer = Trainer(
         max_epochs=settings.max_epochs,
         accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
@@ -85,6 +86,8 @@ def make_trainer(
         ],
         callbacks=callbacks,
     )
+    epoch_loop.join(trainer)
+    return trainer
 
 
 def _instruments(

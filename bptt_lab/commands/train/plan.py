@@ -30,6 +30,7 @@ from bptt_lab.runs import files, resume
 from bptt_lab.runs.sweep import aligned
 
 MOST_JOBS = 10_000  # of a sweep
+LOCAL = (".BasicLauncher", ".ProcessLauncher", ".FleetLauncher")  # on this machine
 
 
 class Plan(NamedTuple):
@@ -124,7 +125,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
         problem = f"{len(jobs)} jobs would share it; add ${{hydra.job.num}}, or leave it out"
         schema.refuse("hydra.sweep.subdir", subdir, problem)
     # Other launchers take jobs to other machines.
-    here = str(sweep.hydra.launcher._target_).endswith((".BasicLauncher", ".ProcessLauncher"))
+    here = str(sweep.hydra.launcher._target_).endswith(LOCAL)
     experiments, folders = [], []
     for number, job in enumerate(jobs):
         try:

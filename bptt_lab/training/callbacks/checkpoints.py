@@ -62,6 +62,11 @@ class Checkpoints(Checkpoint):
         """How long the run has taken, attempts before this one included."""
         return self._before + time.monotonic() - self._began
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it saves at the next place where it can."""
+        return self._due or self._asked
+
     def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Take the signals over from Lightning; put back what a checkpoint held."""
         self.stop.install()
@@ -87,14 +92,14 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save inside an epoch, unless gradients are half gathered or the epoch ends here."""
-        if not (self._due or self._asked):
+        if not self.is_due:
             return
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Save between two epochs, where the one before has been validated and logged."""
-        if self._due or self._asked:
+        if self.is_due:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -31,9 +31,9 @@ from bptt_lab.training.launchers.worker import SweepJob
 
 @dataclass
 class Running:
-    """A job at work."""
+    """A process at work."""
 
-    job: SweepJob
+    jobs: list[SweepJob]  # those of it that have not ended; one, unless it is a fleet's
     process: ForkServerProcess
     slot: int
     began: float
@@ -65,6 +65,8 @@ class ProcessLauncher(SweepLauncher):
         self.time_limit = time_limit
         self.grace = grace
         self.running: list[Running] = []
+        self.waiting: deque[list[SweepJob]] = deque()  # jobs, by the process that they share
+        self.again: set[int] = set()  # jobs that go on from what an earlier process left
         self._serving = False
 
     def run(self, jobs: Sequence[SweepJob], stop: signals.Stop) -> None:
@@ -75,18 +77,22 @@ class ProcessLauncher(SweepLauncher):
         """
         device = self.sweep.config.device
         self.pins = visible_gpus() if device.accelerator != "cpu" and device.devices == 1 else []
-        n_jobs = self.n_jobs or max(1, cores() // self._threads(jobs))
-        self.free = list(range(min(n_jobs, len(jobs))))
+        n_jobs = min(self.n_jobs or max(1, cores() // self._threads(jobs)), len(jobs))
+        self.free = list(range(n_jobs))
         if not self._serving:  # the server does, from which every job is forked
             streams.loading("torch")
         self._serving = True
         self.shared = pickle.dumps(self.sweep)  # once, not once a job
-        waiting = deque(jobs)
+        self.waiting.extend(self.shared_out(jobs, n_jobs))
         try:
-            while self.running or (waiting and not self.halted(stop)):
-                while waiting and self.free and not self.halted(stop):
-                    self._start(waiting.popleft())
+            while self.running or (self.waiting and not self.halted(stop)):
+                while self.waiting and self.free and not self.halted(stop):
+                    self.running.append(self.started(self.waiting.popleft(), self.free.pop(0)))
+                    self.standing.starts()
+                    for job in self.running[-1].jobs:
+                        self.say(job, "starts")
                 wait([running.process.sentinel for running in self.running], POLL)
+                self.listen()
                 for running in [r for r in self.running if r.process.exitcode is not None]:
                     self._end(running)
                 self._stop_those_over_time(self.halted(stop))
@@ -105,38 +111,59 @@ class ProcessLauncher(SweepLauncher):
         swept = [int(value) for key, _, value in pairs if key == "num_threads"]
         return max(int(config.num_threads), int(config.device.devices), *swept)
 
-    def _start(self, job: SweepJob) -> None:
-        slot = self.free.pop(0)
+    def shared_out(self, jobs: Sequence[SweepJob], processes: int) -> Sequence[list[SweepJob]]:
+        """Return the jobs of every process to start: here, one each."""
+        return [[job] for job in jobs]
+
+    def started(self, jobs: list[SweepJob], slot: int) -> Running:
+        """Start the process of some jobs: here, of one."""
+        (job,) = jobs
         pin = self.pins[slot % len(self.pins)] if self.pins else None
-        self.marks[job.number] = outcome.mark(job.folder)
-        args = self.shared, job, self.composed(job), pin, self.grace
+        args = self.shared, job, self.composed(job), pin, self.grace, job.number in self.again
+        return Running(jobs, self.forked(_work, args, jobs), slot, time.monotonic())
+
+    def forked(
+        self, target: Callable[..., None], args: tuple[object, ...], jobs: Sequence[SweepJob]
+    ) -> ForkServerProcess:
+        """Start target(*args) in a process for some jobs."""
+        for job in jobs:
+            self.marks[job.number] = outcome.mark(job.folder)
         try:
-            process = fork_server.start(_work, args)
+            return fork_server.start(target, args)
         except (OSError, EOFError):  # the server has just died; there will be another
             time.sleep(POLL)
-            process = fork_server.start(_work, args)
-        self.standing.starts()
-        self.say(job, "starts")
-        self.running.append(Running(job, process, slot, time.monotonic()))
+            return fork_server.start(target, args)
+
+    def listen(self) -> None:
+        """Take notice of what processes tell before they end: here, nothing."""
+
+    def is_over(self, running: Running, now: float) -> bool:
+        """Whether a process has taken longer than it may."""
+        return self.time_limit is not None and now - running.began > self.time_limit
 
     def _end(self, running: Running) -> None:
         self.running.remove(running)
         self.free.append(running.slot)
         # What it started and left behind; one that is killed writes until it is gone.
-        while _kill(running.process) and lock.holder(running.job.folder):
+        while _kill(running.process) and any(lock.holder(job.folder) for job in running.jobs):
             time.sleep(POLL / 10)
         code = running.process.exitcode
         assert code is not None
         running.process.close()
+        self.concludes(running, code)
+
+    def concludes(self, running: Running, code: int) -> None:
+        """Say how the jobs of a process stand that has ended with a code."""
         seconds = time.monotonic() - running.began
-        self.conclude(running.job, outcome.exit_reason(code), running.asked, seconds)
+        for job in running.jobs:
+            self.conclude(job, outcome.exit_reason(code), running.asked, seconds)
 
     def _stop_those_over_time(self, halted: str) -> None:
         """Ask jobs to stop whose time is over, or all where `halted` says why; kill in the end."""
         now = time.monotonic()
         for running in self.running:
             if not running.asked:
-                over = self.time_limit is not None and now - running.began > self.time_limit
+                over = self.is_over(running, now)
                 reason = f"{outcome.TIME_LIMIT} of {self.time_limit:g} s" if over else halted
                 if reason:
                     running.asked = reason
@@ -165,7 +192,9 @@ def _kill(process: ForkServerProcess) -> bool:
     return True
 
 
-def _work(shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, grace: float) -> None:
+def _work(
+    shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, grace: float, resume: bool
+) -> None:
     """Run a job in its own process, which ends with it, though it left a thread behind."""
     os.setsid()
     fork_server.begin(grace)
@@ -173,7 +202,7 @@ def _work(shared: bytes, job: SweepJob, config: DictConfig, pin: str | None, gra
         os.environ["CUDA_VISIBLE_DEVICES"] = pin
     code = outcome.FAILED
     try:
-        worker.work(pickle.loads(shared), job, config)
+        worker.work(pickle.loads(shared), job, config, resume=resume)
         code = outcome.COMPLETED
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else code

@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from hydra import version
 from hydra.core.plugins import Plugins
@@ -45,30 +46,48 @@ def work(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = Fals
     Its `config` is composed and verified. To `resume` is to continue what its folder holds, though
     the command line did not ask for that.
     """
-    os.chdir(sweep.cwd)
-    sys.path.extend(entry for entry in sweep.path if entry not in sys.path)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with files.writing(job.folder / LOG, "append") as file:
-        # The driver of a sweep may be killed and started again while a job of before still saves.
-        # The lock goes with the open file, and lasts as long as any process that this one starts.
-        fcntl.flock(file, fcntl.LOCK_EX)
+    enter(sweep)
+    with open_log(job) as file:
         sys.stdout.flush()
         sys.stderr.flush()
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    with streams.lasting():
+        start(sweep, job, config, resume=resume)
+
+
+def enter(sweep: Sweep) -> None:
+    """Set up this process for jobs of a sweep."""
+    os.chdir(sweep.cwd)
+    sys.path.extend(entry for entry in sweep.path if entry not in sys.path)
     version.setbase(VERSION_BASE)
     setup_globals()
     output_paths.register()
     Plugins.instance()
     JobRuntime.instance().set("name", sweep.name)
+
+
+def open_log(job: SweepJob) -> BinaryIO:
+    """Open a job's log.txt, once nobody else has it.
+
+    The driver of a sweep may be killed and started again while a job of before still saves. The
+    lock goes with the open file, and lasts as long as any process that this one starts.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    file = files.writing(job.folder / LOG, "append")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def start(sweep: Sweep, job: SweepJob, config: DictConfig, *, resume: bool = False) -> None:
+    """Run a job as Hydra does; arguments as for `work`."""
     if resume and config.resume is None:
         with open_dict(config):
             config.resume = str(job.folder.parent)
-    with streams.lasting():
-        run_job(
-            hydra_context=sweep.context,
-            task_function=task,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+    run_job(
+        hydra_context=sweep.context,
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )

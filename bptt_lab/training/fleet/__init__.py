@@ -1,0 +1,1 @@
+"""A fleet: the runs of several jobs in one process, step by step side by side."""
