@@ -8,12 +8,13 @@ time only. Equations are those of bptt_lab.core.cell.
 
 import ctypes
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,9 @@ class _SweepArgs(Structure):
     ]
 
 
+_FIELDS = {"grad_weight_ih": "grad_w_ih", "grad_weight_hh": "grad_w_hh"}  # names of Swept
+
+
 @cache
 def _library() -> ctypes.CDLL | None:
     for path in sorted(Path(__file__).parent.glob("_core*.so")):
@@ -65,6 +69,9 @@ def _library() -> ctypes.CDLL | None:
         for dtype in ("f32", "f64"):
             getattr(library, f"bptt_unroll_{dtype}").argtypes = [POINTER(_UnrollArgs)]
             getattr(library, f"bptt_sweep_{dtype}").argtypes = [POINTER(_SweepArgs)]
+            for name in ("unroll", "sweep"):
+                many = getattr(library, f"bptt_{name}_many_{dtype}")
+                many.argtypes = [c_void_p, c_int, c_int]
         library.bptt_isa.restype = c_char_p
         library.bptt_use_isa.argtypes = [c_char_p]
         library.bptt_use_gomp.argtypes, library.bptt_use_gomp.restype = [c_void_p], None
@@ -125,10 +132,8 @@ def supports(*tensors: Tensor | None) -> bool:
     return available()
 
 
-def _call(name: str, dtype: torch.dtype, args: Structure) -> None:
-    library = _library()
-    assert library is not None
-    if getattr(library, f"bptt_{name}_{_DTYPES[dtype]}")(byref(args)):
+def _call(name: str, dtype: torch.dtype, *args: Any) -> None:
+    if getattr(_library(), f"bptt_{name}_{_DTYPES[dtype]}")(*args):
         raise MemoryError("the C core found no memory for its workspace")
 
 
@@ -152,7 +157,7 @@ def unroll(
         *map(_pointer, (states, values, input_LNI, ih, *biases, hh)),
         *_common(input_LNI, hidden_size, cell),
     )
-    _call("unroll", states.dtype, args)
+    _call("unroll", states.dtype, byref(args))
     return states
 
 
@@ -197,8 +202,48 @@ def sweep(
         *map(_pointer, swept[3:]),
         *_common(input_LNI, hidden_size, cell),
     )
-    _call("sweep", states.dtype, args)
+    _call("sweep", states.dtype, byref(args))
     return swept
+
+
+def many(
+    name: str, layers: Layer, phi: str, leaks: Sequence[float], more: Mapping[str, Tensor | None]
+) -> Callable[[], None]:
+    """Prepare R calls of "unroll" or "sweep" as one; see bptt_lab.core.many.
+
+    `more` are a sweep's other tensors, by the names of the struct or of `Swept`.
+    """
+    count, states = layers.input.shape[0], layers.states
+    args = np.zeros(count, {"unroll": _UnrollArgs, "sweep": _SweepArgs}[name])
+    for size, number in zip("LNIH", (*layers.input.shape[1:], states.shape[3]), strict=True):
+        args[size] = number
+    args["phi"], args["leak"] = PHI[phi], leaks
+    ih, hh, *biases = layers.weights
+    tensors = {"states": states, "input": layers.input, "w_ih": ih, "w_hh": hh, **more}
+    if name == "unroll":
+        tensors.update(zip(("bias_ih", "bias_hh"), biases, strict=True))
+    for field, tensor in tensors.items():
+        if tensor is not None:
+            args[_FIELDS.get(field, field)] = _addresses(tensor)
+    if (q := more.get("q")) is not None:
+        args["q_stride_t"], args["q_stride_n"] = q.stride()[1:3]
+    # With leak 1 phi's values are the states.
+    without = _addresses(states[:, 1:]) if name == "sweep" else 0
+    args["values"] = np.where(args["leak"] == 1, without, _addresses(layers.values))
+    call = f"{name}_many", states.dtype, args.ctypes.data, count
+    alive = args, layers, more
+
+    def run() -> None:
+        assert alive
+        _call(*call, torch.get_num_threads())
+
+    return run
+
+
+def _addresses(tensor: Tensor) -> Any:
+    """Where each of a stack of tensors begins, (R,)."""
+    step = tensor.stride(0) * tensor.element_size()
+    return tensor.data_ptr() + np.arange(tensor.shape[0]) * step
 
 
 def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:

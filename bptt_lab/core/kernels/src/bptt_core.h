@@ -65,6 +65,13 @@ BPTT_API int bptt_unroll_f64(const bptt_unroll_args *args);
 BPTT_API int bptt_sweep_f32(const bptt_sweep_args *args);
 BPTT_API int bptt_sweep_f64(const bptt_sweep_args *args);
 
+/* `count` calls of the functions above at once, on up to `threads` threads. Each is one part, with
+ * the bits of its call with threads = 1, whatever its own `threads` says. After a 1 some have run. */
+BPTT_API int bptt_unroll_many_f32(const bptt_unroll_args *args, int count, int threads);
+BPTT_API int bptt_unroll_many_f64(const bptt_unroll_args *args, int count, int threads);
+BPTT_API int bptt_sweep_many_f32(const bptt_sweep_args *args, int count, int threads);
+BPTT_API int bptt_sweep_many_f64(const bptt_sweep_args *args, int count, int threads);
+
 /* Name of the instruction set in use: "avx512", "avx2" or "generic". */
 BPTT_API const char *bptt_isa(void);
 

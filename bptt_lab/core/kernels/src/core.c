@@ -1,6 +1,7 @@
 /* The functions of bptt_core.h: choose an instruction set, get memory, run the parts. */
 #include "kernel.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,10 +65,26 @@ static int run(const bptt_pass *pass, const void *args, int threads) {
     return 0;
 }
 
+typedef struct {
+    const void *args;
+    atomic_int failed;
+} many;
+
 #define RUN(pass, type)                                                                            \
     int bptt_##pass##_##type(const bptt_##pass##_args *args) {                                      \
         const int empty = args->L <= 0 || args->N <= 0 || args->H <= 0;                             \
         return empty ? 0 : run(&choose()->type->pass, args, args->threads);                         \
+    }                                                                                              \
+    static void one_##pass##_##type(void *argument, int index) {                                    \
+        many *all = argument;                                                                      \
+        bptt_##pass##_args args = ((const bptt_##pass##_args *)all->args)[index];                   \
+        args.threads = 1;                                                                          \
+        if (bptt_##pass##_##type(&args)) all->failed = 1;                                           \
+    }                                                                                              \
+    int bptt_##pass##_many_##type(const bptt_##pass##_args *args, int count, int threads) {         \
+        many all = {args, 0};                                                                      \
+        bptt_parallel(one_##pass##_##type, &all, count, threads);                                   \
+        return all.failed;                                                                         \
     }
 RUN(unroll, f32)
 RUN(unroll, f64)
