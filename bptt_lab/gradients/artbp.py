@@ -79,8 +79,13 @@ class ARTBP(PerUnroll):
             steps = 1 if cut else steps + 1
         return keep
 
-    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
+    def factors(self, num_steps: int, draw: int) -> Sequence[float]:
         """Draw the cuts of one unroll."""
         random = generator(self.seed, "artbp", draw)
-        keep = self.keep(torch.rand(num_steps - 1, generator=random, dtype=torch.float64).tolist())
+        uniforms = torch.rand(num_steps - 1, generator=random, dtype=torch.float64)
+        return self.keep(uniforms.tolist())
+
+    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
+        """One sweep with these cuts."""
+        keep = self.factors(num_steps, draw)
         return lambda stack: stack.sweep(keep)

@@ -35,6 +35,9 @@ class Full(FutureFacing):
     cost: ClassVar[str] = "O(L N H (H+I))"
     space: ClassVar[str] = "O(L N H)"
 
+    def factors(self, num_steps: int, draw: int) -> None:
+        """Nothing is cut."""
+
     def assign(self, stack: Stack) -> list[Swept]:
         """One sweep from the last step to the first."""
         return stack.sweep()

@@ -61,6 +61,16 @@ class PerUnroll(GradientStrategy):
                 the rule may fill in.
         """
 
+    def factors(self, num_steps: int, draw: int) -> Sequence[float] | None:
+        """Return what the one adjoint sweep that is all of an unroll's rule multiplies credit with.
+
+        Arguments are those of `begin`; L factors as `recurrence.sweep` has them, None keeps all.
+
+        Raises:
+            NotImplementedError: where the rule is more than such a sweep.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is more than one sweep with factors")
+
     def states(
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:

@@ -75,13 +75,19 @@ class Truncated(FutureFacing):
         k1 = f", k1={self.k1}" if self.mode == "window" else ""
         return f"Truncated(k={self.k}, mode={self.mode!r}{k1})"
 
+    def factors(self, num_steps: int, draw: int) -> Sequence[float] | None:
+        """Cuts between chunks; none where the mask reaches everything."""
+        if self.k >= num_steps:
+            return None
+        if self.mode == "chunk":
+            return [float(t % self.k > 0) for t in range(num_steps)]
+        return super().factors(num_steps, draw)
+
     def assign(self, stack: Stack) -> list[Swept]:
         """Sweep as the mode says; a mask that reaches everything is full BPTT's."""
         num_steps = len(stack.layers[0].input)
-        if self.k >= num_steps:
-            return stack.sweep()
-        if self.mode == "chunk":
-            return stack.sweep([float(t % self.k > 0) for t in range(num_steps)])
+        if self.k >= num_steps or self.mode == "chunk":
+            return stack.sweep(self.factors(num_steps, 0))
         if self.mode == "lag":
             return _lag(stack, self.k)
         if self.mode == "window":
