@@ -40,11 +40,15 @@ class Average:
         """Begin with the parameters, or go on with what an earlier attempt kept."""
         self.kept = {n: self.kept.get(n, p).detach().to(p.device, copy=True) for n, p in named}
 
+    def weight(self, step: int) -> float:
+        """Return what the parameters count for that an optimizer step ended with."""
+        return 1 - min(self.decay, (step - 1) / (step + 9))
+
     @torch.no_grad()
     def update(self, parameters: Iterator[nn.Parameter], step: int) -> None:
         """Move towards the parameters that an optimizer step ended with."""
-        weight = 1 - min(self.decay, (step - 1) / (step + 9))
-        torch._foreach_lerp_([*self.kept.values()], [p.detach() for p in parameters], weight)
+        new = [p.detach() for p in parameters]
+        torch._foreach_lerp_([*self.kept.values()], new, self.weight(step))
 
     @torch.no_grad()
     def swap(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:

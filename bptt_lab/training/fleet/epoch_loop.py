@@ -5,7 +5,7 @@ that nobody logs. Progress, callbacks, checkpoints, validation and the end of an
 Lightning's here too, so that a run can go on with either loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -21,15 +21,20 @@ class Step:
     """What a replica waits for: the gradient of a batch, or an optimizer step.
 
     Attributes:
+        kind: equal for what may be computed together.
         module: its network.
         trainer: its trainer.
         batch: the batch whose gradient is wanted; None for an optimizer step.
     """
 
     def __init__(
-        self, module: SequenceModule, trainer: Trainer, batch: SequenceBatch | None = None
+        self,
+        kind: Hashable,
+        module: SequenceModule,
+        trainer: Trainer,
+        batch: SequenceBatch | None = None,
     ) -> None:
-        self.module, self.trainer, self.batch = module, trainer, batch
+        self.kind, self.module, self.trainer, self.batch = kind, module, trainer, batch
 
 
 class ReplicaLoop(_TrainingEpochLoop):
@@ -43,6 +48,7 @@ class ReplicaLoop(_TrainingEpochLoop):
         self.module: Any = trainer.lightning_module
         self.saving = next(c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
         self.hooks = {name: _hooks(trainer, name) for name in _OF_STEP}
+        self.kind = _kind(self.replica, trainer, self.module)
         super().run(data_fetcher)
 
     def advance(self, data_fetcher: Any) -> None:
@@ -80,7 +86,8 @@ class ReplicaLoop(_TrainingEpochLoop):
             steps.zero_grad.increment_ready()
             steps.zero_grad.increment_started()
             steps.zero_grad.increment_completed()
-        if not self.replica.ask(Step(module, trainer, batch)):
+        kind = self.kind, *(tensor.shape for tensor in batch[:3])
+        if not self.replica.ask(Step(kind, module, trainer, batch)):
             if batch_idx % trainer.accumulate_grad_batches == 0:
                 optimizer.zero_grad()
             with trainer.precision_plugin.train_step_context():
@@ -94,7 +101,7 @@ class ReplicaLoop(_TrainingEpochLoop):
                 module.configure_gradient_clipping(
                     optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
                 )
-            if not self.replica.ask(Step(module, trainer)):
+            if not self.replica.ask(Step(self.kind, module, trainer)):
                 optimizer.step()
                 module.stepped()
         module.counted = 0.0
@@ -122,6 +129,15 @@ def _hooks(trainer: Trainer, name: str) -> list[Callable[..., None]]:
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         if name in vars(callback) or getattr(type(callback), name) is not getattr(Callback, name)
     ]
+
+
+def _kind(replica: Replica, trainer: Trainer, module: SequenceModule) -> Hashable:
+    """What networks have in common that may be computed together."""
+    if trainer.accumulate_grad_batches > 1:
+        return replica  # its gradients are sums
+    parameters = tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
+    optimizer, rnn = trainer.optimizers[0], module.rnn
+    return parameters, type(optimizer), type(rnn.gradient), rnn.nonlinearity, module.loss
 
 
 def join(trainer: Trainer) -> None:

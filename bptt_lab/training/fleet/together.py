@@ -1,5 +1,75 @@
+"""What replicas wait for, computed for all of them at once where their networks are of one kind."""
+
 from collections.abc import Sequence
+from typing import Any
+
+from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training.fleet.fused import Fused, fits
 from bptt_lab.training.fleet.lockstep import Replica
+from bptt_lab.training.fleet.stack import Stack
+
+
 class Together:
+    """Computes gradients and optimizer steps of whole stacks; what fits none is left undone."""
+
+    def __init__(self) -> None:
+        self.places: dict[Replica, tuple[Stack, int]] = {}
+        self.members: dict[int, tuple[Replica, ...]] = {}  # of each stack, by its id
+        self.fused: dict[tuple[Any, ...], Fused | None] = {}
+
     def __call__(self, waiting: Sequence[Replica]) -> None:
-        return
+        """Do what each of them has asked for, or leave its `answer` None: it does it itself."""
+        gradients: dict[Any, list[Replica]] = {}
+        steps: dict[int, list[Replica]] = {}
+        for replica in waiting:
+            wants = replica.wants
+            if wants.batch is not None:
+                gradients.setdefault(wants.kind, []).append(replica)
+            elif replica in self.places:
+                steps.setdefault(id(self.places[replica][0]), []).append(replica)
+        for group in steps.values():
+            stack = self.places[group[0]][0]
+            stack.step([self.places[replica][1] for replica in group])
+            _answer(group)
+        for group in gradients.values():
+            found = self._stack(tuple(group))
+            fused = found and self._fused(found, group[0].wants.batch)
+            if fused:
+                fused.stack.hand_out()
+                loops = [replica.wants.trainer.fit_loop.epoch_loop for replica in group]
+                draws = [loop.total_batch_idx for loop in loops]
+                fused.gradients([replica.wants.batch for replica in group], draws)
+                _answer(group)
+
+    def _stack(self, group: tuple[Replica, ...]) -> Stack | None:
+        """The stack that a group makes up, a new one where others of the old one have ended."""
+        if len(group) < 2:
+            return None
+        known = self.places.get(group[0])
+        if known is not None:
+            members = self.members[id(known[0])]
+            if members == group:
+                return known[0]
+            if any(not replica.ended for replica in {*members} - {*group}):
+                return None  # others of it are at another batch
+        wants = [replica.wants for replica in group]
+        stack = Stack([w.module for w in wants], [w.trainer.optimizers[0] for w in wants])
+        self.members[id(stack)] = group
+        self.places |= {replica: (stack, row) for row, replica in enumerate(group)}
+        self.fused = {key: fused for key, fused in self.fused.items() if key[0] in self._in_use()}
+        return stack
+
+    def _in_use(self) -> set[int]:
+        return {id(stack) for stack, _ in self.places.values()}
+
+    def _fused(self, stack: Stack, batch: SequenceBatch) -> Fused | None:
+        key = id(stack), *(tensor.shape for tensor in batch[:3])
+        if key not in self.fused:
+            all_fit = all(fits(module, len(batch.input)) for module in stack.modules)
+            self.fused[key] = Fused(stack, batch) if all_fit else None
+        return self.fused[key]
+
+
+def _answer(group: Sequence[Replica]) -> None:
+    for replica in group:
+        replica.answer = True

@@ -1,0 +1,208 @@
+"""The gradients of many networks at once, each with the bits that it has by itself.
+
+What a network computes alone is computed here by the same operations on the same numbers, and what
+they cost beside is paid once: the C core takes all layers in one call, losses and their slopes are
+elementwise and so the same in any company, and no graph is recorded. A product is one network's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bptt_lab.core import many
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights, slopes
+from bptt_lab.gradients.base import Carry
+from bptt_lab.gradients.future import PerUnroll
+from bptt_lab.gradients.past import Chunk, PastFacing
+from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training.fleet.stack import Stack, rows
+from bptt_lab.training.module import SequenceModule
+
+
+class Fused:
+    """Gradients of a stack of networks on batches of one shape.
+
+    Args:
+        stack: the networks; all of them `fits`.
+        batch: one like those to come.
+    """
+
+    def __init__(self, stack: Stack, batch: SequenceBatch) -> None:
+        self.stack, count = stack, len(stack.modules)
+        (L, N, I), rnn, like = batch.input.shape, stack.modules[0].rnn, stack.parameters
+        H, self.size = rnn.hidden_size, (L, N)
+        phi, leaks = rnn.nonlinearity, [module.rnn.leak for module in stack.modules]
+        self.phi, self.leaks, self.leaky = phi, leaks, any(leak != 1 for leak in leaks)
+        self.rnns = [module.rnn for module in stack.modules]
+        self.past = isinstance(rnn.gradient, PastFacing)
+        self.stamps = [own.gradient.stamp(own) for own in self.rnns]
+        self.input = rows(count, L, N, I, like=like)
+        self.credit = rows(count, L * N, H, like=like)  # q of the last layer
+        self.layers: list[Layer] = []
+        self.unrolls = []
+        source = self.input
+        for index in range(rnn.num_layers):
+            weights = [stack.named[f"rnn.{name}"][0] for name in _names(rnn, index)]
+            states = rows(count, L + 1, N, H, like=like)
+            values = rows(count, L, N, H, like=like) if self.leaky else states[:, 1:]
+            self.layers.append(Layer(source, states, values, Weights(*weights)))
+            self.unrolls.append(many.unroll(self.layers[-1], phi, leaks))
+            source = states[:, 1:]
+        self.output = self.layers[-1].states[:, 1:].flatten(2, 2).view(count, L * N, H)
+        self.keep = torch.ones(count, L, dtype=torch.float64)
+        self.sweeps = [] if self.past else self._sweeps()
+        outputs = stack.modules[0].readout.out_features
+        self.slope = rows(count, L * N, outputs, like=like)  # of the loss, by the prediction
+        self.predicted = like.new_zeros(count, L * N, outputs)
+        self.readouts = [
+            (module.readout.weight.detach(), module.readout.bias.detach())
+            for module in stack.modules
+        ]
+
+    def _sweeps(self) -> list[Any]:
+        q = self.credit.view(len(self.leaks), *self.size, -1)
+        found = []
+        for index in reversed(range(len(self.layers))):
+            layer = self.layers[index]
+            gradients = [self.stack.named[f"rnn.{n}"][1] for n in _names(self.rnns[0], index)]
+            below = torch.empty_like(layer.input) if index else None
+            if below is not None:
+                below = rows(len(self.leaks), *layer.input.shape[1:], like=self.credit)
+            into = Swept(
+                grad_input=below,
+                grad_weight_ih=gradients[0],
+                grad_weight_hh=gradients[1],
+                grad_bias=gradients[2] if len(gradients) > 2 else None,
+            )
+            sweep = many.sweep(q, layer, self.phi, self.leaks, into, keep_RL=self.keep)
+            found.append((sweep, gradients[2:]))
+            q = below
+        return found
+
+    @torch.no_grad()
+    def gradients(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> None:
+        """Leave each network's gradient of its batch in `.grad`, its sums and its carry with it."""
+        modules = self.stack.modules
+        torch.stack([batch.input for batch in batches], out=self.input)
+        before = self._begin(batches, draws)
+        for unroll in self.unrolls:
+            unroll()
+        advanced = [self._advance(row, carry) for row, carry in enumerate(before) if self.past]
+        totals = self._losses(batches)
+        ends = torch.stack([layer.states[:, -1] for layer in self.layers], 1)
+        if not self.past:
+            self._sweep(draws)
+        for row, (module, carry) in enumerate(zip(modules, before, strict=True)):
+            module.latest_sum = totals[row]
+            if self.past:
+                chunk, influence, kept = advanced[row]
+                self._gradient(row, chunk, carry, kept)
+                module.carry = Carry(
+                    ends[row], influence, carry.draw + 1, None, self.stamps[row]
+                )
+            else:
+                estimate = dict(carry.estimate or {})
+                module.carry = Carry(ends[row], None, carry.draw + 1, estimate, self.stamps[row])
+
+    def _begin(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> list[Carry]:
+        before = [
+            module.carry_before(batch)._replace(draw=draw)
+            for module, batch, draw in zip(self.stack.modules, batches, draws, strict=True)
+        ]
+        for index, layer in enumerate(self.layers):
+            layer.states[:, 0].copy_(torch.stack([carry.hx[index] for carry in before]))
+        return before
+
+    def _losses(self, batches: Sequence[SequenceBatch]) -> Tensor:
+        """Fill in the credit of the last layer and the readouts' gradients; return the sums."""
+        (L, N), count, modules = self.size, len(batches), self.stack.modules
+        for row, (weight, bias) in enumerate(self.readouts):
+            torch.addmm(bias, self.output[row], weight.t(), out=self.predicted[row])
+        mask = torch.stack([batch.mask for batch in batches])
+        target = torch.stack([batch.target for batch in batches]).flatten(0, 1)
+        shares = [module.share or 1.0 for module in modules]
+        seeds = self.predicted.new_ones(count) / self.predicted.new_tensor(shares)
+        zero = seeds.new_zeros(())
+        with torch.enable_grad():
+            predicted = self.predicted.view(count * L, N, -1).detach().requires_grad_()
+            elements = modules[0].loss(predicted, target)
+            seed = torch.where(mask, seeds[:, None, None], zero).view(count * L, N)
+            (slope,) = torch.autograd.grad(elements, predicted, seed)
+        self.slope.copy_(slope.reshape(count, L * N, -1))
+        counted = torch.where(mask, elements.detach().view(count, L, N), 0)
+        weights, biases = (self.stack.named[f"readout.{name}"][1] for name in ("weight", "bias"))
+        for row, (weight, _) in enumerate(self.readouts):
+            slope = self.slope[row]
+            torch.mm(slope, weight, out=self.credit[row])
+            torch.mm(slope.t(), self.output[row], out=weights[row])
+            torch.sum(slope, 0, out=biases[row])
+        return torch.stack([part.sum() for part in counted.unbind()])
+
+    def _sweep(self, draws: Sequence[int]) -> None:
+        strategies: list[Any] = [rnn.gradient for rnn in self.rnns]
+        for row, (strategy, draw) in enumerate(zip(strategies, draws, strict=True)):
+            factors = strategy.factors(self.size[0], draw)
+            if factors is not None:
+                self.keep[row] = torch.tensor(factors, dtype=torch.float64)
+        for sweep, biases in self.sweeps:
+            sweep()
+            if biases:
+                biases[1].copy_(biases[0])
+
+    def _advance(self, row: int, carry: Carry) -> tuple[Chunk, Any, Any]:
+        """Carry a past-facing rule's influence over its chunk, which keeps no buffer of ours."""
+        rnn, layer = self.rnns[row], self.layers[0]
+        states = layer.states[row].clone()
+        values = states[1:] if rnn.leak == 1 else layer.values[row].clone()
+        cell = Cell(rnn.nonlinearity, rnn.leak)
+        weights = Weights(*(weight[row] for weight in layer.weights if weight is not None))
+        input = layer.input[row].clone()
+        chunk = Chunk(input, states, weights, cell, values, slopes(values, cell), carry.draw)
+        rule: Any = rnn.gradient
+        return chunk, *rule.advance(chunk, carry.influence)
+
+    def _gradient(self, row: int, chunk: Chunk, carry: Carry, kept: Any) -> None:
+        rule: Any = self.rnns[row].gradient
+        q_LNH = self.credit[row].view_as(chunk.states[1:])
+        total_HJ = rule.gradient(chunk, carry.influence, kept, q_LNH)
+        inputs, hidden = chunk.input.shape[2], chunk.states.shape[2]
+        parts = total_HJ.tensor_split([inputs, inputs + hidden], dim=1)
+        names = _names(self.rnns[row], 0)
+        for name, part in zip(names, (*parts[:2], *[parts[2].flatten()] * 2), strict=False):
+            self.stack.named[f"rnn.{name}"][1][row].copy_(part)
+
+
+def _names(rnn: Any, index: int) -> list[str]:
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if rnn.bias else 2]
+    return [f"{kind}_l{index}" for kind in kinds]
+
+
+def fits(module: SequenceModule, num_steps: int) -> bool:
+    """Whether a network's gradient can be computed here."""
+    rnn, readout = module.rnn, module.readout
+    if module.segment_length is not None or module.embedding is not None or readout.bias is None:
+        return False
+    if rnn.dropout > 0 and rnn.num_layers > 1:
+        return False
+    strategy = rnn.gradient
+    if isinstance(strategy, PastFacing):
+        return _inherits(strategy, PastFacing, "unroll", "states")
+    if not isinstance(strategy, PerUnroll):
+        return False
+    says = next(kind for kind in type(strategy).__mro__ if "factors" in vars(kind))
+    if says is PerUnroll or not _inherits(strategy, says, "unroll", "states", "begin", "assign"):
+        return False
+    try:
+        strategy.factors(num_steps, 0)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _inherits(strategy: object, kind: type, *names: str) -> bool:
+    """Whether nobody below a class has written one of its methods again."""
+    return all(
+        getattr(type(strategy), name, None) is getattr(kind, name, None) for name in names
+    )
