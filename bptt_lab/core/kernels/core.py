@@ -231,10 +231,8 @@ def many(
     without = _addresses(states[:, 1:]) if name == "sweep" else 0
     args["values"] = np.where(args["leak"] == 1, without, _addresses(layers.values))
     call = f"{name}_many", states.dtype, args.ctypes.data, count
-    alive = args, layers, more
 
-    def run() -> None:
-        assert alive
+    def run(alive: object = (args, layers, more)) -> None:
         _call(*call, torch.get_num_threads())
 
     return run
