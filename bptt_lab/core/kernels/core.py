@@ -173,7 +173,7 @@ def sweep(
     """Sweep one layer back over time; see bptt_lab.core.recurrence."""
     num_steps, batch_size, input_size = layer.input.shape
     hidden_size = layer.states.shape[2]
-    q_LNH = None if q_LNH is None else _rows(q_LNH)
+    q_LNH = None if q_LNH is None else rows(q_LNH)
     strides = (0, 0) if q_LNH is None else q_LNH.stride()[:2]
     # Local names keep contiguous copies alive until the call is over.
     input_LNI, states, values = (tensor.contiguous() for tensor in layer[:3])
@@ -257,13 +257,13 @@ def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
             )
 
 
-def _rows(q_LNH: Tensor) -> Tensor:
-    """The same credit with contiguous rows; only time and batch may have strides of their own."""
-    if q_LNH.stride(2) == 1 or q_LNH.shape[2] == 1:
-        return q_LNH
-    if q_LNH.stride() == (0, 0, 0):  # a gradient of sum(): one row of it is enough
-        return q_LNH[0, 0].contiguous().expand(q_LNH.shape)
-    return q_LNH.contiguous()
+def rows(q: Tensor) -> Tensor:
+    """The same credit, (..., H), with contiguous rows; other dimensions keep their strides."""
+    if q.stride(-1) == 1 or q.shape[-1] == 1:
+        return q
+    if not any(q.stride()):  # a gradient of sum(): one row of it is enough
+        return q[(0,) * (q.dim() - 1)].contiguous().expand(q.shape)
+    return q.contiguous()
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
