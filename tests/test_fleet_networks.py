@@ -21,7 +21,7 @@ COUNT, L, N, I, H = 4, 9, 5, 3, 17
 STRATEGIES: dict[str, list[GradientStrategy]] = {
     "full": [Full()] * COUNT,
     "chunk": [Truncated(k=k) for k in (2, 3, 50, 4)],
-    "artbp": [ARTBP(mean_length=3, seed=seed) for seed in range(COUNT)],
+    "artbp": [ARTBP(mean_length=3)] * 2 + [ARTBP(mean_length=4, seed=seed) for seed in range(2)],
     "tail": [Truncated(k=4, mode="tail")] * COUNT,
     "clipped": [CreditClip(of=Full(), clip=0.1)] * COUNT,
 }
@@ -42,10 +42,12 @@ def threads() -> Iterator[None]:
 
 def make(name: str, leaks: list[float], dtype: torch.dtype, **sizes) -> list[VanillaRNN]:
     torch.manual_seed(0)
-    return [
+    networks = [
         VanillaRNN(I, H, leak=leak, dtype=dtype, gradient=strategy, **sizes)
         for leak, strategy in zip(leaks, STRATEGIES[name], strict=True)
     ]
+    networks[1].draw = 3
+    return networks
 
 
 @pytest.mark.parametrize("with_core", [True, False], ids=["core", "reference"])

@@ -31,18 +31,16 @@ def factors(
     Raises:
         NotImplementedError: where a strategy is more than one sweep with factors.
     """
-    known: dict[tuple[int, int], Sequence[float] | None] = {}
-    order = []
-    for strategy, draw in zip(strategies, draws, strict=True):
+    order = list(zip(map(id, strategies), draws, strict=True))
+    rows: dict[tuple[int, int], Sequence[float] | None] = {}
+    for key, strategy in dict(zip(order, strategies, strict=True)).items():
         if not isinstance(strategy, PerUnroll):
             raise NotImplementedError(f"{type(strategy).__name__} is no sweep back")
-        order.append((id(strategy), draw))
-        if order[-1] not in known:
-            known[order[-1]] = strategy.factors(num_steps, draw)
-    if all(keep is None for keep in known.values()):
+        rows[key] = strategy.factors(num_steps, key[1])
+    if all(keep is None for keep in rows.values()):
         return None
-    rows = {key: keep or [1.0] * num_steps for key, keep in known.items()}
-    return torch.tensor([rows[key] for key in order], dtype=torch.float64)
+    keep_RL = [rows[key] or [1.0] * num_steps for key in order]
+    return torch.tensor(keep_RL, dtype=torch.float64)
 
 
 def unroll(
