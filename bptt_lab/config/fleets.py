@@ -55,7 +55,9 @@ def place(
         room = memory // max(1, processes) // max(replica_bytes(configs[i]) for i in group)
         size = min(fair, MOST if most is None else most, max(1, room))
         parts = -(-len(group) // size)
-        for part in (group[len(group) * i // parts : len(group) * (i + 1) // parts] for i in range(parts)):
+        for part in (
+            group[len(group) * i // parts : len(group) * (i + 1) // parts] for i in range(parts)
+        ):
             if len(part) < LEAST:
                 why = "no other job is of its kind" if len(group) < LEAST else "no room beside it"
                 placed[part[0]] = Placed(None, why)
@@ -124,6 +126,8 @@ def replica_bytes(config: Config) -> int:
         numbers += math.prod(factor for factor in factors if isinstance(factor, int))
     hidden = int(model["hidden_size"])
     states = hidden * int(dataset.get("batch_size") or 1) * int(model["num_layers"])
-    influence = str(signatures.read(str(config["gradient"]["_target_"])).claims.get("influence", ""))
+    influence = str(
+        signatures.read(str(config["gradient"]["_target_"])).claims.get("influence", "")
+    )
     held = math.prod(int(model.get(name, 1)) for name in influence.split(" * ")) if influence else 0
     return BYTES + 4 * (3 * numbers + 64 * states + 3 * held * int(dataset.get("batch_size") or 1))

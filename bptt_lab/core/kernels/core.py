@@ -56,7 +56,14 @@ class _SweepArgs(Structure):
     ]
 
 
-_FIELDS = {"grad_weight_ih": "grad_w_ih", "grad_weight_hh": "grad_w_hh"}  # names of Swept
+# Which 8 bytes of a struct hold a field, by its name there or in Swept.
+_PLACES = {
+    name: {
+        field[0].replace("grad_w_", "grad_weight_"): getattr(kind, field[0]).offset // 8
+        for field in kind._fields_
+    }
+    for name, kind in (("unroll", _UnrollArgs), ("sweep", _SweepArgs))
+}
 
 
 @cache
@@ -173,7 +180,7 @@ def sweep(
     """Sweep one layer back over time; see bptt_lab.core.recurrence."""
     num_steps, batch_size, input_size = layer.input.shape
     hidden_size = layer.states.shape[2]
-    q_LNH = None if q_LNH is None else _rows(q_LNH)
+    q_LNH = None if q_LNH is None else rows(q_LNH)
     strides = (0, 0) if q_LNH is None else q_LNH.stride()[:2]
     # Local names keep contiguous copies alive until the call is over.
     input_LNI, states, values = (tensor.contiguous() for tensor in layer[:3])
@@ -213,37 +220,34 @@ def many(
 
     `more` are a sweep's other tensors, by the names of the struct or of `Swept`.
     """
-    count, states = layers.input.shape[0], layers.states
-    args = np.zeros(count, {"unroll": _UnrollArgs, "sweep": _SweepArgs}[name])
-    for size, number in zip("LNIH", (*layers.input.shape[1:], states.shape[3]), strict=True):
-        args[size] = number
-    args["phi"], args["leak"] = PHI[phi], leaks
-    ih, hh, *biases = layers.weights
-    tensors = {"states": states, "input": layers.input, "w_ih": ih, "w_hh": hh, **more}
+    (count, *sizes), states, (ih, hh, *biases) = layers.input.shape, layers.states, layers.weights
+    tensors: dict[str, Tensor | None] = {"states": states, "values": layers.values}
+    tensors |= {"input": layers.input, "w_ih": ih, "w_hh": hh} | dict(more)
     if name == "unroll":
-        tensors.update(zip(("bias_ih", "bias_hh"), biases, strict=True))
+        tensors["bias_ih"], tensors["bias_hh"] = biases
+    place = _PLACES[name]
+    # What each 8 bytes of the first struct hold, and how much they grow from one to the next.
+    begin, growth = [0] * (place["leak"] + 1), [0] * (place["leak"] + 1)
+    begin[place["L"] : place["phi"]] = *sizes, states.shape[3]
     for field, tensor in tensors.items():
         if tensor is not None:
-            args[_FIELDS.get(field, field)] = _addresses(tensor)
+            begin[place[field]] = tensor.data_ptr()
+            growth[place[field]] = tensor.stride(0) * tensor.element_size()
     if (q := more.get("q")) is not None:
-        args["q_stride_t"], args["q_stride_n"] = q.stride()[1:3]
-    # With leak 1 phi's values are the states.
-    without = _addresses(states[:, 1:]) if name == "sweep" else 0
-    args["values"] = np.where(args["leak"] == 1, without, _addresses(layers.values))
+        begin[place["q_stride_t"]], begin[place["q_stride_n"]] = q.stride()[1:3]
+    args = np.array(begin) + np.arange(count)[:, None] * np.array(growth)
+    args.view(np.int32)[:, 2 * place["phi"]] = PHI[phi]
+    args.view(np.float64)[:, place["leak"]] = leaks
+    if 1 in leaks:  # there phi's values are the states
+        second = args[:, place["states"]] + states.stride(1) * states.element_size()
+        alike = np.array(leaks) == 1
+        args[alike, place["values"]] = second[alike] if name == "sweep" else 0
     call = f"{name}_many", states.dtype, args.ctypes.data, count
-    alive = args, layers, more
 
-    def run() -> None:
-        assert alive
+    def run(alive: object = (args, layers, more)) -> None:
         _call(*call, torch.get_num_threads())
 
     return run
-
-
-def _addresses(tensor: Tensor) -> Any:
-    """Where each of a stack of tensors begins, (R,)."""
-    step = tensor.stride(0) * tensor.element_size()
-    return tensor.data_ptr() + np.arange(tensor.shape[0]) * step
 
 
 def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
@@ -259,13 +263,13 @@ def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
             )
 
 
-def _rows(q_LNH: Tensor) -> Tensor:
-    """The same credit with contiguous rows; only time and batch may have strides of their own."""
-    if q_LNH.stride(2) == 1 or q_LNH.shape[2] == 1:
-        return q_LNH
-    if q_LNH.stride() == (0, 0, 0):  # a gradient of sum(): one row of it is enough
-        return q_LNH[0, 0].contiguous().expand(q_LNH.shape)
-    return q_LNH.contiguous()
+def rows(q: Tensor) -> Tensor:
+    """The same credit, (..., H), with contiguous rows; other dimensions keep their strides."""
+    if q.stride(-1) == 1 or q.shape[-1] == 1:
+        return q
+    if not any(q.stride()):  # a gradient of sum(): one row of it is enough
+        return q[(0,) * (q.dim() - 1)].contiguous().expand(q.shape)
+    return q.contiguous()
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 Number = float | Tensor  # of all rows alike, or a column with one for each
+Numbers = Sequence[Number]
 Group = dict[str, Any]  # an optimizer's param_groups[0]
 State = dict[str, Tensor]  # the rows of each state, by torch.optim's names
 # Settings that another path of torch's serves; false where they are there.
@@ -115,13 +116,13 @@ class StackedOptimizer:
         columns = [_column(column, p) for column in zip(*numbers, strict=True)]
         if len(rows) == p.shape[0]:
             steps += 1
-            self._rule.update(kind, p, g, state, *columns)
+            self._rule.update(kind, p, g, state, columns)
             return
         index = torch.tensor(rows, device=p.device)
         steps[index] += 1
         some = {name: rows_[index] for name, rows_ in state.items()}
         p_some = p[index]
-        self._rule.update(kind, p_some, g[index], some, *columns)
+        self._rule.update(kind, p_some, g[index], some, columns)
         p[index] = p_some
         for name, rows_ in some.items():
             state[name][index] = rows_
@@ -156,7 +157,7 @@ class _Rule(NamedTuple):
     kind: Callable[[Group, set[str]], Hashable]  # of a group, and of the states that there are
     needs: Callable[[Any], set[str]]  # the states that a kind has from its first step on
     numbers: Callable[[Group, float], tuple[float, ...]]  # of a group and the step, from 1 on
-    update: Callable[..., None]
+    update: Callable[[Any, Tensor, Tensor, State, Numbers], None]
 
 
 def _adam_numbers(group: Group, step: float) -> tuple[float, ...]:
@@ -166,19 +167,8 @@ def _adam_numbers(group: Group, step: float) -> tuple[float, ...]:
     return decay, 1 - beta1, beta2, 1 - beta2, root, group["eps"], -step_size
 
 
-def _adam(
-    kind: tuple[bool, bool],
-    p: Tensor,
-    g: Tensor,
-    state: State,
-    decay: Number,
-    one_minus_beta1: Number,
-    beta2: Number,
-    one_minus_beta2: Number,
-    root: Number,
-    eps: Number,
-    minus_step_size: Number,
-) -> None:
+def _adam(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> None:
+    decay, one_minus_beta1, beta2, one_minus_beta2, root, eps, minus_step_size = numbers
     decays, decoupled = kind
     if decays and decoupled:
         p.mul_(decay)
@@ -195,16 +185,8 @@ def _sgd_numbers(group: Group, step: float) -> tuple[float, ...]:
     return *(group[name] for name in names), 1 - group["dampening"], -group["lr"]
 
 
-def _sgd(
-    kind: tuple[bool, bool, bool, bool],
-    p: Tensor,
-    g: Tensor,
-    state: State,
-    decay: Number,
-    momentum: Number,
-    undamped: Number,
-    minus_lr: Number,
-) -> None:
+def _sgd(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> None:
+    decay, momentum, undamped, minus_lr = numbers
     decays, moves, nesterov, first = kind
     if decays:
         g = _add(g, p, decay)
@@ -223,18 +205,8 @@ def _rmsprop_numbers(group: Group, step: float) -> tuple[float, ...]:
     return *(group[name] for name in names), 1 - group["alpha"], -group["lr"]
 
 
-def _rmsprop(
-    kind: tuple[bool, bool],
-    p: Tensor,
-    g: Tensor,
-    state: State,
-    decay: Number,
-    alpha: Number,
-    eps: Number,
-    momentum: Number,
-    one_minus_alpha: Number,
-    minus_lr: Number,
-) -> None:
+def _rmsprop(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> None:
+    decay, alpha, eps, momentum, one_minus_alpha, minus_lr = numbers
     decays, moves = kind
     if decays:
         g = _add(g, p, decay)
@@ -253,9 +225,8 @@ def _adagrad_numbers(group: Group, step: float) -> tuple[float, ...]:
     return group["weight_decay"], group["eps"], -rate
 
 
-def _adagrad(
-    kind: bool, p: Tensor, g: Tensor, state: State, decay: Number, eps: Number, minus_rate: Number
-) -> None:
+def _adagrad(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> None:
+    decay, eps, minus_rate = numbers
     if kind:
         g = _add(g, p, decay)
     total = state["sum"].addcmul_(g, g, value=1)

@@ -116,6 +116,8 @@ class FleetLauncher(ProcessLauncher):
         if stopped or not running.jobs:
             super().concludes(running, code)
             return
-        print(f"a fleet {outcome.exit_reason(code)}; {len(running.jobs)} jobs go on alone", flush=True)
+        print(
+            f"a fleet {outcome.exit_reason(code)}; {len(running.jobs)} jobs go on alone", flush=True
+        )
         self.again |= {job.number for job in running.jobs}
         self.waiting.extendleft([job] for job in reversed(running.jobs))

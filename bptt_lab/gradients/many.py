@@ -1,0 +1,154 @@
+"""R networks unrolled side by side as one torch.autograd.Function, where each has one sweep.
+
+Each has the states and the gradients of its own strategy, with the bits that it has alone on one
+thread. R counts networks, first in every shape.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bptt_lab.core import many
+from bptt_lab.core.cell import Cell, Layer, Swept, Weights
+from bptt_lab.core.kernels import core
+from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.differentiable import (
+    differentiable_gradients,
+    refuse_second_derivative,
+    refuse_transforms,
+)
+from bptt_lab.gradients.future import PerUnroll
+from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, by_layer, wanted
+
+
+def factors(
+    strategies: Sequence[GradientStrategy], draws: Sequence[int], num_steps: int
+) -> Tensor | None:
+    """Return the factors of each network's one sweep, (R, L); None where nothing is cut.
+
+    Raises:
+        NotImplementedError: where a strategy is more than one sweep with factors.
+    """
+    order = list(zip(map(id, strategies), draws, strict=True))
+    rows: dict[tuple[int, int], Sequence[float] | None] = {}
+    for key, strategy in dict(zip(order, strategies, strict=True)).items():
+        if not isinstance(strategy, PerUnroll):
+            raise NotImplementedError(f"{type(strategy).__name__} is no sweep back")
+        rows[key] = strategy.factors(num_steps, key[1])
+    if all(keep is None for keep in rows.values()):
+        return None
+    keep_RL = [rows[key] or [1.0] * num_steps for key in order]
+    return torch.tensor(keep_RL, dtype=torch.float64)
+
+
+def unroll(
+    strategy: GradientStrategy,
+    phi: str,
+    leaks: Sequence[float],
+    keep_RL: Tensor | None,
+    input: Tensor,
+    hx: Tensor,
+    parameters: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Run R networks, and sweep back when their states are differentiated.
+
+    Args:
+        strategy: one of theirs, which says whether it can be differentiated twice.
+        phi: the nonlinearity of all.
+        leaks: R numbers.
+        keep_RL: as `factors` returns them.
+        input: (R, L, N, I).
+        hx: (R, num_layers, N, H).
+        parameters: of all layers in torch.nn.RNN's order, with R in front.
+
+    Returns:
+        The last layers' states (R, L, N, H), and every layer's last state, shaped as `hx`.
+    """
+    refuse_transforms(strategy, (input, hx, *parameters))
+    known = strategy, phi, leaks, keep_RL
+    output, h_n = _Unroll.apply(known, input, hx, *parameters)  # type: ignore[no-untyped-call]
+    return output, h_n
+
+
+class _Unroll(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, known: tuple[Any, ...], input: Tensor, hx: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        _, phi, leaks, _ = known
+        (count, num_steps, batch_size, _), (_, num_layers, _, hidden_size) = input.shape, hx.shape
+        weights = by_layer(parameters, num_layers)
+        states = input.new_empty(num_layers, count, num_steps + 1, batch_size, hidden_size)
+        states[:, :, 0] = hx.transpose(0, 1)
+        values = None if set(leaks) == {1} else torch.empty_like(states[:, :, 1:])
+        for layer in _layers(input, states, values, weights):
+            many.unroll(layer, phi, leaks)()
+        ctx.known = known
+        ctx.set_materialize_grads(False)
+        # Without a gradient, hx may be changed in place: its copy in the states is enough.
+        hx_or_none = hx if ctx.needs_input_grad[2] else None
+        ctx.save_for_backward(input, hx_or_none, states, values, *parameters)
+        return states[-1, :, 1:], states[:, :, -1].transpose(0, 1).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
+        strategy, phi, leaks, keep_RL = ctx.known
+        input, hx, states, values, *parameters = ctx.saved_tensors
+        needed, num_layers = ctx.needs_input_grad[1:], states.shape[0]
+        if torch.is_grad_enabled() and strategy.twice_differentiable:
+            leaves = [input, states[:, :, 0].transpose(0, 1) if hx is None else hx, *parameters]
+            found = [
+                differentiable_gradients(
+                    [leaf[r] for leaf in leaves],
+                    Cell(phi, leak),
+                    None,
+                    [None] * num_layers,
+                    needed,
+                    [None if grad is None else grad[r] for grad in (grad_output, grad_h_n)],
+                )
+                for r, leak in enumerate(leaks)
+            ]
+            return None, *(
+                None if g[0] is None else torch.stack(g) for g in zip(*found, strict=True)
+            )
+        refuse_second_derivative(strategy, grad_output, grad_h_n)
+        want, size = wanted(needed), len(parameters) // num_layers
+        q_RLNH = None if grad_output is None else core.rows(grad_output)
+        q_last = None if grad_h_n is None else grad_h_n.contiguous()
+        grad_hx = torch.empty_like(states[:, :, 0]) if "grad_hx" in want else None
+        gradients: list[Tensor | None] = []
+        layers = _layers(input, states, values, by_layer(parameters, num_layers))
+        for index in reversed(range(num_layers)):
+            layer = layers[index]
+            into = Swept(
+                grad_hx=None if grad_hx is None else grad_hx[index],
+                grad_input=layer.input.new_empty(layer.input.shape)
+                if index or "grad_input" in want
+                else None,
+            )
+            if "grad_bias" in want:
+                ih, hh, bias, _ = layer.weights
+                into = into._replace(
+                    grad_weight_ih=torch.empty_like(ih),
+                    grad_weight_hh=torch.empty_like(hh),
+                    grad_bias=None if bias is None else torch.empty_like(bias),
+                )
+            last = None if q_last is None else q_last[:, index]
+            many.sweep(q_RLNH, layer, phi, leaks, into, q_last_RNH=last, keep_RL=keep_RL)()
+            q_RLNH = into.grad_input
+            gradients = [*(getattr(into, name) for name in WEIGHT_GRADIENTS[:size]), *gradients]
+        grad_hx = None if grad_hx is None else grad_hx.transpose(0, 1)
+        return None, q_RLNH, grad_hx, *gradients
+
+
+def _layers(
+    input: Tensor, states: Tensor, values: Tensor | None, weights: Sequence[Weights]
+) -> list[Layer]:
+    """The layers of R stacks, whose states and values have the layer in front of R."""
+    layers, x_RLNI = [], input if input[0].is_contiguous() else input.contiguous()
+    for index, (h, w) in enumerate(zip(states, weights, strict=True)):
+        layers.append(Layer(x_RLNI, h, h[:, 1:] if values is None else values[index], w))
+        x_RLNI = h[:, 1:]
+    return layers
