@@ -212,7 +212,7 @@ class ChunkLoader:
 def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences:
     own = columns[rank::world]
     if len(own):
-        return Sequences(*(tensor[:, own] for tensor in data))
+        return Sequences(*(tensor.index_select(1, own) for tensor in data))
     # Fewer sequences than processes: take part with one that counts nothing.
     part = Sequences(*(tensor[:, columns[:1]] for tensor in data))
     return part._replace(mask=torch.zeros_like(part.mask))

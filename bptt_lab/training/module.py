@@ -106,6 +106,13 @@ class SequenceModule(LightningModule):
         self.share = 0.0  # those of the latest training batch that each process divides by
         self._sums: dict[str, Tensor] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Set at every step; torch would look whether they are parameters, which takes longer.
+        if name in ("carry", "latest_sum", "latest_count", "counted", "share"):
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def configure_optimizers(self) -> Optimizer:
         """One optimizer for everything."""
         return self.make_optimizer(self.parameters())

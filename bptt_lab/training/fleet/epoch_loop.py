@@ -51,15 +51,21 @@ class ReplicaLoop(_TrainingEpochLoop):
         self.kind = _kind(self.replica, trainer, self.module)
         super().run(data_fetcher)
 
+    def on_run_start(self, data_fetcher: Any) -> None:
+        """Find the loader's own iterator, beneath those that could join several."""
+        super().on_run_start(data_fetcher)
+        (self.batches,) = data_fetcher.combined_loader._iterator.iterators
+
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
         if self.restarting:  # Lightning finds its way from wherever it was saved
             super().advance(data_fetcher)
             return
         trainer, module, progress = self.trainer, self.module, self.batch_progress
-        batch, _, _ = next(data_fetcher)
-        batch_idx = self.batch_idx + 1
-        progress.is_last_batch = data_fetcher.done
+        batch_idx = progress.current.ready
+        batch = next(self.batches)
+        data_fetcher.fetched += 1
+        progress.is_last_batch = data_fetcher.done = data_fetcher.fetched >= data_fetcher.length
         batch = trainer.precision_plugin.convert_input(batch)
         progress.increment_ready()
         self._call("on_train_batch_start", batch, batch_idx)

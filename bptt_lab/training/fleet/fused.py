@@ -54,8 +54,8 @@ class Fused:
         self.keep = torch.ones(count, L, dtype=torch.float64)
         self.sweeps = [] if self.past else self._sweeps()
         outputs = stack.modules[0].readout.out_features
-        self.slope = rows(count, L * N, outputs, like=like)  # of the loss, by the prediction
         self.predicted = like.new_zeros(count, L * N, outputs)
+        self.slope = self.predicted  # of the loss, by the prediction
         self.readouts = [
             (module.readout.weight.detach(), module.readout.bias.detach())
             for module in stack.modules
@@ -130,7 +130,7 @@ class Fused:
             elements = modules[0].loss(predicted, target)
             seed = torch.where(mask, seeds[:, None, None], zero).view(count * L, N)
             (slope,) = torch.autograd.grad(elements, predicted, seed)
-        self.slope.copy_(slope.reshape(count, L * N, -1))
+        self._keep_slope(slope.unflatten(0, (count, L)))
         counted = torch.where(mask, elements.detach().view(count, L, N), 0)
         weights, biases = (self.stack.named[f"readout.{name}"][1] for name in ("weight", "bias"))
         for row, (weight, _) in enumerate(self.readouts):
@@ -139,6 +139,20 @@ class Fused:
             torch.mm(slope.t(), self.output[row], out=weights[row])
             torch.sum(slope, 0, out=biases[row])
         return torch.stack([part.sum() for part in counted.unbind()])
+
+    def _keep_slope(self, slope_RLNO: Tensor) -> None:
+        """Copy the slopes to rows of their own, in the layout that one network's would have.
+
+        Where that is no copy, a loss may leave a matrix transposed, and its sums round otherwise.
+        """
+        if self.slope is self.predicted:
+            (L, N), count, outputs = self.size, *slope_RLNO.shape[::3]
+            one = slope_RLNO[0].reshape(L * N, outputs)
+            if one.is_contiguous():
+                self.slope = rows(count, L * N, outputs, like=one)
+            else:
+                self.slope = rows(count, outputs, L * N, like=one).transpose(1, 2)
+        self.slope.copy_(slope_RLNO.reshape(self.slope.shape))
 
     def _sweep(self, draws: Sequence[int]) -> None:
         strategies: list[Any] = [rnn.gradient for rnn in self.rnns]
