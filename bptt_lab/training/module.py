@@ -4,7 +4,7 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -263,11 +263,15 @@ class SequenceModule(LightningModule):
             sums = {"count": piece.mask.sum(), "loss": total}
             for name, values in self.score(prediction, piece.target).items():
                 sums[name] = masked_sum(values, piece.mask)
-            for name, value in sums.items():
-                self._sums[name] = self._sums.get(name, 0) + value.double()
+            self.add_sums(sums)
         self.carry = carry
 
     test_step = validation_step
+
+    def add_sums(self, sums: Mapping[str, Tensor]) -> None:
+        """Add the sums of an evaluated chunk, by name, to those of the chunks before."""
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0) + value.double()
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all that counted as val/... or test/..."""

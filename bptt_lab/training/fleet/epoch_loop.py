@@ -1,4 +1,4 @@
-"""A training epoch of one replica: what Lightning's own does, without what nobody here hears of.
+"""The loops of one replica: what Lightning's own do, without what nobody here hears of.
 
 Lightning spends some 1.3 ms on a step of a 2.6 GHz core: profilers, hooks that nobody has, results
 that nobody logs. Progress, callbacks, checkpoints, validation and the end of an epoch are
@@ -6,9 +6,10 @@ Lightning's here too, so that a run can go on with either loop.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from bptt_lab.tasks.base import SequenceBatch
@@ -17,30 +18,24 @@ from bptt_lab.training.fleet.lockstep import HERE, Replica
 from bptt_lab.training.module import SequenceModule
 
 
-class Step:
-    """What a replica waits for: the gradient of a batch, or an optimizer step.
+class Step(NamedTuple):
+    """What a replica waits for: the gradient of a batch or its evaluation, or an optimizer step."""
 
-    Attributes:
-        kind: equal for what may be computed together.
-        module: its network.
-        trainer: its trainer.
-        batch: the batch whose gradient is wanted; None for an optimizer step.
-    """
-
-    def __init__(
-        self,
-        kind: Hashable,
-        module: SequenceModule,
-        trainer: Trainer,
-        batch: SequenceBatch | None = None,
-    ) -> None:
-        self.kind, self.module, self.trainer, self.batch = kind, module, trainer, batch
+    kind: Hashable  # equal for what may be computed together
+    module: SequenceModule
+    trainer: Trainer
+    batch: SequenceBatch | None = None  # None for an optimizer step
+    learns: bool = True  # whether the batch's gradient is wanted
 
 
 class ReplicaLoop(_TrainingEpochLoop):
     """The steps of an epoch, each of them together with those of other replicas."""
 
-    replica: Replica
+    def __init__(self, trainer: Trainer, replica: Replica) -> None:
+        own = trainer.fit_loop.epoch_loop
+        super().__init__(trainer, own.min_steps, own.max_steps)
+        self.replica = replica
+        self.val_loop = ReplicaEvaluation(trainer, replica, own.val_loop)
 
     def run(self, data_fetcher: Any) -> None:
         """Find out once an epoch whom to call at every step."""
@@ -92,8 +87,7 @@ class ReplicaLoop(_TrainingEpochLoop):
             steps.zero_grad.increment_ready()
             steps.zero_grad.increment_started()
             steps.zero_grad.increment_completed()
-        kind = self.kind, *(tensor.shape for tensor in batch[:3])
-        if not self.replica.ask(Step(kind, module, trainer, batch)):
+        if not self.replica.ask(Step(_kind_of(self.kind, batch), module, trainer, batch)):
             if batch_idx % trainer.accumulate_grad_batches == 0:
                 optimizer.zero_grad()
             with trainer.precision_plugin.train_step_context():
@@ -125,6 +119,41 @@ class ReplicaLoop(_TrainingEpochLoop):
             own(self.trainer, self.module, *args)
 
 
+class ReplicaEvaluation(_EvaluationLoop):
+    """Validation or test, each batch together with those of other replicas."""
+
+    def __init__(self, trainer: Trainer, replica: Replica, own: _EvaluationLoop) -> None:
+        # Its tensors meet those of others in training, so that no gradient is all it may switch off.
+        kind, stage = own._trainer_fn, own._stage
+        super().__init__(trainer, kind, stage, verbose=own.verbose, inference_mode=False)
+        self.replica = replica
+
+    def reset(self) -> None:
+        """Find out once what network it is."""
+        super().reset()
+        self.kind = "evaluated", _kind(self.replica, self.trainer, self._module)
+
+    @property
+    def _module(self) -> Any:
+        return self.trainer.lightning_module
+
+    def _evaluation_step(
+        self, batch: Any, batch_idx: int, dataloader_idx: int, dataloader_iter: Any
+    ) -> None:
+        trainer, module, progress = self.trainer, self._module, self.batch_progress
+        batch = trainer.precision_plugin.convert_input(batch)
+        progress.increment_ready()
+        progress.increment_started()
+        step = Step(_kind_of(self.kind, batch), module, trainer, batch, learns=False)
+        if not self.replica.ask(step):
+            with trainer.precision_plugin.val_step_context():
+                module.validation_step(batch, batch_idx)
+        progress.increment_processed()
+        progress.increment_completed()
+        self._has_run = True
+        self._seen_batches_per_dataloader[dataloader_idx] += 1
+
+
 _OF_STEP = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
 
 
@@ -142,15 +171,17 @@ def _kind(replica: Replica, trainer: Trainer, module: SequenceModule) -> Hashabl
     if trainer.accumulate_grad_batches > 1:
         return replica  # its gradients are sums
     parameters = tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
-    optimizer, rnn = trainer.optimizers[0], module.rnn
-    return parameters, type(optimizer), type(rnn.gradient), rnn.nonlinearity, module.loss
+    rnn, optimizers = module.rnn, tuple(type(one) for one in trainer.optimizers)
+    return parameters, optimizers, type(rnn.gradient), rnn.nonlinearity, module.loss
+
+
+def _kind_of(network: Hashable, batch: SequenceBatch) -> Hashable:
+    return network, *(tensor.shape for tensor in batch[:3])
 
 
 def join(trainer: Trainer) -> None:
     """Have a trainer of a replica take its steps with the others; any other is left as it is."""
     replica = HERE.get()
     if replica is not None:
-        own = trainer.fit_loop.epoch_loop
-        loop = ReplicaLoop(trainer, own.min_steps, own.max_steps)
-        loop.replica = replica
-        trainer.fit_loop.epoch_loop = loop
+        trainer.fit_loop.epoch_loop = ReplicaLoop(trainer, replica)
+        trainer.test_loop = ReplicaEvaluation(trainer, replica, trainer.test_loop)

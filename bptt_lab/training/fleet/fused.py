@@ -84,61 +84,83 @@ class Fused:
     @torch.no_grad()
     def gradients(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> None:
         """Leave each network's gradient of its batch in `.grad`, its sums and its carry with it."""
-        modules = self.stack.modules
-        torch.stack([batch.input for batch in batches], out=self.input)
-        before = self._begin(batches, draws)
-        for unroll in self.unrolls:
-            unroll()
+        before = [carry._replace(draw=draw) for carry, draw in zip(self._run(batches), draws)]
         advanced = [self._advance(row, carry) for row, carry in enumerate(before) if self.past]
         totals = self._losses(batches)
-        ends = torch.stack([layer.states[:, -1] for layer in self.layers], 1)
+        ends = self._ends()
         if not self.past:
             self._sweep(draws)
-        for row, (module, carry) in enumerate(zip(modules, before, strict=True)):
+        for row, (module, carry) in enumerate(zip(self.stack.modules, before, strict=True)):
             module.latest_sum = totals[row]
+            influence, estimate = None, None if self.past else dict(carry.estimate or {})
             if self.past:
                 chunk, influence, kept = advanced[row]
                 self._gradient(row, chunk, carry, kept)
-                module.carry = Carry(
-                    ends[row], influence, carry.draw + 1, None, self.stamps[row]
-                )
-            else:
-                estimate = dict(carry.estimate or {})
-                module.carry = Carry(ends[row], None, carry.draw + 1, estimate, self.stamps[row])
+            module.carry = Carry(ends[row], influence, carry.draw + 1, estimate, self.stamps[row])
 
-    def _begin(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> list[Carry]:
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[SequenceBatch]) -> None:
+        """Add each batch's sums to those of its network, and leave the carry with it."""
+        before, modules = self._run(batches), self.stack.modules
+        mask, target, predicted = self._predicted(batches)
+        values = {"loss": modules[0].loss(predicted, target)}
+        values |= modules[0].score(predicted, target)
+        sums = {"count": [batch.mask.sum() for batch in batches]}
+        for name, elements in values.items():
+            sums[name] = self._sums(elements, mask)
+        ends = self._ends()
+        for row, (module, carry) in enumerate(zip(modules, before, strict=True)):
+            module.add_sums({name: each[row] for name, each in sums.items()})
+            estimate = None if self.past else dict(carry.estimate or {})
+            module.carry = Carry(ends[row], None, carry.draw + 1, estimate)
+
+    def _run(self, batches: Sequence[SequenceBatch]) -> list[Carry]:
+        """Unroll all layers, and return what there was before."""
+        torch.stack([batch.input for batch in batches], out=self.input)
         before = [
-            module.carry_before(batch)._replace(draw=draw)
-            for module, batch, draw in zip(self.stack.modules, batches, draws, strict=True)
+            module.carry_before(batch)
+            for module, batch in zip(self.stack.modules, batches, strict=True)
         ]
-        for index, layer in enumerate(self.layers):
+        for index, (layer, unroll) in enumerate(zip(self.layers, self.unrolls, strict=True)):
             layer.states[:, 0].copy_(torch.stack([carry.hx[index] for carry in before]))
+            unroll()
         return before
 
-    def _losses(self, batches: Sequence[SequenceBatch]) -> Tensor:
-        """Fill in the credit of the last layer and the readouts' gradients; return the sums."""
-        (L, N), count, modules = self.size, len(batches), self.stack.modules
+    def _ends(self) -> Sequence[Tensor]:
+        return torch.stack([layer.states[:, -1] for layer in self.layers], 1).unbind()
+
+    def _predicted(self, batches: Sequence[SequenceBatch]) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks (R, L, N), targets and predictions, R networks' chunks one after another."""
         for row, (weight, bias) in enumerate(self.readouts):
             torch.addmm(bias, self.output[row], weight.t(), out=self.predicted[row])
         mask = torch.stack([batch.mask for batch in batches])
         target = torch.stack([batch.target for batch in batches]).flatten(0, 1)
+        return mask, target, self.predicted.view(-1, self.size[1], self.predicted.shape[2])
+
+    def _sums(self, elements: Tensor, mask: Tensor) -> list[Tensor]:
+        """Each network's sum of what counts."""
+        counted = torch.where(mask, elements.detach().view(mask.shape), 0)
+        return [part.sum() for part in counted.unbind()]
+
+    def _losses(self, batches: Sequence[SequenceBatch]) -> list[Tensor]:
+        """Fill in the credit of the last layer and the readouts' gradients; return the sums."""
+        (L, _), count, modules = self.size, len(batches), self.stack.modules
+        mask, target, predicted = self._predicted(batches)
         shares = [module.share or 1.0 for module in modules]
-        seeds = self.predicted.new_ones(count) / self.predicted.new_tensor(shares)
-        zero = seeds.new_zeros(())
+        seeds = predicted.new_ones(count) / predicted.new_tensor(shares)
         with torch.enable_grad():
-            predicted = self.predicted.view(count * L, N, -1).detach().requires_grad_()
+            predicted = predicted.detach().requires_grad_()
             elements = modules[0].loss(predicted, target)
-            seed = torch.where(mask, seeds[:, None, None], zero).view(count * L, N)
-            (slope,) = torch.autograd.grad(elements, predicted, seed)
+            seed = torch.where(mask, seeds[:, None, None], seeds.new_zeros(()))
+            (slope,) = torch.autograd.grad(elements, predicted, seed.view(elements.shape))
         self._keep_slope(slope.unflatten(0, (count, L)))
-        counted = torch.where(mask, elements.detach().view(count, L, N), 0)
         weights, biases = (self.stack.named[f"readout.{name}"][1] for name in ("weight", "bias"))
         for row, (weight, _) in enumerate(self.readouts):
             slope = self.slope[row]
             torch.mm(slope, weight, out=self.credit[row])
             torch.mm(slope.t(), self.output[row], out=weights[row])
             torch.sum(slope, 0, out=biases[row])
-        return torch.stack([part.sum() for part in counted.unbind()])
+        return self._sums(elements, mask)
 
     def _keep_slope(self, slope_RLNO: Tensor) -> None:
         """Copy the slopes to rows of their own, in the layout that one network's would have.

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol, TextIO
 
+import torch
 from greenlet import GreenletExit, greenlet
 
 from bptt_lab.runs import signals
@@ -77,6 +78,7 @@ class Replica:
         self.random: Any = None  # its generators' states, while another run has them
         self.take_generators: Callable[[], None] = lambda: None
         self._handlers: list[logging.Handler] = list(logging.root.handlers)
+        self._grad = True  # whether it is where gradients are recorded
         self._greenlet = greenlet(self._run)
 
     @property
@@ -99,12 +101,15 @@ class Replica:
         before = sys.stdout, sys.stderr, logging.root.handlers
         sys.stdout = sys.stderr = self.log
         logging.root.handlers = self._handlers
+        torch.set_grad_enabled(self._grad)
         try:
             if error is None:
                 self._greenlet.switch()
             else:
                 self._greenlet.throw(error)
         finally:
+            self._grad = torch.is_grad_enabled()
+            torch.set_grad_enabled(True)
             self._handlers = logging.root.handlers
             sys.stdout, sys.stderr, logging.root.handlers = before
             self.seconds += time.perf_counter() - began

@@ -34,11 +34,15 @@ class Together:
         for group in gradients.values():
             found = self._stack(tuple(group))
             fused = found and self._fused(found, group[0].wants.batch)
-            if fused:
+            batches = [replica.wants.batch for replica in group]
+            if fused and not group[0].wants.learns:
+                fused.evaluate(batches)
+                _answer(group)
+            elif fused:
                 fused.stack.hand_out()
                 loops = [replica.wants.trainer.fit_loop.epoch_loop for replica in group]
                 draws = [loop.total_batch_idx for loop in loops]
-                fused.gradients([replica.wants.batch for replica in group], draws)
+                fused.gradients(batches, draws)
                 _answer(group)
 
     def _stack(self, group: tuple[Replica, ...]) -> Stack | None:
