@@ -47,7 +47,10 @@ class Diagonal(PastFacing):
                 break
         reached = len(rows)
         weight_LNH = torch.stack(rows[::-1]).mul_(chunk.slope[-reached:])
-        after = weight_LNH.permute(1, 2, 0) @ extended_LNJ[-reached:].transpose(0, 1)
+        if reached == 1:  # the same numbers, without a library's preparations
+            after = weight_LNH[0][..., None] * extended_LNJ[-1][:, None]
+        else:
+            after = weight_LNH.permute(1, 2, 0) @ extended_LNJ[-reached:].transpose(0, 1)
         if influence is not None and reached == len(decays):
             after.addcmul_((left_NH * decays[0])[..., None], influence)
         return after, kept
