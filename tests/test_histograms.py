@@ -13,7 +13,7 @@ from bptt_lab.training.histograms import (
     is_kept,
     log_histogram,
     log_histograms,
-    write_histogram,
+    write_histograms,
 )
 
 WILD = torch.tensor([0.0, 1e-30, 1e-3, 2e-3, 1.0, 1e30, float("inf"), float("nan")])
@@ -65,7 +65,7 @@ def test_the_bins_between_span_the_values():
 def test_tensorboard_reads_the_bins_back_without_those_that_are_empty(name, tmp_path):
     histogram = log_histogram(ROWS[name])
     with SummaryWriter(str(tmp_path)) as writer:
-        write_histogram(writer, name, histogram, 7)
+        write_histograms(writer, {name: histogram}, 7)
     accumulator = EventAccumulator(str(tmp_path)).Reload()
     (event,) = accumulator.Histograms(name)
     value = event.histogram_value

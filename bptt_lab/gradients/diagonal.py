@@ -34,6 +34,29 @@ class Diagonal(PastFacing):
     def fed_back(self, q_LNH: Tensor) -> Tensor:
         """Return what takes the place of q_t, (L, N, H)."""
 
+    @property
+    def alike(self) -> bool:
+        """Whether what is fed back depends neither on settings nor on other units."""
+        return True
+
+    def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor] | None:
+        """Eq. (1) and (4) for chunks of one step, see PastFacing."""
+        if chunk.slope.shape[1] > 1 or not self.alike:
+            return None
+        states = chunk.states[:, :-1]
+        parts = [chunk.input, states]
+        if chunk.weights.bias_ih is not None:
+            parts.append(torch.ones_like(chunk.input[..., :1]))
+        extended_RNJ, slope_RNH = torch.cat(parts, -1)[:, 0], chunk.slope[:, 0]
+        after = slope_RNH[..., None] * extended_RNJ[:, :, None]
+        credit_RNH, decay_RNH = self.fed_back(q)[:, 0], self.decay(chunk)[:, 0]
+        delta_RNH = credit_RNH * slope_RNH
+        total = torch.stack([d.t() @ x for d, x in zip(delta_RNH, extended_RNJ, strict=True)])
+        if influence is not None:
+            after.addcmul_(decay_RNH[..., None], influence)
+            total += ((decay_RNH * credit_RNH)[..., None] * influence).sum(1)
+        return after, total
+
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
         """Eq. (1) over the whole chunk as one product over time."""
         decay_LNH, extended_LNJ = kept = self.decay(chunk), chunk.extended

@@ -85,6 +85,23 @@ class PastFacing(GradientStrategy):
             q_LNH: immediate credit dE_t/dh_t, (L, N, H).
         """
 
+    def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor] | None:
+        """Do `advance` and `gradient` for R networks at once, each with the bits that it has alone.
+
+        A rule may write it whose operations are elementwise but for the sums over a network's own
+        sequences.
+
+        Args:
+            chunk: R in front of every shape; W_hh is (R, 1, 1, H, H), and all have one leak.
+            influence: (R, N, ...); None where the sequences begin.
+            q: immediate credit, (R, L, N, H).
+
+        Returns:
+            The influence for the next chunk, and the gradients (R, H, J); None where the rule has
+            no such way.
+        """
+        return None
+
     def states(
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:

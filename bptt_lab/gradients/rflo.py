@@ -64,6 +64,11 @@ class RFLO(Diagonal):
         """What a step leaves of the influence in Eq. (1)."""
         return torch.full_like(chunk.slope, 1 - chunk.cell.leak)
 
+    @property
+    def alike(self) -> bool:
+        """Whether credit is fed back as it is."""
+        return self.feedback == "symmetric"
+
     def fed_back(self, q_LNH: Tensor) -> Tensor:
         """B q_t."""
         if self.feedback == "symmetric":

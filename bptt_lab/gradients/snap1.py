@@ -34,7 +34,7 @@ class SnAp1(Diagonal):
 
     def decay(self, chunk: Chunk) -> Tensor:
         """Eq. (2)."""
-        decay_LNH = chunk.slope * chunk.weights.hh.diagonal()
+        decay_LNH = chunk.slope * chunk.weights.hh.diagonal(dim1=-2, dim2=-1)
         return decay_LNH if chunk.cell.leak == 1 else decay_LNH.add_(1 - chunk.cell.leak)
 
     def fed_back(self, q_LNH: Tensor) -> Tensor:

@@ -91,6 +91,7 @@ class SequenceDataModule(LightningDataModule, ABC):
         self.chunk_length = chunk_length
         self.seed = seed
         self._latest: dict[Split, tuple[int, Sequences]] = {}
+        self._one_hot: Tensor | None = None  # a row for each class
 
     @abstractmethod
     def sequences(self, split: Split, epoch: int) -> Sequences:
@@ -115,7 +116,9 @@ class SequenceDataModule(LightningDataModule, ABC):
         """Turn a chunk of `Sequences.input` into the network's input (L, N, I): classes one-hot."""
         if input.is_floating_point():
             return input
-        return functional.one_hot(input, self.input_size).float()
+        if self._one_hot is None:
+            self._one_hot = torch.eye(self.input_size)
+        return functional.embedding(input, self._one_hot.to(input.device))
 
     def callbacks(self) -> list[Callback]:
         """Return what the task wants to show of itself during a run."""

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from bptt_lab.runs import files
 
@@ -45,6 +46,17 @@ class MetricsLog(Logger):
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
         """Ignore them: the run's config is a file of its own."""
+
+
+class BoardLog(TensorBoardLogger):
+    """TensorBoard's event file, which gets the scalars of a logging event as one."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add one event."""
+        values = [Summary.Value(tag=t, simple_value=float(x)) for t, x in metrics.items()]
+        writer = self.experiment._get_file_writer()  # type: ignore[no-untyped-call]
+        writer.add_summary(Summary(value=values), step)
 
 
 def mark(path: Path) -> dict[str, Any]:

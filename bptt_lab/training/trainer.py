@@ -7,7 +7,6 @@ from typing import Any
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from bptt_lab import runs
 from bptt_lab.config.schema import Experiment, refuse
@@ -27,7 +26,7 @@ from bptt_lab.training.callbacks.shadow import Shadow
 from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
 from bptt_lab.training.fleet import epoch_loop
-from bptt_lab.training.metrics_log import MetricsLog
+from bptt_lab.training.metrics_log import BoardLog, MetricsLog
 
 
 def make_trainer(
@@ -79,9 +78,7 @@ def make_trainer(
         # Our processes are our own, on a cluster of whatever kind.
         plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         logger=[
-            TensorBoardLogger(
-                folder, name="", version="", default_hp_metric=False, purge_step=purge_step
-            ),
+            BoardLog(folder, name="", version="", default_hp_metric=False, purge_step=purge_step),
             MetricsLog(folder / runs.METRICS),
         ],
         callbacks=callbacks,

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training.callbacks.writers import Periodic, tensorboard_writer, write_scalars
-from bptt_lab.training.histograms import is_kept, log_histogram, write_histogram
+from bptt_lab.training.histograms import is_kept, log_histogram, write_histograms
 from bptt_lab.training.module import SequenceModule
 
 
@@ -46,8 +46,9 @@ class CreditHistogram(Periodic):
         except NotImplementedError:  # a rule that carries influence hands no credit back
             return
         norms = credit.norm(dim=-1)
-        for layer, norm in enumerate(norms) if is_kept(step, self.every_n_steps) else ():
-            write_histogram(writer, f"credit_log10/l{layer}", log_histogram(norm), step)
+        if is_kept(step, self.every_n_steps):
+            each = {f"credit_log10/l{n}": log_histogram(norm) for n, norm in enumerate(norms)}
+            write_histograms(writer, each, step)
         scalars = {
             "credit/zero_fraction": float((norms == 0).double().mean()),
             "credit/nonfinite_fraction": float((~norms.isfinite()).double().mean()),

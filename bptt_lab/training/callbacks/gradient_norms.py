@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bptt_lab.runs.outcome import Diverged
 from bptt_lab.training.callbacks.writers import State, tensorboard_writer, write_scalars
-from bptt_lab.training.histograms import is_kept, log_histograms, write_histogram
+from bptt_lab.training.histograms import is_kept, log_histograms, write_histograms
 from bptt_lab.training.module import SequenceModule
 
 
@@ -91,8 +91,9 @@ class GradientNorms(Callback):
         scalars["gradient_norm/nonfinite"] = float((~norms.isfinite()).sum())
         write_scalars(trainer, scalars, step)
         if (writer := tensorboard_writer(trainer)) and is_kept(step, self.every_n_steps):
-            for name, histogram in zip(names, log_histograms(norms.t()), strict=True):
-                write_histogram(writer, f"gradient_norm_log10/{name}", histogram, step)
+            tags = (f"gradient_norm_log10/{name}" for name in names)
+            histograms = dict(zip(tags, log_histograms(norms.t()), strict=True))
+            write_histograms(writer, histograms, step)
 
 
 def _diverged(loss: float, norms: tuple[Tensor, ...], names: list[str], step: int) -> str:

@@ -19,7 +19,7 @@ from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
 from bptt_lab.training.callbacks.writers import Periodic, State, tensorboard_writer, write_scalars
-from bptt_lab.training.histograms import LogHistogram, write_histogram
+from bptt_lab.training.histograms import LogHistogram, write_histograms
 from bptt_lab.training.module import SequenceModule
 
 MAX_STEPS = 256  # of a probe; the work of most instruments grows with the square
@@ -118,8 +118,8 @@ class Instrument(Periodic):
         writer = tensorboard_writer(trainer)
         if writer is None:
             return
-        for tag, histogram in reading.histograms.items():
-            write_histogram(writer, tag, histogram, step)
+        if reading.histograms:
+            write_histograms(writer, reading.histograms, step)
         for tag, figure in self.draw().items() if draw else ():
             writer.add_figure(tag, figure, step, close=False)  # no pyplot has it open
 

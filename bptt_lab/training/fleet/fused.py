@@ -51,6 +51,8 @@ class Fused:
             self.unrolls.append(many.unroll(self.layers[-1], phi, leaks))
             source = states[:, 1:]
         self.output = self.layers[-1].states[:, 1:].flatten(2, 2).view(count, L * N, H)
+        self._together: Any = None  # the latest influences in one tensor, and each network's part
+        self._parts: Sequence[Any] = ()
         self.keep = torch.ones(count, L, dtype=torch.float64)
         self.sweeps = [] if self.past else self._sweeps()
         outputs = stack.modules[0].readout.out_features
@@ -85,17 +87,18 @@ class Fused:
     def gradients(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> None:
         """Leave each network's gradient of its batch in `.grad`, its sums and its carry with it."""
         before = [carry._replace(draw=draw) for carry, draw in zip(self._run(batches), draws)]
-        advanced = [self._advance(row, carry) for row, carry in enumerate(before) if self.past]
-        totals = self._losses(batches)
-        ends = self._ends()
-        if not self.past:
+        totals, ends = self._losses(batches), self._ends()
+        if self.past:
+            influences = self._influences(before)
+        else:
             self._sweep(draws)
         for row, (module, carry) in enumerate(zip(self.stack.modules, before, strict=True)):
             module.latest_sum = totals[row]
-            influence, estimate = None, None if self.past else dict(carry.estimate or {})
+            influence, estimate = None, None
             if self.past:
-                chunk, influence, kept = advanced[row]
-                self._gradient(row, chunk, carry, kept)
+                influence = influences[row]
+            else:
+                estimate = dict(carry.estimate or {})
             module.carry = Carry(ends[row], influence, carry.draw + 1, estimate, self.stamps[row])
 
     @torch.no_grad()
@@ -187,27 +190,63 @@ class Fused:
             if biases:
                 biases[1].copy_(biases[0])
 
-    def _advance(self, row: int, carry: Carry) -> tuple[Chunk, Any, Any]:
-        """Carry a past-facing rule's influence over its chunk, which keeps no buffer of ours."""
+    def _influences(self, before: Sequence[Carry]) -> Sequence[Any]:
+        """Fill in what past-facing rules find, and return their influences for the next chunks."""
+        rule: Any = self.rnns[0].gradient
+        layer, cell = self.layers[0], Cell(self.phi, self.leaks[0])
+        known = self._stacked(before)
+        if len(set(self.leaks)) == 1 and known is not NotImplemented:
+            states = layer.states.contiguous()
+            values = states[:, 1:] if cell.leak == 1 else layer.values.contiguous()
+            hh = layer.weights.hh[:, None, None]
+            chunk = Chunk(
+                layer.input,
+                states,
+                layer.weights._replace(hh=hh),
+                cell,
+                values,
+                slopes(values, cell),
+            )
+            q = self.credit.unflatten(1, self.size)
+            if found := rule.together(chunk, known, q):
+                self._together, gradients = found
+                self._hand_over(gradients)
+                self._parts = self._together.unbind()
+                return self._parts
+        influences, gradients = zip(*map(self._influence, range(len(before)), before), strict=True)
+        self._hand_over(torch.stack(gradients))
+        return influences
+
+    def _stacked(self, before: Sequence[Carry]) -> Any:
+        """The influences of all networks in one tensor: that of the last step, if these are it."""
+        parts = [carry.influence for carry in before]
+        if all(part is None for part in parts):
+            return None
+        if all(part is own for part, own in zip(parts, self._parts, strict=False)) and self._parts:
+            return self._together
+        if all(isinstance(part, Tensor) for part in parts):
+            return torch.stack(parts)
+        return NotImplemented
+
+    def _influence(self, row: int, carry: Carry) -> tuple[Any, Tensor]:
+        """What one rule does alone, on a chunk that keeps no buffer of ours."""
         rnn, layer = self.rnns[row], self.layers[0]
-        states = layer.states[row].clone()
+        states, input = layer.states[row].clone(), layer.input[row].clone()
         values = states[1:] if rnn.leak == 1 else layer.values[row].clone()
         cell = Cell(rnn.nonlinearity, rnn.leak)
         weights = Weights(*(weight[row] for weight in layer.weights if weight is not None))
-        input = layer.input[row].clone()
         chunk = Chunk(input, states, weights, cell, values, slopes(values, cell), carry.draw)
         rule: Any = rnn.gradient
-        return chunk, *rule.advance(chunk, carry.influence)
-
-    def _gradient(self, row: int, chunk: Chunk, carry: Carry, kept: Any) -> None:
-        rule: Any = self.rnns[row].gradient
+        influence, kept = rule.advance(chunk, carry.influence)
         q_LNH = self.credit[row].view_as(chunk.states[1:])
-        total_HJ = rule.gradient(chunk, carry.influence, kept, q_LNH)
-        inputs, hidden = chunk.input.shape[2], chunk.states.shape[2]
-        parts = total_HJ.tensor_split([inputs, inputs + hidden], dim=1)
-        names = _names(self.rnns[row], 0)
-        for name, part in zip(names, (*parts[:2], *[parts[2].flatten()] * 2), strict=False):
-            self.stack.named[f"rnn.{name}"][1][row].copy_(part)
+        return influence, rule.gradient(chunk, carry.influence, kept, q_LNH)
+
+    def _hand_over(self, gradients_RHJ: Tensor) -> None:
+        inputs, hidden = self.input.shape[3], self.credit.shape[2]
+        ih, hh, bias = gradients_RHJ.tensor_split([inputs, inputs + hidden], dim=2)
+        found = (ih, hh, *[bias.flatten(1)] * 2)
+        for name, gradient in zip(_names(self.rnns[0], 0), found, strict=False):
+            self.stack.named[f"rnn.{name}"][1].copy_(gradient)
 
 
 def _names(rnn: Any, index: int) -> list[str]:
