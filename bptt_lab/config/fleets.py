@@ -5,6 +5,7 @@ what is data to the program: the seed and numbers of the network, the gradient s
 optimizer and clipping.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from bptt_lab.config import gpus, signatures
 
 MOST = 64  # jobs of a fleet; more are no faster, and nothing is known of them until all have ended
 LEAST = 2
-# Numbers that are data; those of `gradient` and `optimizer` all are.
+SHARE = 0.5  # of the machine's memory that the jobs of all fleets may take
+# Settings that are data; those of `optimizer` all are, and the numbers of `gradient`.
 MODEL = ("leak", "gain", "init", "spectral_radius", "dropout")
 TRAINER = ("gradient_clip_val", "gradient_clip_algorithm", "ema_decay", "enable_progress_bar")
 GENERAL = ("seed", "checkpoint_seconds", "divergence")
@@ -48,21 +50,19 @@ def place(
     for number, config in enumerate(configs):
         if not placed[number].why:
             groups.setdefault(kind(config), []).append(number)
-    together = sum(len(group) for group in groups.values() if len(group) >= LEAST)
-    fair = max(LEAST, -(-together // max(1, processes)))
-    count = 0
+    count, share = 0, memory // processes
     for group in groups.values():
-        room = memory // max(1, processes) // max(replica_bytes(configs[i]) for i in group)
-        size = min(fair, MOST if most is None else most, max(1, room))
-        parts = -(-len(group) // size)
-        for part in (
-            group[len(group) * i // parts : len(group) * (i + 1) // parts] for i in range(parts)
-        ):
-            if len(part) < LEAST:
+        room = max(1, share // max(replica_bytes(configs[number]) for number in group))
+        parts = -(-len(group) // min(room, MOST if most is None else most))
+        if len(group) >= LEAST * processes:  # all processes end at about the same time
+            parts = -(-parts // processes) * processes
+        cuts = [len(group) * part // parts for part in range(parts + 1)]
+        for begin, end in itertools.pairwise(cuts):
+            if end - begin < LEAST:
                 why = "no other job is of its kind" if len(group) < LEAST else "no room beside it"
-                placed[part[0]] = Placed(None, why)
+                placed[group[begin]] = Placed(None, why)
                 continue
-            for number in part:
+            for number in group[begin:end]:
                 placed[number] = Placed(count)
             count += 1
     return placed
@@ -92,8 +92,8 @@ def kind(config: Config) -> str:
     fixed = {key: value for key, value in config.items() if key not in GENERAL}
     fixed["model"] = _without(config["model"], MODEL)
     fixed["trainer"] = _without(config["trainer"], TRAINER)
-    for section in ("gradient", "optimizer"):
-        fixed[section] = _words(config[section])
+    fixed["gradient"] = _words(config["gradient"])
+    fixed["optimizer"] = config["optimizer"]["_target_"]
     dataset = config["dataset"]
     fixed["dataset"] = {
         key: value

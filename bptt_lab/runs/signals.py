@@ -26,6 +26,7 @@ class Stop:
         self.asked: signal.Signals | None = None
         self.patient = False
         self.pass_on: Callable[[int], None] | None = None  # to processes that do the work
+        self.clock: Callable[[], float] | None = None  # of a run that shares its process
 
     def install(self) -> None:
         """Take over the signals, but for those that whoever started us had us ignore (nohup)."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
+from torch import Tensor
 
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import METRICS, files, outcome, read_json, write_json
@@ -60,7 +61,7 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
         CheckpointError: where it cannot be written; what was there before is as it was.
     """
     buffer = io.BytesIO()
-    torch.save(dict(checkpoint), buffer)
+    torch.save(compact(dict(checkpoint)), buffer)
     content = buffer.getvalue()
     part = path.with_name(f".{path.name}.part")
     try:
@@ -83,6 +84,16 @@ def write(checkpoint: Mapping[str, Any], path: Path) -> None:
             f"{'the checkpoint before it is whole' if before else 'there is none before it'}; "
             "make room, then continue with resume="
         ) from error
+
+
+def compact(value: Any) -> Any:
+    """Copy the tensors that are a part of a larger one, which would be saved as a whole."""
+    if isinstance(value, Tensor):
+        whole = value.untyped_storage().nbytes() == value.nbytes
+        return value if whole else value.detach().clone()
+    if isinstance(value, dict):
+        return {key: compact(item) for key, item in value.items()}
+    return type(value)(map(compact, value)) if type(value) in (list, tuple) else value
 
 
 def read(path: Path, map_location: Any = None) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def write_histograms(
         kept = slice(2 * (numbers[0] == 0), len(numbers) - 2 * (numbers[-1] == 0))
         ends = {"min": float(log10.min()), "max": float(log10.max()), "num": log10.numel()}
         sums = {"sum": float(log10.sum()), "sum_squares": float(log10.square().sum())}
-        summary = histogram_raw(
+        summary = histogram_raw(  # type: ignore[no-untyped-call]
             tag, **ends, **sums, bucket_limits=bins[kept], bucket_counts=numbers[kept]
         )
         written.extend(summary.value)

@@ -55,7 +55,7 @@ class BoardLog(TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add one event."""
         values = [Summary.Value(tag=t, simple_value=float(x)) for t, x in metrics.items()]
-        writer = self.experiment._get_file_writer()  # type: ignore[no-untyped-call]
+        writer = self.experiment._get_file_writer()
         writer.add_summary(Summary(value=values), step)
 
 

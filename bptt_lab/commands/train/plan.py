@@ -19,12 +19,22 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
-from bptt_lab.config import components, compose, output_paths, schema, security, signatures
+from bptt_lab.config import (
+    components,
+    compose,
+    fleets,
+    memory_limit,
+    output_paths,
+    schema,
+    security,
+    signatures,
+)
 from bptt_lab.config.compose import CommandLine, hydra_setting, num_values
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
 from bptt_lab.config.schema import Component, Experiment
 from bptt_lab.config.security import Typed
+from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import files, resume
 from bptt_lab.runs.sweep import aligned
@@ -224,20 +234,38 @@ def _folder(config: DictConfig, key: str, typed: Typed) -> Path:
 def show_plan(plan: Plan) -> None:
     """Print one row a job: overrides, status in a sweep that is continued, optimizer steps."""
     lengths: dict[str, int] = {}
-    rows, total = [["job", "steps", "status", "overrides"]], 0
+    placed = _placed(plan)
+    rows, total = [["job", "steps", "status", *["runs"][: len(placed)], "overrides"]], 0
     for number, (job, experiment) in enumerate(zip(plan.jobs, plan.experiments, strict=True)):
         steps, folder = _steps(experiment, lengths), experiment.control.resume
         if plan.folders and plan.sweep_dir is not None:
             folder = str(plan.sweep_dir / plan.folders[number])
         run = runs.read_run(Path(folder)) if folder else runs.Run(Path())
         total += 0 if run.is_done and not resume.ends_later(run, experiment) else steps
-        rows.append([str(number), str(steps), run.status, " ".join(resume.experiment_lines(job))])
+        where = placed[number : number + 1]
+        shown = " ".join(resume.experiment_lines(job))
+        rows.append([str(number), str(steps), run.status, *where, shown])
     print(aligned(rows))
     if plan.sweep_dir is not None and not plan.folders:
         print("a search draws its trials as it goes; shown are the ends of its space")
         return
     what = "job" if len(plan.jobs) == 1 else "jobs"
     print(f"{len(plan.jobs)} {what}, {total} steps to do; nothing was started (dry_run=true)")
+
+
+def _placed(plan: Plan) -> list[str]:
+    """Say of each job in which fleet it runs, or why alone; nothing with another launcher."""
+    launcher = plan.config.get("hydra", {}).get("launcher", {})
+    if plan.sweep_dir is None or not str(launcher.get("_target_")).endswith(".FleetLauncher"):
+        return []
+    threads = max(max(e.num_threads, e.device.devices) for e in plan.experiments)
+    processes = min(launcher.n_jobs or max(1, cores() // threads), len(plan.jobs))
+    configs = [experiment.plain() for experiment in plan.experiments]
+    memory = int(fleets.SHARE * memory_limit.installed())
+    return [
+        f"alone: {place.why}" if place.fleet is None else f"in fleet {place.fleet}"
+        for place in fleets.place(configs, processes, memory, launcher.replicas)
+    ]
 
 
 def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:

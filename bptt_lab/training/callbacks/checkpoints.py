@@ -47,7 +47,8 @@ class Checkpoints(Checkpoint):
         self.every_seconds = experiment.checkpoint_seconds
         self.finite = experiment.divergence == "stop"
         self._before = 0.0  # seconds of the attempts before this one
-        self._began = self._saved = time.monotonic()
+        self._clock = stop.clock or time.monotonic
+        self._began, self._saved = self._clock(), time.monotonic()
         self._due = self._asked = False
         self._best_loss = math.inf
         self._best: State | None = None  # not yet on the disk
@@ -60,7 +61,7 @@ class Checkpoints(Checkpoint):
     @property
     def seconds(self) -> float:
         """How long the run has taken, attempts before this one included."""
-        return self._before + time.monotonic() - self._began
+        return self._before + self._clock() - self._began
 
     @property
     def is_due(self) -> bool:

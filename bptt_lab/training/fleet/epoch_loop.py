@@ -5,6 +5,7 @@ that nobody logs. Progress, callbacks, checkpoints, validation and the end of an
 Lightning's here too, so that a run can go on with either loop.
 """
 
+import time
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -53,8 +54,10 @@ class ReplicaLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
-        if self.restarting:  # Lightning finds its way from wherever it was saved
+        if self.restarting or self.replica.alone:  # Lightning finds its way from wherever it was
+            began = time.perf_counter()
             super().advance(data_fetcher)
+            self.replica.took_alone(time.perf_counter() - began)
             return
         trainer, module, progress = self.trainer, self.module, self.batch_progress
         batch_idx = progress.current.ready

@@ -36,6 +36,7 @@ class Fused:
         phi, leaks = rnn.nonlinearity, [module.rnn.leak for module in stack.modules]
         self.phi, self.leaks, self.leaky = phi, leaks, any(leak != 1 for leak in leaks)
         self.rnns = [module.rnn for module in stack.modules]
+        self.alike = len({(own.leak, repr(own.gradient)) for own in self.rnns}) == 1
         self.past = isinstance(rnn.gradient, PastFacing)
         self.stamps = [own.gradient.stamp(own) for own in self.rnns]
         self.input = rows(count, L, N, I, like=like)
@@ -64,14 +65,13 @@ class Fused:
         ]
 
     def _sweeps(self) -> list[Any]:
-        q = self.credit.view(len(self.leaks), *self.size, -1)
+        q: Tensor | None = self.credit.view(len(self.leaks), *self.size, -1)
         found = []
         for index in reversed(range(len(self.layers))):
             layer = self.layers[index]
             gradients = [self.stack.named[f"rnn.{n}"][1] for n in _names(self.rnns[0], index)]
-            below = torch.empty_like(layer.input) if index else None
-            if below is not None:
-                below = rows(len(self.leaks), *layer.input.shape[1:], like=self.credit)
+            shape = layer.input.shape
+            below = rows(*shape, like=self.credit) if index else None
             into = Swept(
                 grad_input=below,
                 grad_weight_ih=gradients[0],
@@ -86,7 +86,9 @@ class Fused:
     @torch.no_grad()
     def gradients(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> None:
         """Leave each network's gradient of its batch in `.grad`, its sums and its carry with it."""
-        before = [carry._replace(draw=draw) for carry, draw in zip(self._run(batches), draws)]
+        self.stack.hand_out()
+        known = zip(self._run(batches), draws, strict=True)
+        before = [carry._replace(draw=draw) for carry, draw in known]
         totals, ends = self._losses(batches), self._ends()
         if self.past:
             influences = self._influences(before)
@@ -156,7 +158,7 @@ class Fused:
             elements = modules[0].loss(predicted, target)
             seed = torch.where(mask, seeds[:, None, None], seeds.new_zeros(()))
             (slope,) = torch.autograd.grad(elements, predicted, seed.view(elements.shape))
-        self._keep_slope(slope.unflatten(0, (count, L)))
+        self._keep_slope(slope.view(count, L, *slope.shape[1:]))
         weights, biases = (self.stack.named[f"readout.{name}"][1] for name in ("weight", "bias"))
         for row, (weight, _) in enumerate(self.readouts):
             slope = self.slope[row]
@@ -195,7 +197,7 @@ class Fused:
         rule: Any = self.rnns[0].gradient
         layer, cell = self.layers[0], Cell(self.phi, self.leaks[0])
         known = self._stacked(before)
-        if len(set(self.leaks)) == 1 and known is not NotImplemented:
+        if self.alike and known is not NotImplemented:
             states = layer.states.contiguous()
             values = states[:, 1:] if cell.leak == 1 else layer.values.contiguous()
             hh = layer.weights.hh[:, None, None]
@@ -207,7 +209,7 @@ class Fused:
                 values,
                 slopes(values, cell),
             )
-            q = self.credit.unflatten(1, self.size)
+            q = self.credit.view(len(before), *self.size, -1)
             if found := rule.together(chunk, known, q):
                 self._together, gradients = found
                 self._hand_over(gradients)
@@ -278,6 +280,4 @@ def fits(module: SequenceModule, num_steps: int) -> bool:
 
 def _inherits(strategy: object, kind: type, *names: str) -> bool:
     """Whether nobody below a class has written one of its methods again."""
-    return all(
-        getattr(type(strategy), name, None) is getattr(kind, name, None) for name in names
-    )
+    return all(getattr(type(strategy), name, None) is getattr(kind, name, None) for name in names)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from signal import Signals
 from typing import Any, Protocol, TextIO
 
 import torch
@@ -44,12 +45,12 @@ class ReplicaStop(Stop):
         super().__init__()
 
     @property
-    def asked(self) -> signals.signal.Signals | None:  # type: ignore[override]
+    def asked(self) -> Signals | None:  # type: ignore[override]
         """The signal; SIGTERM for a run whose time is over."""
-        return signals.signal.SIGTERM if self.over else self.process.asked
+        return Signals.SIGTERM if self.over else self.process.asked
 
     @asked.setter
-    def asked(self, number: signals.signal.Signals | None) -> None:
+    def asked(self, number: Signals | None) -> None:
         pass
 
     def install(self) -> None:
@@ -75,6 +76,10 @@ class Replica:
         self.wants: Any = None  # what it waits for
         self.answer: Any = None
         self.seconds = 0.0  # that were spent on it
+        self.alone = 0  # steps that it is to take by itself, to see what they cost
+        self.times: list[float] = []  # seconds that these took
+        self._since: float | None = None  # when it went on, while it is at work
+        self.stop.clock = self.clock
         self.random: Any = None  # its generators' states, while another run has them
         self.take_generators: Callable[[], None] = lambda: None
         self._handlers: list[logging.Handler] = list(logging.root.handlers)
@@ -97,7 +102,7 @@ class Replica:
 
     def go_on(self, error: BaseException | None = None) -> None:
         """Have it work up to the next thing that it wants, with an error where it stands."""
-        began = time.perf_counter()
+        self._since = time.perf_counter()
         before = sys.stdout, sys.stderr, logging.root.handlers
         sys.stdout = sys.stderr = self.log
         logging.root.handlers = self._handlers
@@ -112,7 +117,18 @@ class Replica:
             torch.set_grad_enabled(True)
             self._handlers = logging.root.handlers
             sys.stdout, sys.stderr, logging.root.handlers = before
-            self.seconds += time.perf_counter() - began
+            self.seconds, self._since = self.clock(), None
+
+    def clock(self) -> float:
+        """Return the seconds that were spent on it so far."""
+        now = time.perf_counter()
+        return self.seconds + (0.0 if self._since is None else now - self._since)
+
+    def took_alone(self, seconds: float) -> None:
+        """Note what a step by itself took."""
+        if self.alone:
+            self.alone -= 1
+            self.times.append(seconds)
 
     def _run(self) -> None:
         HERE.set(self)

@@ -1,4 +1,4 @@
-"""Networks of equal sizes as rows of one tensor: their parameters, gradients and moving averages."""
+"""Networks of equal sizes as rows of one tensor: their parameters, gradients and averages."""
 
 from collections.abc import Sequence
 from math import prod
@@ -18,7 +18,7 @@ def rows(count: int, *shape: int, like: Tensor) -> Tensor:
     numbers = LINE // like.element_size()
     size = prod(shape)
     whole = like.new_zeros(count, -(-size // numbers) * numbers)
-    return whole[:, :size].unflatten(1, shape)
+    return whole[:, :size].view(count, *shape)
 
 
 class Stack:
@@ -26,17 +26,15 @@ class Stack:
 
     Args:
         modules: R networks with parameters of equal shapes.
-        optimizers: of each, of one class.
+        optimizers: of each; none where nothing more is learnt.
 
     Attributes:
         parameters, gradients: (R, P), P with room for every parameter to begin as a tensor does.
         named: R networks' views of these, by name, (R, ...).
     """
 
-    def __init__(
-        self, modules: Sequence[SequenceModule], optimizers: Sequence[Optimizer]
-    ) -> None:
-        self.modules, self.optimizers = list(modules), list(optimizers)
+    def __init__(self, modules: Sequence[SequenceModule], optimizers: Sequence[Optimizer]) -> None:
+        self.modules = list(modules)
         first = dict(modules[0].named_parameters())
         like = next(iter(first.values())).detach()
         numbers = LINE // like.element_size()
@@ -50,7 +48,7 @@ class Stack:
         for name, parameter in first.items():
             part = slice(places[name], places[name] + parameter.numel())
             whole, gradient = (
-                tensor[:, part].unflatten(1, parameter.shape)
+                tensor[:, part].view(-1, *parameter.shape)
                 for tensor in (self.parameters, self.gradients)
             )
             self.named[name] = whole, gradient
@@ -67,9 +65,9 @@ class Stack:
             self.own.append(own)
         self.average = self._averages()
         self.hand_out()
-        self.stacked = supports(optimizers) and StackedOptimizer(
-            optimizers, self.parameters, self.gradients
-        )
+        self.stacked: StackedOptimizer | None = None  # they step by themselves
+        if len(optimizers) == len(modules) and supports(optimizers):
+            self.stacked = StackedOptimizer(optimizers, self.parameters, self.gradients)
 
     def _averages(self) -> Tensor | None:
         """Make the moving averages views of one tensor, (R, P), where all have one."""
@@ -89,30 +87,28 @@ class Stack:
         return stacked
 
     def hand_out(self) -> None:
-        """Have `.grad` of every parameter be its part of the gradients; validation takes it away."""
+        """Have every parameter's `.grad` be its part of the gradients; validation takes it away."""
         for own in self.own:
             for parameter, gradient in own:
                 parameter.grad = gradient
 
-    def step(self, rows: Sequence[int]) -> None:
-        """Let optimizers make their step, and averages follow."""
+    def step(self, rows: Sequence[int]) -> bool:
+        """Let optimizers make their step, and averages follow; whether they can do so together."""
         averages = [self.modules[row].average for row in rows]
-        if not self.stacked or (self.average is None and any(averages)):
-            for row in rows:
-                self.optimizers[row].step()
-                self.modules[row].stepped()
-            return
+        if self.stacked is None or (self.average is None and any(averages)):
+            return False
         for row in rows:
             for parameter, gradient in self.own[row]:
                 if parameter.grad is not gradient and parameter.grad is not None:
                     gradient.copy_(parameter.grad)  # of a network that has found its own
         self.stacked.step(rows)
         if self.average is None:
-            return
+            return True
         steps = [self.modules[row].trainer.global_step + 1 for row in rows]
         weights = [a.weight(step) for a, step in zip(averages, steps, strict=True) if a]
         if len(rows) == len(self.modules) and len(set(weights)) == 1:
             self.average.lerp_(self.parameters, weights[0])
-            return
+            return True
         for row, weight in zip(rows, weights, strict=True):
             self.average[row].lerp_(self.parameters[row], weight)
+        return True

@@ -1,5 +1,6 @@
 """What replicas wait for, computed for all of them at once where their networks are of one kind."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ class Together:
         self.places: dict[Replica, tuple[Stack, int]] = {}
         self.members: dict[int, tuple[Replica, ...]] = {}  # of each stack, by its id
         self.fused: dict[tuple[Any, ...], Fused | None] = {}
+        self.steps = 0  # gradients that were asked for
+        self.began = self.latest = 0.0  # when the first ones were, and the latest
 
     def __call__(self, waiting: Sequence[Replica]) -> None:
         """Do what each of them has asked for, or leave its `answer` None: it does it itself."""
@@ -28,22 +31,31 @@ class Together:
             elif replica in self.places:
                 steps.setdefault(id(self.places[replica][0]), []).append(replica)
         for group in steps.values():
-            stack = self.places[group[0]][0]
-            stack.step([self.places[replica][1] for replica in group])
-            _answer(group)
+            if self.places[group[0]][0].step([self.places[replica][1] for replica in group]):
+                _answer(group)
+        self._count(sum(replica.wants.learns for group in gradients.values() for replica in group))
         for group in gradients.values():
-            found = self._stack(tuple(group))
-            fused = found and self._fused(found, group[0].wants.batch)
-            batches = [replica.wants.batch for replica in group]
-            if fused and not group[0].wants.learns:
-                fused.evaluate(batches)
+            stack, batches = self._stack(tuple(group)), [replica.wants.batch for replica in group]
+            key = id(stack), *(tensor.shape for tensor in batches[0][:3])
+            fused = stack and self._fused(key, stack, batches[0])
+            if not fused:
+                continue
+            try:
+                if group[0].wants.learns:
+                    loops = [replica.wants.trainer.fit_loop.epoch_loop for replica in group]
+                    fused.gradients(batches, [loop.total_batch_idx for loop in loops])
+                else:
+                    fused.evaluate(batches)
+            except Exception:  # each does it by itself, so that an error is that one's alone
+                self.fused[key] = None
+            else:
                 _answer(group)
-            elif fused:
-                fused.stack.hand_out()
-                loops = [replica.wants.trainer.fit_loop.epoch_loop for replica in group]
-                draws = [loop.total_batch_idx for loop in loops]
-                fused.gradients(batches, draws)
-                _answer(group)
+
+    def _count(self, steps: int) -> None:
+        now = time.perf_counter()
+        self.began = self.began or now
+        if steps:
+            self.steps, self.latest = self.steps + steps, now
 
     def _stack(self, group: tuple[Replica, ...]) -> Stack | None:
         """The stack that a group makes up, a new one where others of the old one have ended."""
@@ -57,7 +69,8 @@ class Together:
             if any(not replica.ended for replica in {*members} - {*group}):
                 return None  # others of it are at another batch
         wants = [replica.wants for replica in group]
-        stack = Stack([w.module for w in wants], [w.trainer.optimizers[0] for w in wants])
+        optimizers = [optimizer for w in wants for optimizer in w.trainer.optimizers]
+        stack = Stack([w.module for w in wants], optimizers)
         self.members[id(stack)] = group
         self.places |= {replica: (stack, row) for row, replica in enumerate(group)}
         self.fused = {key: fused for key, fused in self.fused.items() if key[0] in self._in_use()}
@@ -66,8 +79,7 @@ class Together:
     def _in_use(self) -> set[int]:
         return {id(stack) for stack, _ in self.places.values()}
 
-    def _fused(self, stack: Stack, batch: SequenceBatch) -> Fused | None:
-        key = id(stack), *(tensor.shape for tensor in batch[:3])
+    def _fused(self, key: tuple[Any, ...], stack: Stack, batch: SequenceBatch) -> Fused | None:
         if key not in self.fused:
             all_fit = all(fits(module, len(batch.input)) for module in stack.modules)
             self.fused[key] = Fused(stack, batch) if all_fit else None

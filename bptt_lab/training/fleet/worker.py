@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -17,6 +18,9 @@ from bptt_lab.training.fleet.lockstep import Lockstep, Replica
 from bptt_lab.training.fleet.together import Together
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
+
+ALONE = 12  # steps that one job takes by itself, as a measure of what the others save
+SAVED = -1  # in place of a job's number: what follows are seconds a step, alone and together
 
 
 def work(
@@ -35,7 +39,8 @@ def work(
         limit: seconds that a job may take.
         grace: seconds to save in, once the process that started this one is gone.
         steps: counts whenever another job is at work, for whoever watches this process.
-        ended: gets each job's number, exit code, seconds and whether its time was over.
+        ended: gets each job's number, exit code, seconds and whether its time was over; at the end
+            what a step took.
     """
     os.setsid()
     fork_server.begin(grace)
@@ -63,7 +68,11 @@ def work(
                 draws = bool(config.model.dropout or config.allow)
                 replicas.append(Replica(alone, log, stop, draws=draws))
                 numbers[replicas[-1]] = job.number
-            Lockstep(replicas, Together(), stop, tell, watch, limit).run()
+            replicas[0].alone, together = ALONE, Together()
+            Lockstep(replicas, together, stop, tell, watch, limit).run()
+            if together.steps and len(times := replicas[0].times) == ALONE:
+                each = (together.latest - together.began) / together.steps
+                ended.send((SAVED, statistics.median(times), each, False))
             code = outcome.COMPLETED
     except Interrupted as error:
         code = error.exit_code

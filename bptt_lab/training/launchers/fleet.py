@@ -11,12 +11,10 @@ from typing import Annotated, Any
 from bptt_lab.config import fleets, memory_limit
 from bptt_lab.config.compose import resolved
 from bptt_lab.core.validation import Ge, Gt, checked
-from bptt_lab.runs import outcome
+from bptt_lab.runs import outcome, streams
 from bptt_lab.training.fleet import worker
 from bptt_lab.training.launchers.process import ProcessLauncher, Running
 from bptt_lab.training.launchers.worker import SweepJob
-
-SHARE = 0.5  # of the machine's memory that the jobs of all fleets may take
 
 
 @dataclass
@@ -60,7 +58,7 @@ class FleetLauncher(ProcessLauncher):
     def shared_out(self, jobs: Sequence[SweepJob], processes: int) -> Sequence[list[SweepJob]]:
         """Return the jobs of every process: the fleets', then those that run alone."""
         configs = [resolved(self.composed(job)) for job in jobs]
-        memory = int(SHARE * memory_limit.installed())
+        memory = int(fleets.SHARE * memory_limit.installed())
         placed = fleets.place(configs, processes, memory, self.replicas)
         units: dict[object, list[SweepJob]] = {}
         for job, place in zip(jobs, placed, strict=True):
@@ -91,12 +89,21 @@ class FleetLauncher(ProcessLauncher):
         try:
             while running.told is not None and running.told.poll():
                 number, code, seconds, over = running.told.recv()
+                if number == worker.SAVED:
+                    self._tell_saved(code, seconds)
+                    continue
                 (job,) = [job for job in running.jobs if job.number == number]
                 running.jobs.remove(job)
                 limit = f"{outcome.TIME_LIMIT} of {self.time_limit} s" if over else ""
                 self.conclude(job, outcome.exit_reason(code), running.asked or limit, seconds)
         except EOFError:
             running.told = None
+
+    def _tell_saved(self, alone: float, together: float) -> None:
+        each = f"a step took {together * 1e3:.2f} ms a job, validation and logs included"
+        once = f"by itself one takes {alone * 1e3:.2f} ms without them"
+        streams.progress("")
+        print(f"fleet: {each}; {once}: {alone / together:.1f} times as fast", flush=True)
 
     def is_over(self, running: Running, now: float) -> bool:
         """Whether a job is at work for longer than it may; of a fleet, without any other."""
@@ -116,8 +123,7 @@ class FleetLauncher(ProcessLauncher):
         if stopped or not running.jobs:
             super().concludes(running, code)
             return
-        print(
-            f"a fleet {outcome.exit_reason(code)}; {len(running.jobs)} jobs go on alone", flush=True
-        )
+        ended, left = outcome.exit_reason(code), len(running.jobs)
+        print(f"fleet: {ended}; {left} jobs go on, each in its own process", flush=True)
         self.again |= {job.number for job in running.jobs}
         self.waiting.extendleft([job] for job in reversed(running.jobs))
