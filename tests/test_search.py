@@ -364,7 +364,7 @@ FAILING = (
     *TINY, "--config-dir", str(UNRULY / "conf"), "allow=[unruly]", "optimizer=unruly",
     f"optimizer.how=choice({','.join(WAYS)})", "hydra/launcher=process", "hydra.launcher.n_jobs=2",
     "hydra.sweeper.n_trials=8", "hydra.sweeper.batch=4", "hydra.sweeper.sampler=random",
-    "hydra.sweeper.seed=21",
+    "hydra.sweeper.seed=7",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     component = _component(args)
     # Not before the arguments are known to be good: these import torch.
     from bptt_lab.commands.explain import example as examples
-    from bptt_lab.commands.explain.text import write
+    from bptt_lab.commands.explain.derivation import Derivation
     from bptt_lab.training.build import make
 
     strategy = make("gradient", component)
@@ -34,11 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     example = examples.fixed(steps) if fixed else examples.random(steps, args.seed)
     at = list(range(1, args.steps + 1)) if args.all else [args.steps]
     found = examples.compare(example, strategy, at)
-    print(write(example, at, repr(strategy), found, args.digits), flush=True)
+    derivation = Derivation(example, at, args.digits)
+    derivation.compare()
+    derivation.show_strategy(repr(strategy), found)
+    print(derivation.text, flush=True)
     if args.figure is not None:
         from bptt_lab.commands.explain.figure import draw
 
-        draw(example, at, repr(strategy), found, args.figure)
+        draw(derivation, repr(strategy), found, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from torch import Tensor
 
-from bptt_lab.commands.explain.derivation import Term, derive, terms
-from bptt_lab.commands.explain.example import Example, StrategyGradient
+from bptt_lab.commands.explain.derivation import Derivation, Term
+from bptt_lab.commands.explain.example import StrategyGradient
 from bptt_lab.training import style
 from bptt_lab.training.style import GREY, INK, WASH
 
@@ -26,29 +26,25 @@ LABEL = 0.55  # from the last step to the labels of the lanes
 
 
 @style.styled
-def draw(
-    example: Example, at: Sequence[int], name: str, found: StrategyGradient, path: Path
-) -> None:
-    """Write the figure of `text.write`'s numbers; the same numbers give the same bytes."""
+def draw(derivation: Derivation, name: str, found: StrategyGradient, path: Path) -> None:
+    """Write the figure of a derivation; the same numbers give the same bytes."""
     with rc_context({"text.parse_math": True}):
-        style.save(_figure(example, at, name, found), path)
+        style.save(_figure(derivation, name, found), path)
 
 
-def _figure(example: Example, at: Sequence[int], name: str, found: StrategyGradient) -> Figure:
-    T, every = example.num_steps, terms(derive(example), at)
+def _figure(derivation: Derivation, name: str, found: StrategyGradient) -> Figure:
+    T, every = derivation.example.num_steps, derivation.terms
     low, high, left, right = FIRST - LANE * len(every), TOP + RADIUS, -0.4, T + 3.85
     figure = Figure(figsize=(SCALE * (right - left), SCALE * (high - low + HEAD)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(low, high + HEAD))
     axes.axis("off")
-    _title(axes, left + 0.15, high + HEAD - 0.12, f"E_{T}" if [*at] == [T] else "E", name, found)
-    _network(axes, T, at, low)
+    _title(axes, left + 0.15, high + HEAD - 0.12, derivation.loss, name, found)
+    _network(axes, T, derivation.at, low)
     whole = sum(float(term.value.norm()) for term in every)
     for number, term in enumerate(every):
         _lane(axes, term, FIRST - LANE * (number + 0.25), found.mask, whole, T + LABEL)
     axes.text(T + LABEL + 3.15, FIRST + 0.2, "share", ha="right", va="center", color=GREY)
-    if found.mask is not None:
-        _mask(axes.inset_axes((T + 2.0, -0.2, 0.9, 1.2), transform=axes.transData), found.mask, at)
     return figure
 
 
@@ -132,17 +128,3 @@ def _lane(
 def _path(term: Term) -> str:
     middle = "".join(rf"\,J_{u}" for u in range(term.t, term.s, -1))
     return rf"q_{term.t}{middle}\,\overline{{M}}_{term.s}"
-
-
-def _mask(axes: Axes, mask: Tensor, at: Sequence[int]) -> None:
-    """The mask as a table; what is kept of the losses that count is blue."""
-    steps, cells, colours = range(1, len(mask) + 1), [], []
-    for t in steps:
-        shade = style.mix(KEPT, "#FFFFFF", 0.6) if t in at else style.FAINT
-        cells.append([str(int(mask[t - 1, s - 1])) if s <= t else "" for s in steps])
-        colours.append([shade if cell == "1" else "white" for cell in cells[-1]])
-    axes.axis("off")
-    axes.set_title("mask $M[t, s]$", loc="center")
-    rows, columns = ([f"${letter}={n}$" for n in steps] for letter in "ts")
-    place: Any = {"cellLoc": "center", "bbox": (0, 0, 1, 1)}
-    axes.table(cells, colours, rowLabels=rows, colLabels=columns, **place)
