@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.commands.report import curve_panels, curves, key_panels, results, scores, write_report
+from bptt_lab.commands.report import curves, panels, results, scores, write_report
 from bptt_lab.commands.report.curves import Band
 from bptt_lab.commands.report.panel import line_styles
 from bptt_lab.commands.report.score_table import table as score_table
@@ -132,7 +132,7 @@ def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
     column = heads.index("mean cosine with full BPTT")
     found = {row.name: row.cells[column] for row in rows}
     assert (found["full"], found["uoro"]) == ("", "0.4000")
-    picture = curve_panels.alignment(ranking, styles, tmp_path / "alignment.png")
+    picture = panels.over_training(curves.ALIGNMENT, ranking, styles, tmp_path / "alignment.png")
     assert picture is not None and picture.path.stat().st_size > 1000
     page = write_report(folder).read_text()
     table = page[page.index("<table>") : page.index("</table>")]
@@ -154,16 +154,19 @@ def test_lags_are_shades_in_order_and_other_keys_are_dashes() -> None:
 
 def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[str]] = []
-    for module in (curve_panels, key_panels):
-        monkeypatch.setattr(
-            module, "legend", lambda _, entries, **__: drawn.append([name for name, _ in entries])
-        )
+    monkeypatch.setattr(
+        panels, "legend", lambda _, entries, **__: drawn.append([name for name, _ in entries])
+    )
+    monkeypatch.setattr(
+        panels, "_draw_rows", lambda _, __, rows, ___: drawn.append([name for name, *_ in rows])
+    )
     finals = {16: 0.9, 2: 0.8, 8: 0.7}  # best first is another order
     jobs = [{"gradient": "truncated", "k": k, "final": f} for k, f in finals.items()]
     jobs += [{"gradient": "full", "final": 0.1}]
     ranking = rank(write_sweep(tmp_path / "s", jobs))
     keys = ["gradient", "gradient.k"]
     styles = line_styles(keys, {g.values: g.strategy for g in ranking.groups})
-    curve_panels.loss(ranking, styles, tmp_path / "a.png")
-    key_panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
-    assert drawn == [["full", *(f"truncated, k={k}" for k in (2, 8, 16))]] * 2
+    panels.over_training(curves.VAL_LOSS, ranking, styles, tmp_path / "a.png")
+    panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
+    in_order = ["full", *(f"truncated, k={k}" for k in (2, 8, 16))]
+    assert drawn == [in_order, [*in_order, "chance"]]

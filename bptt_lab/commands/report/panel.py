@@ -24,6 +24,7 @@ GAP = 0.07  # between two names of levels, as a part of the panel's height
 LEGEND_ROW = 0.19  # inches
 ROOM = 56  # letters in a row
 OTHERS = LineStyle(style.FAINT, width=1.2)  # of settings that are not told apart
+LEVEL = LineStyle("#555555", (4, 3), "|", width=1)  # of what a trivial predictor reaches
 Styles = Mapping[SweptValues, LineStyle]
 
 
@@ -53,7 +54,7 @@ def draw_references(axes: Axes, levels: Sequence[Reference]) -> None:
     # The axis may grow by two thirds for them; beyond that the curves would be flat.
     near = [level for _, level in levels if -0.33 < style.height(axes, level) < 1.33]
     for level in near:
-        axes.axhline(level, color="#555555", linewidth=1, dashes=(4, 3), zorder=1.5)
+        axes.axhline(level, zorder=1.5, **LEVEL.line())
     texts = []
     for name, level in levels:
         at = style.height(axes, level)

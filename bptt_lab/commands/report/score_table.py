@@ -9,27 +9,14 @@ from bptt_lab.commands.report.curves import ALIGNMENT
 from bptt_lab.commands.report.panel import Styles
 from bptt_lab.commands.report.results import Group
 from bptt_lab.commands.report.scores import Ranking, place
-from bptt_lab.training.style import LineStyle
-
-REFERENCE = LineStyle("#777777", (3, 2), width=1.0)  # a piece of the line that pictures have
 
 
 class ScoreRow(NamedTuple):
-    """A setting or a reference."""
+    """A setting, or a reference: what a trivial predictor, or a known floor, reaches."""
 
-    line: LineStyle
     name: str
+    colour: str  # of the setting's lines; empty for a reference
     cells: Sequence[str]
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is what a trivial predictor, or a known floor, reaches."""
-        return self.line == REFERENCE
-
-    @property
-    def dashes(self) -> str:
-        """The line's dashes as SVG has them."""
-        return " ".join(f"{dash * self.line.width:g}" for dash in self.line.dashes)
 
 
 def number(value: float) -> str:
@@ -55,7 +42,7 @@ def table(ranking: Ranking, styles: Styles) -> tuple[list[str], list[ScoreRow]]:
     for group, row in zip(ranking.groups, cells, strict=True):
         shown = [row[head] for head in heads]
         result = group.result(ranking.metric)
-        rows.append((result, ScoreRow(styles[group.values], group.label, shown)))
+        rows.append((result, ScoreRow(group.label, styles[group.values].colour, shown)))
     levels = {
         _head(ranking, metric): dict(ranking.references(metric)) for metric in ranking.metrics
     }
@@ -63,7 +50,7 @@ def table(ranking: Ranking, styles: Styles) -> tuple[list[str], list[ScoreRow]]:
     for name in dict.fromkeys(name for known in levels.values() for name in known):
         found = [levels.get(head, {}).get(name) for head in heads]
         shown = ["" if level is None else number(level) for level in found]
-        rows.append(((own[name], None) if name in own else None, ScoreRow(REFERENCE, name, shown)))
+        rows.append(((own[name], None) if name in own else None, ScoreRow(name, "", shown)))
     rows.sort(key=lambda row: place(ranking.metric, row[0]))
     return heads, [row for _, row in rows]
 
