@@ -1,7 +1,6 @@
 """bptt-compare: its figures against gradients computed here, its claims, its refusals."""
 
 import functools
-import itertools
 import json
 import math
 import shutil
@@ -332,8 +331,8 @@ def test_curves_and_colours():
     error, cosine, cost = figure.PANELS
     styles = figure._styles(found)
     axes = Figure().subplots()
-    ends = figure._draw_modes(axes, found, styles, cosine)
-    (lag,) = (line for line, end in zip(axes.lines, ends, strict=True) if end[2] == "lag")
+    figure._draw_modes(axes, found, styles, cosine)
+    lag = axes.lines[MODES.index("lag")]
     rows = [row for row in found.curve if row.option.mode == "lag"]
     assert list(lag.get_xdata()) == [1, 2, 4, 8, 16]
     assert list(lag.get_ydata()) == [row.aligned.cosine.value for row in rows]
@@ -343,16 +342,6 @@ def test_curves_and_colours():
     assert {mode.colour for mode in modes} == {style.colour("truncated")}
     assert len({(mode.dashes, mode.marker) for mode in modes}) == len(MODES)
     assert error.least == figure.EXACT and not cost.is_bias
-
-
-@pytest.mark.parametrize("ys", [(0.5, 0.5, 0.565), (0.99, 1.0, 1.0, 1.0), (0.0, 0.0), (1.0,)])
-def test_no_name_of_a_line_covers_another_and_all_are_inside(ys):
-    axes = Figure(figsize=(4, 3.9)).subplots()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    figure._name(axes, [(1.0, y, str(i)) for i, y in enumerate(ys)])
-    shown = [t.xy[1] + (t.xyann[1] + 3) * figure.GAP / figure.NEXT for t in axes.texts]
-    assert all(b - a > figure.GAP - 1e-9 for a, b in itertools.pairwise(shown))
-    assert min(shown) >= 0 and max(shown) <= 1 - figure.GAP / 2
 
 
 def test_rise_sees_an_allocation_and_not_what_was_there():
@@ -438,13 +427,11 @@ def test_where_only_the_last_step_has_a_loss_truncations_are_one():
     assert "lag, window, tail at each k" in modes and chunk in table.closing(found)
     axes = Figure().subplots()
     error, _, cost = figure.PANELS
-    ends = figure._draw_modes(axes, found, figure._styles(found), error)
-    assert {name for _, _, name in ends} == {"chunk", "lag = window = tail"}
-    figure._name(axes, ends)
-    assert {text.get_text() for text in axes.texts} == {"chunk", "lag = window = tail"}
+    figure._draw_modes(axes, found, figure._styles(found), error)
+    assert len(axes.lines) == 2
     axes = Figure().subplots()
-    ends = figure._draw_modes(axes, found, figure._styles(found), cost)
-    assert {name for _, _, name in ends} == set(MODES)
+    figure._draw_modes(axes, found, figure._styles(found), cost)
+    assert len(axes.lines) == len(MODES)
 
 
 def test_where_each_step_has_a_loss_nothing_is_one():
