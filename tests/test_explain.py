@@ -238,14 +238,14 @@ def test_a_figure_without_a_mask_says_so(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--k", "0"], "k=0: must be a whole number, at least 1"),
-        (["--k", "two"], "k=two: must be a whole number"),
+        (["--k", "0"], "k=0: must be at least 1"),
+        (["--k", "two"], "k=two: must be an integer"),
         (["--mode", "nix"], "explain: --mode=nix: must be one of chunk, lag, window, tail"),
         (["--gradient", "full", "--k", "2"], "explain: --k=2: there is no such setting"),
         (["--gradient", "nix"], "must be one of adaptive, artbp, autograd"),
         (["--gradient", "../dataset/text"], "must be one of adaptive, artbp, autograd"),
         (["--config-dir", "nowhere"], "nowhere: is not a folder"),
-        (["--steps", "5"], "from 3 to 4"),
+        (["--steps", "5"], "--steps=5: must be at most 4"),
         (["--digits", "99"], "--digits"),
         (["--figure", "paths.txt"], "must end in .png"),
         (["--figure", "nowhere/paths.png"], "there is no folder nowhere"),

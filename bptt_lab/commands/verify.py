@@ -4,20 +4,19 @@ On another machine the last bits differ and training amplifies them, hence the t
 """
 
 import contextlib
-import functools
 import io
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.core.messages import printable
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, Ge
 from bptt_lab.runs import Damaged, Run, files, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
@@ -80,7 +79,7 @@ def _parser() -> command.Parser:
         "--allow PACKAGE,PACKAGE", "as allow=[...] of bptt-train", lambda text: text.split(",")
     )
     tolerance = "relative difference of losses to accept from another machine"
-    number = functools.partial(command.finite_number, at_least=0)
+    number = command.within(Annotated[float, Ge(0)])
     parser.option("--tolerance R", tolerance, number, TOLERANCE)
     return parser
 

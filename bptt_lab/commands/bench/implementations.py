@@ -47,9 +47,7 @@ class Implementation:
     """One way to run a layer forward and backward, by its name."""
 
     name: str
-    prepare: Callable[
-        [Problem], Prepared
-    ]  # raises what measure leaves out
+    prepare: Callable[[Problem], Prepared]  # raises what measure leaves out
     needs: str = "torch"  # a module that must be installed
 
     def missing(self) -> str | None:

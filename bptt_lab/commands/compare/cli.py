@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from bptt_lab.commands import command
 from bptt_lab.commands.compare import request as requests
 from bptt_lab.core.messages import headed
+from bptt_lab.core.validation import Ge
 
 if TYPE_CHECKING:
     from bptt_lab.commands.compare.measurement import Measurement
@@ -78,7 +79,7 @@ def _parser() -> command.Parser:
     names += "every mode at several k"
     parser.option("--strategies A,B,C", names, lambda text: text.split(","))
     draws = "gradients that a random strategy is asked for, 2 or more"
-    parser.option("--draws N", draws, command.whole_number(2), DRAWS)
+    parser.option("--draws N", draws, command.within(Annotated[int, Ge(2)]), DRAWS)
     drawn = f"draw bias and cost against k, as {', '.join(command.PICTURES)}; default: no figure"
     parser.option("--figure FILE", drawn, command.picture)
     return parser

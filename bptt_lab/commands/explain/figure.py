@@ -76,7 +76,7 @@ def _network(axes: Axes, derivation: Derivation) -> None:
 
 def _node(axes: Axes, x: float, y: float, text: str, face: str, colour: str) -> None:
     size = 2 * RADIUS * SCALE * 72  # points
-    edge = {"markeredgecolor": INK if face == INK else colour, "markeredgewidth": 1.4}
+    edge: Any = {"markeredgecolor": INK if face == INK else colour, "markeredgewidth": 1.4}
     axes.plot(x, y, "o", color=face, markersize=size, **edge)
     axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=12)
 

@@ -145,11 +145,11 @@ def against(
     levels = ranking.references(ranking.metric)
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values - {None}):
         points.sort(key=lambda p: [results.order(value) for value in (p.value, *p.group.values)])
-        rows = [(p.group.label, p.finals, styles[p.group.values], "") for p in points]
+        rows: list[Row] = [(p.group.label, p.finals, styles[p.group.values], "") for p in points]
         more = f"{len(rows) - MOST_ROWS} more settings"
-        entries = [(more, (), OTHERS, "")] if len(rows) > MOST_ROWS else []
-        lines = [(reference, [level], LEVEL, "") for reference, level in levels]
-        return _draw_rows(title, name, [*rows[:MOST_ROWS], *entries, *lines], path)
+        rows[MOST_ROWS:] = [(more, (), OTHERS, "")] * (len(rows) > MOST_ROWS)
+        rows += [(reference, [level], LEVEL, "") for reference, level in levels]
+        return _draw_rows(title, name, rows, path)
     figure, axes = panel.new(title, shown, name)
     finals = [v for point in points for v in point.finals]
     if style.spans_decades(finals):

@@ -99,7 +99,8 @@ def learn(
     the first and after each of them, and dE/dtheta in each.
     """
     batch_size, chunk_length, num_updates = sizes
-    rnn, thetas, slopes = network(gradient, leak), [0.0], []
+    thetas, slopes = [0.0], list[float]()
+    rnn = network(gradient, leak)
     input = torch.ones(chunk_length, batch_size, 1, dtype=torch.float64)
     carry = gradient.init_carry(rnn, batch_size)
     while len(slopes) < num_updates and abs(thetas[-1] - BEST) <= 1:
