@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = requests.read(overrides, args.checkpoint, wanted)
     print(f"{request.title}: loading torch ...", flush=True)
     # Not before the request is known to be good: these import torch.
-    from bptt_lab.commands.compare import estimate, table
+    from bptt_lab.commands.compare import table
     from bptt_lab.commands.compare.batch import prepare
-    from bptt_lab.commands.compare.measurement import measure
+    from bptt_lab.commands.compare.measurement import measure, plan
 
     began = time.process_time()
     batch = prepare(request.experiment, request.checkpoint)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     L, N, I, H = batch.shape
     sizes = f"L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units"
     print(f"{request.title}: {sizes}, cpu, {args.draws} draws", flush=True)
-    plan = estimate.plan(
+    planned = plan(
         request,
         batch,
         args.draws,
@@ -52,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         limit=DEAR if args.strategies is None else math.inf,
         fixed=fixed,
     )
-    print(table.announced(plan), flush=True)
-    layout = table.layout(plan)
+    print(table.announced(planned), flush=True)
+    layout = table.layout(planned)
     print(headed(layout, [*table.WIDTHS]), flush=True)
 
     def tell(row: Measurement) -> None:
         print(layout.format(*table.cells(row)).rstrip(), flush=True)
 
-    comparison = measure(request, batch, plan, args.draws, tell)
+    comparison = measure(request, batch, planned, args.draws, tell)
     print(table.closing(comparison), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.compare import figure

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from bptt_lab.commands.compare.estimate import Plan, about
-from bptt_lab.commands.compare.measurement import Comparison, Measurement
+from bptt_lab.commands.compare.measurement import Comparison, Measurement, Plan, about
 from bptt_lab.commands.timing import UNSTEADY
 from bptt_lab.core.messages import columns
 

@@ -4,11 +4,9 @@ The template page.html escapes all that it is given: settings and reasons are an
 """
 
 import math
-import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,7 +21,6 @@ from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
 WORST = ("unreadable", "failed", "diverged", "interrupted", "running")  # comes first
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-\d\d")  # in a folder's name
 
 
 Section = tuple[str, str, Sequence[Picture]]  # heading, how to read what is below, pictures
@@ -55,7 +52,6 @@ def render(
         unfinished=[(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],
         commands=[pair for pair in _commands(sweep, rankings) if pair[1]],
-        machine=_machine(sweep),
     )
 
 
@@ -70,11 +66,7 @@ def _summary(sweep: SweepResults) -> str:
     groups = sum(len(sweep.groups(dataset)) for dataset in sweep.datasets)
     numbers = {"job": len(sweep.jobs), "setting": groups, "seed": seeds}
     counts = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in numbers.items())
-    name = sweep.folder.resolve().name
-    started = datetime.fromtimestamp(sweep.began).strftime("%Y-%m-%d %H:%M")
-    if stamp := _STAMP.search(name):
-        started = "{} {}:{}".format(*stamp.groups())
-    return f"{counts} · started {started} · {name}"
+    return f"{counts} · {sweep.folder.resolve().name}"
 
 
 def _headline(ranking: Ranking) -> str:
@@ -128,12 +120,3 @@ def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tupl
         command = next((c for manifest in begun if (c := manifest.get("command"))), "")
         name = f" on {ranking.dataset}" if len(rankings) > 1 else ""
         yield f"The first job of the best setting{name} by itself:", str(command)
-
-
-def _machine(sweep: SweepResults) -> dict[str, str]:
-    manifest = next((job.run.manifest for job in sweep.jobs if job.run.manifest), {})
-    facts = {key: manifest.get(key) for key in ("processor", "device", "threads", "kernel")}
-    if isinstance(versions := manifest.get("versions"), Mapping):
-        facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    facts["commit"] = manifest.get("git_commit")
-    return {key: str(fact) for key, fact in facts.items() if fact is not None}
