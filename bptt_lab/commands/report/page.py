@@ -12,9 +12,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bptt_lab import runs
-from bptt_lab.commands.report.curves import VAL_LOSS
 from bptt_lab.commands.report.panel import Picture, Styles
-from bptt_lab.commands.report.results import JobResult, SweepResults, short
+from bptt_lab.commands.report.results import VAL_LOSS, JobResult, SweepResults, short
 from bptt_lab.commands.report.score_table import number, spread, table
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.runs import sweep as sweeps

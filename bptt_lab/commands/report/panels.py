@@ -14,8 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bptt_lab.commands.report import curves, panel, results
-from bptt_lab.commands.report.curves import ALIGNMENT, GRADIENT_NORM
+from bptt_lab.commands.report import panel, results
 from bptt_lab.commands.report.panel import (
     LEVEL,
     OTHERS,
@@ -25,7 +24,7 @@ from bptt_lab.commands.report.panel import (
     legend,
     line_styles,
 )
-from bptt_lab.commands.report.results import Group
+from bptt_lab.commands.report.results import ALIGNMENT, GRADIENT_NORM, Group
 from bptt_lab.commands.report.scores import LOSS, Ranking
 from bptt_lab.commands.report.settings import SweptValues, Value
 from bptt_lab.training import style
@@ -111,7 +110,7 @@ def _curve(group: Group, tag: str) -> Sequence[Any] | None:
     Mean and deviation of a gradient's norm are those of the logarithms.
     """
     geometric = tag == GRADIENT_NORM
-    band_of = curves.log_band if geometric else curves.band
+    band_of = results.log_band if geometric else results.band
     band = band_of(job.curves.get(tag, {}) for job in group.jobs)
     if not band:
         return None

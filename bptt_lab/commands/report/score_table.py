@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from bptt_lab.commands.report.curves import ALIGNMENT
 from bptt_lab.commands.report.panel import Styles
-from bptt_lab.commands.report.results import Group
+from bptt_lab.commands.report.results import ALIGNMENT, Group
 from bptt_lab.commands.report.scores import Ranking, place
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean, median_high
 from typing import Any
 
-from bptt_lab.commands.report.curves import VAL_LOSS
-from bptt_lab.commands.report.results import Group, JobResult, Reference, SweepResults
+from bptt_lab.commands.report.results import VAL_LOSS, Group, JobResult, Reference, SweepResults
 from bptt_lab.config import signatures
 from bptt_lab.core.validation import ConfigError
 

@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from bptt_lab.commands.report import page, panels, results, scores, summary_events
-from bptt_lab.commands.report.curves import ALIGNMENT, GRADIENT_NORM, VAL_LOSS
 from bptt_lab.commands.report.page import Section
 from bptt_lab.commands.report.panel import Picture, Styles, line_styles
-from bptt_lab.commands.report.results import SweepResults
+from bptt_lab.commands.report.results import ALIGNMENT, GRADIENT_NORM, VAL_LOSS, SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.commands.report.settings import SEED
 from bptt_lab.config import output_paths
