@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(table.announced(planned), flush=True)
     layout = table.layout(planned)
-    print(headed(layout, [*table.WIDTHS]), flush=True)
+    print(headed(layout, [*table.COLUMNS]), flush=True)
 
     def tell(row: Measurement) -> None:
         print(layout.format(*table.cells(row)).rstrip(), flush=True)
