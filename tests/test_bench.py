@@ -316,7 +316,7 @@ def test_peak_memory_is_that_of_the_states_and_more_for_nn_rnn():
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(peak_memory.NotMeasuredError, match=r"ValueError: .*'nope'"):
+    with pytest.raises(ValueError, match="'nope'"):
         peak_memory.peak(int, "nope")
 
 

@@ -19,6 +19,7 @@ from bptt_lab.commands.bench.measure import Row, applied, measure, note, one_pas
 from bptt_lab.commands.bench.workload import BOTH, FORWARD, Conditions, Pass, Shape
 from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.sweep import aligned
 
@@ -118,8 +119,8 @@ def _with_memory(row: Row, conditions: Conditions, implementation: Implementatio
     note(f"memory of {what}")
     try:
         peak = peak_memory.peak(one_pass, shape, conditions, implementation, device=row["device"])
-    except peak_memory.NotMeasuredError as why:
-        note(f"{what}: {why}")
+    except Exception as why:  # whatever its process died of
+        note(printable(f"{what}: no peak memory: {type(why).__name__}: {why}"))
         return row
     states = shape.L * shape.N * shape.H * getattr(torch, conditions.dtype).itemsize
     return {**row, "peak_mb": peak / 1e6, "peak_states": peak / states}
