@@ -9,10 +9,8 @@ import pytest
 from bptt_lab.commands.report import panels, results, scores, write_report
 from bptt_lab.commands.report.panel import line_styles
 from bptt_lab.commands.report.results import Band
-from bptt_lab.commands.report.score_table import table as score_table
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
-from bptt_lab.training.style import LineStyle
 
 from .sweep_folders import half_finished, strategies, write_sweep
 
@@ -63,7 +61,7 @@ def test_mean_and_spread_are_over_completed_seeds(tmp_path: Path) -> None:
     (group,) = ranking.groups
     assert len(group.done) == 2
     assert group.result("accuracy") == (pytest.approx(0.6), pytest.approx(math.sqrt(0.02)))
-    heads, rows = score_table(ranking, {(): LineStyle("#000000")})
+    heads, rows = scores.table(ranking)
     cells = dict(zip(heads, rows[0].cells, strict=True))
     assert cells["seconds"] == "3.0"  # 2.5 and 3.5
 
@@ -128,7 +126,7 @@ def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
                 file.write(json.dumps({"step": step, results.ALIGNMENT: value}) + "\n")
     ranking = rank(folder)
     styles = line_styles(["gradient"], {(name,): name for name in ("full", "uoro")})
-    heads, rows = score_table(ranking, styles)
+    heads, rows = scores.table(ranking)
     column = heads.index("mean cosine with full BPTT")
     found = {row.name: row.cells[column] for row in rows}
     assert (found["full"], found["uoro"]) == ("", "0.4000")

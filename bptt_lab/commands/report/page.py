@@ -14,8 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bptt_lab import runs
 from bptt_lab.commands.report.panel import Picture, Styles
 from bptt_lab.commands.report.results import VAL_LOSS, JobResult, SweepResults, short
-from bptt_lab.commands.report.score_table import number, spread, table
-from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.commands.report.scores import Ranking, number, spread, table
 from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
@@ -44,9 +43,10 @@ def render(
         title=_title(sweep),
         summary=_summary(sweep),
         has_means=sweep.has_means,
+        styles=styles,
         counts=Counter(job.run.status for job in sweep.jobs).most_common(),
         headlines=[_headline(ranking) for ranking in rankings],
-        tables=[(ranking.dataset, *table(ranking, styles)) for ranking in rankings],
+        tables=[(ranking.dataset, *table(ranking)) for ranking in rankings],
         sections=[section for section in sections if section[2]],
         unfinished=[(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],
