@@ -297,10 +297,7 @@ def test_runs_of_one_second_keep_apart(tmp_path, monkeypatch):
     assert (
         cli.main(["--shapes", str(TINY), "--rounds", "1", "--threads", "1", "--only", "full"]) == 0
     )
-    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
-        "bench_now",
-        "bench_now_2",
-    ]
+    assert len(list((tmp_path / "outputs").glob("bench_now_*"))) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a peak anew")

@@ -155,8 +155,6 @@ def against(
         style.logarithmic(axes.yaxis, min(finals), max(finals))
     entries = _draw_points(axes, points, keys, place)
     panel.draw_references(axes, levels)
-    if len(entries) > MOST_ENTRIES:
-        entries[MOST_ENTRIES - 1 :] = [(f"{len(entries) - MOST_ENTRIES + 1} more", OTHERS)]
     legend(figure, entries, markers=True)
     style.save(figure, path)
     return Picture(path, title)
