@@ -230,7 +230,7 @@ def test_a_figure_without_a_mask_says_so(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(style, "save", lambda figure, path: drawn.append(figure))
     output(capsys, "--gradient", "kf_rtrl", "--figure", str(tmp_path / "x.png"))
     (axes,) = drawn[0].axes
-    assert "no mask describes KFRTRL(seed=0)" in axes.texts[0].get_text()
+    assert drawn[0].get_suptitle() == "No mask describes KFRTRL(seed=0)"
     lanes = {text.get_color() for text in axes.texts if text.get_text().startswith("lag ")}
     assert lanes == {style.GREY}
 
