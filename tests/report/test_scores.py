@@ -167,4 +167,4 @@ def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     panels.over_training(results.VAL_LOSS, ranking, styles, tmp_path / "a.png")
     panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
     in_order = ["full", *(f"truncated, k={k}" for k in (2, 8, 16))]
-    assert drawn == [in_order, [*in_order, "chance"]]
+    assert drawn == [[*in_order, "chance 2.3"], [*in_order, "chance"]]

@@ -2,13 +2,13 @@
 
 Modes with the same gradient share a line in the panels of bias; the heading says which they are.
 Strategies without a k are level lines; of the exact ones, only full BPTT has one in the panels of
-bias. Times have a band: the middle half of the rounds.
+bias. A mode's times have a band: the middle half of the rounds.
 """
 
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ from bptt_lab.training.style import LineStyle
 
 INCHES = (12.4, 3.9)
 EXACT = 1e-5  # below such an error nothing is drawn: that is rounding
-APART = 0.05  # octaves between the markers of two modes at one k
 
 
 class _Panel(NamedTuple):
@@ -79,34 +78,29 @@ def _draw_modes(
     if panel.is_bias:
         covered = {mode for group in comparison.alike.modes for mode in group[1:]}
         modes = [mode for mode in modes if mode not in covered]
-    for number, mode in enumerate(modes):
+    for mode in modes:
         rows = [row for row in comparison.curve if row.option.mode == mode]
         rows = [row for row in rows if panel.value(row) > panel.least]
         if not rows:
             continue
         line = styles[rows[0].option.label]
-        shift = 1.0 if panel.is_bias else 2 ** (APART * (number - (len(modes) - 1) / 2))
-        xs, ys = [(row.option.k or 1) * shift for row in rows], [panel.value(row) for row in rows]
+        xs, ys = [row.option.k or 1 for row in rows], [panel.value(row) for row in rows]
         axes.plot(xs, ys, marker=line.marker, markersize=5, zorder=3, **line.line())
         if not panel.is_bias:
             low, high = zip(*(row.quartiles for row in rows), strict=True)
-            axes.vlines(xs, low, high, color=line.colour, linewidth=1.2, alpha=0.6, zorder=3)
+            axes.fill_between(xs, low, high, color=line.colour, alpha=0.12, linewidth=0)
 
 
 def _draw_levels(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
 ) -> None:
-    for number, row in enumerate(comparison.strategies):
+    for row in comparison.strategies:
         exact = row.claims == "exact" and row.option.name != "full"
         value = panel.value(row)
         if row.option.mode or (panel.is_bias and exact) or not value > panel.least:
             continue
         line = styles[row.option.label]
         axes.axhline(value, zorder=2, **line.line())
-        if not panel.is_bias:
-            inside: Any = {"transform": axes.get_yaxis_transform(), "linewidth": 5}
-            at = (number + 0.5) / len(comparison.strategies)
-            axes.vlines(at, *row.quartiles, color=line.colour, alpha=0.35, zorder=1, **inside)
     style.take_turns(axes.lines)
 
 

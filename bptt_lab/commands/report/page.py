@@ -50,7 +50,7 @@ def render(
         sections=[section for section in sections if section[2]],
         unfinished=[(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],
-        commands=[pair for pair in _commands(sweep, rankings) if pair[1]],
+        commands=[pair for pair in _commands(sweep) if pair[1]],
     )
 
 
@@ -105,7 +105,7 @@ def _logs(folder: Path) -> list[str]:
     return sorted(log.name for kind in ("*.log", sweeps.LOG) for log in folder.glob(kind))
 
 
-def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tuple[str, str]]:
+def _commands(sweep: SweepResults) -> Iterator[tuple[str, str]]:
     """Yield how to open, repeat, continue and check all this."""
     folder = shlex.quote(runs.shown(sweep.folder))
     every = "scalar, histogram and mean over seeds" if sweep.has_means else "scalar and histogram"
@@ -114,8 +114,3 @@ def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tupl
     if any(job.run.status != "completed" for job in sweep.jobs):
         yield "Continue what is not complete:", f"bptt-train -m resume={folder}"
     yield "This page again:", f"bptt-report {folder}"
-    for ranking in rankings:
-        begun = [job.run.manifest for group in ranking.groups if group.done for job in group.jobs]
-        command = next((c for manifest in begun if (c := manifest.get("command"))), "")
-        name = f" on {ranking.dataset}" if len(rankings) > 1 else ""
-        yield f"The first job of the best setting{name} by itself:", str(command)

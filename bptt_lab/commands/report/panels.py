@@ -87,12 +87,12 @@ def over_training(tag: str, ranking: Ranking, styles: Styles, path: Path) -> Pic
         low = np.maximum(low, lowest) if log else low
         band: Any = {"color": first.get_color(), "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
         axes.fill_between(steps, low, high, **band)
-    panel.draw_references(axes, levels)
+    references = panel.draw_references(axes, levels)
     labels = {group.values: group.label for group in ranking.groups}
     entries = [(labels[setting], styles[setting]) for setting in told]
     if more := len(drawn) - len(told):
         entries.append((f"{more} more settings", OTHERS))
-    legend(figure, entries, markers=False)
+    legend(figure, [*entries, *references], markers=False)
     style.save(figure, path)
     several = any(len(group.jobs) > 1 for group in ranking.groups if group.values in drawn)
     return Picture(path, f"{title} against {STEPS}" + ", mean and spread over seeds" * several)
@@ -154,7 +154,7 @@ def against(
     if style.spans_decades(finals):
         style.logarithmic(axes.yaxis, min(finals), max(finals))
     entries = _draw_points(axes, points, keys, place)
-    panel.draw_references(axes, levels)
+    entries += panel.draw_references(axes, levels)
     legend(figure, entries, markers=True)
     style.save(figure, path)
     return Picture(path, title)
@@ -229,7 +229,7 @@ def _draw_rows(title: str, xlabel: str, rows: Sequence[Row], path: Path) -> Pict
         if values:
             bar: Any = {"markersize": 13, "markeredgewidth": 2.4, "zorder": 4}
             axes.plot(fmean(values), y, "|", color=line.colour, **bar)
-        panel.note(axes, y, note, data=True)
+        axes.text(1.01, y, note, transform=axes.get_yaxis_transform(), fontsize=9, va="center")
     axes.set_ylim(len(rows) - 0.5, -0.5)
     style.save(figure, path)
     return Picture(path, title)
