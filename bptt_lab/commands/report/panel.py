@@ -69,23 +69,20 @@ def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> 
     shading = own or rest
     numbers = in_order({_part(setting, rest) for setting in strategy_of})
     names = sorted(set(strategy_of.values()))
-    shades = {
-        name: in_order(
-            {_part(s, shading) for s, strategy in strategy_of.items() if strategy == name}
-        )
-        for name in names
-    }
     styles = {}
-    for setting, strategy in strategy_of.items():
-        colour, its = style.colour(strategy), shades[strategy]
+    for name in names:
+        colour = style.colour(name)
+        its = [setting for setting, strategy in strategy_of.items() if strategy == name]
+        shades = in_order({_part(setting, shading) for setting in its})
         # Of two names one may have the other's colour, and differs in its dashes.
-        alike = [name for name in names if style.colour(name) == colour]
-        number = numbers.index(_part(setting, rest)) + alike.index(strategy)
-        styles[setting] = LineStyle(
-            style.shade(colour, its.index(_part(setting, shading)), len(its)),
-            style.DASHES[number % len(style.DASHES)],
-            style.MARKERS[number % len(style.MARKERS)],
-        )
+        first = [other for other in names if style.colour(other) == colour].index(name)
+        for setting in its:
+            number = first + numbers.index(_part(setting, rest))
+            styles[setting] = LineStyle(
+                style.shade(colour, shades.index(_part(setting, shading)), len(shades)),
+                style.DASHES[number % len(style.DASHES)],
+                style.MARKERS[number % len(style.MARKERS)],
+            )
     return styles
 
 
