@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -59,9 +60,9 @@ QUICK = [BASELINE, "full", "full-reference", "truncated:k=3", "rtrl", "rtrl-prod
         ("--only rtrl:block", "must give settings as rtrl:key=value"),
         ("--only full --past-facing", "--past-facing"),
         ("--isa mmx", "--isa=mmx: must be one of avx512"),
-        ("--threads 0", f"--threads=0: must be a whole number from 1 to {cores()}"),
-        (f"--threads {cores() + 1}", f"must be a whole number from 1 to {cores()}"),
-        ("--rounds x", "--rounds=x: must be a whole number, at least 1"),
+        ("--threads 0", "--threads=0: must be at least 1"),
+        (f"--threads {cores() + 1}", f"must be at most {cores()}"),
+        ("--rounds x", "--rounds=x: must be an integer"),
         ("--device tpu", "--device=tpu: must be one of cpu, cuda"),
         ("--dtype tf32", "--dtype=tf32: only a GPU"),
         ("--frobnicate", "unrecognized arguments: --frobnicate"),
@@ -217,7 +218,7 @@ def test_an_instruction_set_is_chosen_for_the_run_alone(tmp_path, monkeypatch):
 @pytest.mark.skipif(not core.available(), reason="the C core was not built")
 def test_an_instruction_set_that_the_processor_lacks_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "ISAS", (*cli.ISAS, "avx10000"))
+    monkeypatch.setattr(cli, "Isa", Literal["generic", "avx10000"])
     assert cli.main(["--only", "full", "--isa", "avx10000"]) == 2
     assert "avx10000: the C core cannot use it here" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -296,10 +297,7 @@ def test_runs_of_one_second_keep_apart(tmp_path, monkeypatch):
     assert (
         cli.main(["--shapes", str(TINY), "--rounds", "1", "--threads", "1", "--only", "full"]) == 0
     )
-    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
-        "bench_now",
-        "bench_now_2",
-    ]
+    assert len(list((tmp_path / "outputs").glob("bench_now_*"))) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a peak anew")
@@ -315,7 +313,7 @@ def test_peak_memory_is_that_of_the_states_and_more_for_nn_rnn():
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(peak_memory.NotMeasuredError, match=r"ValueError: .*'nope'"):
+    with pytest.raises(ValueError, match="'nope'"):
         peak_memory.peak(int, "nope")
 
 

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stdout
+from typing import Annotated, Literal
 
 import pytest
 
 from bptt_lab.commands import command
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, Ge, Le
 from bptt_lab.runs import outcome
 from bptt_lab.runs.outcome import CheckpointError, Interrupted
 
@@ -158,10 +159,10 @@ def shell(script, redirect):
 def parsed(*argv):
     """What a parser makes of some arguments, or the line it refuses them with."""
     parser = command.Parser("bptt-x", "Do nothing.")
-    parser.add_argument("--threads", type=command.whole_number(1))
-    parser.add_argument("--port", type=command.whole_number(1, 65535))
-    parser.add_argument("--loss", type=command.finite_number)
-    parser.add_argument("--device", type=command.one_of(["cpu", "cuda"]))
+    parser.add_argument("--threads", type=command.within(Annotated[int, Ge(1)]))
+    parser.add_argument("--port", type=command.within(Annotated[int, Ge(1), Le(65535)]))
+    parser.add_argument("--loss", type=command.within(float))
+    parser.add_argument("--device", type=command.within(Literal["cpu", "cuda"]))
     parser.add_argument("--figure", type=command.picture)
     try:
         return next(value for value in vars(parser.parse_args(argv)).values() if value is not None)
@@ -173,17 +174,17 @@ def parsed(*argv):
     ("argv", "value"),
     [
         ("--threads 12", 12),
-        ("--threads 0", "--threads=0: must be a whole number, at least 1"),
-        ("--threads x", "--threads=x: must be a whole number, at least 1"),
-        ("--threads ²", "--threads=²: must be a whole number, at least 1"),
+        ("--threads 0", "--threads=0: must be at least 1"),
+        ("--threads x", "--threads=x: must be an integer"),
+        ("--threads ²", "--threads=²: must be an integer"),
         ("--port 65535", 65535),
-        ("--port 65536", "--port=65536: must be a whole number from 1 to 65535"),
-        ("--port -1", "--port=-1: must be a whole number from 1 to 65535"),
+        ("--port 65536", "--port=65536: must be at most 65535"),
+        ("--port -1", "--port=-1: must be at least 1"),
         ("--loss 0.5", 0.5),
-        ("--loss nan", "--loss=nan: must be a finite number, as 0.5"),
-        ("--loss x", "--loss=x: must be a finite number, as 0.5"),
+        ("--loss nan", "--loss=nan: must be a finite number"),
+        ("--loss x", "--loss=x: must be a number"),
         ("--device cuda", "cuda"),
-        ("--device tpu", "--device=tpu: must be one of cpu, cuda"),
+        ("--device tpu", "--device=tpu: must be one of cpu, cuda; did you mean cpu?"),
         ("--figure x.gif", "--figure=x.gif: must end in .png, .svg, .pdf"),
         ("--figure no/x.png", "--figure=no/x.png: must be in a folder, but there is no folder no; "
          "make it first"),

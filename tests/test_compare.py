@@ -1,7 +1,6 @@
 """bptt-compare: its figures against gradients computed here, its claims, its refusals."""
 
 import functools
-import itertools
 import json
 import math
 import shutil
@@ -18,8 +17,7 @@ from runs import quick_run
 from bptt_lab.commands import command, peak_memory, timing
 from bptt_lab.commands.compare import cli, figure, request, table
 from bptt_lab.commands.compare.batch import prepare
-from bptt_lab.commands.compare.estimate import grid, of_a_pass, plan
-from bptt_lab.commands.compare.measurement import measure, one_pass
+from bptt_lab.commands.compare.measurement import grid, measure, of_a_pass, one_pass, plan
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.diagnostics import lag_spectrum
 from bptt_lab.gradients.full import Full
@@ -332,8 +330,8 @@ def test_curves_and_colours():
     error, cosine, cost = figure.PANELS
     styles = figure._styles(found)
     axes = Figure().subplots()
-    ends = figure._draw_modes(axes, found, styles, cosine)
-    (lag,) = (line for line, end in zip(axes.lines, ends, strict=True) if end[2] == "lag")
+    figure._draw_modes(axes, found, styles, cosine)
+    lag = axes.lines[MODES.index("lag")]
     rows = [row for row in found.curve if row.option.mode == "lag"]
     assert list(lag.get_xdata()) == [1, 2, 4, 8, 16]
     assert list(lag.get_ydata()) == [row.aligned.cosine.value for row in rows]
@@ -343,16 +341,6 @@ def test_curves_and_colours():
     assert {mode.colour for mode in modes} == {style.colour("truncated")}
     assert len({(mode.dashes, mode.marker) for mode in modes}) == len(MODES)
     assert error.least == figure.EXACT and not cost.is_bias
-
-
-@pytest.mark.parametrize("ys", [(0.5, 0.5, 0.565), (0.99, 1.0, 1.0, 1.0), (0.0, 0.0), (1.0,)])
-def test_no_name_of_a_line_covers_another_and_all_are_inside(ys):
-    axes = Figure(figsize=(4, 3.9)).subplots()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    figure._name(axes, [(1.0, y, str(i)) for i, y in enumerate(ys)])
-    shown = [t.xy[1] + (t.xyann[1] + 3) * figure.GAP / figure.NEXT for t in axes.texts]
-    assert all(b - a > figure.GAP - 1e-9 for a, b in itertools.pairwise(shown))
-    assert min(shown) >= 0 and max(shown) <= 1 - figure.GAP / 2
 
 
 def test_rise_sees_an_allocation_and_not_what_was_there():
@@ -378,8 +366,10 @@ def test_peak_memory_is_that_of_a_strategy_s_forward_and_backward_pass():
 
 def test_timing_is_put_in_doubt_where_others_disturb(monkeypatch):
     _, found = compared(*COPY, names=["full"])
-    assert "warning" not in table.closing(replace(found, unsteady=1.2))
-    assert "2.0 times its best" in table.closing(replace(found, unsteady=2.0))
+    (row,) = found.strategies
+    calm, disturbed = (replace(found, strategies=[replace(row, unsteady=u)]) for u in (1.2, 3.0))
+    assert "warning" not in table.closing(calm)
+    assert "2.0 times its best" in table.closing(disturbed)
 
 
 # What is seen while it runs
@@ -438,13 +428,11 @@ def test_where_only_the_last_step_has_a_loss_truncations_are_one():
     assert "lag, window, tail at each k" in modes and chunk in table.closing(found)
     axes = Figure().subplots()
     error, _, cost = figure.PANELS
-    ends = figure._draw_modes(axes, found, figure._styles(found), error)
-    assert {name for _, _, name in ends} == {"chunk", "lag = window = tail"}
-    figure._name(axes, ends)
-    assert {text.get_text() for text in axes.texts} == {"chunk", "lag = window = tail"}
+    figure._draw_modes(axes, found, figure._styles(found), error)
+    assert len(axes.lines) == 2
     axes = Figure().subplots()
-    ends = figure._draw_modes(axes, found, figure._styles(found), cost)
-    assert {name for _, _, name in ends} == set(MODES)
+    figure._draw_modes(axes, found, figure._styles(found), cost)
+    assert len(axes.lines) == len(MODES)
 
 
 def test_where_each_step_has_a_loss_nothing_is_one():

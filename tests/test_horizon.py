@@ -57,10 +57,9 @@ def test_longest_delay_by_k_and_seed(tmp_path, task):
     reach = {(4, 0): 10, (4, 1): 0, (4, 2): 20, (16, 0): 40, (16, 1): 20, (16, 2): 40}
     (line,) = longest.lines(results.read(write_sweep(tmp_path / "sweep", grid(task, reach))))
     assert (line.task, line.strategy, line.mode) == (task, "truncated", "tail")
-    assert line.ks == [4, 16] and line.delays == [10, 20, 40]
-    assert {key: line.longest(key[0])[key[1]] or 0 for key in reach} == reach
+    assert line.ks == [4, 16] and line.tried == {4: {10, 20, 40}, 16: {10, 20, 40}}
+    assert {key: line.longest[key[0]][key[1]] for key in reach} == reach
     assert line.typical(4) == 10 and line.typical(16) == 40
-    assert line.share(4, 10) == pytest.approx(2 / 3) and line.share(16, 40) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("task", CRITERIA)
@@ -70,7 +69,7 @@ def test_neither_chance_nor_half_a_solution_counts(tmp_path, task):
     assert hasattr(built, criterion.delay)
     jobs = [(task, 4, 10, 0, chance), (task, 4, 20, 0, HALF[task])]
     (line,) = longest.lines(results.read(write_sweep(tmp_path / "sweep", jobs)))
-    assert line.longest(4)[0] is None and line.typical(4) is None
+    assert line.longest[4][0] == line.typical(4) == 0
     assert ("1/6" if task == "adding" else f"{chance:.3g}") in criterion.words
 
 
@@ -81,7 +80,7 @@ def test_jobs_that_did_not_complete_are_left_out(tmp_path):
         ("adding", 4, 40, 0, None, "running"),
     ]
     (line,) = longest.lines(results.read(write_sweep(tmp_path / "sweep", jobs)))
-    assert line.longest(4)[0] == 10 and line.delays == [10]
+    assert line.longest[4][0] == 10 and line.tried[4] == {10}
 
 
 def test_files_and_table(tmp_path, capsys):
@@ -110,20 +109,19 @@ def test_files_and_table(tmp_path, capsys):
     assert "full" in out
 
 
-SHARES = ("solved by all seeds", "by some", "by none")
-
-
 def test_the_curve_and_the_line_are_where_they_belong(tmp_path):
-    reach = {(4, 0): 10, (4, 1): 10, (16, 0): 40, (16, 1): 40}
+    reach = {(4, 0): 10, (4, 1): 10, (16, 0): 40, (16, 1): 20, (16, 2): 40}
     lines = longest.lines(results.read(write_sweep(tmp_path / "sweep", grid("adding", reach))))
     axes = Figure().subplots()
     figure._panel(axes, "adding", lines)
     found, labels = axes.get_legend_handles_labels()
     handles = dict(zip(labels, found, strict=True))
     median = "truncated tail, median seed"
-    assert set(handles) == {"delay = k", median, "worst to best seed", *SHARES}
+    assert set(handles) == {"delay = k", median}
     assert list(handles[median].get_xdata()) == [4, 16]
     assert list(handles[median].get_ydata()) == [10, 40]
+    seeds = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [list(dots.get_ydata()) for dots in seeds] == [[10, 10], [40, 20, 40]]
     assert list(handles["delay = k"].get_xdata()) == list(handles["delay = k"].get_ydata())
 
 

@@ -144,13 +144,6 @@ def first_layer_only(real: Any, me: Any, index: int, weight_hh: Any) -> Any:
 
 DEFECTS: dict[str, dict[str, Plant]] = {
     "adaptive_truncation.bias_bound": {"a lag more": another_k(1), "leak": leak_ignored(Truncated)},
-    "adaptive_truncation.geometric_decay": {
-        "layer below": layer_below_gets_nothing,
-        "leak": leak_ignored(Full),
-        "leak in the flow": wrapped(
-            flow, "linearise", lambda real, *arguments: cell(real(*arguments), leak=1.0)
-        ),
-    },
     **{
         f"echo_chunks.chunk_{k}": {"detached": detached, "no state": carries_no_state}
         for k in (5, 10, 15)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,56 +129,60 @@ def test_numbers_are_written_short_and_inside_their_limits():
     assert Numbers(1, 8, 1).text(8) == "8"
 
 
-def study(folder, name, seed=0):
-    storage = draws.journal(folder)
-    kept = optuna.create_study(storage=storage, study_name="search", load_if_exists=True)
-    return draws.Draws(kept, name, seed)
-
-
-def asked(folder, name, trials, *, restart, seed=0):
-    """The jobs of a search whose values are known at once, in one process or in many."""
-    folder.mkdir()
-    searched, jobs = space(*SPACE), []
-    current = study(folder, name, seed)
-    for number in range(trials):
-        trial = current.trial()
-        assert trial.number == number
-        if restart:  # in the middle of a trial, with its first value drawn
-            current.suggest(trial, "gradient", Choice(("full", "truncated")))
-            current = study(folder, name, seed)
-            (left,) = current.study.get_trials(states=[optuna.trial.TrialState.RUNNING])
-            trial = current.trial(left)
-        jobs.append(tuple(searched.draw(partial(current.suggest, trial))))
-        current.study.tell(trial, trial.params["optimizer.lr"] + trial.params.get("gradient.k", 0))
+def asked(name, trials, *, restart, seed=0, searched=None):
+    """The jobs of a search whose values are known at once, in one study or each in its own."""
+    searched, jobs, told = searched or space(*SPACE), [], []
+    for _ in range(trials):
+        if restart or not told:
+            study = optuna.create_study()
+            study.add_trials(told)
+        lines = searched.draw(draws.next_trial(study, name, seed))
+        values = [float(line.partition("=")[2]) for line in lines if line[-1].isdigit()]
+        run = Run(Path(), "completed", overrides=tuple(lines), metrics={"val/loss": sum(values)})
+        told.append(draws.ended(run, searched.drawn, "val/loss"))
+        if not restart:
+            study.tell(len(told) - 1, sum(values))
+        jobs.append(tuple(lines))
     return jobs
 
 
 @pytest.mark.parametrize("name", ["tpe", "random"])
-def test_a_restart_neither_repeats_nor_changes_a_draw(tmp_path, name):
-    once = asked(tmp_path / "once", name, 15, restart=False)
-    assert asked(tmp_path / "again", name, 15, restart=True) == once
-    assert asked(tmp_path / "other", name, 15, restart=False, seed=1) != once
+def test_a_restart_neither_repeats_nor_changes_a_draw(name):
+    once = asked(name, 15, restart=True)
+    assert asked(name, 15, restart=True) == once
+    assert asked(name, 15, restart=True, seed=1) != once
     assert len(set(once)) == 15
 
 
-def test_settings_of_a_trial_are_drawn_apart(tmp_path):
+def test_a_study_made_anew_knows_what_it_was_told():
+    searched = space("a=range(1,9)", "b=x,y")
+    assert asked("tpe", 15, restart=True, searched=searched) == asked(
+        "tpe", 15, restart=False, searched=searched
+    )
+
+
+def test_settings_of_a_trial_are_drawn_apart():
     searched = space("a=interval(0,1)", "b=interval(0,1)")
-    current = study(tmp_path, "random")
-    lines = [searched.draw(partial(current.suggest, current.trial())) for _ in range(20)]
+    lines = asked("random", 20, restart=True, searched=searched)
     pairs = [(a.partition("=")[2], b.partition("=")[2]) for a, b in lines]
     assert not [pair for pair in pairs if pair[0] == pair[1]]
 
 
-def test_a_journal_cut_short_can_be_read_and_continued(tmp_path):
-    asked(tmp_path / "search", "random", 3, restart=False)
-    path = tmp_path / "search" / draws.JOURNAL
-    whole = path.read_bytes()
-    for end in range(0, len(whole) + 1, 29):
-        path.write_bytes(whole[:end])
-        found = study(tmp_path / "search", "random")
-        found.trial().suggest_float("optimizer.lr", 1e-4, 1, log=True)
-        found = study(tmp_path / "search", "random")
-        assert len(found.study.trials) >= 1
+@pytest.mark.parametrize("line", ["a=tag(log,interval(1e-4,1))", "a=range(0,2,0.333333333)"])
+def test_what_was_drawn_can_be_told(line):
+    searched = space(line)
+    for (text,) in asked("random", 20, restart=True, searched=searched):
+        run = Run(Path(), "diverged", overrides=(text,))
+        told = draws.ended(run, searched.drawn, "val/loss")
+        assert told.state.name == "PRUNED"
+        assert searched.drawn["a"].text(told.params["a"]) == text.partition("=")[2]
+
+
+def test_a_run_with_a_value_that_is_not_drawn_is_refused():
+    for line, text in (("a=1,2", "a=3"), ("a=range(1,9)", "a=x"), ("a=interval(0,1)", "a=2.0")):
+        run = Run(Path("outputs/s/0"), "diverged", overrides=(text,))
+        with pytest.raises(ConfigError, match=r"outputs/s/0: is no trial \(.*; start a new search"):
+            draws.ended(run, space(line).drawn, "val/loss")
 
 
 @pytest.mark.parametrize(
@@ -269,8 +272,6 @@ def test_a_search_is_a_sweep_with_a_best_trial(tmp_path, monkeypatch, capsys):
     assert f"again        bptt-train {' '.join(TINY[:2])}" in out
     assert "3 of 3 jobs completed" in out
     assert re.findall(r"Launching (\d+) jobs", out) == ["2", "1"]
-    (kept,) = optuna.get_all_study_summaries(draws.journal(folder))
-    assert kept.best_trial.value == max(reached)
 
     # Continued for more trials, those that are there stay as they are.
     before = {run.folder: (run.folder / "status.json").stat().st_mtime_ns for run in trials}
@@ -350,9 +351,10 @@ def start(cwd, *arguments):
     )
 
 
-def states(folder):
-    found = optuna.load_study(study_name="search", storage=draws.journal(folder)).trials
-    return [trial.state.name for trial in found]
+def states(folder, *lines):
+    """What Optuna is told of each trial."""
+    drawn = space(*(lines or SPACE)).drawn
+    return [draws.ended(run, drawn, "val/loss").state.name for run in runs.read_sweep(folder)]
 
 
 WAYS = {
@@ -362,7 +364,7 @@ FAILING = (
     *TINY, "--config-dir", str(UNRULY / "conf"), "allow=[unruly]", "optimizer=unruly",
     f"optimizer.how=choice({','.join(WAYS)})", "hydra/launcher=process", "hydra.launcher.n_jobs=2",
     "hydra.sweeper.n_trials=8", "hydra.sweeper.batch=4", "hydra.sweeper.sampler=random",
-    "hydra.sweeper.seed=21",
+    "hydra.sweeper.seed=7",
 )  # fmt: skip
 
 
@@ -377,7 +379,8 @@ def test_what_fails_is_told_and_what_was_killed_runs_once_more(tmp_path):
     drawn = ways(sweep_dir(tmp_path))
     assert len(drawn) == 8
     assert set(drawn) == set(WAYS)
-    assert states(sweep_dir(tmp_path)) == [WAYS[way] for way in drawn]
+    told = states(sweep_dir(tmp_path), f"optimizer.how={','.join(WAYS)}")
+    assert told == [WAYS[way] for way in drawn]
     starts = [line for line in out.splitlines() if " starts " in line]
     assert len(starts) == 8 + sum(way in ("kill", "exit_seven") for way in drawn)
     assert "Traceback" not in out
@@ -389,14 +392,13 @@ def test_fail_fast_ends_a_search_that_can_be_continued(tmp_path):
     assert process.returncode == 1, out
     folder = sweep_dir(tmp_path)
     assert len(ways(folder)) == 4
-    assert "RUNNING" in states(folder)
+    assert any(map(was_killed, runs.read_sweep(folder)))
     resume = f"resume={folder.relative_to(tmp_path)}"
     out, _ = (process := start(tmp_path, *FAILING, resume)).communicate()
     assert process.returncode == 1, out
-    told = states(folder)
+    told = states(folder, f"optimizer.how={','.join(WAYS)}")
     assert told.count("COMPLETE") == ways(folder).count("well")
     assert len(told) == 8
-    assert "RUNNING" not in told
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from bptt_lab.commands import command
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, Ge, Le
 
 DESCRIPTION = "Open TensorBoard on a sweep's folder, or a run's, for this machine only."
 
@@ -32,5 +33,5 @@ def _parser() -> command.Parser:
     parser = command.Parser("bptt-board", DESCRIPTION)
     parser.add_argument("folder", type=Path, metavar="SWEEP_FOLDER", help="as outputs/..._sweep")
     port = "default: the first free one from 6006"
-    parser.option("--port N", port, command.whole_number(1, 65535))
+    parser.option("--port N", port, command.within(Annotated[int, Ge(1), Le(65535)]))
     return parser

@@ -9,17 +9,16 @@ prints ends when its reader leaves, without a word and with 0.
 import argparse
 import contextlib
 import functools
-import math
 import os
 import re
 import select
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TextIO
+from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, get_args, get_origin
 
 from bptt_lab.core.messages import printable
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, unmet
 from bptt_lab.runs import outcome, streams
 from bptt_lab.runs.streams import progress as progress
 
@@ -137,36 +136,18 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; {self.prog} --help lists what there is")
 
 
-def whole_number(at_least: int, at_most: float = math.inf) -> Callable[[str], int]:
-    """Make the type of an argument that is a whole number within limits, both included."""
-    limit = f", at least {at_least}" if at_most == math.inf else f" from {at_least} to {at_most}"
+def within(hint: Any) -> Callable[[str], Any]:
+    """Make the type of an argument that is of a type hint: an int, float or Literal with limits."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
-    def read(text: str) -> int:
-        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
-        if number is None or not at_least <= number <= at_most:
-            raise must(text, f"be a whole number{limit}")
-        return number
-
-    return read
-
-
-def finite_number(text: str, at_least: float = -math.inf) -> float:
-    """Read an argument that is a finite number, within its limit."""
-    with contextlib.suppress(ValueError):
-        if math.isfinite(value := float(text)) and value >= at_least:
-            return value
-    limit = ", as 0.5" if at_least == -math.inf else f", at least {at_least:g}"
-    raise must(text, f"be a finite number{limit}")
-
-
-def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Make the type of an argument that is one of some names."""
-    names = list(names)
-
-    def read(text: str) -> str:
-        if text in names:
-            return text
-        raise must(text, f"be one of {', '.join(names)}")
+    def read(text: str) -> Any:
+        value: Any = text
+        with contextlib.suppress(ValueError):
+            if kind is float or (kind is int and re.fullmatch("-?[0-9]{1,18}", text)):
+                value = kind(text)
+        if problem := unmet(value, hint, {}):
+            raise argparse.ArgumentTypeError(f"{text}: {problem}")
+        return value
 
     return read
 

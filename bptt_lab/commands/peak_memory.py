@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Any
 
 
-class NotMeasuredError(Exception):
-    """Peak memory could not be measured; the message says why, on one line."""
-
-
 def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str = "cpu") -> int:
     """Measure a call's peak memory, in bytes above that of the process before the call.
 
@@ -26,16 +22,12 @@ def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str
         device: "cpu", or "cuda" for what torch's allocator hands out on a GPU.
 
     Raises:
-        NotMeasuredError: where the system does not count, or the call failed.
+        Exception: where the system does not count, or what the call raised.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([prepare.__module__])
     with ProcessPoolExecutor(1, context) as process:
-        try:
-            return process.submit(_measure, prepare, arguments, device).result()
-        except Exception as error:
-            why = (str(error).splitlines() or ["no message"])[0]
-            raise NotMeasuredError(f"no peak memory: {type(error).__name__}: {why}") from error
+        return process.submit(_measure, prepare, arguments, device).result()
 
 
 def rise(call: Callable[[], Any]) -> int:

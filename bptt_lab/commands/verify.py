@@ -4,21 +4,19 @@ On another machine the last bits differ and training amplifies them, hence the t
 """
 
 import contextlib
-import functools
 import io
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bptt_lab import runs
 from bptt_lab.commands import command
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
-from bptt_lab.config.schema import Experiment
 from bptt_lab.core.messages import printable
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, Ge
 from bptt_lab.runs import Damaged, Run, files, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
@@ -50,14 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train the run again that the command line names, and print what differs."""
     args = _parser().parse_args(argv)
     command.find_plugins_here()
-    if problem := files.no_folder(args.run_folder):
-        raise ConfigError(f"{args.run_folder}: {problem}; move it away")
-    files.refuse_strange(args.run_folder)
     before = runs.read_run(args.run_folder)
-    experiment = _refuse_unfit(before, args.allow)
+    for problem in _problems(args.run_folder, before):
+        raise ConfigError(f"{args.run_folder}: {problem}")
     logged = _logged(before)
-    if before.status == "completed" and not any(where != FINAL for _, where in logged):
-        raise ConfigError(f"{before.folder}: its {runs.METRICS} is missing or empty; {ANEW}")
+    allow = list(targets.packages(args.allow or ()))
+    experiment = parse({**before.config, "allow": allow}).quiet()
     if before.seconds is not None:
         print(f"training again: the run took {before.seconds:.0f} seconds", flush=True)
     with tempfile.TemporaryDirectory() as place:
@@ -83,7 +79,7 @@ def _parser() -> command.Parser:
         "--allow PACKAGE,PACKAGE", "as allow=[...] of bptt-train", lambda text: text.split(",")
     )
     tolerance = "relative difference of losses to accept from another machine"
-    number = functools.partial(command.finite_number, at_least=0)
+    number = command.within(Annotated[float, Ge(0)])
     parser.option("--tolerance R", tolerance, number, TOLERANCE)
     return parser
 
@@ -102,34 +98,35 @@ def _logged(run: Run) -> Logged:
     return {**logged, **{(tag, FINAL): value for tag, value in run.metrics.items()}}
 
 
-def _refuse_unfit(run: Run, allow: Sequence[str] | None) -> Experiment:
-    """Return the experiment to run again."""
-    folder = run.folder
+def _problems(folder: Path, run: Run) -> Iterator[str]:
+    """Yield why a run cannot be run again, what is worst first."""
+    if problem := files.no_folder(folder):
+        yield f"{problem}; move it away"
+    files.refuse_strange(folder)
     if run.status == "unreadable":
-        raise ConfigError(f"{folder}: its {run.reason}; {ANEW}")
+        yield f"its {run.reason}; {ANEW}"
     if (folder / runs.SWEEP).is_file():
-        raise ConfigError(f"{folder}: is a sweep; give the folder of one of its jobs")
+        yield "is a sweep; give the folder of one of its jobs"
     if not run.manifest:
-        raise ConfigError(f"{folder}: holds no run; give a run's folder out of outputs/")
+        yield "holds no run; give a run's folder out of outputs/"
     for key in ("config", "choices", "overrides", "command"):
         if key not in run.manifest:
-            raise ConfigError(f"{folder}: its {runs.MANIFEST} has no {key}; {ANEW}")
+            yield f"its {runs.MANIFEST} has no {key}; {ANEW}"
     seed, own = run.config.get("seed"), run.manifest.get("seed")
     if None not in (own, seed) and own != seed:
-        problem = f"says seed={schema.show(own)} and config.seed={schema.show(seed)}"
-        raise ConfigError(f"{folder}: its {runs.MANIFEST} {problem}; {ANEW}")
+        seeds = f"seed={schema.show(own)} and config.seed={schema.show(seed)}"
+        yield f"its {runs.MANIFEST} says {seeds}; {ANEW}"
     if run.status not in ("completed", "diverged"):
-        raise ConfigError(
-            f"{folder}: the run is {run.status}; end it first, by bptt-train resume={folder}"
-        )
+        yield f"the run is {run.status}; end it first, by bptt-train resume={folder}"
     if run.status == "completed" and run.parameters_sha256 is None:
-        raise ConfigError(f"{folder}: its {runs.SUMMARY} has no parameters_sha256; {ANEW}")
+        yield f"its {runs.SUMMARY} has no parameters_sha256; {ANEW}"
     if "forced" in run.manifest:
-        raise ConfigError(
-            f"{folder}: was continued with other settings than it began with "
-            "(force_resume=true), and no single run gives that"
+        yield (
+            "was continued with other settings than it began with (force_resume=true), and no "
+            "single run gives that"
         )
-    return parse({**run.config, "allow": list(targets.packages(allow or ()))}).quiet()
+    if run.status == "completed" and all(where == FINAL for _, where in _logged(run)):
+        yield f"its {runs.METRICS} is missing or empty; {ANEW}"
 
 
 def _compare(before: Run, logged: Logged, now: Run, tolerance: float) -> int:

@@ -59,7 +59,7 @@ def test_what_users_wrote_is_escaped(half: Path) -> None:
 def test_the_page_says_what_stands_how(half: Path) -> None:
     text = Page(half / "report.html").text
     assert "Sweep over gradient, gradient.k on digits, mackey_glass" in text
-    assert "started 2026-11-24 07:10" in text
+    assert "3 seeds · 2026-11-24_07-10-33_1a2b3c4d_sweep" in text
     for count in ("8 completed", "6 waiting", "1 failed", "1 diverged", "1 interrupted"):
         assert count in text
     # full: seeds 0 and 2 of accuracy .6 and .62

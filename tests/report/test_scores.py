@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.commands.report import curve_panels, curves, key_panels, results, scores, write_report
-from bptt_lab.commands.report.curves import Band
+from bptt_lab.commands.report import panels, results, scores, write_report
 from bptt_lab.commands.report.panel import line_styles
-from bptt_lab.commands.report.score_table import table as score_table
+from bptt_lab.commands.report.results import Band
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.training import style
-from bptt_lab.training.style import LineStyle
 
 from .sweep_folders import half_finished, strategies, write_sweep
 
@@ -22,14 +20,14 @@ def rank(folder: Path, dataset: str = "digits", target: float | None = None) -> 
 
 
 def test_a_band_is_mean_and_sample_deviation_over_those_that_got_there() -> None:
-    got = curves.band([{10: 1.0, 20: 5.0}, {10: 3.0}])
+    got = results.band([{10: 1.0, 20: 5.0}, {10: 3.0}])
     assert got == [Band(10, 2.0, pytest.approx(math.sqrt(2))), Band(20, 5.0, None)]
-    assert curves.log_band([{1: math.e, 2: 0.0}]) == [Band(1, 1.0, None)]
+    assert results.log_band([{1: math.e, 2: 0.0}]) == [Band(1, 1.0, None)]
 
 
 @pytest.mark.parametrize("size", [1e300, 1.7e308])
 def test_large_values_do_not_overflow(size: float) -> None:
-    mean, sd = curves.mean_sd([size, size, size / 2])
+    mean, sd = results.mean_sd([size, size, size / 2])
     assert mean == pytest.approx(size * (5 / 6))
     assert sd == pytest.approx(size / math.sqrt(12))
 
@@ -40,7 +38,7 @@ def test_what_is_not_finite_or_half_written_is_left_out_of_curves(tmp_path: Path
     for job in sweep.jobs:
         assert list(job.curves["val/loss"]) == [30, 60, 90, 120, 150]
         assert 999 not in job.curves["gradient_norm/total"]
-    assert curves.read(tmp_path / "nowhere") == {}
+    assert results.read_curves(tmp_path / "nowhere") == {}
 
 
 def test_best_first_by_accuracy_and_by_error(tmp_path: Path) -> None:
@@ -63,7 +61,7 @@ def test_mean_and_spread_are_over_completed_seeds(tmp_path: Path) -> None:
     (group,) = ranking.groups
     assert len(group.done) == 2
     assert group.result("accuracy") == (pytest.approx(0.6), pytest.approx(math.sqrt(0.02)))
-    heads, rows = score_table(ranking, {(): LineStyle("#000000")})
+    heads, rows = scores.table(ranking)
     cells = dict(zip(heads, rows[0].cells, strict=True))
     assert cells["seconds"] == "3.0"  # 2.5 and 3.5
 
@@ -125,14 +123,14 @@ def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
         (run,) = folder.glob(f"*gradient=uoro,seed={seed}")
         with (run / "metrics.jsonl").open("a") as file:
             for step, value in enumerate(values):
-                file.write(json.dumps({"step": step, curves.ALIGNMENT: value}) + "\n")
+                file.write(json.dumps({"step": step, results.ALIGNMENT: value}) + "\n")
     ranking = rank(folder)
     styles = line_styles(["gradient"], {(name,): name for name in ("full", "uoro")})
-    heads, rows = score_table(ranking, styles)
+    heads, rows = scores.table(ranking)
     column = heads.index("mean cosine with full BPTT")
     found = {row.name: row.cells[column] for row in rows}
     assert (found["full"], found["uoro"]) == ("", "0.4000")
-    picture = curve_panels.alignment(ranking, styles, tmp_path / "alignment.png")
+    picture = panels.over_training(results.ALIGNMENT, ranking, styles, tmp_path / "alignment.png")
     assert picture is not None and picture.path.stat().st_size > 1000
     page = write_report(folder).read_text()
     table = page[page.index("<table>") : page.index("</table>")]
@@ -154,16 +152,19 @@ def test_lags_are_shades_in_order_and_other_keys_are_dashes() -> None:
 
 def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[str]] = []
-    for module in (curve_panels, key_panels):
-        monkeypatch.setattr(
-            module, "legend", lambda _, entries, **__: drawn.append([name for name, _ in entries])
-        )
+    monkeypatch.setattr(
+        panels, "legend", lambda _, entries, **__: drawn.append([name for name, _ in entries])
+    )
+    monkeypatch.setattr(
+        panels, "_draw_rows", lambda _, __, rows, ___: drawn.append([name for name, *_ in rows])
+    )
     finals = {16: 0.9, 2: 0.8, 8: 0.7}  # best first is another order
     jobs = [{"gradient": "truncated", "k": k, "final": f} for k, f in finals.items()]
     jobs += [{"gradient": "full", "final": 0.1}]
     ranking = rank(write_sweep(tmp_path / "s", jobs))
     keys = ["gradient", "gradient.k"]
     styles = line_styles(keys, {g.values: g.strategy for g in ranking.groups})
-    curve_panels.loss(ranking, styles, tmp_path / "a.png")
-    key_panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
-    assert drawn == [["full", *(f"truncated, k={k}" for k in (2, 8, 16))]] * 2
+    panels.over_training(results.VAL_LOSS, ranking, styles, tmp_path / "a.png")
+    panels.against(keys, "gradient", ranking, styles, tmp_path / "b.png")
+    in_order = ["full", *(f"truncated, k={k}" for k in (2, 8, 16))]
+    assert drawn == [[*in_order, "chance 2.3"], [*in_order, "chance"]]

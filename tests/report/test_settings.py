@@ -164,7 +164,7 @@ def test_a_horizon_does_not_mix_settings(tmp_path: Path) -> None:
     listed = [{"folder": str(number), "overrides": []} for number in range(len(jobs))]
     (tmp_path / "sweep.json").write_text(json.dumps({"command": "", "jobs": listed}))
     lines = {line.label: line for line in longest.lines(results.read(tmp_path))}
-    assert {name: line.longest(4)[0] for name, line in lines.items()} == {
+    assert {name: line.longest[4][0] for name, line in lines.items()} == {
         "truncated tail, lr=0.1": 10,
-        "truncated tail, lr=0.2": None,
+        "truncated tail, lr=0.2": 0,
     }

@@ -2,19 +2,19 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from bptt_lab.commands import command
 from bptt_lab.commands.bench import implementations
 from bptt_lab.commands.bench.implementations import BASELINE, OTHERS, USUAL
-from bptt_lab.commands.bench.workload import PRECISIONS, SHAPES, SMALL_SHAPES, parse_shape
+from bptt_lab.commands.bench.workload import SHAPES, SMALL_SHAPES, Precision, parse_shape
 from bptt_lab.config import gpus
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.machine import cores
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, Ge, Le
 
 T = TypeVar("T")
-ISAS = ("avx512", "avx2", "generic")
+Isa = Literal["avx512", "avx2", "generic"]
 DESCRIPTION = """\
 Time one recurrent layer, forward and forward + backward, against torch.nn.RNN. Implementations
 take turns in one process; reported are minimum and median, the ratio to nn.RNN, the distance to the
@@ -82,20 +82,20 @@ def _parser() -> command.Parser:
         "consists of; default shapes: " + " ".join(map(str, SMALL_SHAPES)),
     )
     threads = "thread counts, each with a table of its own; default: 1 2"
-    parser.option("--threads T ...", threads, command.whole_number(1, cores()))
+    parser.option("--threads T ...", threads, command.within(Annotated[int, Ge(1), Le(cores())]))
     rounds = "turns of each; default: as many as take 3 seconds a shape, 3 to 100"
-    parser.option("--rounds R", rounds, command.whole_number(1))
-    parser.option("--device cpu|cuda", "where", command.one_of(["cpu", "cuda"]), "cpu")
+    parser.option("--rounds R", rounds, command.within(Annotated[int, Ge(1)]))
+    parser.option("--device cpu|cuda", "where", command.within(Literal["cpu", "cuda"]), "cpu")
     parser.option(
         "--dtype FORMAT ...",
-        f"of {', '.join(PRECISIONS)}, each with a table of its own; default: float32, and on "
-        "cuda float32 (TF32 off), tf32 (float32 multiplied as TF32), bfloat16",
-        command.one_of(PRECISIONS),
+        f"of {', '.join(get_args(Precision))}, each with a table of its own; default: float32, "
+        "and on cuda float32 (TF32 off), tf32 (float32 multiplied as TF32), bfloat16",
+        command.within(Precision),
     )
     parser.option(
-        f"--isa {'|'.join(ISAS)}",
+        f"--isa {'|'.join(get_args(Isa))}",
         "instruction set of the C core; default: the best that the processor has",
-        command.one_of(ISAS),
+        command.within(Isa),
     )
     parser.option(
         "--memory",

@@ -31,10 +31,6 @@ USUAL = (BASELINE, "full", "full-reference", "checkpointed", "truncated", "autog
 PAST_FACING = "bptt_lab.gradients.past.PastFacing"
 
 
-class UnavailableError(Exception):
-    """An implementation that does not work here; the message says why, on one line."""
-
-
 # Returns the output, None where there is none, and the gradients by weight's name.
 Call = Callable[[], tuple[Any, dict[str, Any]]]
 
@@ -51,7 +47,7 @@ class Implementation:
     """One way to run a layer forward and backward, by its name."""
 
     name: str
-    prepare: Callable[[Problem], Prepared]  # its calls; may raise UnavailableError or ConfigError
+    prepare: Callable[[Problem], Prepared]  # raises what measure leaves out
     needs: str = "torch"  # a module that must be installed
 
     def missing(self) -> str | None:
@@ -164,7 +160,7 @@ def jax_scan(problem: Problem) -> Prepared:
     try:
         device = jax.devices("gpu" if problem.input.is_cuda else "cpu")[0]
     except RuntimeError as error:
-        raise UnavailableError("jax: it sees no GPU; pip install 'jax[cuda12]'") from error
+        raise NotImplementedError("it sees no GPU; pip install 'jax[cuda12]'") from error
 
     def convert(tensor: Tensor) -> Any:
         return jax.device_put(jnp.from_dlpack(tensor.cpu()), device)

@@ -6,18 +6,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from bptt_lab.commands.bench.implementations import (
-    BASELINE,
-    Call,
-    Implementation,
-    UnavailableError,
-)
+from bptt_lab.commands.bench.implementations import BASELINE, Call, Implementation
 from bptt_lab.commands.bench.workload import BOTH, PASSES, Conditions, Pass, Problem, Shape, flops
 from bptt_lab.commands.timing import UNSTEADY, alternate, clock, times_as_fast
 from bptt_lab.core.kernels import core
@@ -47,16 +42,6 @@ def applied(conditions: Conditions) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = cudnn
         if isa is not None:
             core.use_instruction_set(isa)
-
-
-class _Called(NamedTuple):
-    """A pass of an implementation, called once: ready for the rounds."""
-
-    call: Call
-    claims: str
-    first: float
-    error_output: float | None
-    error_gradient: float | None
 
 
 Row = Mapping[str, Any]  # a line of results.csv by column; None where something does not apply
@@ -90,69 +75,68 @@ def _measure(shape: Shape, conditions: Conditions, options: Namespace) -> Iterat
     synchronise = torch.cuda.synchronize if conditions.device == "cuda" else lambda: None
     product = _product(problem)
     product()  # before everyone: starting torch's threads is nobody's first call
-    calls: dict[tuple[Pass, str], _Called] = {}
+    calls: dict[tuple[Pass, str], Call] = {}
+    known: dict[tuple[Pass, str], dict[str, Any]] = {}
     for each in options.implementations:
         try:
             passes, claims = each.prepare(problem)
-            calls |= {
-                (which, each.name): _first(call, claims, right, synchronise)
-                for which, call in passes.items()
-            }
-        except (UnavailableError, ConfigError, NotImplementedError) as why:
+            for which, call in passes.items():
+                known[which, each.name] = {"claims": claims, **_first(call, right, synchronise)}
+                calls[which, each.name] = call
+        except (ConfigError, NotImplementedError) as why:
             note(f"{each.name}: left out: {why}")
     turns: dict[tuple[str, str], Callable[[], Any]] = {(PRODUCT, ""): product}
     # A round is the forward pass of A B C, then both passes of A B C.
     for which in PASSES:
-        turns |= {key: call.call for key, call in calls.items() if key[0] == which}
+        turns |= {key: call for key, call in calls.items() if key[0] == which}
     seconds = alternate(turns, options.rounds, synchronise)
-    slower = statistics.median(seconds[PRODUCT, ""]) / min(seconds[PRODUCT, ""])
+    best = min(seconds[PRODUCT, ""])
+    slower = statistics.median(seconds[PRODUCT, ""]) / best
     if slower > UNSTEADY:
         note(
             f"{conditions}: {shape}: warning: a product usually took {slower:.1f} times its best; "
             "other processes disturb, repeat on an idle machine"
         )
-    gflops = 2 * SIDE[conditions.device] ** 3 / min(seconds[PRODUCT, ""]) / 1e9
-    for (which, name), call in calls.items():
-        mine = seconds[which, name]
+    for which, name in calls:
+        mine, first = seconds[which, name], known[which, name]
         by_minimum, by_median = times_as_fast(mine, seconds.get((which, BASELINE)))
         yield {
             **shape._asdict(),
             "implementation": name,
-            "claims": call.claims,
+            "claims": first["claims"],
             "device": conditions.device,
             "precision": conditions.precision,
             "threads": conditions.threads,
             "instruction_set": conditions.isa,  # of the C core, which nn.RNN and JAX do without
             "pass": which,
             "rounds": len(mine),
-            "first_call_ms": call.first * 1e3,
+            "first_call_ms": first["seconds"] * 1e3,
             "min_ms": min(mine) * 1e3,
             "median_ms": statistics.median(mine) * 1e3,
             "times_as_fast_min": by_minimum,
             "times_as_fast_median": by_median,
-            "product_gflops": gflops,  # the machine's rate in a large product
-            "floor_ms": None,  # the pass's operations at that rate
+            "product_gflops": 2 * SIDE[conditions.device] ** 3 / best / 1e9,
+            "floor_ms": None,  # the pass's operations at the machine's rate in a large product
             "times_floor": None,
-            "error_output": call.error_output,
-            "error_gradient": call.error_gradient,
+            "error_output": first["output"],
+            "error_gradient": first["gradient"],
             "peak_mb": None,
             "peak_states": None,  # the peak in units of L N H numbers
         }
 
 
 def _first(
-    call: Call,
-    claims: str,
-    right: tuple[Tensor, Mapping[str, Tensor]],
-    synchronise: Callable[[], None],
-) -> _Called:
-    """Call a pass once, timed, and compare what it returns with the right answer."""
+    call: Call, right: tuple[Tensor, Mapping[str, Tensor]], synchronise: Callable[[], None]
+) -> dict[str, float | None]:
+    """Call a pass once: its seconds, and the errors of what it returns."""
     kept: list[Any] = []
     seconds = clock(lambda: kept.append(call()), synchronise)
     output, gradients = kept.pop()
-    error_output = None if output is None else error(output, right[0])
-    error_gradient = gradient_error(gradients, right[1]) if gradients else None
-    return _Called(call, claims, seconds, error_output, error_gradient)
+    return {
+        "seconds": seconds,
+        "output": None if output is None else error(output, right[0]),
+        "gradient": gradient_error(gradients, right[1]) if gradients else None,
+    }
 
 
 def one_pass(

@@ -1,9 +1,9 @@
 """From options to a folder: measure, print tables, write results.csv."""
 
-import contextlib
 import csv
 import itertools
 import platform
+import secrets
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from bptt_lab.commands.bench.measure import Row, applied, measure, note, one_pas
 from bptt_lab.commands.bench.workload import BOTH, FORWARD, Conditions, Pass, Shape
 from bptt_lab.core import machine
 from bptt_lab.core.kernels import core
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.sweep import aligned
 
@@ -51,7 +52,7 @@ peak       memory of both passes above tensors and weights, in MB and in units o
 
 
 def run(options: Namespace) -> Path:
-    """Measure what the options ask for, and return the folder outputs/bench_<time>.
+    """Measure what the options ask for, and return the folder outputs/bench_<time>_<random>.
 
     Raises:
         ConfigError: where torch cannot use the device, or the C core the instruction set.
@@ -72,7 +73,9 @@ def run(options: Namespace) -> Path:
         print(f"{where['machine']}; {where['versions']}; kernel: {kernel}")
     for line in options.left_out:
         print(f"left out: {line}")
-    folder = _new_folder()
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path("outputs", f"bench_{stamp}_{secrets.token_hex(4)}")  # as those of runs
+    folder.mkdir(parents=True)
     rows: list[Row] = []
     names = {each.name: each for each in options.implementations}
     for conditions in settings:
@@ -118,21 +121,11 @@ def _with_memory(row: Row, conditions: Conditions, implementation: Implementatio
     note(f"memory of {what}")
     try:
         peak = peak_memory.peak(one_pass, shape, conditions, implementation, device=row["device"])
-    except peak_memory.NotMeasuredError as why:
-        note(f"{what}: {why}")
+    except Exception as why:  # whatever its process died of
+        note(printable(f"{what}: no peak memory: {type(why).__name__}: {why}"))
         return row
     states = shape.L * shape.N * shape.H * getattr(torch, conditions.dtype).itemsize
     return {**row, "peak_mb": peak / 1e6, "peak_states": peak / states}
-
-
-def _new_folder() -> Path:
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for number in itertools.count(1):
-        folder = Path("outputs", f"bench_{stamp}" + (f"_{number}" if number > 1 else ""))
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            break
-    return folder
 
 
 def write_csv(rows: Sequence[Row], path: Path, where: Mapping[str, str]) -> None:

@@ -45,7 +45,7 @@ SMALL_SHAPES = (
     Shape(128, 1, 2, 128),
 )
 
-PRECISIONS = ("float32", "tf32", "float64", "bfloat16")  # tf32: float32 multiplied as TF32
+Precision = Literal["float32", "tf32", "float64", "bfloat16"]  # tf32: float32 multiplied as TF32
 
 
 class Conditions(NamedTuple):

@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from bptt_lab.commands import command
 from bptt_lab.commands.compare import request as requests
 from bptt_lab.core.messages import headed
+from bptt_lab.core.validation import Ge
 
 if TYPE_CHECKING:
     from bptt_lab.commands.compare.measurement import Measurement
@@ -33,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = requests.read(overrides, args.checkpoint, wanted)
     print(f"{request.title}: loading torch ...", flush=True)
     # Not before the request is known to be good: these import torch.
-    from bptt_lab.commands.compare import estimate, table
+    from bptt_lab.commands.compare import table
     from bptt_lab.commands.compare.batch import prepare
-    from bptt_lab.commands.compare.measurement import measure
+    from bptt_lab.commands.compare.measurement import measure, plan
 
     began = time.process_time()
     batch = prepare(request.experiment, request.checkpoint)
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     L, N, I, H = batch.shape
     sizes = f"L={L} steps, N={N} sequences, I={I} inputs, H={H} hidden units"
     print(f"{request.title}: {sizes}, cpu, {args.draws} draws", flush=True)
-    plan = estimate.plan(
+    planned = plan(
         request,
         batch,
         args.draws,
@@ -51,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         limit=DEAR if args.strategies is None else math.inf,
         fixed=fixed,
     )
-    print(table.announced(plan), flush=True)
-    layout = table.layout(plan)
-    print(headed(layout, [*table.WIDTHS]), flush=True)
+    print(table.announced(planned), flush=True)
+    layout = table.layout(planned)
+    print(headed(layout, [*table.COLUMNS]), flush=True)
 
     def tell(row: Measurement) -> None:
         print(layout.format(*table.cells(row)).rstrip(), flush=True)
 
-    comparison = measure(request, batch, plan, args.draws, tell)
+    comparison = measure(request, batch, planned, args.draws, tell)
     print(table.closing(comparison), flush=True)
     if args.figure is not None:
         from bptt_lab.commands.compare import figure
@@ -78,7 +79,7 @@ def _parser() -> command.Parser:
     names += "every mode at several k"
     parser.option("--strategies A,B,C", names, lambda text: text.split(","))
     draws = "gradients that a random strategy is asked for, 2 or more"
-    parser.option("--draws N", draws, command.whole_number(2), DRAWS)
+    parser.option("--draws N", draws, command.within(Annotated[int, Ge(2)]), DRAWS)
     drawn = f"draw bias and cost against k, as {', '.join(command.PICTURES)}; default: no figure"
     parser.option("--figure FILE", drawn, command.picture)
     return parser

@@ -1,14 +1,14 @@
 """Bias and cost against k: three panels, a line for each mode of truncation.
 
-Modes with the same gradient share a line in the panels of bias, and each line has its name at its
-end. Strategies without a k are level lines; of the exact ones, only full BPTT has one in the panels
-of bias. Times have a band: the middle half of the rounds.
+Modes with the same gradient share a line in the panels of bias; the heading says which they are.
+Strategies without a k are level lines; of the exact ones, only full BPTT has one in the panels of
+bias. A mode's times have a band: the middle half of the rounds.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,8 +20,6 @@ from bptt_lab.training.style import LineStyle
 
 INCHES = (12.4, 3.9)
 EXACT = 1e-5  # below such an error nothing is drawn: that is rounding
-APART = 0.05  # octaves between the markers of two modes at one k
-NEXT, GAP = 10, 0.06  # between the names of two lines: points, and parts of a panel's height
 
 
 class _Panel(NamedTuple):
@@ -51,9 +49,8 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
     for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
         axes.set(title=panel.title, xlabel="k (steps that a loss's credit travels)")
         _draw_levels(axes, comparison, styles, panel)
-        ends = _draw_modes(axes, comparison, styles, panel)
+        _draw_modes(axes, comparison, styles, panel)
         _scale(axes, L, panel)
-        _name(axes, ends)
     handles = [line.key(label, line.marker) for label, line in styles.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=7, handlelength=3.2)
     style.save(figure, path)
@@ -76,63 +73,34 @@ def _styles(comparison: Comparison) -> dict[str, LineStyle]:
 
 def _draw_modes(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
-) -> list[tuple[float, float, str]]:
-    """Draw a line for each mode; returns where each one ends, and its name."""
-    shared: dict[str, str] = {}  # a line's name, and the mode that it is drawn of
-    for row in comparison.curve:
-        mode, groups = row.option.mode, comparison.alike.modes if panel.is_bias else ()
-        shared.setdefault(next((" = ".join(g) for g in groups if mode in g), mode), mode)
-    ends: list[tuple[float, float, str]] = []
-    for number, (name, mode) in enumerate(shared.items()):
+) -> None:
+    modes = list(dict.fromkeys(row.option.mode for row in comparison.curve))
+    if panel.is_bias:
+        covered = {mode for group in comparison.alike.modes for mode in group[1:]}
+        modes = [mode for mode in modes if mode not in covered]
+    for mode in modes:
         rows = [row for row in comparison.curve if row.option.mode == mode]
         rows = [row for row in rows if panel.value(row) > panel.least]
         if not rows:
             continue
         line = styles[rows[0].option.label]
-        shift = 1.0 if panel.is_bias else 2 ** (APART * (number - (len(shared) - 1) / 2))
-        xs, ys = [(row.option.k or 1) * shift for row in rows], [panel.value(row) for row in rows]
+        xs, ys = [row.option.k or 1 for row in rows], [panel.value(row) for row in rows]
         axes.plot(xs, ys, marker=line.marker, markersize=5, zorder=3, **line.line())
-        ends.append((xs[-1], ys[-1], name))
         if not panel.is_bias:
             low, high = zip(*(row.quartiles for row in rows), strict=True)
-            axes.vlines(xs, low, high, color=line.colour, linewidth=1.2, alpha=0.6, zorder=3)
-    return ends
-
-
-def _name(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """Write each line's name beside its end: none covers another, and all are inside."""
-    lowest = 0.0
-    ordered = sorted(ends, key=lambda end: end[1])
-    for above, (x, y, name) in zip(reversed(range(len(ends))), ordered, strict=True):
-        height = style.height(axes, y)
-        at = min(max(height, lowest), 1 - GAP * (above + 0.5))
-        lowest = at + GAP
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(5, NEXT * (at - height) / GAP - 3),
-            textcoords="offset points",
-            fontsize=8,
-            color=style.GREY,
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
-            zorder=5,
-        )
+            axes.fill_between(xs, low, high, color=line.colour, alpha=0.12, linewidth=0)
 
 
 def _draw_levels(
     axes: Axes, comparison: Comparison, styles: dict[str, LineStyle], panel: _Panel
 ) -> None:
-    for number, row in enumerate(comparison.strategies):
+    for row in comparison.strategies:
         exact = row.claims == "exact" and row.option.name != "full"
         value = panel.value(row)
         if row.option.mode or (panel.is_bias and exact) or not value > panel.least:
             continue
         line = styles[row.option.label]
         axes.axhline(value, zorder=2, **line.line())
-        if not panel.is_bias:
-            inside: Any = {"transform": axes.get_yaxis_transform(), "linewidth": 5}
-            at = (number + 0.5) / len(comparison.strategies)
-            axes.vlines(at, *row.quartiles, color=line.colour, alpha=0.35, zorder=1, **inside)
     style.take_turns(axes.lines)
 
 

@@ -1,10 +1,9 @@
 """The comparison on screen: a line for each strategy as it comes, numbers under their heads."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from bptt_lab.commands.compare.estimate import Plan, about
-from bptt_lab.commands.compare.measurement import Comparison, Measurement
+from bptt_lab.commands.compare.measurement import Comparison, Measurement, Plan, about
 from bptt_lab.commands.timing import UNSTEADY
 from bptt_lab.core.messages import columns
 
@@ -16,21 +15,36 @@ bias, variance, snr              of a random strategy over its draws: relative e
 ms, x full, middle half          forward and backward pass by the clock, median of rounds; median
                                  and quartiles of its ratio to full BPTT's in the same round
 peak MB                          memory of both passes above network and batch"""
-WIDTHS = {
-    "strategy": 8,
-    "k": 4,
-    "claims": 8,
-    "cosine": 7,
-    "norm ratio": 10,
-    "rel. error": 10,
-    "bias": 17,
-    "variance": 8,
-    "snr": 7,
-    "ms": 8,
-    "x full": 7,
-    "middle half": 15,
-    "peak MB": 7,
+
+
+def _short(value: float) -> str:
+    """Three digits, in the plain form where that is readable."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.1e}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.3g}"
+
+
+# The columns by their heads: the least width, and what it says of a row.
+COLUMNS: Mapping[str, tuple[int, Callable[[Measurement], str]]] = {
+    "strategy": (8, lambda row: row.option.label),
+    "k": (4, lambda row: "" if row.option.k is None else str(row.option.k)),
+    "claims": (8, lambda row: row.claims),
+    "cosine": (7, lambda row: f"{row.aligned.cosine.value:.4f}"),
+    "norm ratio": (10, lambda row: f"{row.aligned.norm_ratio.value:.4f}"),
+    "rel. error": (10, lambda row: _short(row.aligned.relative_error.value)),
+    "bias": (17, lambda row: " ± ".join(map(_short, row.aligned.bias)) if row.draws else ""),
+    "variance": (8, lambda row: _short(row.aligned.variance.value) if row.draws else ""),
+    "snr": (7, lambda row: _short(row.aligned.snr.value) if row.draws else ""),
+    "ms": (8, lambda row: f"{row.seconds * 1e3:.2f}"),
+    "x full": (7, lambda row: f"{row.times_full:.2f}"),
+    "middle half": (15, lambda row: " to ".join(f"{ratio:.3g}" for ratio in row.quartiles)),
+    "peak MB": (7, lambda row: "" if row.peak is None else f"{row.peak / 1e6:.1f}"),
 }
+
+
+def cells(row: Measurement) -> list[str]:
+    """Write a strategy's row."""
+    return [said(row) for _, said in COLUMNS.values()]
 
 
 def announced(plan: Plan) -> str:
@@ -44,8 +58,10 @@ def announced(plan: Plan) -> str:
 def layout(plan: Plan) -> str:
     """Return the format of the rows."""
     longest = max((len(each.option.label) for each in plan.candidates), default=0)
-    widths = [longest, *[*WIDTHS.values()][1:]]
-    return columns([[*WIDTHS], ["-" * width for width in widths]], right=[*WIDTHS][3:])
+    _, *widths = (width for width, _ in COLUMNS.values())
+    return columns(
+        [[*COLUMNS], ["-" * width for width in (longest, *widths)]], right=[*COLUMNS][3:]
+    )
 
 
 def closing(comparison: Comparison) -> str:
@@ -63,30 +79,3 @@ def closing(comparison: Comparison) -> str:
 
 def _left_out(why: Mapping[str, str]) -> list[str]:
     return ["not compared:"] * bool(why) + [f"  {name}: {each}" for name, each in why.items()]
-
-
-def cells(row: Measurement) -> list[str]:
-    """Write a strategy's row."""
-    a, k = row.aligned, row.option.k
-    bias = f"{_short(a.bias.value)} ± {_short(a.bias.standard_error)}"
-    random = [bias, _short(a.variance.value), _short(a.snr.value)]
-    return [
-        row.option.label,
-        "" if k is None else str(k),
-        row.claims,
-        f"{a.cosine.value:.4f}",
-        f"{a.norm_ratio.value:.4f}",
-        _short(a.relative_error.value),
-        *(random if row.draws else [""] * len(random)),
-        f"{row.seconds * 1e3:.2f}",
-        f"{row.times_full:.2f}",
-        " to ".join(f"{ratio:.3g}" for ratio in row.quartiles),
-        "" if row.peak is None else f"{row.peak / 1e6:.1f}",
-    ]
-
-
-def _short(value: float) -> str:
-    """Three digits, in the plain form where that is readable."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    return f"{value:.1e}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.3g}"

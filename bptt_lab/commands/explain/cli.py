@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Annotated
 
 from bptt_lab.commands import command
 from bptt_lab.config import arguments, signatures
 from bptt_lab.config.schema import Component
 from bptt_lab.config.security import open_command_line
 from bptt_lab.config.strategies import from_name, packaged
-from bptt_lab.core.validation import ConfigError, unmet
+from bptt_lab.core.validation import ConfigError, Ge, Le, unmet
 
 # In the place of what an option's file sets, which would cut nothing in so few steps.
 SMALL = {"k": 2, "mode": "lag"}
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     component = _component(args)
     # Not before the arguments are known to be good: these import torch.
     from bptt_lab.commands.explain import example as examples
-    from bptt_lab.commands.explain.text import write
+    from bptt_lab.commands.explain.derivation import Derivation
     from bptt_lab.training.build import make
 
     strategy = make("gradient", component)
@@ -34,11 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     example = examples.fixed(steps) if fixed else examples.random(steps, args.seed)
     at = list(range(1, args.steps + 1)) if args.all else [args.steps]
     found = examples.compare(example, strategy, at)
-    print(write(example, at, repr(strategy), found, args.digits), flush=True)
+    derivation = Derivation(example, at, args.digits)
+    derivation.compare()
+    derivation.show_strategy(repr(strategy), found)
+    print(derivation.text, flush=True)
     if args.figure is not None:
         from bptt_lab.commands.explain.figure import draw
 
-        draw(example, at, repr(strategy), found, args.figure)
+        draw(derivation, repr(strategy), found, args.figure)
         print(f"\nfigure  {args.figure}")
     return 0
 
@@ -76,14 +80,18 @@ def _parser() -> command.Parser:
         lambda text: text.split(","),
     )
     parser.option(
-        "--k K", "truncation lag, its own step included; default: 2", command.whole_number(1)
+        "--k K",
+        "truncation lag, its own step included; default: 2",
+        command.within(Annotated[int, Ge(1)]),
     )
     parser.option("--mode MODE", f"of truncated: {', '.join(modes)}; default: lag")
     parser.option("--all", "the losses of all steps; default: the last one's alone")
-    parser.option("--steps T", "3 or 4", command.whole_number(3, 4), 3)
+    parser.option("--steps T", "3 or 4", command.within(Annotated[int, Ge(3), Le(4)]), 3)
     seed = "draw the numbers at random; default: fixed ones"
-    parser.option("--seed S", seed, command.whole_number(0))
-    parser.option("--digits D", "decimals, 2 to 12", command.whole_number(2, 12), 5)
+    parser.option("--seed S", seed, command.within(Annotated[int, Ge(0)]))
+    parser.option(
+        "--digits D", "decimals, 2 to 12", command.within(Annotated[int, Ge(2), Le(12)]), 5
+    )
     figure = f"draw it too, as {', '.join(command.PICTURES)}; default: no figure"
     parser.option("--figure FILE", figure, command.picture)
     return parser

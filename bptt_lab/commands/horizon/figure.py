@@ -1,11 +1,10 @@
 """The longest delay solved against k, a panel a task, with the line delay = k.
 
-A circle stands for every delay tried, filled as far as its seeds solved it; the curve joins the
-median over seeds of the longest one, its band reaches from the worst seed to the best. Above the
-line delay = k the gradient does not reach the beginning of the sequence.
+Every seed is a dot, and a curve joins their medians. Above the line delay = k the gradient does
+not reach the beginning of the sequence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bptt_lab.commands.horizon.longest import CRITERIA, Line
 from bptt_lab.training import style
+from bptt_lab.training.style import LineStyle
 
 PANEL, HEIGHT = 5.0, 4.6  # inches
 NONE = 1.3  # how far below the shortest delay "none" stands
@@ -36,7 +36,7 @@ def draw(lines: Sequence[Line], path: Path) -> None:
 
 def _panel(axes: Axes, task: str, lines: Sequence[Line]) -> None:
     criterion = CRITERIA[task]
-    delays = sorted({delay for line in lines for delay in line.delays})
+    delays = sorted({delay for line in lines for tried in line.tried.values() for delay in tried})
     ks = sorted({k for line in lines for k in line.ks if k is not None}) or [1]
     none, top = delays[0] / NONE, delays[-1] * 1.15
     axes.set_title(f"{task.replace('_', ' ')}: {criterion.words}")
@@ -51,33 +51,13 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line]) -> None:
     dashed: Any = {"color": style.INK, "linewidth": 1.2, "dashes": (5, 3), "zorder": 1.5}
     axes.plot(reach, reach, label="delay = k", **dashed)
     for line in lines:
-        colour = style.colour(line.strategy)
-        drawn: Any = {"color": colour, "linewidth": 2.4, "label": f"{line.label}, median seed"}
+        look, label = LineStyle(style.colour(line.strategy)), f"{line.label}, median seed"
         if line.ks == [None]:  # as full BPTT: what the net itself can learn
-            axes.axhline(line.typical(None) or none, zorder=2.5, **drawn)
-        else:
-            _curve(axes, line, none, drawn)
-
-
-def _curve(axes: Axes, line: Line, none: float, drawn: Mapping[str, Any]) -> None:
-    """A strategy with a k: circles, curve and band."""
-    ks = [k for k in line.ks if k is not None]
-    found = [[delay or none for delay in line.longest(k).values()] for k in ks]
-    lowest, highest = [min(each) for each in found], [max(each) for each in found]
-    band: Any = {"color": drawn["color"], "alpha": 0.18, "linewidth": 0, "zorder": 2}
-    axes.fill_between(ks, lowest, highest, label="worst to best seed", **band)
-    axes.plot(ks, [line.typical(k) or none for k in ks], zorder=3, **drawn)
-    for label, part in {"solved by all seeds": 1.0, "by some": 0.5, "by none": 0.0}.items():
-        axes.plot([], [], label=label, **_circle(drawn["color"], part))
-    for k in ks:
-        for delay in line.delays:
-            share = line.share(k, delay)
-            if share is not None:
-                circle = _circle(drawn["color"], share)
-                axes.plot(k, delay, zorder=4, markeredgewidth=1.1, **circle)
-
-
-def _circle(colour: str, share: float) -> dict[str, Any]:
-    filled = style.mix("#FFFFFF", colour, share)
-    edge = {"markersize": 7, "markeredgecolor": colour}
-    return {"marker": "o", "linestyle": "", "markerfacecolor": filled, **edge}
+            axes.axhline(line.typical(None) or none, label=label, zorder=2.5, **look.line())
+            continue
+        numbers = [k for k in line.ks if k is not None]
+        for k in numbers:
+            found = [delay or none for delay in line.longest[k].values()]
+            axes.plot([k] * len(found), found, "o", zorder=4, **look.dots())
+        medians = [line.typical(k) or none for k in numbers]
+        axes.plot(numbers, medians, label=label, zorder=3, **look.line())

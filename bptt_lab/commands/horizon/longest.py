@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median_low
+from statistics import median_low
 from typing import NamedTuple, TypeGuard
 
 from bptt_lab.commands.report import results, settings
@@ -44,13 +44,14 @@ CRITERIA: Mapping[str, Criterion] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One setting's results on one task: a table of delays by k."""
+    """One setting's results on one task."""
 
     task: str
     strategy: str  # option of the group `gradient`
     mode: str  # of truncation; empty without one
     others: str  # whatever else the sweep varied, as "lr=0.1"
-    solved: dict[int | None, dict[Value, dict[int, bool]]]  # by k, seed and delay
+    longest: dict[int | None, dict[Value, int]]  # delay solved, by k and seed; 0 for none
+    tried: dict[int | None, set[int]]  # delays, by k
 
     @property
     def label(self) -> str:
@@ -61,30 +62,15 @@ class Line:
     @property
     def ks(self) -> list[int | None]:
         """The truncation lags, in order; [None] for a strategy without one."""
-        return sorted(self.solved, key=results.order)
+        return sorted(self.longest, key=results.order)
 
-    @property
-    def delays(self) -> list[int]:
-        """The delays tried, in order."""
-        tried = (delays for seeds in self.solved.values() for delays in seeds.values())
-        return sorted({delay for delays in tried for delay in delays})
+    def seeds(self, k: int | None) -> list[tuple[Value, int]]:
+        """Each seed and the longest delay that it solved, in the order of the seeds."""
+        return sorted(self.longest[k].items(), key=lambda pair: results.order(pair[0]))
 
-    def longest(self, k: int | None) -> dict[Value, int | None]:
-        """The longest delay that each seed solved, by seed; None where it solved none."""
-        seeds = self.solved[k]
-        return {
-            seed: max((delay for delay, ok in seeds[seed].items() if ok), default=None)
-            for seed in sorted(seeds, key=results.order)
-        }
-
-    def typical(self, k: int | None) -> int | None:
-        """The median over seeds of `longest`, the lower of two; None where that is none."""
-        return median_low([delay or 0 for delay in self.longest(k).values()]) or None
-
-    def share(self, k: int | None, delay: int) -> float | None:
-        """The share of seeds that solved a delay; None where none was tried."""
-        solved = [delays[delay] for delays in self.solved[k].values() if delay in delays]
-        return fmean(solved) if solved else None
+    def typical(self, k: int | None) -> int:
+        """The median over seeds of the longest delay, the lower of two; 0 where that is none."""
+        return median_low(self.longest[k].values())
 
 
 def lines(sweep: SweepResults) -> list[Line]:
@@ -106,8 +92,10 @@ def lines(sweep: SweepResults) -> list[Line]:
         own = {"dataset", "gradient", "gradient.k", "gradient.mode", of_delay}
         others = results.describe(sweep.keys, job.values, left_out=own)
         key = job.dataset, job.strategy, str(mode or ""), others
-        line = found.setdefault(key, Line(*key, {}))
-        line.solved.setdefault(k, {}).setdefault(job.seed, {})[delay] = solved
+        line = found.setdefault(key, Line(*key, {}, {}))
+        seeds = line.longest.setdefault(k, {})
+        seeds[job.seed] = max(seeds.get(job.seed, 0), delay * solved)
+        line.tried.setdefault(k, set()).add(delay)
     if not found:
         tasks = ", ".join(CRITERIA)
         raise ConfigError(f"{sweep.folder}: no completed job is of {tasks}; see experiment=horizon")
@@ -124,9 +112,8 @@ def rows(lines: Sequence[Line]) -> list[list[str]]:
     table = [[*head, "other_settings"]]
     for line in lines:
         for k in line.ks:
-            tried = max(max(delays) for delays in line.solved[k].values())
-            for seed, delay in line.longest(k).items():
-                numbers = map(results.show, (k, seed, delay, tried))
+            for seed, delay in line.seeds(k):
+                numbers = map(results.show, (k, seed, delay or None, max(line.tried[k])))
                 table.append([line.task, line.strategy, line.mode, *numbers, line.others])
     return table
 
@@ -136,7 +123,7 @@ def overview(lines: Sequence[Line]) -> list[list[str]]:
     table = [["task", "strategy", "k", "longest delay solved (median)", "by each seed"]]
     for line in lines:
         for k in line.ks:
-            each = " ".join(results.show(delay) or "none" for delay in line.longest(k).values())
-            median = results.show(line.typical(k)) or "none"
+            each = " ".join(str(delay or "none") for _, delay in line.seeds(k))
+            median = str(line.typical(k) or "none")
             table.append([line.task, line.label, results.show(k), median, each])
     return table

@@ -27,5 +27,5 @@ def _parser() -> command.Parser:
     parser.add_argument("folder", type=Path, metavar="SWEEP_FOLDER", help="as outputs/..._sweep")
     loss = "validation loss whose time is measured; default: for each dataset one that about half "
     loss += "of the settings reach with all their seeds"
-    parser.option("--target-loss L", loss, command.finite_number)
+    parser.option("--target-loss L", loss, command.within(float))
     return parser

@@ -4,26 +4,21 @@ The template page.html escapes all that it is given: settings and reasons are an
 """
 
 import math
-import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bptt_lab import runs
-from bptt_lab.commands.report.curves import VAL_LOSS
 from bptt_lab.commands.report.panel import Picture, Styles
-from bptt_lab.commands.report.results import JobResult, SweepResults, short
-from bptt_lab.commands.report.score_table import number, spread, table
-from bptt_lab.commands.report.scores import Ranking
+from bptt_lab.commands.report.results import VAL_LOSS, JobResult, SweepResults, short
+from bptt_lab.commands.report.scores import Ranking, number, spread, table
 from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
 WORST = ("unreadable", "failed", "diverged", "interrupted", "running")  # comes first
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-\d\d")  # in a folder's name
 
 
 Section = tuple[str, str, Sequence[Picture]]  # heading, how to read what is below, pictures
@@ -48,14 +43,14 @@ def render(
         title=_title(sweep),
         summary=_summary(sweep),
         has_means=sweep.has_means,
+        styles=styles,
         counts=Counter(job.run.status for job in sweep.jobs).most_common(),
         headlines=[_headline(ranking) for ranking in rankings],
-        tables=[(ranking.dataset, *table(ranking, styles)) for ranking in rankings],
+        tables=[(ranking.dataset, *table(ranking)) for ranking in rankings],
         sections=[section for section in sections if section[2]],
         unfinished=[(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
         waiting=[name.partition("_")[0] for name in waiting],
-        commands=[pair for pair in _commands(sweep, rankings) if pair[1]],
-        machine=_machine(sweep),
+        commands=[pair for pair in _commands(sweep) if pair[1]],
     )
 
 
@@ -70,11 +65,7 @@ def _summary(sweep: SweepResults) -> str:
     groups = sum(len(sweep.groups(dataset)) for dataset in sweep.datasets)
     numbers = {"job": len(sweep.jobs), "setting": groups, "seed": seeds}
     counts = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in numbers.items())
-    name = sweep.folder.resolve().name
-    started = datetime.fromtimestamp(sweep.began).strftime("%Y-%m-%d %H:%M")
-    if stamp := _STAMP.search(name):
-        started = "{} {}:{}".format(*stamp.groups())
-    return f"{counts} · started {started} · {name}"
+    return f"{counts} · {sweep.folder.resolve().name}"
 
 
 def _headline(ranking: Ranking) -> str:
@@ -114,7 +105,7 @@ def _logs(folder: Path) -> list[str]:
     return sorted(log.name for kind in ("*.log", sweeps.LOG) for log in folder.glob(kind))
 
 
-def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tuple[str, str]]:
+def _commands(sweep: SweepResults) -> Iterator[tuple[str, str]]:
     """Yield how to open, repeat, continue and check all this."""
     folder = shlex.quote(runs.shown(sweep.folder))
     every = "scalar, histogram and mean over seeds" if sweep.has_means else "scalar and histogram"
@@ -123,17 +114,3 @@ def _commands(sweep: SweepResults, rankings: Sequence[Ranking]) -> Iterator[tupl
     if any(job.run.status != "completed" for job in sweep.jobs):
         yield "Continue what is not complete:", f"bptt-train -m resume={folder}"
     yield "This page again:", f"bptt-report {folder}"
-    for ranking in rankings:
-        begun = [job.run.manifest for group in ranking.groups if group.done for job in group.jobs]
-        command = next((c for manifest in begun if (c := manifest.get("command"))), "")
-        name = f" on {ranking.dataset}" if len(rankings) > 1 else ""
-        yield f"The first job of the best setting{name} by itself:", str(command)
-
-
-def _machine(sweep: SweepResults) -> dict[str, str]:
-    manifest = next((job.run.manifest for job in sweep.jobs if job.run.manifest), {})
-    facts = {key: manifest.get(key) for key in ("processor", "device", "threads", "kernel")}
-    if isinstance(versions := manifest.get("versions"), Mapping):
-        facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    facts["commit"] = manifest.get("git_commit")
-    return {key: str(fact) for key, fact in facts.items() if fact is not None}

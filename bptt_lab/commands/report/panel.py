@@ -19,11 +19,11 @@ from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
 INCHES = (4.2, 3.0)  # at 10 points, 11 pixels on a phone's width and more on half a desktop's
-GAP = 0.07  # between two names of levels, as a part of the panel's height
-
 LEGEND_ROW = 0.19  # inches
 ROOM = 56  # letters in a row
-OTHERS = LineStyle(style.FAINT, width=1.2)  # of settings that are not told apart
+OTHERS = LineStyle(style.FAINT, marker="", width=1.2)  # of settings that are not told apart
+LEVEL = LineStyle("#555555", (4, 3), "", width=1)  # of what a trivial predictor reaches
+OFF = LineStyle("white", marker="", width=0)  # of one that is outside
 Styles = Mapping[SweptValues, LineStyle]
 
 
@@ -48,28 +48,14 @@ def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tupl
     return figure, axes
 
 
-def draw_references(axes: Axes, levels: Sequence[Reference]) -> None:
-    """Draw a dashed line a level, named at the right; where far from the data, an arrow says so."""
+def draw_references(axes: Axes, levels: Sequence[Reference]) -> list[tuple[str, LineStyle]]:
+    """Draw a dashed line a level, and return the entries of a legend; what is far has no line."""
     # The axis may grow by two thirds for them; beyond that the curves would be flat.
     near = [level for _, level in levels if -0.33 < style.height(axes, level) < 1.33]
     for level in near:
-        axes.axhline(level, color="#555555", linewidth=1, dashes=(4, 3), zorder=1.5)
-    texts = []
-    for name, level in levels:
-        at = style.height(axes, level)
-        arrow = "" if level in near else " ↑" if at > 1 else " ↓"
-        texts.append((at, f"{name} {level:.3g}{arrow}"))
-    lowest = 0.0
-    for above, (at, text) in zip(reversed(range(len(texts))), sorted(texts), strict=True):
-        at = min(max(at, lowest), 1 - GAP * above)  # none covers another, and the last one fits
-        note(axes, at, text)
-        lowest = at + GAP
-
-
-def note(axes: Axes, at: float, text: str, *, data: bool = False) -> None:
-    """Write at the right of a panel, at a part of its height or at a value of the y axis."""
-    transform = axes.get_yaxis_transform() if data else axes.transAxes
-    axes.text(1.01, at, text, transform=transform, fontsize=9, color=style.GREY, va="center")
+        axes.axhline(level, zorder=1.5, **LEVEL.line())
+    named = sorted(levels, key=lambda reference: -reference[1])
+    return [(f"{name} {level:.3g}", LEVEL if level in near else OFF) for name, level in named]
 
 
 def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> Styles:
@@ -83,23 +69,20 @@ def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> 
     shading = own or rest
     numbers = in_order({_part(setting, rest) for setting in strategy_of})
     names = sorted(set(strategy_of.values()))
-    shades = {
-        name: in_order(
-            {_part(s, shading) for s, strategy in strategy_of.items() if strategy == name}
-        )
-        for name in names
-    }
     styles = {}
-    for setting, strategy in strategy_of.items():
-        colour, its = style.colour(strategy), shades[strategy]
+    for name in names:
+        colour = style.colour(name)
+        its = [setting for setting, strategy in strategy_of.items() if strategy == name]
+        shades = in_order({_part(setting, shading) for setting in its})
         # Of two names one may have the other's colour, and differs in its dashes.
-        alike = [name for name in names if style.colour(name) == colour]
-        number = numbers.index(_part(setting, rest)) + alike.index(strategy)
-        styles[setting] = LineStyle(
-            style.shade(colour, its.index(_part(setting, shading)), len(its)),
-            style.DASHES[number % len(style.DASHES)],
-            style.MARKERS[number % len(style.MARKERS)],
-        )
+        first = [other for other in names if style.colour(other) == colour].index(name)
+        for setting in its:
+            number = first + numbers.index(_part(setting, rest))
+            styles[setting] = LineStyle(
+                style.shade(colour, shades.index(_part(setting, shading)), len(shades)),
+                style.DASHES[number % len(style.DASHES)],
+                style.MARKERS[number % len(style.MARKERS)],
+            )
     return styles
 
 
@@ -113,8 +96,7 @@ def legend(figure: Figure, entries: Sequence[tuple[str, LineStyle]], *, markers:
     if not entries:
         return
     handles = [
-        line.key(style.wrapped(label, ROOM), line.marker if markers and line != OTHERS else "")
-        for label, line in entries
+        line.key(style.wrapped(label, ROOM), line.marker * markers) for label, line in entries
     ]
     longest = max(len(label) for label, _ in entries)
     columns = max(1, min(3, len(entries), (ROOM + 6) // (longest + 8)))

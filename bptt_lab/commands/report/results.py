@@ -1,15 +1,18 @@
-"""The results of a sweep, read from its folder: a row a job, a group a setting."""
+"""The results of a sweep, read from its folder: a row a job, a group a setting, curves over steps.
+
+Curves have mean and spread over the seeds.
+"""
 
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from bptt_lab import runs
-from bptt_lab.commands.report import curves, settings
-from bptt_lab.commands.report.curves import Points
+from bptt_lab.commands.report import settings
 from bptt_lab.commands.report.settings import SEED, Facts, SweptValues, Value, is_group
 from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
@@ -17,6 +20,20 @@ from bptt_lab.runs import Damaged, Run, files
 
 LONGEST = 60  # letters of a value in a label
 Reference = tuple[str, float]  # "chance", 0.1
+LARGEST = 1e100  # beyond, sums overflow and pictures have no room
+VAL_LOSS = "val/loss"
+GRADIENT_NORM = "gradient_norm/total"
+ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
+DRAWN = ("train/loss", GRADIENT_NORM, ALIGNMENT)  # and all of the validation split
+Points = Mapping[int, float]  # value by step, finite ones only, steps rising
+
+
+class Band(NamedTuple):
+    """One point of a curve over several seeds."""
+
+    step: int
+    mean: float
+    sd: float | None  # None where only one seed got there
 
 
 @dataclass(frozen=True)
@@ -33,7 +50,7 @@ class JobResult:
     @property
     def metrics(self) -> Mapping[str, float]:
         """Final metrics by tag, as pictures can show them; NaN and inf among them."""
-        return {tag: curves.drawable(value) for tag, value in self.run.metrics.items()}
+        return {tag: drawable(value) for tag, value in self.run.metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -58,14 +75,14 @@ class Group:
     def result(self, metric: str) -> tuple[float, float | None] | None:
         """Mean and standard deviation of the finals; None where there are none."""
         finals = self.finals(metric)
-        return curves.mean_sd(finals) if finals else None
+        return mean_sd(finals) if finals else None
 
     def references(self, metric: str) -> list[Reference]:
         """What the task says of a metric, mean over the seeds, whose data may differ."""
         by_name: dict[str, list[float]] = {}
         for job in self.jobs:
             for name, values in job.run.references.items():
-                level = curves.drawable(values.get(metric, math.nan))
+                level = drawable(values.get(metric, math.nan))
                 if math.isfinite(level):
                     by_name.setdefault(name, []).append(level)
         return [(name, fmean(levels)) for name, levels in by_name.items()]
@@ -174,9 +191,51 @@ def _job(run: Run, facts: Facts, keys: Sequence[str], jobs: Sequence[Facts]) -> 
         return next((str(option) for option in known if option is not None), "")
 
     try:
-        logged = {} if files.no_folder(run.folder) else curves.read(run.folder)
+        logged = {} if files.no_folder(run.folder) else read_curves(run.folder)
     except Damaged as error:
         run, logged = run.unreadable(str(error)), {}
     values = tuple(facts.get(key) for key in keys)
     seed = facts.get(SEED, run.manifest.get(SEED))
     return JobResult(run, choice("dataset"), choice("gradient"), seed, values, logged)
+
+
+def read_curves(folder: Path) -> dict[str, Points]:
+    """Return a run's finite values by step, for each tag that is drawn; of two, the later counts.
+
+    Raises:
+        Damaged: at a line that no run wrote.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for line in runs.read_metrics(folder):
+        for tag, value in line.items():
+            if (tag in DRAWN or tag.startswith("val/")) and math.isfinite(drawable(value)):
+                found.setdefault(tag, {})[line["step"]] = float(value)
+    return {tag: dict(sorted(points.items())) for tag, points in found.items()}
+
+
+def drawable(value: float) -> float:
+    """Return a number, infinity for what no picture has room for."""
+    return float(value) if not abs(value) > LARGEST else math.copysign(math.inf, value)
+
+
+def band(curves: Iterable[Points]) -> list[Band]:
+    """Return mean and sample standard deviation at every step, over the seeds that have it."""
+    at: dict[int, list[float]] = {}
+    for points in curves:
+        for step, value in points.items():
+            at.setdefault(step, []).append(value)
+    return [Band(step, *mean_sd(values)) for step, values in sorted(at.items())]
+
+
+def log_band(curves: Iterable[Points]) -> list[Band]:
+    """Return the band of the natural logarithms of what is above zero."""
+    return band({s: math.log(v) for s, v in points.items() if v > 0} for points in curves)
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and sample standard deviation; the latter is None of one, NaN of not finite."""
+    number = len(values)
+    if not all(map(math.isfinite, values)):
+        return math.nan, None if number == 1 else math.nan
+    mean = sum(value / number for value in values)  # no sum of large values that overflows
+    return mean, math.dist(values, [mean] * number) / (number - 1) ** 0.5 if number > 1 else None

@@ -4,9 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from bptt_lab.commands.report import curves
-from bptt_lab.commands.report.curves import GRADIENT_NORM, VAL_LOSS
-from bptt_lab.commands.report.results import SweepResults
+from bptt_lab.commands.report import results
+from bptt_lab.commands.report.results import GRADIENT_NORM, VAL_LOSS, SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
 
@@ -29,7 +28,7 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
         tags = dict.fromkeys((VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM))
         for group in ranking.groups:
             found = {
-                tag: curves.band(job.curves.get(tag, {}) for job in group.jobs) for tag in tags
+                tag: results.band(job.curves.get(tag, {}) for job in group.jobs) for tag in tags
             }
             bands = {tag: band for tag, band in found.items() if band}
             if not bands:

@@ -7,22 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from bptt_lab.commands.report import (
-    curve_panels,
-    key_panels,
-    page,
-    results,
-    scores,
-    summary_events,
-    target_panels,
-)
-from bptt_lab.commands.report.curves import VAL_LOSS
+from bptt_lab.commands.report import page, panels, results, scores, summary_events
 from bptt_lab.commands.report.page import Section
 from bptt_lab.commands.report.panel import Picture, Styles, line_styles
-from bptt_lab.commands.report.results import SweepResults
+from bptt_lab.commands.report.results import ALIGNMENT, GRADIENT_NORM, VAL_LOSS, SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.commands.report.settings import SEED
-from bptt_lab.commands.report.target_panels import UNITS
 from bptt_lab.config import output_paths
 from bptt_lab.core.messages import cell
 from bptt_lab.runs import files
@@ -104,26 +94,30 @@ def _sections(
     sweep: SweepResults, rankings: Sequence[Ranking], styles: Styles, folder: Path, which: str
 ) -> Iterator[Section]:
     """Draw the pictures of each section, a dataset each, where there is something to draw."""
-    curves = {"val_loss": curve_panels.loss, "val_metric": curve_panels.metric}
+
+    def over(tag: str) -> Draw:
+        return partial(panels.over_training, tag)
+
+    curves: Mapping[str, Draw] = {"val_loss": over(VAL_LOSS), "val_metric": panels.own_metric}
     keys = {
-        f"test_against_{key}": partial(key_panels.against, sweep.keys, key)
+        f"test_against_{key}": partial(panels.against, sweep.keys, key)
         for key in sweep.keys
         if key != "dataset"
     }
-    times = {f"{unit}_to_target": partial(target_panels.arrivals, unit) for unit in UNITS}
+    times = {f"{unit}_to_target": partial(panels.to_target, unit) for unit in panels.UNITS}
     sections: Sequence[tuple[str, tuple[str, str], Mapping[str, Draw]]] = (
         ("Learning curves", CURVES, curves),
         ("Test metric against each swept key", KEYS, keys),
-        ("Gradient norm over training", NORMS, {"gradient_norm": curve_panels.gradient_norm}),
-        ("Alignment with full BPTT over training", ALIGNED, {"alignment": curve_panels.alignment}),
+        ("Gradient norm over training", NORMS, {"gradient_norm": over(GRADIENT_NORM)}),
+        ("Alignment with full BPTT over training", ALIGNED, {"alignment": over(ALIGNMENT)}),
         ("Time to a target loss", TARGET, times),
     )
     once = any(len(job.curves.get(VAL_LOSS, ())) == 1 for job in sweep.jobs)
-    for title, (what, several), panels in sections:
+    for title, (what, several), drawn in sections:
         text = f"{several if sweep.has_means else ONE} {what.format(which)}"
-        text += ONCE * (once and panels is curves)
+        text += ONCE * (once and drawn is curves)
         pictures = []
-        for name, draw in panels.items():
+        for name, draw in drawn.items():
             for number, ranking in enumerate(rankings):
                 file = output_paths.name(name, *([number, ranking.dataset] if rankings[1:] else []))
                 pictures.append(draw(ranking, styles, folder / f"{file}.png"))

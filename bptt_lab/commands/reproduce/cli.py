@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab.commands import command
-from bptt_lab.commands.reproduce.topics import Claim, Trial, named, refuse_unknown
+from bptt_lab.commands.reproduce import topics
+from bptt_lab.commands.reproduce.topics import Claim, Trial, named
 from bptt_lab.core.messages import columns, headed
 from bptt_lab.runs import sweep
 from bptt_lab.runs.outcome import COMPLETED, FAILED
@@ -26,7 +27,7 @@ TESTED = ("", "CPU s", "claim", "kind", "source", "expected", "seeds", "measured
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, test the claims, print the table."""
     args = _parser().parse_args(argv)
-    refuse_unknown(args.names)
+    topics.refuse_unknown(map(topics.topic_of, args.names), topics.names_of_topics())
     if not args.list:
         print("loading torch ...", flush=True)
     chosen = named(args.names, slow=args.slow or args.list)

@@ -3,7 +3,7 @@
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -76,12 +76,9 @@ def _words(seeds: Sequence[int]) -> str:
 
 
 def entries() -> Iterator[Claim]:
-    """All claims by their full names, and one that fails for a topic that cannot be imported."""
-    for topic in _topics():
-        try:
-            found = importlib.import_module(f"{claims.__name__}.{topic}").CLAIMS
-        except ImportError as error:
-            found = [_missing(str(error))]
+    """All claims by their full names."""
+    for topic in names_of_topics():
+        found = importlib.import_module(f"{claims.__name__}.{topic}").CLAIMS
         yield from (replace(each, name=f"{topic}.{each.name}") for each in found)
 
 
@@ -97,7 +94,7 @@ def named(names: Sequence[str], *, slow: bool) -> list[Claim]:
         ConfigError: for a name that is neither.
     """
     known = list(entries())  # with torch
-    _refuse_others(names, [*_topics(), *(claim.name for claim in known)])
+    refuse_unknown(names, [*names_of_topics(), *(claim.name for claim in known)])
     return [
         claim
         for claim in known
@@ -106,27 +103,19 @@ def named(names: Sequence[str], *, slow: bool) -> list[Claim]:
     ]
 
 
+def names_of_topics() -> list[str]:
+    """The names of all topics; no topic is imported for that."""
+    return [module.name for module in pkgutil.iter_modules(claims.__path__)]
+
+
 def topic_of(name: str) -> str:
     """The topic in a claim's full name."""
     return name.partition(".")[0]
 
 
-def refuse_unknown(names: Sequence[str]) -> None:
-    """Raise a ConfigError for a name of no topic; without importing any."""
-    _refuse_others(names, [name for name in names if topic_of(name) in _topics()])
-
-
-def _refuse_others(names: Sequence[str], known: Sequence[str]) -> None:
+def refuse_unknown(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise a ConfigError for the first name that is not known."""
     for name in names:
         if name not in known:
-            topics = ", ".join(_topics())
-            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {topics}")
-
-
-def _topics() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(claims.__path__)]
-
-
-def _missing(why: str) -> Claim:
-    result = Result(False, f"cannot be imported: {why}")
-    return Claim("missing", "regression", "", "", lambda trial: result, tested_on=())
+            listed = ", ".join(names_of_topics())
+            raise ConfigError(f"{name}: must be a claim, as --list shows them, or among {listed}")

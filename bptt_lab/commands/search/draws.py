@@ -1,78 +1,73 @@
-"""How Optuna draws values, and where it keeps them.
+"""How Optuna draws trials. A search is its folder: a batch is drawn from what the folder holds.
 
-Each is drawn from the seed, the trial's number and the results so far, by a stream of its own. From
-one stream, a search that was stopped and continued would draw the first trials' values once more.
+Each trial is drawn from the seed, its number and the results so far. So a search that was stopped
+and continued draws what it would have drawn.
 """
 
 import hashlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from bptt_lab.commands.search.space import Choice, Values
-from bptt_lab.runs import files
+from bptt_lab.commands.search import record
+from bptt_lab.commands.search.space import Choice, Suggest, Values
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import Run
 
-JOURNAL = "search.journal"
 # TPE with Optuna's own settings: random for 10 trials, then the settings of a trial together, and
 # away from those that are still running.
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler}
 
 
-class _Held(JournalFileOpenLock):
-    """No lock: that of the sweep's folder is held, and Optuna's files outlive a killed process."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
+def next_trial(study: Study, sampler: str, seed: int) -> Suggest:
+    """Ask for a trial, and return what draws its values; the sampler is one of SAMPLERS."""
+    number = len(study.get_trials(deepcopy=False))
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    study.sampler = SAMPLERS[sampler](seed=int.from_bytes(digest[:4], "big"))
+    return partial(_suggest, study.ask())
 
 
-def journal(sweep_dir: Path) -> JournalStorage:
-    """Open a search's journal, or a new one, in a sweep folder that this process holds.
+def ended(run: Run, drawn: Mapping[str, Values], metric: str) -> FrozenTrial:
+    """Return a run as a trial that has ended, with the values that its overrides say.
 
-    A last line cut short by a power failure is cut off; nobody has acted on it yet.
+    Raises:
+        ConfigError: where such values are not drawn.
     """
-    path = sweep_dir / JOURNAL
-    files.writing(path, "append").close()
-    with files.writing(path, "over") as file:
-        content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path), _Held(str(path))))
+    value = record.value(run, metric)
+    if value is None and run.status != "diverged":
+        return create_trial(state=TrialState.FAIL)
+    lines = dict(line.split("=", 1) for line in run.overrides)
+    own = {key: kinds for key, kinds in drawn.items() if key in lines and len(kinds.ends) > 1}
+    try:
+        return create_trial(
+            state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+            value=value,
+            params={key: kinds.read(lines[key]) for key, kinds in own.items()},
+            distributions={key: _distribution(kinds) for key, kinds in own.items()},
+        )
+    except ValueError as error:
+        raise ConfigError(f"{run.folder}: is no trial ({error}); start a new search") from error
 
 
-class Draws:
-    """Draws for a study: by a sampler of SAMPLERS, made anew for every draw; one seed for all."""
+def _suggest(trial: Trial, key: str, values: Values) -> str:
+    if len(values.ends) == 1:
+        return values.ends[0]
+    return values.text(trial._suggest(key, _distribution(values)))
 
-    def __init__(self, study: Study, sampler: str, seed: int) -> None:
-        self.study, self.sampler, self.seed = study, sampler, seed
 
-    def trial(self, left: FrozenTrial | None = None) -> Trial:
-        """Ask for a trial, or take up one that was left without a result."""
-        self._begin(len(self.study.get_trials(deepcopy=False)) if left is None else left.number)
-        # Only by this id does Optuna give back a trial that was asked for.
-        trial = self.study.ask() if left is None else Trial(self.study, left._trial_id)
-        _ = trial.relative_params  # drawn now, and not with its first setting
-        return trial
-
-    def suggest(self, trial: Trial, key: str, values: Values) -> str:
-        """Draw one of a trial's values, or return the one that it drew before a restart."""
-        if len(values.ends) == 1:
-            return values.ends[0]
-        self._begin(trial.number, key)
-        if isinstance(values, Choice):
-            return str(trial.suggest_categorical(key, values.ends))
-        low, high, step = values.low, values.high, values.step
-        if not values.integer:
-            return values.text(trial.suggest_float(key, low, high, step=step, log=values.log))
-        whole = trial.suggest_int(key, int(low), int(high), step=int(step or 1), log=values.log)
-        return values.text(whole)
-
-    def _begin(self, number: int, key: str = "") -> None:
-        digest = hashlib.sha256(f"{self.seed}/{number}/{key}".encode()).digest()
-        self.study.sampler = SAMPLERS[self.sampler](seed=int.from_bytes(digest[:4], "big"))
+def _distribution(values: Values) -> BaseDistribution:
+    if isinstance(values, Choice):
+        return CategoricalDistribution(values.ends)
+    low, high, step = values.low, values.high, values.step
+    if values.integer:
+        return IntDistribution(int(low), int(high), log=values.log, step=int(step or 1))
+    return FloatDistribution(low, high, log=values.log, step=step)

@@ -33,6 +33,12 @@ class Choice:
 
     ends: tuple[str, ...]  # the values to try before all others, which are all of them
 
+    def text(self, value: str) -> str:
+        """Return a value as it is written in an override."""
+        return value
+
+    read = text
+
     def __str__(self) -> str:
         return ",".join(self.ends)
 
@@ -62,6 +68,13 @@ class Numbers:
             return str(value)
         rounded = float(f"{value:.{_DIGITS}g}")
         return repr(rounded if self.low <= rounded <= self.high else value)
+
+    def read(self, text: str) -> float:
+        """Return the number that is written so."""
+        value = int(text) if self.integer else float(text)
+        if self.step is None:
+            return value
+        return self.low + round((value - self.low) / self.step) * self.step
 
     def __str__(self) -> str:
         step = "" if self.step in (None, 1) else f" by {self.step}"

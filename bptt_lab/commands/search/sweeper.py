@@ -1,17 +1,14 @@
-"""The search itself: ask Optuna for trials, have the launcher run them, tell Optuna the results.
+"""The search itself: have Optuna draw a batch of trials, and the launcher run them.
 
-A batch's results are told in order once all its jobs have ended. So the next trials do not depend
-on which job was faster, and a search that was killed completes its last batch as it would have.
+A batch is drawn once all jobs of the one before have ended. So the next trials do not depend on
+which job was faster, and a search that was killed completes its last batch as it would have.
 """
 
-from __future__ import annotations
-
 import itertools
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
@@ -30,11 +27,6 @@ from bptt_lab.runs.outcome import TIME_LIMIT
 from bptt_lab.runs.resume import experiment_lines
 from bptt_lab.training.launchers.base import require
 from bptt_lab.training.launchers.worker import SweepJob
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-    from bptt_lab.commands.search.draws import Draws
 
 
 class FinalMetric:
@@ -106,24 +98,14 @@ class SearchSweeper(Sweeper):
         Raises:
             ConfigError: where runs do not report the metric.
         """
-        import optuna
-
-        from bptt_lab.commands.search.draws import Draws, journal
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = record.space(self.loader, self._config)
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         self._announce()
-        study = optuna.create_study(
-            storage=journal(self.sweep_dir),
-            study_name="search",
-            direction=self.direction,
-            load_if_exists=True,
-        )
-        seed = self._config.seed if self.seed is None else self.seed
-        while batch := self._ask(Draws(study, self.sampler, seed)):
-            self._run(batch)
-            if not self._tell(study, batch):
+        tries: Counter[int] = Counter()
+        while batch := self._batch(tries):
+            tries.update(trial.number for trial in batch)
+            self._launch(batch)
+            if not self._goes_on(batch):
                 break
 
     def _announce(self) -> None:
@@ -133,49 +115,43 @@ class SearchSweeper(Sweeper):
         new = {"jobs": [], record.SEARCH: search}
         runs.write_json(self.sweep_dir / runs.SWEEP, new | runs.read_sweep_file(self.sweep_dir))
 
-    def _ask(self, draws: Draws) -> list[SweepJob]:
-        """Return the trials without a result, filled up to a batch; none when all are done."""
-        from optuna.trial import TrialState
+    def _batch(self, tries: Counter[int]) -> list[SweepJob]:
+        """Return the trials that wait or were killed, or else new ones; none when all are done."""
+        known = list(enumerate(runs.read_sweep(self.sweep_dir)))
+        left = [(number, run) for number, run in known if was_killed(run) and tries[number] < 2]
+        if not left and len(known) < self.n_trials:
+            self._draw([run for _, run in known])
+            return self._batch(tries)
+        fixed = [line for line in self.space.fixed.values() if not experiment_lines([line])]
+        control = [line for line in fixed if not line.startswith("resume=")]
+        words = QuotedString(str(self.sweep_dir), Quote.single).with_quotes()
+        jobs = []
+        for number, run in left:
+            again = [] if run.status == "waiting" else [f"resume={words}"]
+            jobs.append(SweepJob(number, (*control, *run.overrides, *again), run.folder))
+        return jobs
 
-        def drawn(left: FrozenTrial | None = None) -> tuple[int, list[str]]:
-            trial = draws.trial(left)
-            return trial.number, self.space.draw(partial(draws.suggest, trial))
+    def _draw(self, known: Sequence[Run]) -> None:
+        """List the trials of a new batch in sweep.json, drawn by the results of those before."""
+        import optuna
 
-        known = draws.study.get_trials(deepcopy=False)
-        batch = [drawn(trial) for trial in known if trial.state == TrialState.RUNNING]
+        from bptt_lab.commands.search import draws
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(direction=self.direction)
+        study.add_trials(draws.ended(run, self.space.drawn, self.metric) for run in known)
+        seed = self._config.seed if self.seed is None else self.seed
         at_a_time = self._config.hydra.launcher.get("n_jobs")
         at_a_time = at_a_time or max(1, cores() // int(self._config.num_threads))
-        size = self.batch or at_a_time
-        for total in range(len(known), self.n_trials):
-            if batch and total % size == 0:
-                break
-            batch.append(drawn())
-        return self._listed(batch)
-
-    def _listed(self, trials: Sequence[tuple[int, list[str]]]) -> list[SweepJob]:
-        """List trials as jobs in sweep.json."""
         sweep = runs.read_sweep_file(self.sweep_dir)
-        for number, lines in trials:
-            if number == len(sweep["jobs"]):
-                composed = compose_job(self.loader, self._config, number, lines)
-                folder = hydra_setting(composed, "sweep.subdir")
-                sweep["jobs"].append({"folder": folder, "overrides": experiment_lines(lines)})
+        for number in range(len(known), self.n_trials):
+            lines = self.space.draw(draws.next_trial(study, self.sampler, seed))
+            composed = compose_job(self.loader, self._config, number, lines)
+            folder = hydra_setting(composed, "sweep.subdir")
+            sweep["jobs"].append({"folder": folder, "overrides": experiment_lines(lines)})
+            if (number + 1) % (self.batch or at_a_time) == 0:
+                break
         runs.write_json(self.sweep_dir / runs.SWEEP, sweep)
-        folders = [run.folder for run in runs.read_sweep(self.sweep_dir)]
-        return [SweepJob(number, tuple(lines), folders[number]) for number, lines in trials]
-
-    def _run(self, batch: Sequence[SweepJob]) -> None:
-        """Run trials, and once more those that were killed."""
-        self._launch(batch)
-        killed = [trial for trial in batch if was_killed(runs.read_run(trial.folder))]
-        if killed and not self._config.fail_fast:
-            words = QuotedString(str(self.sweep_dir), Quote.single).with_quotes()
-            again = []
-            for trial in killed:
-                lines = [line for line in trial.overrides if not line.startswith("resume=")]
-                again.append(replace(trial, overrides=(*lines, f"resume={words}")))
-            print(f"{len(killed)} killed: once more, from where they were", flush=True)
-            self._launch(again)
 
     def _launch(self, trials: Sequence[SweepJob]) -> None:
         in_a_row = itertools.groupby(enumerate(trials), lambda pair: pair[1].number - pair[0])
@@ -184,25 +160,17 @@ class SearchSweeper(Sweeper):
             for job in self.launcher.launch([trial.overrides for trial in jobs], jobs[0].number):
                 _ = job.return_value  # raises an error that came from outside of the run
 
-    def _tell(self, study: Any, batch: Sequence[SweepJob]) -> bool:
-        """Tell Optuna the results of a batch, and return whether the search goes on."""
-        from optuna.trial import TrialState
-
-        ended = [(trial.number, runs.read_run(trial.folder)) for trial in batch]
-        for _, run in ended:
+    def _goes_on(self, batch: Sequence[SweepJob]) -> bool:
+        """Return whether the search goes on after a batch."""
+        ended = [runs.read_run(trial.folder) for trial in batch]
+        for run in ended:
             if run.status == "completed" and self.metric not in run.metrics:
                 tags = ", ".join(sorted(run.metrics))
                 raise ConfigError(
                     f"hydra.sweeper.metric={self.metric}: no run reports that; start a new search "
                     f"with one of {tags}"
                 )
-        for number, run in ended:
-            if self._config.fail_fast and was_killed(run):
-                continue  # stopped for another one's failure, so it has not ended
-            value = record.value(run, self.metric)
-            worse = TrialState.PRUNED if run.status == "diverged" else TrialState.FAIL
-            study.tell(number, value, state=worse if value is None else None)
-        return not self._config.fail_fast or all(run.status == "completed" for _, run in ended)
+        return not self._config.fail_fast or all(run.status == "completed" for run in ended)
 
 
 def was_killed(run: Run) -> bool:

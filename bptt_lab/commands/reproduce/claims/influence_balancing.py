@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bptt_lab.commands.reproduce.nets import net
 from bptt_lab.commands.reproduce.topics import MORE_SEEDS, Claim, Result, Trial, claim, greatest
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.base import GradientStrategy
@@ -37,14 +38,10 @@ V = torch.cat((torch.ones(POSITIVE), -torch.ones(SIZE - POSITIVE))).double()
 
 def network(gradient: GradientStrategy, leak: float) -> VanillaRNN:
     """Eq. (1) for theta = 0."""
-    rnn = VanillaRNN(
-        1, SIZE, 1, "identity", False, leak=leak, dtype=torch.float64, gradient=gradient
-    )
+    rnn = net(gradient, 0, (1, SIZE, 1), nonlinearity="identity", bias=False, leak=leak)
     weight_ih, weight_hh = rnn.all_weights[0]
-    with torch.no_grad():
-        weight_hh.copy_(A)
-        weight_ih.zero_()
-    weight_hh.requires_grad_(False)
+    weight_hh.requires_grad_(False).copy_(A)
+    weight_ih.data.zero_()
     return rnn
 
 
@@ -93,51 +90,47 @@ def sign(mode: Mode, *expected: int) -> Claim:
     return measure
 
 
-class Textbook:
-    """Eq. (1) differentiated: s and z = ds/dtheta go on; z begins anew every `cut` steps."""
-
-    def __init__(self, leak: float, cut: int = 0) -> None:
-        self.J = (1 - leak) * torch.eye(SIZE).double() + leak * A
-        self.leak, self.cut = leak, cut
-        self.s = self.z = torch.zeros(SIZE).double()
-
-    def slope(self, theta: float, num_steps: int) -> float:
-        """dE/dtheta of the next steps."""
-        total = 0.0
-        for t in range(num_steps):
-            self.s = self.J @ self.s + self.leak * theta * V
-            carried = self.J @ self.z * (not self.cut or t % self.cut > 0)
-            self.z = carried + self.leak * V
-            total += float((self.s[0] - 1) * self.z[0]) / num_steps
-        return total
-
-
 def learn(
-    gradient: GradientStrategy,
-    sizes: tuple[int, int, int],
-    lr: float,
-    leak: float = 1.0,
-    textbook: Textbook | None = None,
-) -> tuple[list[float], float]:
+    gradient: GradientStrategy, sizes: tuple[int, int, int], lr: float, leak: float = 1.0
+) -> tuple[list[float], list[float]]:
     """Learn theta on endless streams, until it is further than 1 from the best.
 
     `sizes` are those of the batch, of a chunk, and the number of updates. Returned are theta before
-    the first and after each of them, and how far a slope ever was from the textbook's.
+    the first and after each of them, and dE/dtheta in each.
     """
     batch_size, chunk_length, num_updates = sizes
-    rnn, thetas, off = network(gradient, leak), [0.0], 0.0
+    thetas, slopes = [0.0], list[float]()
+    rnn = network(gradient, leak)
     input = torch.ones(chunk_length, batch_size, 1, dtype=torch.float64)
     carry = gradient.init_carry(rnn, batch_size)
-    while len(thetas) <= num_updates and abs(thetas[-1] - BEST) <= 1:
-        with torch.no_grad():
-            rnn.all_weights[0][0].copy_(thetas[-1] * V[:, None])
+    while len(slopes) < num_updates and abs(thetas[-1] - BEST) <= 1:
+        rnn.all_weights[0][0].data.copy_(thetas[-1] * V[:, None])
         rnn.zero_grad()
         output, carry = gradient.unroll(rnn, input, carry)
         loss(output).backward()  # type: ignore[no-untyped-call]
-        if textbook:
-            off = greatest(off, abs(slope(rnn) - textbook.slope(thetas[-1], chunk_length)))
-        thetas.append(thetas[-1] - lr * slope(rnn))
-    return thetas, off
+        slopes.append(slope(rnn))
+        thetas.append(thetas[-1] - lr * slopes[-1])
+    return thetas, slopes
+
+
+def off_textbook(
+    thetas: Sequence[float], slopes: Sequence[float], num_steps: int, leak: float, cut: int = 0
+) -> float:
+    """How far a slope is from Eq. (1) differentiated: s and z = ds/dtheta go on.
+
+    Each theta holds for so many steps, and z begins anew every `cut` of them.
+    """
+    J = (1 - leak) * torch.eye(SIZE).double() + leak * A
+    s = z = torch.zeros(SIZE).double()
+    off = 0.0
+    for theta, found in zip(thetas, slopes, strict=False):
+        total = 0.0
+        for t in range(num_steps):
+            s = J @ s + leak * theta * V
+            z = J @ z * (not cut or t % cut > 0) + leak * V
+            total += float((s[0] - 1) * z[0]) / num_steps
+        off = greatest(off, abs(found - total))
+    return off
 
 
 def settled(thetas: Sequence[float]) -> int:
@@ -156,8 +149,9 @@ def settled(thetas: Sequence[float]) -> int:
 )
 def rtrl_learns(trial: Trial) -> Result:
     """RTRL, a step at a time, with either leak."""
-    runs = [learn(RTRL(), (1, 1, 1300), 1e-4, leak, Textbook(leak)) for leak in LEAKS]
-    worst, theta = greatest(*(off for _, off in runs)), runs[0][0][-1]
+    runs = {leak: learn(RTRL(), (1, 1, 1300), 1e-4, leak) for leak in LEAKS}
+    worst = greatest(*(off_textbook(*run, 1, leak) for leak, run in runs.items()))
+    theta = runs[1.0][0][-1]
     good = worst < 1e-9 and abs(theta - BEST) < 1e-4
     return Result(good, f"off by {worst:.0e}; theta {theta:.5f}")
 
@@ -186,10 +180,10 @@ def _learns(
 def truncated_diverges(trial: Trial) -> Result:
     """Chunks of 16, as long as ARTBP's are on average, with either leak."""
     strategy = Truncated(k=16, mode="chunk")
-    runs = [learn(strategy, (1, 480, 100), 3e-3, leak, Textbook(leak, cut=16)) for leak in LEAKS]
-    worst = greatest(*(off for _, off in runs))
-    said = ", ".join(f"{thetas[-1]:+.2f} after {len(thetas) - 1}" for thetas, _ in runs)
-    good = worst < 1e-9 and all(thetas[-1] >= BEST + 1 for thetas, _ in runs)
+    runs = {leak: learn(strategy, (1, 480, 100), 3e-3, leak) for leak in LEAKS}
+    worst = greatest(*(off_textbook(*run, 480, leak, 16) for leak, run in runs.items()))
+    said = ", ".join(f"{thetas[-1]:+.2f} after {len(slopes)}" for thetas, slopes in runs.values())
+    good = worst < 1e-9 and all(thetas[-1] >= BEST + 1 for thetas, _ in runs.values())
     return Result(good, f"theta {said} updates, off by {worst:.0e}")
 
 

@@ -38,8 +38,7 @@ def copy_floor(trial: Trial) -> Result:
     input, target = copy_memory(delay, 1000, _draws(trial))
     nats = torch.where(target == BLANK, 0.0, math.log(NUM_SYMBOLS)).mean()
     expected = 10 * math.log(8) / (delay + 20)
-    counts = torch.bincount(target[-10:].flatten(), minlength=NUM_SYMBOLS).double()
-    balanced = float(torch.special.entr(counts / counts.sum()).sum())  # of the symbols drawn
+    balanced = _entropy(target[-10:])  # of the symbols drawn
     told = torch.equal(input[:10], target[-10:]) and bool((input[delay + 9] == GO).all())
     good = told and abs(float(nats) - expected) < 1e-6 and math.log(8) - balanced < 0.002
     return Result(good, f"{float(nats):.4f}, symbols {balanced:.4f} nats each{_as_told(told)}")
@@ -52,8 +51,7 @@ def order_floor(trial: Trial) -> Result:
     relevant = symbols.t()[symbols.t() < 2]  # X is 0 and Y is 1, in their order
     good = len(relevant) == 2 * SAMPLES
     good = good and torch.equal(2 * relevant[::2] + relevant[1::2], classes)
-    shares = torch.bincount(classes, minlength=4).double() / SAMPLES
-    found = float(torch.special.entr(shares).sum())
+    found = _entropy(classes)
     near = abs(found - math.log(4)) < 2e-4
     return Result(good and near, f"{found:.5f}{_as_told(good)}")
 
@@ -63,22 +61,17 @@ def echo_floors(trial: Trial) -> Result:
     """Frequencies of the answer: alone, by the bit 3 steps back, by those 3 and 8 steps back."""
     x, y = echo(2000, SAMPLES // 500, _draws(trial))
     y, short, long = y[LONG_LAG:], x[LONG_LAG - SHORT_LAG : -SHORT_LAG], x[:-LONG_LAG]
-    found = [_given(torch.zeros_like(y), y), _given(short, y), _given(2 * short + long, y)]
+    # What is left of y's entropy where a case is known is that of both, less that of the case.
+    found = [_entropy(2 * case + y) - _entropy(case) for case in (0 * y, short, 2 * short + long)]
     expected = (0.6616, 0.5192, 0.4545)
     worst = max(abs(a - b) for a, b in zip(found, expected, strict=True))
     return Result(worst < 0.003, "/".join(f"{nats:.4f}" for nats in found))
 
 
-def _given(case: torch.Tensor, y: torch.Tensor) -> float:
-    """Entropy of y where the case is known, in nats."""
-    total = 0.0
-    for value in range(4):
-        here = y[case == value].double()
-        if not len(here):
-            continue
-        share = torch.stack((here.mean(), 1 - here.mean()))
-        total += float(torch.special.entr(share).sum()) * len(here) / y.numel()
-    return total
+def _entropy(values: torch.Tensor) -> float:
+    """Entropy of the frequencies of whole numbers, in nats."""
+    counts = torch.bincount(values.flatten().long()).double()
+    return float(torch.special.entr(counts / counts.sum()).sum())
 
 
 def _as_told(good: bool) -> str:

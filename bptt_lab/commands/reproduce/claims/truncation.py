@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
+from bptt_lab.commands.reproduce.nets import net
 from bptt_lab.commands.reproduce.topics import Result, Trial, claim, greatest
 from bptt_lab.gradients.truncated import Truncated
-from bptt_lab.nn.rnn import VanillaRNN
 
 PAIRS = [(h, every) for h in (1, 2, 3, 5, 8, 12) for every in (1, 2, 3, 5, 8, 12) if every <= h]
 NETS = [(1, 1.0), (1, 0.5), (2, 1.0), (2, 0.5)]  # layers and leak
@@ -22,9 +22,7 @@ PERIODS = 6
 
 def kept(gradient: Truncated, num_layers: int, leak: float, T: int) -> Tensor:
     """How much of the path from each loss t to each input s a gradient keeps, (T, T)."""
-    rnn = VanillaRNN(
-        1, 1, num_layers, "identity", False, leak=leak, dtype=torch.float64, gradient=gradient
-    )
+    rnn = net(gradient, 0, (1, 1, num_layers), nonlinearity="identity", bias=False, leak=leak)
     with torch.no_grad():
         for parameter in rnn.parameters():
             parameter.fill_(1)
