@@ -22,7 +22,7 @@ from bptt_lab.config.hydra_internals import (
     IConfigRepository,
     get_overrides_dirname,
 )
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.config.schema import refuse
 
 SEARCHPATH = "hydra.searchpath"
 PACKAGES = ("pkg://", "structured://")
@@ -94,8 +94,7 @@ class Loader(ConfigLoaderImpl):
                 found = create(config_name, [*folders])[1]
             for source in found.get_sources():
                 if source.provider.startswith(SEARCHPATH) and not source.available():
-                    problem = "is not a folder; give one that exists"
-                    raise ConfigError(f"{SEARCHPATH}={source.path}: {problem}")
+                    refuse(SEARCHPATH, source.path, "is not a folder; give one that exists")
             self._files[config_name, folders] = found
         return self._files[config_name, folders]
 
