@@ -70,11 +70,7 @@ _ELSEWHERE = ("dirpath", "output_dir")  # settings of Lightning's that say where
 
 
 def component(key: str, section: Mapping[str, object]) -> Component:
-    """Validate a plug-in's section.
-
-    Args:
-        key: of the section, for messages.
-        section: `_target_` and settings, interpolations resolved.
+    """Validate a plug-in's section, interpolations resolved, at a key.
 
     Raises:
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
@@ -111,8 +107,7 @@ def _refuse_unfit(key: str, found: Component) -> None:
     name, given = found.target.rpartition(".")[2], found.settings
     if name in UNFIT:
         refuse(f"{key}._target_", found.target, UNFIT[name])
-    problem = missing(package, package) if (package := PACKAGES.get(name)) else None
-    if problem:
+    if (package := PACKAGES.get(name)) and (problem := missing(package, package)):
         refuse(f"{key}._target_", found.target, problem)
     monitor = given.get("monitor")
     if isinstance(monitor, str) and not monitor.startswith("val/"):

@@ -26,11 +26,10 @@ Composed = Mapping[str, Any]  # plain containers, interpolations resolved
 
 
 def parse(composed: Composed, *, options: Options | None = None, here: bool = True) -> Experiment:
-    """Validate a composed configuration and return it typed.
+    """Validate a composed configuration, without Hydra's section, and return it typed.
 
     Args:
-        composed: plain containers, interpolations resolved, without Hydra's section. Settings of
-            `Control` may be left out.
+        composed: settings of `Control` may be left out.
         options: the strategies there are, for `callbacks.shadow`; the package's own by default.
         here: whether it will run on this machine, so that its GPUs and memory may be asked for.
 
@@ -114,8 +113,8 @@ def _callbacks(
             instruments[name] = components.component(f"callbacks.{name}", value)
         elif value is not None:
             refuse_unknown("callbacks", {name: value}, own)
-    shadow, options = values["shadow"], options or strategies.packaged()
-    shadows = strategies.shadows(shadow, seed, options, allow)
+    options = options or strategies.packaged()
+    shadows = strategies.shadows(values["shadow"], seed, options, allow)
     return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
@@ -138,8 +137,7 @@ def _refuse_stack(experiment: Experiment) -> None:
     for component in (experiment.gradient, *watching):
         rule = component.target.rpartition(".")[2]
         most = signatures.read(component.target).claims.get("max_layers")
-        problem = too_many(layers, rule, most)
-        if problem:
+        if problem := too_many(layers, rule, most):
             refuse("model.num_layers", layers, problem)
 
 

@@ -71,15 +71,9 @@ def from_name(
     seed: int = 0,
     allow: str | Sequence[str] = (),
 ) -> Component:
-    """Return a strategy's validated section.
+    """Return the validated section of an option, some of its settings replaced by `given` ones.
 
-    Args:
-        key: what named it, for messages.
-        name: of the option.
-        given: settings to replace the option's.
-        options: those there are.
-        seed: the experiment's, for options that ask for it.
-        allow: packages beside the package's own.
+    `key` is what named it, `seed` is for options that ask for one, `allow` has packages beside ours.
 
     Raises:
         ConfigError: for an option that does not exist, a class that is not allowed, or a setting
