@@ -73,7 +73,7 @@ def from_name(
 ) -> Component:
     """Return the validated section of an option, some of its settings replaced by `given` ones.
 
-    `key` is what named it, `seed` is for options that ask for one, `allow` has packages beside ours.
+    `key` named it, `seed` is for options that ask for one, `allow` has packages beside ours.
 
     Raises:
         ConfigError: for an option that does not exist, a class that is not allowed, or a setting

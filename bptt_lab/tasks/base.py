@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
+from bptt_lab.nn.losses import LOSSES, masked_sum
 
 Split = Literal["train", "val", "test"]
 Shape = tuple[str | int | None, str | int]  # steps and sequences
@@ -110,6 +111,14 @@ class SequenceDataModule(LightningDataModule, ABC):
         By name, such as "chance", the value of "loss" and of the metrics. The first entry is
         what the final line compares with: the best that is to be had without training.
         """
+
+    def measured(
+        self, guess: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> dict[str, float]:
+        """Return what a prediction (T, M, O) reaches, the mean over what counts, by default all."""
+        mask = torch.ones(target.shape[:2], dtype=torch.bool) if mask is None else mask
+        values = {"loss": LOSSES[self.loss](guess, target), **self.score(guess, target)}
+        return {name: (masked_sum(v, mask) / mask.sum()).item() for name, v in values.items()}
 
     def encode(self, input: Tensor) -> Tensor:
         """Turn a chunk of `Sequences.input` into the network's input (L, N, I): classes one-hot."""

@@ -3,8 +3,6 @@
 Both symbols are easy to notice among the distractors; only their order over a long gap decides.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -73,8 +71,3 @@ class TemporalOrder(Generated, ClassificationByLoss):
         draws = generator(self.seed, f"temporal_order/{split}", epoch)
         symbols, classes = temporal_order(self.num_steps, self.sizes[split], draws)
         return at_last_step(symbols, classes)
-
-    def references(self) -> Mapping[str, Mapping[str, float]]:
-        """Guessing one class in four."""
-        each = math.log(NUM_CLASSES) if self.loss == "cross_entropy" else 1 - 1 / NUM_CLASSES
-        return {"chance": {"loss": each, "accuracy": 1 / NUM_CLASSES}}

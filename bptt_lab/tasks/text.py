@@ -140,20 +140,19 @@ class Text(ClassificationByLoss):
         train, (before, after) = self._part("train"), self._part("test").unfold(0, 2, 1).T
         nowhere, size = torch.zeros_like, self.output_size
         one = torch.tensor(1 / size, dtype=torch.float64).expand(len(after))
-        return best_first(
-            {
-                "unigram": self._counting(nowhere(train), train, nowhere(after), after),
-                "bigram": self._counting(train[:-1], train[1:], before, after),
-                "uniform": self._reference(one, one, after == 0),
-            }
-        )
+        found = {
+            "unigram": self._counting(nowhere(train), train, nowhere(after), after),
+            "bigram": self._counting(train[:-1], train[1:], before, after),
+            "uniform": self._reference(one, one, after == 0),
+        }
+        return best_first(found)
 
     def _counting(
         self, contexts: Tensor, symbols: Tensor, context: Tensor, symbol: Tensor
     ) -> dict[str, float]:
         """What counting each symbol after each context reaches; only pairs that occur are held."""
         size = self.output_size
-        pairs, counts = _count(contexts * size + symbols, size**2)
+        pairs, counts = torch.unique(contexts * size + symbols, return_counts=True)
         first, zeros = pairs // size, torch.zeros(size, dtype=torch.long)
         total = zeros.index_add(0, first, counts) + size
         squares = zeros.index_add(0, first, (counts + 1) ** 2 - 1) + size
@@ -184,16 +183,6 @@ class Text(ClassificationByLoss):
         return [SampleText()]
 
 
-def _count(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The codes below `size` that occur, in order, and how often: in memory of the codes' size."""
-    if size > len(codes):
-        found, counts = torch.unique(codes, return_counts=True)
-        return found, counts
-    counts = torch.bincount(codes, minlength=size)
-    found = counts.nonzero().flatten()
-    return found, counts[found]
-
-
 class SampleText(Callback):
     """Write a passage sampled from the network to TensorBoard after validation.
 
@@ -204,10 +193,9 @@ class SampleText(Callback):
         """Sample and log, on the first process."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
+        task: Any = getattr(trainer, "datamodule", None)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                task = getattr(trainer, "datamodule", None)
-                assert isinstance(task, Text)
                 draws = generator(task.seed, "sample", trainer.current_epoch)
                 passage = sample(pl_module, task, PASSAGE, draws)
                 logger.experiment.add_text("text/sample", as_code(passage), trainer.global_step)
