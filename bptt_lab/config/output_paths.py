@@ -98,7 +98,8 @@ def check_pattern(key: str, text: object) -> None:
         rest = re.sub(r"\$\{(bptt_\w+:|now:|oc\.env:|hydra[.:]job\.num)[^${}]*\}", "", rest)
         rest = re.sub(r"(\$\{bptt_(?:name|job):[^${}]*)\$\{[^${}]*\}", r"\1", rest)
     if "${" in rest:
-        refuse(key, text, "could lead out of the sweep's folder; write ${bptt_name:...} around it")
+        problem = "a setting could lead out of the sweep's folder; write ${bptt_name:...} around it"
+        refuse(key, text, problem)
 
 
 def _check_text(key: str, text: str) -> None:

@@ -64,10 +64,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run folder says, as far as it says anything: a stopped run is no error.
-
-    Of a run whose papers are damaged the whole ones are read; its reason says what is wrong.
-    """
+    """Read what the whole papers of a run folder say, and what is wrong with damaged ones."""
     found, damage = {}, []
     for name in (STATUS, MANIFEST, SUMMARY):
         try:
@@ -80,14 +77,9 @@ def read_run(folder: Path) -> Run:
         there = os.path.lexists(folder / SUMMARY)
         damage.append(f"{SUMMARY} is {'damaged: it has no metrics' if there else 'missing'}")
     results = ("metrics", "references", "seconds", "steps", "epochs", "parameters_sha256")
-    run = Run(
-        folder,
-        overrides=tuple(manifest.get("overrides", ())),
-        manifest=manifest,
-        **_some(state, "status", "reason", "raised"),
-        **_some(manifest, "choices", "config"),
-        **_some(summary, *results),
-    )
+    said = {**_some(state, "status", "reason", "raised"), **_some(summary, *results)}
+    said |= {**_some(manifest, "choices", "config"), "manifest": manifest}
+    run = Run(folder, overrides=tuple(manifest.get("overrides", ())), **said)
     return run.unreadable("; ".join(damage)) if damage else run
 
 
@@ -176,7 +168,7 @@ def set_aside(folder: Path) -> Path | None:
     if not left:
         return None
     names = (folder / f"set_aside_{number}" for number in itertools.count(1))
-    aside = next(path for path in names if not os.path.lexists(path))
+    aside = next(itertools.filterfalse(os.path.lexists, names))
     aside.mkdir()
     write_json(aside / MANIFEST, read_json(folder / MANIFEST))
     for path in left:

@@ -40,9 +40,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)  # NaN among them
 
 
-def _is_short(text: str) -> bool:
-    """Whether a text fits into a table or a title, and a terminal shows it."""
-    return 0 < len(text) <= 200 and text.isprintable()
+def _is_logged(value: Any) -> bool:
+    return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
 
 
 def _is_folder(path: str) -> bool:
@@ -50,13 +49,10 @@ def _is_folder(path: str) -> bool:
     return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
 
 
-def _is_logged(value: Any) -> bool:
-    return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
-
-
-Name = Annotated[str, _Rule(_is_short, "must be 1 to 200 letters that can be printed")]
-Number = Annotated[Any, _Rule(_is_number, "must be a number")]
+_SHORT = "must be 1 to 200 letters that can be printed"  # for a table, a title and a terminal
 _SHA256 = _Rule(re.compile("[0-9a-f]{64}").fullmatch, "must be 64 hexadecimal digits")
+Name = Annotated[str, _Rule(lambda text: 0 < len(text) <= 200 and text.isprintable(), _SHORT)]
+Number = Annotated[Any, _Rule(_is_number, "must be a number")]
 Seed = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(0), Le(10**15)]
 Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
@@ -117,9 +113,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl; none where there is no such file.
-
-    The last one may be cut short, by a kill.
+    """Yield the lines of metrics.jsonl, the last of which a kill may have cut short.
 
     Raises:
         Damaged: at a line that no run writes.
@@ -150,7 +144,7 @@ def _damaged(where: str, problem: str) -> NoReturn:
 
 def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
     try:
-        found = json.loads(content.decode(), object_pairs_hook=_object, parse_int=_int)
+        found = json.loads(content.decode(), object_pairs_hook=_object)
         _refuse_odd(found)
     except UnicodeError:
         _damaged(where, "it is no UTF-8 text")
@@ -170,18 +164,14 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _int(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of more than {DIGITS} digits")
-    return int(text)
-
-
 def _refuse_odd(value: Any, depth: int = 0) -> None:
     """Refuse what JSON allows, and other formats that it ends in do not."""
     if depth > DEEPEST:
         raise RecursionError
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair is no letter
+    elif isinstance(value, int) and abs(value) >= 10**DIGITS:
+        raise ValueError(f"it has a number of more than {DIGITS} digits")
     elif isinstance(value, dict | list):
         for item in [*value, *value.values()] if isinstance(value, dict) else value:
             _refuse_odd(item, depth + 1)
