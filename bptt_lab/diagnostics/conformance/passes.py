@@ -1,4 +1,7 @@
-"""Backward passes: what they add up to, repeated, with dropout, in bfloat16, on ragged batches."""
+"""Passes: states, gradients and credit against torch.nn.RNN and a slow oracle under the mask.
+
+What backward passes add up to, repeated, with dropout, in bfloat16, on ragged batches.
+"""
 
 # mypy: disallow-untyped-calls=False
 
@@ -8,10 +11,9 @@ import pickle
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand
 from bptt_lab.diagnostics.conformance.compare import (
     Skipped,
-    assert_identical,
     assert_same,
     draws,
     mask_of,
@@ -20,15 +22,65 @@ from bptt_lab.diagnostics.conformance.compare import (
     suited,
 )
 from bptt_lab.diagnostics.conformance.nets import (
+    INPUT_SIZE,
     LOSSES,
     Gradients,
     Net,
     collect,
     gradients,
+    oracle_terms,
     run,
 )
+from bptt_lab.gradients import oracle
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy, dropout_masks
+
+
+def check_forward(strategy: GradientStrategy, net: Net) -> None:
+    """States are torch.nn.RNN's, or those by hand; the same without a graph, and as a drop-in."""
+    net = suited(strategy, net)
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    output, h_n, *_ = run(rnn, input, hx)
+    if net.nonlinearity in ("tanh", "relu") and net.leak == 1:
+        reference = torch.nn.RNN(
+            INPUT_SIZE, net.hidden_size, net.num_layers, net.nonlinearity, net.bias, dtype=hx.dtype
+        )
+        reference.load_state_dict(rnn.state_dict())
+        expected = reference(input, hx)
+    else:
+        layers = unroll_by_hand(rnn, input, hx)
+        ends = torch.stack([layer.h[-1] for layer in layers])
+        expected = torch.stack(layers[-1].h[1:]), ends
+    found = {"output": output, "h_n": h_n}
+    assert_same(found, dict(zip(found, expected, strict=True)), "forward values", 1e-12)
+    with torch.no_grad():
+        ungraphed = run(rnn, input, hx).output
+    require(torch.equal(ungraphed, output), "forward values: others under no_grad")
+    require(not ungraphed.requires_grad, "forward values: a graph under no_grad")
+    dropped_in, from_zeros = rnn(input)[0], run(rnn, input, torch.zeros_like(hx)).output
+    require(torch.equal(dropped_in, from_zeros), "forward values: others as rnn(input)")
+
+
+def check_gradient(strategy: GradientStrategy, net: Net) -> None:
+    """Parameters, input and hx get the masked oracle's gradient."""
+    net = suited(strategy, net)
+    expected = oracle.masked_gradient(oracle_terms(net), mask_of(strategy, net.num_steps))
+    if not net.leaves:
+        del expected["input"], expected["hx"]
+    assert_same(gradients(strategy, net), expected, f"not the masked oracle's gradient, {strategy}")
+
+
+def check_credit(strategy: GradientStrategy, net: Net) -> None:
+    """`credit` is dE/dh_t under the mask, in every layer, unless the rule forms none."""
+    net = suited(strategy, net)
+    q = random_tensor(net.num_steps, net.batch_size, net.hidden_size)
+    _, expected = masked_by_hand(net, mask_of(strategy, net.num_steps), q)
+    input, hx = net.data()
+    try:
+        actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)
+    except NotImplementedError:
+        raise Skipped(f"{strategy} forms no credit") from None
+    assert_same({"credit": actual}, {"credit": expected}, f"credit under the mask, {strategy}")
 
 
 def check_h_n(strategy: GradientStrategy) -> None:
@@ -95,13 +147,13 @@ def check_accumulates(strategy: GradientStrategy) -> None:
     rnn, (input, hx) = net.rnn(strategy), net.data()
     for _ in range(2):
         net.loss_of(run(rnn, input, hx).output).backward()
-    assert_identical(collect(rnn, input=input, hx=hx), twice, "does not accumulate")
+    assert_same(collect(rnn, input=input, hx=hx), twice, "does not accumulate", 0)
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
     loss = net.loss_of(run(rnn, input, hx).output)
     loss.backward(retain_graph=True)
     loss.backward()
-    assert_identical(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient")
+    assert_same(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient", 0)
 
 
 def check_second_derivative(strategy: GradientStrategy) -> None:
@@ -137,10 +189,10 @@ def check_repeatable(strategy: GradientStrategy) -> None:
     """Two calls give the same gradient to the last bit; copies of the strategy do too."""
     net = suited(strategy, Net(4, 20, num_layers=2, leak=0.5))
     first = gradients(strategy, net)
-    assert_identical(gradients(strategy, net), first, "two calls give two gradients")
-    assert_identical(gradients(copy.deepcopy(strategy), net), first, "a deep copy differs")
+    assert_same(gradients(strategy, net), first, "two calls give two gradients", 0)
+    assert_same(gradients(copy.deepcopy(strategy), net), first, "a deep copy differs", 0)
     pickled = pickle.loads(pickle.dumps(strategy))
-    assert_identical(gradients(pickled, net), first, "a pickled copy differs")
+    assert_same(gradients(pickled, net), first, "a pickled copy differs", 0)
 
 
 def check_autocast(strategy: GradientStrategy) -> None:
