@@ -28,12 +28,8 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bptt_lab.config import hydra_internals
 from bptt_lab.config.hints import says_nothing
-from bptt_lab.config.hydra_internals import (
-    Callbacks,
-    IConfigRepository,
-    create_automatic_config_search_path,
-)
 from bptt_lab.config.loader import Loader, is_choice
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
 from bptt_lab.core.validation import ConfigError
@@ -51,7 +47,7 @@ class CommandLine:
         version.setbase(VERSION_BASE)
         setup_globals()
         JobRuntime().set("name", self.job_name)
-        search_path = create_automatic_config_search_path(
+        search_path = hydra_internals.create_automatic_config_search_path(
             None, MODULE, args.config_path or CONFIG_PATH
         )
         if args.config_dir is not None:
@@ -76,7 +72,7 @@ class CommandLine:
         return self.loader.load_configuration(self.name, lines, mode)
 
     @functools.cached_property
-    def _files(self) -> IConfigRepository:
+    def _files(self) -> hydra_internals.IConfigRepository:
         return self.loader.files(self.name, self.parse(self.searchpath))
 
     def is_group(self, override: Override) -> bool:
@@ -164,7 +160,7 @@ class CommandLine:
         kind: Any = admit(section._target_)
         sweeper = kind(section.max_batch_size)
         sweeper.config = sweep
-        sweeper.hydra_context = HydraContext(self.loader, Callbacks())
+        sweeper.hydra_context = HydraContext(self.loader, hydra_internals.Callbacks())
         batches = sweeper.split_arguments(overrides, section.max_batch_size)
         return [job for batch in batches for job in batch]
 

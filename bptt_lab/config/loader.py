@@ -16,12 +16,8 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab.config import job_names
-from bptt_lab.config.hydra_internals import (
-    ConfigLoaderImpl,
-    IConfigRepository,
-    get_overrides_dirname,
-)
+from bptt_lab.config import hydra_internals, job_names
+from bptt_lab.config.hydra_internals import ConfigLoaderImpl, IConfigRepository
 from bptt_lab.config.schema import refuse
 
 SEARCHPATH = "hydra.searchpath"
@@ -113,7 +109,7 @@ def _describe(config: DictConfig, all_: Sequence[Override], known: Sequence[Over
     listed = config.hydra.overrides.task
     config.hydra.overrides.task = [*listed[: len(listed) - number], *_lines(settings)]
     how = config.hydra.job.config.override_dirname
-    config.hydra.job.override_dirname = get_overrides_dirname(
+    config.hydra.job.override_dirname = hydra_internals.get_overrides_dirname(
         overrides=settings,
         kv_sep=how.kv_sep,
         item_sep=how.item_sep,

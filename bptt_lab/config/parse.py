@@ -4,20 +4,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
+from bptt_lab.config import components, gpus, memory_limit, schema, signatures, strategies, targets
 from bptt_lab.config.components import refuse_unknown, validate
-from bptt_lab.config.schema import (
-    CONTROL,
-    PLUGIN_SECTIONS,
-    SECTIONS,
-    Callbacks,
-    Component,
-    Control,
-    Experiment,
-    General,
-    fields,
-    refuse,
-)
+from bptt_lab.config.schema import Component, Experiment, fields, refuse
 from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
 from bptt_lab.core.validation import ConfigError, too_many
@@ -37,14 +26,15 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
     """
     _refuse_keys(composed)
-    control = _section("", Control, {**vars(Control()), **_only(composed, CONTROL)})
-    general = _only(composed, fields(General))
-    validate("", general, fields(General))
+    given = _only(composed, schema.CONTROL)
+    control = _section("", schema.Control, {**vars(schema.Control()), **given})
+    general = _only(composed, fields(schema.General))
+    validate("", general, fields(schema.General))
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
     sections: dict[str, Any] = {
-        **{name: components.component(name, composed[name]) for name in PLUGIN_SECTIONS},
-        **{name: _section(name, kind, composed[name]) for name, kind in SECTIONS.items()},
+        **{name: components.component(name, composed[name]) for name in schema.PLUGIN_SECTIONS},
+        **{name: _section(name, kind, composed[name]) for name, kind in schema.SECTIONS.items()},
     }
     sections["dataset"] = Component.of(placed(sections["dataset"].section()))
     experiment = Experiment(
@@ -81,8 +71,8 @@ def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:
 
 def _refuse_keys(composed: Composed) -> None:
     """Refuse a key that there is not, and a section that is missing."""
-    sections = (*SECTIONS, *PLUGIN_SECTIONS, "callbacks")
-    known = [*fields(General), *CONTROL, *sections]
+    sections = (*schema.SECTIONS, *schema.PLUGIN_SECTIONS, "callbacks")
+    known = [*fields(schema.General), *schema.CONTROL, *sections]
     if "experiment" in composed:
         problem = "a preset's file must begin with '# @package _global_'"
         refuse("experiment", composed["experiment"], problem)
@@ -103,8 +93,8 @@ def _section(name: str, kind: Any, values: Composed) -> Any:
 
 def _callbacks(
     values: Composed, allow: str | Sequence[str], seed: int, options: Options | None
-) -> Callbacks:
-    own = {**fields(Callbacks), "shadow": Setting(list[object], required=True)}
+) -> schema.Callbacks:
+    own = {**fields(schema.Callbacks), "shadow": Setting(list[object], required=True)}
     del own["instruments"]
     instruments = {}
     validate("callbacks", values, own)
@@ -115,7 +105,7 @@ def _callbacks(
             refuse_unknown("callbacks", {name: value}, own)
     options = options or strategies.packaged()
     shadows = strategies.shadows(values["shadow"], seed, options, allow)
-    return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
+    return schema.Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
 def _refuse_optimizer(experiment: Experiment) -> None:

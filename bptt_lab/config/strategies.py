@@ -12,11 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from bptt_lab.config import components, targets
-from bptt_lab.config.hydra_internals import (
-    ConfigSearchPathImpl,
-    create_automatic_config_search_path,
-)
+from bptt_lab.config import components, hydra_internals, targets
 from bptt_lab.config.loader import Loader
 from bptt_lab.config.schema import Component, refuse
 from bptt_lab.core.validation import ConfigError
@@ -48,14 +44,14 @@ class Options:
 def packaged() -> Options:
     """Return the package's own options, for whoever has no command line."""
     version.setbase(VERSION_BASE)
-    search_path = create_automatic_config_search_path(None, None, CONFIG_PATH)
+    search_path = hydra_internals.create_automatic_config_search_path(None, None, CONFIG_PATH)
     return Options(Loader(search_path), CONFIG_NAME)
 
 
 def options_of_job() -> Options:
     """Return the options that Hydra's present job was composed from."""
     hydra = HydraConfig.get()
-    search_path = ConfigSearchPathImpl()
+    search_path = hydra_internals.ConfigSearchPathImpl()
     for source in hydra.runtime.config_sources:
         if source.path or source.schema == "structured":  # where Hydra's own schemas are
             search_path.append(source.provider, f"{source.schema}://{source.path}")

@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.conformance.compare import (
-    Failed,
-    Skipped,
-    assert_same,
-    draws,
-    require,
-    suited,
-)
+from bptt_lab.diagnostics.conformance import compare
+from bptt_lab.diagnostics.conformance.compare import Skipped, assert_same, draws, require, suited
 from bptt_lab.diagnostics.conformance.nets import Net, gradients, start
 from bptt_lab.gradients.base import GradientStrategy
 
@@ -98,4 +92,4 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         yield from tensors_in(list(value.values()))
     elif not (value is None or isinstance(value, bool | int | float | str)):
-        raise Failed(f"carry: holds a {type(value).__name__}, which is no plain container")
+        raise compare.Failed(f"carry: holds a {type(value).__name__}, which is no plain container")

@@ -11,26 +11,10 @@ import pickle
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
+from bptt_lab.diagnostics.conformance import compare, nets
 from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand
-from bptt_lab.diagnostics.conformance.compare import (
-    Skipped,
-    assert_same,
-    draws,
-    mask_of,
-    random_tensor,
-    require,
-    suited,
-)
-from bptt_lab.diagnostics.conformance.nets import (
-    INPUT_SIZE,
-    LOSSES,
-    Gradients,
-    Net,
-    collect,
-    gradients,
-    oracle_terms,
-    run,
-)
+from bptt_lab.diagnostics.conformance.compare import Skipped, assert_same, require, suited
+from bptt_lab.diagnostics.conformance.nets import Net, collect, gradients, run
 from bptt_lab.gradients import oracle
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy, dropout_masks
@@ -42,9 +26,8 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
     rnn, (input, hx) = net.rnn(strategy), net.data()
     output, h_n, *_ = run(rnn, input, hx)
     if net.nonlinearity in ("tanh", "relu") and net.leak == 1:
-        reference = torch.nn.RNN(
-            INPUT_SIZE, net.hidden_size, net.num_layers, net.nonlinearity, net.bias, dtype=hx.dtype
-        )
+        sizes = input.shape[2], net.hidden_size, net.num_layers
+        reference = torch.nn.RNN(*sizes, net.nonlinearity, net.bias, dtype=hx.dtype)
         reference.load_state_dict(rnn.state_dict())
         expected = reference(input, hx)
     else:
@@ -64,7 +47,8 @@ def check_forward(strategy: GradientStrategy, net: Net) -> None:
 def check_gradient(strategy: GradientStrategy, net: Net) -> None:
     """Parameters, input and hx get the masked oracle's gradient."""
     net = suited(strategy, net)
-    expected = oracle.masked_gradient(oracle_terms(net), mask_of(strategy, net.num_steps))
+    mask = compare.mask_of(strategy, net.num_steps)
+    expected = oracle.masked_gradient(nets.oracle_terms(net), mask)
     if not net.leaves:
         del expected["input"], expected["hx"]
     assert_same(gradients(strategy, net), expected, f"not the masked oracle's gradient, {strategy}")
@@ -73,8 +57,8 @@ def check_gradient(strategy: GradientStrategy, net: Net) -> None:
 def check_credit(strategy: GradientStrategy, net: Net) -> None:
     """`credit` is dE/dh_t under the mask, in every layer, unless the rule forms none."""
     net = suited(strategy, net)
-    q = random_tensor(net.num_steps, net.batch_size, net.hidden_size)
-    _, expected = masked_by_hand(net, mask_of(strategy, net.num_steps), q)
+    q = compare.random_tensor(net.num_steps, net.batch_size, net.hidden_size)
+    _, expected = masked_by_hand(net, compare.mask_of(strategy, net.num_steps), q)
     input, hx = net.data()
     try:
         actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)
@@ -86,8 +70,8 @@ def check_credit(strategy: GradientStrategy, net: Net) -> None:
 def check_h_n(strategy: GradientStrategy) -> None:
     """A loss of every layer's last state counts, at the last step."""
     net = suited(strategy, Net(4, 7, num_layers=3))
-    mask = mask_of(strategy, net.num_steps)
-    q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
+    mask = compare.mask_of(strategy, net.num_steps)
+    q, q_h_n = compare.random_tensor(7, 3, 4), compare.random_tensor(*net.state_shape)
     for alone in (False, True):
         rnn, (input, hx) = net.rnn(strategy), net.data()
         output, h_n, *_ = run(rnn, input, hx)
@@ -103,14 +87,14 @@ def check_dropout(strategy: GradientStrategy) -> None:
     if net.num_layers == 1:
         raise Skipped(f"{strategy} takes one layer; nothing is dropped between layers")
     rnn, (input, hx) = net.rnn(strategy, dropout=0.4), net.data()
-    q = random_tensor(9, 3, 6)
+    q = compare.random_tensor(9, 3, 6)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         dropped = dropout_masks(rnn, input)
         torch.manual_seed(5)
         output = run(rnn, input, hx).output
     (output * q).sum().backward()
-    expected, _ = masked_by_hand(net, mask_of(strategy, net.num_steps), q, dropout=dropped)
+    expected, _ = masked_by_hand(net, compare.mask_of(strategy, net.num_steps), q, dropout=dropped)
     assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
 
 
@@ -123,12 +107,12 @@ def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 7, num_layers=2))
     total = gradients(strategy, net)
     if strategy.linear:
-        mean = gradients(strategy, net, loss=LOSSES["mean"])
+        mean = gradients(strategy, net, loss=nets.LOSSES["mean"])
         count = net.num_steps * net.batch_size * net.hidden_size
         scaled = {name: g * count for name, g in mean.items()}
         assert_same(scaled, total, "mean and sum losses: the factor is lost", 1e-12)
 
-    if not draws(strategy):
+    if not compare.draws(strategy):
         rnn, (input, hx) = net.rnn(strategy), net.data()
         for n in range(net.batch_size):
             net.loss_of(run(rnn, input[:, n : n + 1], hx[:, n : n + 1]).output).backward()
@@ -160,7 +144,7 @@ def check_second_derivative(strategy: GradientStrategy) -> None:
     """Under create_graph the gradient is the same and can be differentiated, or it is refused."""
     net = suited(strategy, Net(4, 7, num_layers=2, leak=0.5))
 
-    def twice(strategy: GradientStrategy) -> tuple[Gradients, Gradients]:
+    def twice(strategy: GradientStrategy) -> tuple[nets.Gradients, nets.Gradients]:
         rnn, (input, hx) = net.rnn(strategy), net.data()
         leaves = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
         leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
@@ -237,11 +221,11 @@ def check_packed(strategy: GradientStrategy) -> None:
 
     They begin with states of their own where the strategy has a gradient for them, else with zeros.
     """
-    if draws(strategy):
+    if compare.draws(strategy):
         raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
     for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
         net = suited(strategy, Net(4, max(lengths), len(lengths), num_layers=2, leak=0.5))
-        q_h_n = random_tensor(*net.state_shape)
+        q_h_n = compare.random_tensor(*net.state_shape)
         rnn, (input, hx) = net.rnn(strategy), net.data()
         parts = [input[:length, n] for n, length in enumerate(lengths)]
         packed = pack_sequence(parts, enforce_sorted=False)
