@@ -3,12 +3,19 @@
 To read and merge the files of options takes 80 ms, to set values in a copy 3. A sweep over values
 composes once. So does the refusal of a value, with the default that it names. What only the files
 of packages say is remembered as long as the process lives, since those files do not change.
+
+A sweep's job is called after the settings that differ between its jobs, the seed last. A setting
+that all share says nothing, so it is left out. Where the others are too many for a name, each gives
+up some of its middle, and none falls off the end.
 """
 
+import functools
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,11 +23,12 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab.config import hydra_internals, job_names
+from bptt_lab.config import hydra_internals
 from bptt_lab.config.hydra_internals import ConfigLoaderImpl, IConfigRepository
-from bptt_lab.config.schema import refuse
+from bptt_lab.config.schema import CONTROL, key_of, refuse
 
 SEARCHPATH = "hydra.searchpath"
+LONGEST = 150  # characters of a job's name, all settings together
 PACKAGES = ("pkg://", "structured://")
 _of_packages: dict[tuple[object, ...], bytes] = {}
 
@@ -77,7 +85,7 @@ class Loader(ConfigLoaderImpl):
     ) -> DictConfig:
         """Compose a sweep's job, called after what tells it from the others."""
         config = super().load_sweep_config(master_config, sweep_overrides)
-        config.hydra.job.override_dirname = job_names.words(master_config, sweep_overrides)
+        config.hydra.job.override_dirname = words(master_config, sweep_overrides)
         return config
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:
@@ -123,3 +131,37 @@ def _is_searchpath(override: Override) -> bool:
 
 def _lines(overrides: Iterable[Override]) -> tuple[str, ...]:
     return tuple(str(override.input_line) for override in overrides)
+
+
+def words(master: DictConfig, overrides: Sequence[str]) -> str:
+    """Return what a job is called after: `master` is the sweep's configuration."""
+    section = master.hydra
+    given: Any = OmegaConf.to_container(section.overrides.task, resolve=False)
+    sweeper: Any = OmegaConf.to_container(section.sweeper, resolve=False)
+    params = (sweeper.get("params") or {}).items()
+    constant = _constant((*map(str, given), *(f"{key}={text}" for key, text in params)))
+    own = [line for line in overrides if key_of(line) not in constant]
+    own.sort(key=lambda line: key_of(line) == "seed")
+    room = LONGEST // max(1, len(own)) - 1
+    separator = str(section.job.config.override_dirname.item_sep)
+    return separator.join(_short(line, room) for line in own)
+
+
+@functools.lru_cache
+def _constant(lines: tuple[str, ...]) -> frozenset[str]:
+    """Return the keys to which a sweep gives one value, and those that are no settings."""
+    found = set(CONTROL)
+    for override in OverridesParser.create().parse_overrides([*lines]):
+        one = override.is_choice_sweep() and len(getattr(override.value(), "list", ())) == 1
+        if one or not override.is_sweep_override():
+            found.add(key_of(str(override.input_line)))
+    return frozenset(found)
+
+
+def _short(line: str, room: int) -> str:
+    """Write a setting in as many letters as there is room, without a section's brackets."""
+    text = re.sub(r"[][{}\"' ]", "", line.lstrip("+")).replace(":", "=")
+    if len(text) <= room:
+        return text
+    head = (room - 2) // 2
+    return f"{text[:head]}--{text[head + 2 - room :]}"

@@ -43,8 +43,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
         control=control,
     )
-    _refuse_stack(experiment)
-    _refuse_embedding(experiment)
+    _refuse_rules(experiment)
     _refuse_optimizer(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
@@ -120,8 +119,8 @@ def _refuse_optimizer(experiment: Experiment) -> None:
         refuse("optimizer.capturable", True, "is for CUDA graphs; use it with device=gpu")
 
 
-def _refuse_stack(experiment: Experiment) -> None:
-    """Refuse more layers than a strategy can unroll, be it one that only watches."""
+def _refuse_rules(experiment: Experiment) -> None:
+    """Refuse layers, and an embedding, that a strategy cannot train, be it one that watches."""
     layers, whole = experiment.model.num_layers, experiment.segment_length is None
     watching = experiment.callbacks.shadow.values() if whole else ()
     for component in (experiment.gradient, *watching):
@@ -129,14 +128,11 @@ def _refuse_stack(experiment: Experiment) -> None:
         most = signatures.read(component.target).claims.get("max_layers")
         if problem := too_many(layers, rule, most):
             refuse("model.num_layers", layers, problem)
-
-
-def _refuse_embedding(experiment: Experiment) -> None:
-    size, rule = experiment.model.embedding_size, experiment.gradient.target
-    if size is not None and signatures.read(rule).claims.get("input_gradient") is False:
-        problem = f"must be null, since {rule.rpartition('.')[2]} has a gradient for the network's"
-        way_out = "use gradient=full, checkpointed or truncated"
-        refuse("model.embedding_size", size, f"{problem} parameters only; {way_out}")
+    size, target = experiment.model.embedding_size, experiment.gradient.target
+    if size is not None and signatures.read(target).claims.get("input_gradient") is False:
+        problem = f"must be null, since {target.rpartition('.')[2]} has a gradient for parameters"
+        way_out = "only; use gradient=full, checkpointed or truncated"
+        refuse("model.embedding_size", size, f"{problem} {way_out}")
 
 
 def _refuse_segments(experiment: Experiment) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from bptt_lab.runs.papers import SWEEP as SWEEP
 from bptt_lab.runs.papers import Damaged as Damaged
 from bptt_lab.runs.papers import Status as Status
 from bptt_lab.runs.papers import Written as Written
+from bptt_lab.runs.papers import read_metrics as read_metrics
 
 NO_LIST = "put the file back, or start a new sweep"
 
@@ -103,11 +104,7 @@ def read_status(folder: Path) -> Status:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a run's manifest; an empty one where there is none.
-
-    Raises:
-        Damaged: where no run wrote it.
-    """
+    """Read a run's manifest; an empty one where there is none; Damaged where no run wrote it."""
     return _paper(folder, MANIFEST, "start a new run")
 
 
@@ -121,18 +118,13 @@ def read_sweep(folder: Path) -> list[Run]:
     jobs = {Path(job["folder"]).name: tuple(job["overrides"]) for job in listed}
     if len(jobs) < len(listed):
         names = [Path(job["folder"]).name for job in listed]
-        twice = next(name for name in names if names.count(name) > 1)
-        problem = f"two jobs have the folder {twice}; {NO_LIST}"
+        problem = f"two jobs have the folder {max(names, key=names.count)}; {NO_LIST}"
         raise Damaged(f"{folder / SWEEP} is damaged: {problem}")
     return [replace(read_job(folder / name), overrides=own) for name, own in jobs.items()]
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
-    """Read sweep.json; an empty one where there is none.
-
-    Raises:
-        Damaged: where no sweep wrote it.
-    """
+    """Read sweep.json; an empty one where there is none; Damaged where no sweep wrote it."""
     return _paper(folder, SWEEP, NO_LIST)
 
 
@@ -141,15 +133,6 @@ def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:
         return papers.read(folder / name)
     except Damaged as error:
         raise Damaged(f"{folder}: its {error}; {way_out}") from error
-
-
-def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats.
-
-    Raises:
-        Damaged: at a line that no run wrote.
-    """
-    return papers.lines(folder / METRICS)
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -112,12 +112,15 @@ def read(path: Path) -> dict[str, Any]:
         _damaged(path.name, f"it cannot be read ({error.strerror})")
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl, the last of which a kill may have cut short.
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats.
+
+    A kill may have cut the last one short.
 
     Raises:
         Damaged: at a line that no run writes.
     """
+    path = folder / METRICS
     try:
         with files.reading(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
