@@ -25,11 +25,7 @@ class Found(NamedTuple):
 
 
 def descends(target: str, kind: str) -> bool | None:
-    """Tell whether a class descends from another one, or is it, each by its dotted path.
-
-    Returns:
-        None where some of its bases cannot be read, so that they may or may not.
-    """
+    """Tell whether a class descends from another one, or is it; None where bases are unreadable."""
     ancestors = lineage(find(target))
     if any(found and f"{found.module}.{found.node.name}" == kind for found in ancestors):
         return True
@@ -89,9 +85,8 @@ def _find_in(
     if isinstance(meant, ast.ClassDef):
         return Found(module, meant)
     places = [meant] if meant else [f"{home}.{name}" for home in reversed(stars)]
-    parts = [place.rpartition(".") for place in places]
-    found = (_find_in(home, its_name, seen) for home, _, its_name in parts)
-    return next(filter(None, found), None)
+    parts = (place.rpartition(".") for place in places)
+    return next(filter(None, (_find_in(home, own, seen) for home, _, own in parts)), None)
 
 
 @functools.cache

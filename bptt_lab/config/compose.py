@@ -47,15 +47,11 @@ class CommandLine:
         version.setbase(VERSION_BASE)
         setup_globals()
         JobRuntime().set("name", self.job_name)
-        search_path = hydra_internals.create_automatic_config_search_path(
-            None, MODULE, args.config_path or CONFIG_PATH
-        )
+        create = hydra_internals.create_automatic_config_search_path
+        search_path = create(None, MODULE, args.config_path or CONFIG_PATH)
         if args.config_dir is not None:
-            search_path.prepend(
-                provider="command-line",
-                path=f"file://{os.path.abspath(args.config_dir)}",
-                anchor=SearchPathQuery(provider="schema"),
-            )
+            folder = f"file://{os.path.abspath(args.config_dir)}"
+            search_path.prepend("command-line", folder, SearchPathQuery(provider="schema"))
         self.args = args
         self.lines: list[str] = [line for line in args.overrides if not says_nothing(line)]
         self.searchpath = [line for line in self.lines if line.startswith("hydra.searchpath=")]

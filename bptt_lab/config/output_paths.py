@@ -35,7 +35,7 @@ def name(*words: object, longest: int = _LONGEST) -> str:
 
 
 def job_name(number: int | str, overrides: object = "") -> str:
-    """Name a sweep's job by its number, which makes it unique, and what `loader.words` says of it."""
+    """Name a sweep's job by its number, unique in a sweep, and what `loader.words` says of it."""
     words = [f"{int(number):03d}", *filter(None, [str(overrides)])]
     return name(*words, longest=_LONGEST_JOB)
 

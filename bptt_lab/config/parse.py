@@ -54,10 +54,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
 
 
 def placed(dataset: Composed, folder: str = "") -> dict[str, Any]:
-    """Return a section with its data's `path` absolute, relative to the current folder or another.
-
-    It then means the same in every folder.
-    """
+    """Return a section with its data's `path` absolute, as meant in this or another folder."""
     path = dataset.get("path")
     if not isinstance(path, str) or not path:
         return dict(dataset)

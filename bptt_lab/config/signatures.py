@@ -90,11 +90,7 @@ class Described:
 
 
 def read(target: str) -> Plugin:
-    """Read the class that a `_target_` names.
-
-    Args:
-        target: dotted path, such as "bptt_lab.gradients.full.Full". The class may come from
-            another module by `from ... import`.
+    """Read the class that a `_target_` names, be it in another module by `from ... import`.
 
     Raises:
         ConfigError: where there is no such class, or its file does not parse.

@@ -70,11 +70,8 @@ def statements(file: Path) -> Iterator[ast.stmt]:
 
 def absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
     """The dotted name of the module that a `from` statement reads."""
-    if node.level == 0:
-        return node.module or ""
-    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    package = package[: len(package) - (node.level - 1)]
-    return ".".join([*package, *([node.module] if node.module else [])])
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
 def literal(node: ast.expr | None) -> Any:

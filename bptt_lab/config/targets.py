@@ -111,15 +111,10 @@ def check_target(
     trusted: tuple[str, ...],
     ours: tuple[str, ...] = OURS,
 ) -> None:
-    """Refuse a target that is no class of the right kind in a permitted package.
+    """Refuse a target that is no class of one of the kinds in a permitted package.
 
-    Args:
-        key: where it stands, for the message.
-        target: what `_target_` says.
-        kinds: the class descends from one of these.
-        trusted: packages that the user allowed. What one of their classes descends from may be
-            beyond reading; only then it is taken at its word.
-        ours: packages that need no permission.
+    That is one of `ours`, or one that the user trusts. What a class of the latter descends from may
+    be beyond reading; only then it is taken at its word.
     """
     if not isinstance(target, str) or target == MISSING:
         refuse(key, target, "must name a class, as package.module.Class")

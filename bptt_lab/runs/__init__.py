@@ -142,13 +142,8 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what a run left into a new folder in its own, so that it can start anew.
-
-    Returns:
-        The new folder, which has a copy of the manifest; None where nothing was left.
-    """
-    left = leftovers(folder)
-    if not left:
+    """Move what a run left, if anything, into a new folder in its own, with its manifest's copy."""
+    if not (left := leftovers(folder)):
         return None
     names = (folder / f"set_aside_{number}" for number in itertools.count(1))
     aside = next(itertools.filterfalse(os.path.lexists, names))

@@ -107,11 +107,8 @@ def mark(folder: Path) -> tuple[int, int]:
 def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: str = "") -> Run:
     """Have status.json say how a run stands whose process has ended, and return the run.
 
-    Args:
-        folder: the run folder.
-        before: its mark before the process started.
-        ended: what the process ended by, as `exit_reason` puts it.
-        asked: why the launcher asked it to stop, if it did.
+    `before` is the folder's mark before the process started, `ended` its `exit_reason`, `asked` why
+    the launcher asked it to stop, if it did.
     """
     said = runs.read_status(folder)
     silent = mark(folder) == before or said in ("waiting", "running", "unreadable")

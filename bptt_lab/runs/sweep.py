@@ -51,12 +51,9 @@ def differing(jobs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def print_table(sweep_dir: Path) -> int:
-    """Print one row a job, then all failures together, each with its reason and its log.
+    """Print one row a job, then the failures with reason and log; return how many did not complete.
 
     Columns are the settings in which jobs differ, then the test metrics.
-
-    Returns:
-        The number of jobs that did not complete.
     """
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
