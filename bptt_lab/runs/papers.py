@@ -40,10 +40,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)  # NaN among them
 
 
-def _is_logged(value: Any) -> bool:
-    return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
-
-
 def _is_folder(path: str) -> bool:
     name = Path(path).name  # earlier versions wrote the whole path
     return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
@@ -59,7 +55,7 @@ Written = Literal["waiting", "running", "completed", "failed", "diverged", "inte
 Status = Literal[Written, "unreadable"]  # the last one: a paper is damaged
 Section = dict[str, Any]
 _SECTIONS = dict.fromkeys(("model", "gradient", "optimizer", "trainer", "device"), Section)
-_LINE = dict[Name, Annotated[Any, _Rule(_is_logged, "must be a number")]]
+_LOGGED = _Rule(lambda x: _is_number(x) or x in ("nan", "inf", "-inf"), "must be a number")
 _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     STATUS: {"status": Written, "reason": str, "raised": bool},
     MANIFEST: {
@@ -128,7 +124,7 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
                 if len(line) > LONGEST_LINE:
                     _damaged(where, "it is too long")
                 try:
-                    found = _parsed(where, line, _LINE)
+                    found = _parsed(where, line, dict[Name, Annotated[Any, _LOGGED]])
                 except Damaged:
                     if line.endswith(b"\n"):
                         raise
