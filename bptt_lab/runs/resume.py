@@ -204,10 +204,11 @@ def compared(
     if key in shared:
         more = f" (and {len(changes) - 1} more settings differ)" if len(changes) > 1 else ""
         problem = f"the run began with {schema.show(old)}{more}; give that"
+    elif key in known[1]:
+        problem = f"the run began without it, by its {runs.MANIFEST}; leave it out, start a new run"
     else:
-        new = new if key in known[1] else old
-        problem = f"either the run's {runs.MANIFEST} has it or this command; leave it out, or, if "
-        problem += "you gave none, start a new run, as that file is damaged or older"
+        problem = f"the run's {runs.MANIFEST} has it, and this version does not; start a new run"
+        new = old
     anyway = "or continue all the same with force_resume=true"
     refuse(key.removeprefix("config."), new, f"{problem}, {anyway}")
 

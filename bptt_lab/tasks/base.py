@@ -184,15 +184,15 @@ class ChunkLoader:
         draws = generator(task.seed, "order", epoch) if shuffled else None
         return by_length(lengths, task.batch_size, task.chunk_length, draws), lengths
 
-    def _chunks(self) -> list[tuple[Tensor, int, int]]:
-        """The sequences of each chunk, where it begins, and where the last one of them ends."""
+    def _chunks(self) -> list[tuple[Tensor, slice]]:
+        """The sequences and the steps of each chunk."""
         groups, lengths = self.groups()
-        ends = [int(lengths[group].max()) for group in groups]
-        return [
-            (group, begin, end)
-            for group, end in zip(groups, ends, strict=True)
-            for begin in range(0, end, self.task.chunk_length or end)
-        ]
+        chunks = []
+        for group in groups:
+            end = int(lengths[group].max())
+            step = self.task.chunk_length or end
+            chunks += [(group, slice(t, min(t + step, end))) for t in range(0, end, step)]
+        return chunks
 
     def __len__(self) -> int:
         return len(self._chunks())
@@ -201,21 +201,13 @@ class ChunkLoader:
         data, chunks = self._sequences()[1], self._chunks()
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        part, parted = data, None
         for index in range(self._next % len(chunks), len(chunks)):
-            group, begin, end = chunks[index]
-            if parted is not group:
-                whole = Sequences(*(tensor[:end] for tensor in data))
-                part, parted = _share(whole, group, rank, world), group
-            chunk = slice(begin, begin + (self.task.chunk_length or end))
+            group, steps = chunks[index]
+            rows = Sequences(*(tensor[steps] for tensor in data))
+            input, target, mask = _share(rows, group, rank, world)
             # Before the yield: nothing after the last one would run.
             self._next = (index + 1) % len(chunks)
-            yield SequenceBatch(
-                self.task.encode(part.input[chunk]),
-                part.target[chunk],
-                part.mask[chunk],
-                begin == 0,
-            )
+            yield SequenceBatch(self.task.encode(input), target, mask, steps.start == 0)
 
 
 def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences:
