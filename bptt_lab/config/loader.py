@@ -118,10 +118,7 @@ def _describe(config: DictConfig, all_: Sequence[Override], known: Sequence[Over
     config.hydra.overrides.task = [*listed[: len(listed) - number], *_lines(settings)]
     how = config.hydra.job.config.override_dirname
     config.hydra.job.override_dirname = hydra_internals.get_overrides_dirname(
-        overrides=settings,
-        kv_sep=how.kv_sep,
-        item_sep=how.item_sep,
-        exclude_keys=how.exclude_keys,
+        settings, how.exclude_keys, how.item_sep, how.kv_sep
     )
 
 

@@ -42,10 +42,8 @@ def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Lin
         FloatingPointError: where a weight or a state is inf or NaN; LAPACK would end the process.
     """
     if input.dim() != 3 or 0 in input.shape[:2] or input.shape[2] != rnn.input_size:
-        raise ValueError(
-            f"input of shape {tuple(input.shape)}: must be (T, N, {rnn.input_size}), time first, "
-            "with a step and a sequence at least"
-        )
+        wanted = f"must be (T, N, {rnn.input_size}), time first, with one step and sequence or more"
+        raise ValueError(f"input of shape {tuple(input.shape)}: {wanted}")
     shape = (rnn.num_layers, input.shape[1], rnn.hidden_size)
     hx = input.new_zeros(shape) if hx is None else hx
     if hx.shape != shape:
@@ -56,9 +54,8 @@ def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Lin
     for index, layer in enumerate(layers):
         tensors = (*layer.weights, layer.states)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor is not None):
-            raise FloatingPointError(
-                f"layer {index}: weights or states are inf or NaN; nothing can be measured"
-            )
+            problem = "weights or states are inf or NaN; nothing can be measured"
+            raise FloatingPointError(f"layer {index}: {problem}")
     return Linearised(layers, [slopes(layer.values, cell) for layer in layers], cell)
 
 

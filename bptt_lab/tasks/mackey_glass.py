@@ -92,9 +92,8 @@ class MackeyGlass(Generated, Forecast):
         train, val = self.sizes["train"], self.sizes["val"]
         begin = {"train": 0, "val": train, "test": train + val}[split] * self.num_steps
         own = self.series[begin : begin + self.sizes[split] * self.num_steps + 1].float()
-        input, target = (
-            part.reshape(-1, self.num_steps).T.unsqueeze(-1) for part in (own[:-1], own[1:])
-        )
+        parts = own[:-1], own[1:]
+        input, target = (part.reshape(-1, self.num_steps).T.unsqueeze(-1) for part in parts)
         mask = torch.ones(input.shape[:2], dtype=torch.bool)
         mask[:TAU] = False
         return Sequences(input, target, mask)

