@@ -100,12 +100,11 @@ def shadow_sections(
     found: dict[str, dict[str, object]] = {}
     for entry in listed:
         section = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
-        name = section.pop("name", None)
-        is_class = "_target_" in section
-        called = str(section["_target_"]).rpartition(".")[2] if is_class else str(name)
+        name, target = section.pop("name", None), str(section.get("_target_", ""))
         changed = [f"{key}_{value}" for key, value in section.items() if key != "_target_"]
-        label = str(name) if is_class and name else "_".join([called, *changed])
-        if not is_class:
+        called = target.rpartition(".")[2] if target else str(name)
+        label = str(name) if target and name else "_".join([called, *changed])
+        if not target:
             section = _section(SHADOW, name, section, options, seed)
         if label in found:
             raise ConfigError(f"{SHADOW}: holds {label} twice; keep one")

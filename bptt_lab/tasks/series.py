@@ -91,8 +91,7 @@ class Series(Forecast):
         values = read_column(path, column)
         num_train, *_ = ends = split_rows(path, len(values), splits)
         # More equations than coefficients for AR(p), a whole sequence for the network.
-        needed = num_steps + 2 * order + 2
-        if num_train < needed:
+        if num_train < (needed := num_steps + 2 * order + 2):
             problem = f"must hold at least {needed} values for training with num_steps={num_steps} "
             problem += f"and order={order}, but holds {num_train} of {len(values)}"
             refuse(path, f"{problem}; give a longer series or a smaller dataset.num_steps")
