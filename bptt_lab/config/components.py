@@ -62,11 +62,7 @@ _ELSEWHERE = ("dirpath", "output_dir")  # settings of Lightning's that say where
 
 
 def component(key: str, section: Mapping[str, object]) -> Component:
-    """Validate a plug-in's section, interpolations resolved, at a key.
-
-    Raises:
-        ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
-    """
+    """Validate a plug-in's section, interpolations resolved, at a key."""
     if "_target_" not in section:
         refuse(f"{key}._target_", None, "must name a class, as package.module.Class")
     found = Component.of(renamed(section))

@@ -51,11 +51,7 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Compose a configuration, its `hydra` section included; Hydra's errors pass.
-
-        Raises:
-            ConfigError: for a folder in hydra.searchpath that does not exist.
-        """
+        """Compose a configuration, its `hydra` section included; Hydra's errors pass."""
         parsed = OverridesParser.create().parse_overrides(overrides)
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)

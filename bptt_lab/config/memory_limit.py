@@ -20,9 +20,6 @@ def refuse_above(experiment: Experiment, limit: int) -> None:
 
     A task that makes its data says in `num_elements` which settings multiply to its numbers of four
     bytes, as ("num_steps * train_size",). The limit is in bytes.
-
-    Raises:
-        ConfigError: naming the largest of the settings that make it so.
     """
     model, dataset = vars(experiment.model), experiment.dataset
     number = 8 if experiment.trainer.precision == "64-true" else 4
@@ -46,9 +43,6 @@ def refuse_influence(experiment: Experiment) -> None:
     """Refuse an influence above the limit that its strategy has itself, `memory_limit_gib`.
 
     Such a strategy says in `influence` which settings of the network multiply to its numbers.
-
-    Raises:
-        ConfigError: naming the hidden size.
     """
     model, given, watched = experiment.model, experiment.dataset.settings, experiment.callbacks
     sizes = [size for key in ("batch_size", "train_size") if (size := given.get(key))]

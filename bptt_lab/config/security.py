@@ -126,9 +126,6 @@ def check_file(path: str) -> None:
     """Refuse a file that is, or stands for, more than a configuration may hold.
 
     A few hundred bytes of YAML can stand for billions of items, by aliases of aliases.
-
-    Raises:
-        ConfigError: naming the file and the limit.
     """
     size = os.path.getsize(path)
     if size > MAX_BYTES:

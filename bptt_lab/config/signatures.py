@@ -90,11 +90,7 @@ class Described:
 
 
 def read(target: str) -> Plugin:
-    """Read the class that a `_target_` names, be it in another module by `from ... import`.
-
-    Raises:
-        ConfigError: where there is no such class, or its file does not parse.
-    """
+    """Read the class that a `_target_` names, be it in another module by `from ... import`."""
     return _read(target, find(target))
 
 

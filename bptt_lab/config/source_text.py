@@ -49,11 +49,7 @@ def source(module: str) -> Path | None:
 
 @functools.cache
 def parse(file: Path) -> ast.Module:
-    """Return a file's syntax tree.
-
-    Raises:
-        ConfigError: where it is not Python.
-    """
+    """Return a file's syntax tree; a ConfigError where it is not Python."""
     try:
         return ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:

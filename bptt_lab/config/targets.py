@@ -66,9 +66,6 @@ def refuse_foreign(config: Mapping[str, object], allow: str | Iterable[str] = ()
     """Refuse a configuration that names, anywhere in it, what may not be instantiated.
 
     It is in plain containers, without Hydra's section; `allow` is as on the command line.
-
-    Raises:
-        ConfigError: naming the dotted key, the target and the way out, on one line.
     """
     trusted = packages(allow)
     for key, target in targets(config):

@@ -137,11 +137,7 @@ def ends_later(run: Run, experiment: Experiment) -> bool:
 
 
 def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
-    """Refuse to continue a sweep with other jobs than it began with.
-
-    Raises:
-        ConfigError: naming the first job that differs.
-    """
+    """Refuse to continue a sweep with other jobs than it began with."""
     sweep = runs.read_sweep_file(folder)
     where = sweep.get("cwd", "")
     began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
@@ -182,9 +178,6 @@ def compared(
 
     With `force` it goes on in spite of differences. The manifest keeps a note of each, and of an
     end that has moved, which needs no force.
-
-    Raises:
-        ConfigError: naming the first key that differs.
     """
     changes = dict(differences(before, now))
     if not changes:

@@ -239,9 +239,6 @@ def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) ->
     """Turn a column into numbers.
 
     Between columns that semicolons separate a point may stand between thousands.
-
-    Raises:
-        ConfigError: naming the line that has no number, or the number that may be two.
     """
     left = READINGS
     for line, text in cells():

@@ -40,11 +40,7 @@ def check_file(file: Path) -> None:
 
 
 def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
-    """Read a file in UTF-8, every character as it stands but byte order marks.
-
-    Raises:
-        ConfigError: where the file holds anything else, or more than `most` bytes.
-    """
+    """Read a file in UTF-8, every character as it stands but byte order marks."""
     file = Path(path).expanduser()
     check_file(file)
     if file.stat().st_size > most:
@@ -75,9 +71,6 @@ def list_folder(path: str) -> list[Path] | None:
     """Return the entries of a folder by name, or None where `path` is a file.
 
     What begins with a dot is left out: hidden, or the shadow that macOS writes of a file.
-
-    Raises:
-        ConfigError: where it is neither, or cannot be read.
     """
     if problem := ReadablePath().unmet(path, {}):
         refuse(path or "''", problem)

@@ -37,11 +37,7 @@ class Pair(NamedTuple):
 
 
 def read_idx(file: Path, num_dimensions: int) -> Tensor:
-    """Read an array of bytes: 3 dimensions for images, 1 for labels; gzipped or not.
-
-    Raises:
-        ConfigError: where it is anything else, shorter or longer than its header says.
-    """
+    """Read an array of bytes: 3 dimensions for images, 1 for labels; gzipped or not."""
     check_file(file)
     with file.open("rb") as raw:
         gzipped = raw.read(2) == GZIP
@@ -76,11 +72,7 @@ def _sizes(file: Path, header: bytes, num_dimensions: int) -> tuple[int, ...]:
 
 
 def read_pair(file: Path) -> Pair:
-    """Read an images file and the labels file beside it, named alike.
-
-    Raises:
-        ConfigError: where one of them is missing, damaged, or of another length than the other.
-    """
+    """Read an images file and the labels file beside it, named alike."""
     if "images" not in file.name:
         problem = "must name a file of images, as t10k-images-idx3-ubyte.gz, so that its labels"
         refuse(file, f"{problem} can be found beside it; rename both")
@@ -99,11 +91,7 @@ def read_pair(file: Path) -> Pair:
 
 
 def read_pairs(path: str) -> list[Pair]:
-    """Read the training pair and the test pair out of a folder, or the only one there is.
-
-    Raises:
-        ConfigError: as `read_pair`, and where there is no pair or the two are of unequal sizes.
-    """
+    """Read the training pair and the test pair out of a folder, or the only one there is."""
     if list_folder(path) is None:
         return [read_pair(Path(path).expanduser())]
     folder, usual = Path(path).expanduser(), ("{}-images-idx3-ubyte", "{}-images.idx3-ubyte")

@@ -22,11 +22,7 @@ KEYS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 
 
 def read_rolls(path: str) -> dict[Split, Sequences]:
-    """Read the pieces of every split as `Sequences` that predict the next moment from this one.
-
-    Raises:
-        ConfigError: naming the piece and moment that is not as it should be.
-    """
+    """Read the pieces of every split as `Sequences` that predict the next moment from this one."""
     text = read_text(path, MOST_JSON)
     try:
         data = json.loads(text)

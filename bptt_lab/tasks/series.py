@@ -40,11 +40,7 @@ def windows(series: Tensor, begin: int, end: int, num_steps: int, order: int) ->
 
 
 def split_rows(path: str, length: int, splits: Sequence[float]) -> tuple[int, int, int]:
-    """Return where training, validation and test end, in shares or numbers of so many rows.
-
-    Raises:
-        ConfigError: where the rows are fewer, or a part is empty.
-    """
+    """Return where training, validation and test end, in shares or numbers of so many rows."""
     rows = all(isinstance(part, int) for part in splits)
     sums = accumulate(splits)
     ends = tuple(int(part if rows else part * length + 1e-6) for part in sums)

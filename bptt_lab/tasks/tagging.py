@@ -38,14 +38,7 @@ Sentence = list[tuple[str, str]]  # words and tags
 
 
 def find_files(path: str) -> dict[Split, list[Path]]:
-    """Find a treebank's files: one for each split, or its pieces in the order of their names.
-
-    Args:
-        path: its folder, or one of its files.
-
-    Raises:
-        ConfigError: where a split has no file, or those of several treebanks.
-    """
+    """Find a treebank's files by its folder or one of them: of each split one, or its pieces."""
     entries, folder, prefix = list_folder(path), path, None
     if entries is None:
         file = Path(path).expanduser()
@@ -74,11 +67,7 @@ def find_files(path: str) -> dict[Split, list[Path]]:
 
 
 def read_conllu(file: Path) -> list[Sentence]:
-    """Read sentences of words and their tags; comments, ranges and empty nodes are left out.
-
-    Raises:
-        ConfigError: naming the line that is not as it should be.
-    """
+    """Read sentences of words and their tags; comments, ranges and empty nodes are left out."""
     number, sentences = 0, list[Sentence]()
     sentence: Sentence = []
     for number, line in enumerate(io.StringIO(read_text(file), newline="\n"), start=1):

