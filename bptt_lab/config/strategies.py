@@ -70,10 +70,6 @@ def from_name(
     """Return the validated section of an option, some of its settings replaced by `given` ones.
 
     `key` named it, `seed` is for options that ask for one, `allow` has packages beside ours.
-
-    Raises:
-        ConfigError: for an option that does not exist, a class that is not allowed, or a setting
-            that it does not have or refuses.
     """
     return _validated(key, _section(key, name, given, options, seed), allow)
 

@@ -109,11 +109,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_sweep(folder: Path) -> list[Run]:
-    """Read every job of a sweep in its order, those that never began included.
-
-    Raises:
-        Damaged: where no sweep wrote the list of its jobs.
-    """
+    """Read every job of a sweep in order, begun or not; Damaged where no sweep wrote its list."""
     listed = read_sweep_file(folder).get("jobs", [])
     jobs = {Path(job["folder"]).name: tuple(job["overrides"]) for job in listed}
     if len(jobs) < len(listed):

@@ -64,7 +64,7 @@ def _opened(path: Path, flags: int) -> int:
 
 
 def refuse_strange(folder: Path, *more: Path) -> None:
-    """Refuse a run or sweep folder, or more files, where Hydra, we or others would follow a link."""
+    """Refuse a run or sweep folder, or more files, where we or Hydra would follow a link."""
     files = [*(folder / name for name in _FILES), *folder.glob("*.log"), *more]
     ours = [(path, stat.S_ISREG) for path in files]
     for place in (folder / name for name in _FOLDERS):

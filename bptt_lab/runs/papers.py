@@ -94,11 +94,7 @@ _REQUIRED = {"folder", "overrides", "metric", "direction", "settings"}  # of job
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a paper; an empty one where there is none.
-
-    Raises:
-        Damaged: where it says what no run writes.
-    """
+    """Read a paper, an empty one where there is none; Damaged where no run writes what it says."""
     try:
         with files.reading(path, files.LARGEST_PAPER) as file:
             return _parsed(path.name, file.read(), _SCHEMAS[path.name])
@@ -111,10 +107,7 @@ def read(path: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats.
 
-    A kill may have cut the last one short.
-
-    Raises:
-        Damaged: at a line that no run writes.
+    A kill may have cut the last one short; any other damage raises Damaged.
     """
     path = folder / METRICS
     try:

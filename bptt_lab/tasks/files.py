@@ -40,7 +40,7 @@ def check_file(file: Path) -> None:
 
 
 def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
-    """Read a file in UTF-8, every character as it stands but byte order marks."""
+    """Read a file in UTF-8, without byte order marks; refuse any other, and a larger one."""
     file = Path(path).expanduser()
     check_file(file)
     if file.stat().st_size > most:
