@@ -96,8 +96,7 @@ class CommandLine:
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""
-        loaded = self._files.load_config(f"{group}/{name}")
-        assert loaded is not None
+        loaded: Any = self._files.load_config(f"{group}/{name}")
         comments = [line for line in self.text(f"{group}/{name}.yaml") if line.startswith("#")]
         comments = [line.strip("# ") for line in comments if "@package" not in line]
         return comments[0] if comments else "", OmegaConf.to_container(loaded.config, resolve=False)
@@ -200,8 +199,7 @@ def admit(target: str) -> type:
 
 def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
     """Return the overrides of a kind as they were given, interpolations unresolved."""
-    lines = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
-    assert isinstance(lines, list)
+    lines: Any = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
     return [str(line) for line in lines]
 
 

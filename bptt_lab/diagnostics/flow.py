@@ -104,10 +104,8 @@ def _sum(one: _Vectors, other: _Vectors) -> _Vectors:
     """Add vectors of whatever length: at the scale of the longer, where the shorter may vanish."""
     scale = torch.maximum(one.log10, other.log10)
     scale = torch.where(scale == -torch.inf, 0, scale)
-    parts = [
-        v.unit * (10 ** (v.log10 - scale)).to(v.unit.dtype).unsqueeze(-1) for v in (one, other)
-    ]
-    return _normalised(_Vectors(parts[0] + parts[1], scale))
+    a, b = ((10 ** (v.log10 - scale)).to(v.unit.dtype).unsqueeze(-1) for v in (one, other))
+    return _normalised(_Vectors(one.unit * a + other.unit * b, scale))
 
 
 def _normalised(vectors: _Vectors) -> _Vectors:

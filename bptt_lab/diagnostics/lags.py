@@ -65,10 +65,8 @@ class LagSpectrum:
     @cached_property
     def cosine(self) -> dict[str, Tensor]:
         """Cosine of the lag-k gradient and the full one, (D,), entry k - 1 for lag k."""
-        return {
-            name: _ratio(s.along.cumsum(0), (s.truncated * s.full).sqrt())
-            for name, s in self._squares.items()
-        }
+        squares = self._squares.items()
+        return {n: _ratio(s.along.cumsum(0), (s.truncated * s.full).sqrt()) for n, s in squares}
 
     @cached_property
     def relative_error(self) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def _damaged(where: str, problem: str) -> NoReturn:
 
 def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
     try:
-        found = json.loads(content.decode(), object_pairs_hook=_object)
+        found: dict[str, Any] = json.loads(content.decode(), object_pairs_hook=_object)
         _refuse_odd(found)
     except UnicodeError:
         _damaged(where, "it is no UTF-8 text")
@@ -145,7 +145,6 @@ def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
     except ValueError as error:
         _damaged(where, str(error) if content.strip() else "it is empty")
     _check(where, "", found, schema)
-    assert isinstance(found, dict)
     return found
 
 

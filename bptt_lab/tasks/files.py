@@ -47,11 +47,9 @@ def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
         problem = f"must have at most {most / 2**20:.0f} MiB, but has"
         refuse(path, f"{problem} {file.stat().st_size / 2**20:.0f}; cut it")
     data = file.read_bytes()
-    problem = ""
     try:
         text = data.decode("utf-8")
-        if (zero := text.find("\0")) >= 0:
-            problem = f"character {zero} is 0, as in UTF-16"
+        problem = f"character {text.index(chr(0))} is 0, as in UTF-16" if "\0" in text else ""
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is 0x{data[error.start]:02x}"
     if problem:
