@@ -58,11 +58,9 @@ def find(target: str) -> Found:
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")
     if source(module) is None:
-        package = module.partition(".")[0]
-        raise ConfigError(
-            f"there is no module '{module}'; correct the name, run from the folder that holds "
-            f"'{package}', or add that folder to PYTHONPATH"
-        )
+        way_out = f"run from the folder that holds '{module.partition('.')[0]}', or add that folder"
+        problem = f"there is no module '{module}'; correct the name, {way_out} to PYTHONPATH"
+        raise ConfigError(problem)
     found = _find_in(module, name)
     if found is None:
         names = _names(module, source(module))[0].items()
@@ -136,7 +134,4 @@ def _walk(found: Found) -> Iterator[Found | None]:
             continue
         module, _, name = dotted.rpartition(".")
         parent = _find_in(module, name)
-        if parent is None:
-            yield None
-        else:
-            yield from _walk(parent)
+        yield from _walk(parent) if parent else [None]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra import version
 from hydra.core.config_loader import ConfigLoader
@@ -31,6 +31,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from bptt_lab.config import hydra_internals
 from bptt_lab.config.hints import says_nothing
 from bptt_lab.config.loader import Loader, is_choice
+from bptt_lab.config.loader import given as given
+from bptt_lab.config.loader import swept as swept
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
 from bptt_lab.core.validation import ConfigError
 
@@ -195,18 +197,6 @@ def admit(target: str) -> type:
     known = staticmethod(plugins.class_name_to_class.__contains__)
     setattr(Plugins, "is_in_toplevel_plugins_module", known)  # noqa: B010  # mypy forbids the other
     return kind
-
-
-def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
-    """Return the overrides of a kind as they were given, interpolations unresolved."""
-    lines: Any = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
-    return [str(line) for line in lines]
-
-
-def swept(sweep: DictConfig) -> list[str]:
-    """Return what a sweeper makes jobs from: its own `params`, then the overrides as given."""
-    params = sweep.hydra.sweeper.get("params") or {}
-    return [*(f"{key}={value}" for key, value in params.items()), *given(sweep, "task")]
 
 
 def compose_job(

@@ -15,7 +15,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -126,17 +126,25 @@ def _lines(overrides: Iterable[Override]) -> tuple[str, ...]:
     return tuple(str(override.input_line) for override in overrides)
 
 
+def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
+    """Return the overrides of a kind as they were given, interpolations unresolved."""
+    lines: Any = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    return [str(line) for line in lines]
+
+
+def swept(sweep: DictConfig) -> list[str]:
+    """Return what a sweeper makes jobs from: its own `params`, then the overrides as given."""
+    params = sweep.hydra.sweeper.get("params") or {}
+    return [*(f"{key}={value}" for key, value in params.items()), *given(sweep, "task")]
+
+
 def words(master: DictConfig, overrides: Sequence[str]) -> str:
     """Return what a job is called after: `master` is the sweep's configuration."""
-    section = master.hydra
-    given: Any = OmegaConf.to_container(section.overrides.task, resolve=False)
-    sweeper: Any = OmegaConf.to_container(section.sweeper, resolve=False)
-    params = (sweeper.get("params") or {}).items()
-    constant = _constant((*map(str, given), *(f"{key}={text}" for key, text in params)))
+    constant = _constant(tuple(swept(master)))
     own = [line for line in overrides if key_of(line) not in constant]
     own.sort(key=lambda line: key_of(line) == "seed")
     room = LONGEST // max(1, len(own)) - 1
-    separator = str(section.job.config.override_dirname.item_sep)
+    separator = str(master.hydra.job.config.override_dirname.item_sep)
     return separator.join(_short(line, room) for line in own)
 
 
