@@ -33,13 +33,11 @@ def source(module: str) -> Path | None:
         spec = importlib.util.find_spec(head)
     except (ImportError, ValueError):
         return None
-    if spec is None:
-        return None
+    origin = (spec and spec.origin) or ""
     if not rest:
-        origin = spec.origin or ""
         return Path(origin) if origin.endswith(".py") else None
     *parents, last = rest
-    for location in spec.submodule_search_locations or ():
+    for location in (spec and spec.submodule_search_locations) or ():
         folder = Path(location, *parents)
         for file in (folder / last / "__init__.py", folder / f"{last}.py"):
             if last and file.is_file():
