@@ -92,11 +92,8 @@ def test_ours_and_torchs_pass(config):
         ({"optimizer": {"betas": [0.9, {"_target_": "os.system"}]}}, "optimizer.betas.1._target_="),
         ({"_target_": "os.system"}, "_target_=os.system: is not in"),
         ({"gradient": {"_target_": None}}, "gradient._target_=null: must name a class"),
-        (
-            {"gradient": {"_target_": [FULL]}},
-            'gradient._target_=["bptt_lab.gradients.full.Full"]: m',
-        ),
-        ({"gradient": {"_target_": "???"}}, 'gradient._target_="???": must name a class'),
+        ({"gradient": {"_target_": [FULL]}}, "gradient._target_=[bptt_lab.gradients.full.Full]: m"),
+        ({"gradient": {"_target_": "???"}}, "gradient._target_=???: must name a class"),
         (
             {"gradient": {"_target_": "bptt_lab.gradients.full.Full()"}},
             "gradient._target_=bptt_lab",

@@ -17,7 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from bptt_lab.commands.train import cli
-from bptt_lab.config.security import preset_files
+from bptt_lab.config import security
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.training import checkpoint_io
@@ -468,7 +468,7 @@ def test_files_are_measured(text, fits, tmp_path):
     path = tmp_path / "file.yaml"
     path.write_text(text)
     if fits:
-        preset_files.check_file(str(path))
+        security.check_file(str(path))
     else:
         with pytest.raises(ConfigError, match=r"file\.yaml: "):
-            preset_files.check_file(str(path))
+            security.check_file(str(path))

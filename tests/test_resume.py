@@ -310,11 +310,8 @@ def test_a_manifest_with_overrides_that_are_none_is_named(line, tmp_path, capsys
 @pytest.mark.parametrize(
     ("before", "message"),
     [
-        (
-            {"xyz": 1, "seed": 0},
-            r"^xyz=1: the run's manifest.json has it, and this version does not",
-        ),
-        ({}, r"^seed=0: the run began without it, by its manifest.json; leave it out; "),
+        ({"xyz": 1, "seed": 0}, r"^xyz=1: the run's manifest.json has it, and this version does"),
+        ({}, r"^seed=0: the run began without it, by its manifest.json; leave it out, start a new"),
         ({"seed": 1, "xyz": 1}, r"^seed=0: the run began with 1 \(and 1 more settings differ\); g"),
     ],
 )

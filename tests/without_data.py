@@ -22,7 +22,7 @@ NEEDS_DATA = {
     "gradients.adaptive.Adaptive.update": "float: compares the bias of each lag with the target",
     "gradients.credit_clip.CreditClip.modify": "int: how many credits it clipped, as a reading",
     "diagnostics.linearise.linearise": "bool: refuses weights and states that are not finite",
-    "diagnostics.linearise.loss_steps": "nonzero, tolist: which steps have a loss",
+    "diagnostics.linearise.reach": "nonzero, tolist: which steps have a loss",
     "diagnostics.lags.LagSpectrum.effective_lag": "any, nonzero, int: a lag is a number",
     "diagnostics.lags.LagSpectrum.smallest_k": "nonzero, int: k is a number",
     "diagnostics.jacobians.jacobian_spectrum": "float: radius, norm and condition are numbers",

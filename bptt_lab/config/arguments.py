@@ -9,11 +9,7 @@ from bptt_lab.core.validation import ConfigError
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """Parse flags as Hydra does, but overrides anywhere among them, and refuse on one line.
-
-    Raises:
-        ConfigError: for an unknown flag, or flags that exclude each other.
-    """
+    """Parse flags as Hydra does, but overrides anywhere among them, and refuse on one line."""
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:

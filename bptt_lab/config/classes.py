@@ -25,11 +25,7 @@ class Found(NamedTuple):
 
 
 def descends(target: str, kind: str) -> bool | None:
-    """Tell whether a class descends from another one, or is it, each by its dotted path.
-
-    Returns:
-        None where some of its bases cannot be read, so that they may or may not.
-    """
+    """Tell whether a class descends from another one, or is it; None where bases are unreadable."""
     ancestors = lineage(find(target))
     if any(found and f"{found.module}.{found.node.name}" == kind for found in ancestors):
         return True
@@ -62,11 +58,9 @@ def find(target: str) -> Found:
     if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError("must name a class, as package.module.Class")
     if source(module) is None:
-        package = module.partition(".")[0]
-        raise ConfigError(
-            f"there is no module '{module}'; correct the name, run from the folder that holds "
-            f"'{package}', or add that folder to PYTHONPATH"
-        )
+        way_out = f"run from the folder that holds '{module.partition('.')[0]}', or add that folder"
+        problem = f"there is no module '{module}'; correct the name, {way_out} to PYTHONPATH"
+        raise ConfigError(problem)
     found = _find_in(module, name)
     if found is None:
         names = _names(module, source(module))[0].items()
@@ -89,9 +83,8 @@ def _find_in(
     if isinstance(meant, ast.ClassDef):
         return Found(module, meant)
     places = [meant] if meant else [f"{home}.{name}" for home in reversed(stars)]
-    parts = [place.rpartition(".") for place in places]
-    found = (_find_in(home, its_name, seen) for home, _, its_name in parts)
-    return next(filter(None, found), None)
+    parts = (place.rpartition(".") for place in places)
+    return next(filter(None, (_find_in(home, own, seen) for home, _, own in parts)), None)
 
 
 @functools.cache
@@ -141,7 +134,4 @@ def _walk(found: Found) -> Iterator[Found | None]:
             continue
         module, _, name = dotted.rpartition(".")
         parent = _find_in(module, name)
-        if parent is None:
-            yield None
-        else:
-            yield from _walk(parent)
+        yield from _walk(parent) if parent else [None]

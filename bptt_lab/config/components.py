@@ -4,17 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from bptt_lab.config import signatures
+from bptt_lab.config import schema, signatures
 from bptt_lab.config.hints import hint
-from bptt_lab.config.schema import (
-    MISSING,
-    Component,
-    Fraction,
-    NotNegative,
-    Positive,
-    refuse,
-    suggest,
-)
+from bptt_lab.config.schema import Component, refuse, suggest
 from bptt_lab.config.signatures import UNKNOWN, Described, Plugin, Setting
 from bptt_lab.core.renamed import current
 from bptt_lab.core.validation import ConfigError, missing, unmet
@@ -33,13 +25,13 @@ class Length:
 
 # torch annotates its optimizers loosely, and checks them late.
 TORCH_OPTIM: Mapping[str, object] = {
-    "lr": Positive,
-    "momentum": Fraction,
-    "betas": Annotated[list[Fraction], Length(2)],
-    "eps": Positive,
-    "weight_decay": NotNegative,
-    "alpha": Fraction,
-    "lr_decay": NotNegative,
+    "lr": schema.Positive,
+    "momentum": schema.Fraction,
+    "betas": Annotated[list[schema.Fraction], Length(2)],
+    "eps": schema.Positive,
+    "weight_decay": schema.NotNegative,
+    "alpha": schema.Fraction,
+    "lr_decay": schema.NotNegative,
     "nesterov": bool,
     "differentiable": Literal[False],
 }
@@ -70,15 +62,7 @@ _ELSEWHERE = ("dirpath", "output_dir")  # settings of Lightning's that say where
 
 
 def component(key: str, section: Mapping[str, object]) -> Component:
-    """Validate a plug-in's section.
-
-    Args:
-        key: of the section, for messages.
-        section: `_target_` and settings, interpolations resolved.
-
-    Raises:
-        ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
-    """
+    """Validate a plug-in's section, interpolations resolved, at a key."""
     if "_target_" not in section:
         refuse(f"{key}._target_", None, "must name a class, as package.module.Class")
     found = Component.of(renamed(section))
@@ -111,8 +95,7 @@ def _refuse_unfit(key: str, found: Component) -> None:
     name, given = found.target.rpartition(".")[2], found.settings
     if name in UNFIT:
         refuse(f"{key}._target_", found.target, UNFIT[name])
-    problem = missing(package, package) if (package := PACKAGES.get(name)) else None
-    if problem:
+    if (package := PACKAGES.get(name)) and (problem := missing(package, package)):
         refuse(f"{key}._target_", found.target, problem)
     monitor = given.get("monitor")
     if isinstance(monitor, str) and not monitor.startswith("val/"):
@@ -148,7 +131,7 @@ def validate(section: str, values: Mapping[str, object], settings: Mapping[str, 
     defaults = {n: s.default for n, s in settings.items() if s.default is not UNKNOWN}
     seen = {n: Described(v) if _is_plugin(v) else v for n, v in values.items()}
     for name, setting in settings.items():
-        if values.get(name) == MISSING or (setting.required and name not in values):
+        if values.get(name) == schema.MISSING or (setting.required and name not in values):
             raise ConfigError(f"{prefix}{name}: is missing; give it as {prefix}{name}=...")
         value: Any = values.get(name)
         if name in values and (problem := unmet(seen[name], setting.hint, {**defaults, **seen})):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra import version
 from hydra.core.config_loader import ConfigLoader
@@ -28,13 +28,11 @@ from hydra.types import HydraContext, RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bptt_lab.config import hydra_internals
 from bptt_lab.config.hints import says_nothing
-from bptt_lab.config.hydra_internals import (
-    Callbacks,
-    IConfigRepository,
-    create_automatic_config_search_path,
-)
 from bptt_lab.config.loader import Loader, is_choice
+from bptt_lab.config.loader import given as given
+from bptt_lab.config.loader import swept as swept
 from bptt_lab.config.strategies import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, Options
 from bptt_lab.core.validation import ConfigError
 
@@ -51,15 +49,11 @@ class CommandLine:
         version.setbase(VERSION_BASE)
         setup_globals()
         JobRuntime().set("name", self.job_name)
-        search_path = create_automatic_config_search_path(
-            None, MODULE, args.config_path or CONFIG_PATH
-        )
+        create = hydra_internals.create_automatic_config_search_path
+        search_path = create(None, MODULE, args.config_path or CONFIG_PATH)
         if args.config_dir is not None:
-            search_path.prepend(
-                provider="command-line",
-                path=f"file://{os.path.abspath(args.config_dir)}",
-                anchor=SearchPathQuery(provider="schema"),
-            )
+            folder = f"file://{os.path.abspath(args.config_dir)}"
+            search_path.prepend("command-line", folder, SearchPathQuery(provider="schema"))
         self.args = args
         self.lines: list[str] = [line for line in args.overrides if not says_nothing(line)]
         self.searchpath = [line for line in self.lines if line.startswith("hydra.searchpath=")]
@@ -76,7 +70,7 @@ class CommandLine:
         return self.loader.load_configuration(self.name, lines, mode)
 
     @functools.cached_property
-    def _files(self) -> IConfigRepository:
+    def _files(self) -> hydra_internals.IConfigRepository:
         return self.loader.files(self.name, self.parse(self.searchpath))
 
     def is_group(self, override: Override) -> bool:
@@ -104,8 +98,7 @@ class CommandLine:
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""
-        loaded = self._files.load_config(f"{group}/{name}")
-        assert loaded is not None
+        loaded: Any = self._files.load_config(f"{group}/{name}")
         comments = [line for line in self.text(f"{group}/{name}.yaml") if line.startswith("#")]
         comments = [line.strip("# ") for line in comments if "@package" not in line]
         return comments[0] if comments else "", OmegaConf.to_container(loaded.config, resolve=False)
@@ -164,7 +157,7 @@ class CommandLine:
         kind: Any = admit(section._target_)
         sweeper = kind(section.max_batch_size)
         sweeper.config = sweep
-        sweeper.hydra_context = HydraContext(self.loader, Callbacks())
+        sweeper.hydra_context = HydraContext(self.loader, hydra_internals.Callbacks())
         batches = sweeper.split_arguments(overrides, section.max_batch_size)
         return [job for batch in batches for job in batch]
 
@@ -204,19 +197,6 @@ def admit(target: str) -> type:
     known = staticmethod(plugins.class_name_to_class.__contains__)
     setattr(Plugins, "is_in_toplevel_plugins_module", known)  # noqa: B010  # mypy forbids the other
     return kind
-
-
-def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
-    """Return the overrides of a kind as they were given, interpolations unresolved."""
-    lines = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
-    assert isinstance(lines, list)
-    return [str(line) for line in lines]
-
-
-def swept(sweep: DictConfig) -> list[str]:
-    """Return what a sweeper makes jobs from: its own `params`, then the overrides as given."""
-    params = sweep.hydra.sweeper.get("params") or {}
-    return [*(f"{key}={value}" for key, value in params.items()), *given(sweep, "task")]
 
 
 def compose_job(

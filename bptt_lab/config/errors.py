@@ -34,11 +34,9 @@ QUOTING = """write key=value, and a text with special characters as 'key="a text
 
 @contextmanager
 def on_one_line(command: CommandLine | None, lines: list[str]) -> Iterator[None]:
-    """Turn whatever Hydra raises into a ConfigError that a terminal can show.
+    """Turn whatever Hydra raises for overrides into a ConfigError that a terminal can show.
 
-    Args:
-        command: to compose what a suggestion is made from.
-        lines: the overrides at work.
+    The command composes what suggestions are made from.
     """
     try:
         yield
@@ -69,9 +67,7 @@ def explain(error: Exception, command: CommandLine | None, lines: list[str]) -> 
         return f"{' '.join(lines)}: is nested too deeply; give fewer levels"
     if key := _named(r"^Could not override '([^']*)'", message):
         return _unknown(key, command, lines)
-    sweep = (
-        r"^(?:Ambiguous value for argument '(.*?)'\n|Sweep parameters '(.*)' requires --multirun)"
-    )
+    sweep = r"^(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?:\n| requires)"
     if line := _named(sweep, message):
         return f"{line}: is a sweep; add -m for one job a value, or write [...] for a list"
     twice = r"^(?:Could not append.*item is already at '([^']*)'|([^ ]*) appears more than once in)"
@@ -103,8 +99,7 @@ def compose_choices(command: CommandLine, lines: list[str]) -> DictConfig:
 
 def _unreadable(error: OverrideParseException) -> str:
     """Say in words what Hydra's parser says in terms of its grammar."""
-    evaluated = re.search(r" while evaluating '.*?': (.*)", str(error))
-    if evaluated:
+    if evaluated := re.search(r" while evaluating '.*?': (.*)", str(error)):
         return evaluated[1]
     unpaired = "a bracket or a quote has no pair, or a character needs quotes"
     return unpaired if "=" in error.override else "it has no ="

@@ -3,12 +3,19 @@
 To read and merge the files of options takes 80 ms, to set values in a copy 3. A sweep over values
 composes once. So does the refusal of a value, with the default that it names. What only the files
 of packages say is remembered as long as the process lives, since those files do not change.
+
+A sweep's job is called after the settings that differ between its jobs, the seed last. A setting
+that all share says nothing, so it is left out. Where the others are too many for a name, each gives
+up some of its middle, and none falls off the end.
 """
 
+import functools
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,15 +23,12 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bptt_lab.config import job_names
-from bptt_lab.config.hydra_internals import (
-    ConfigLoaderImpl,
-    IConfigRepository,
-    get_overrides_dirname,
-)
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.config import hydra_internals
+from bptt_lab.config.hydra_internals import ConfigLoaderImpl, IConfigRepository
+from bptt_lab.config.schema import CONTROL, key_of, refuse
 
 SEARCHPATH = "hydra.searchpath"
+LONGEST = 150  # characters of a job's name, all settings together
 PACKAGES = ("pkg://", "structured://")
 _of_packages: dict[tuple[object, ...], bytes] = {}
 
@@ -47,11 +51,7 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Compose a configuration, its `hydra` section included; Hydra's errors pass.
-
-        Raises:
-            ConfigError: for a folder in hydra.searchpath that does not exist.
-        """
+        """Compose a configuration, its `hydra` section included; Hydra's errors pass."""
         parsed = OverridesParser.create().parse_overrides(overrides)
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
@@ -81,7 +81,7 @@ class Loader(ConfigLoaderImpl):
     ) -> DictConfig:
         """Compose a sweep's job, called after what tells it from the others."""
         config = super().load_sweep_config(master_config, sweep_overrides)
-        config.hydra.job.override_dirname = job_names.words(master_config, sweep_overrides)
+        config.hydra.job.override_dirname = words(master_config, sweep_overrides)
         return config
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:
@@ -94,8 +94,7 @@ class Loader(ConfigLoaderImpl):
                 found = create(config_name, [*folders])[1]
             for source in found.get_sources():
                 if source.provider.startswith(SEARCHPATH) and not source.available():
-                    problem = "is not a folder; give one that exists"
-                    raise ConfigError(f"{SEARCHPATH}={source.path}: {problem}")
+                    refuse(SEARCHPATH, source.path, "is not a folder; give one that exists")
             self._files[config_name, folders] = found
         return self._files[config_name, folders]
 
@@ -114,11 +113,8 @@ def _describe(config: DictConfig, all_: Sequence[Override], known: Sequence[Over
     listed = config.hydra.overrides.task
     config.hydra.overrides.task = [*listed[: len(listed) - number], *_lines(settings)]
     how = config.hydra.job.config.override_dirname
-    config.hydra.job.override_dirname = get_overrides_dirname(
-        overrides=settings,
-        kv_sep=how.kv_sep,
-        item_sep=how.item_sep,
-        exclude_keys=how.exclude_keys,
+    config.hydra.job.override_dirname = hydra_internals.get_overrides_dirname(
+        settings, how.exclude_keys, how.item_sep, how.kv_sep
     )
 
 
@@ -128,3 +124,45 @@ def _is_searchpath(override: Override) -> bool:
 
 def _lines(overrides: Iterable[Override]) -> tuple[str, ...]:
     return tuple(str(override.input_line) for override in overrides)
+
+
+def given(config: DictConfig, kind: Literal["task", "hydra"]) -> list[str]:
+    """Return the overrides of a kind as they were given, interpolations unresolved."""
+    lines: Any = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    return [str(line) for line in lines]
+
+
+def swept(sweep: DictConfig) -> list[str]:
+    """Return what a sweeper makes jobs from: its own `params`, then the overrides as given."""
+    params = sweep.hydra.sweeper.get("params") or {}
+    return [*(f"{key}={value}" for key, value in params.items()), *given(sweep, "task")]
+
+
+def words(master: DictConfig, overrides: Sequence[str]) -> str:
+    """Return what a job is called after: `master` is the sweep's configuration."""
+    constant = _constant(tuple(swept(master)))
+    own = [line for line in overrides if key_of(line) not in constant]
+    own.sort(key=lambda line: key_of(line) == "seed")
+    room = LONGEST // max(1, len(own)) - 1
+    separator = str(master.hydra.job.config.override_dirname.item_sep)
+    return separator.join(_short(line, room) for line in own)
+
+
+@functools.lru_cache
+def _constant(lines: tuple[str, ...]) -> frozenset[str]:
+    """Return the keys to which a sweep gives one value, and those that are no settings."""
+    found = set(CONTROL)
+    for override in OverridesParser.create().parse_overrides([*lines]):
+        one = override.is_choice_sweep() and len(getattr(override.value(), "list", ())) == 1
+        if one or not override.is_sweep_override():
+            found.add(key_of(str(override.input_line)))
+    return frozenset(found)
+
+
+def _short(line: str, room: int) -> str:
+    """Write a setting in as many letters as there is room, without a section's brackets."""
+    text = re.sub(r"[][{}\"' ]", "", line.lstrip("+")).replace(":", "=")
+    if len(text) <= room:
+        return text
+    head = (room - 2) // 2
+    return f"{text[:head]}--{text[head + 2 - room :]}"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.config.schema import refuse
 
 OUTPUTS = "outputs"
 _LONGEST_PATH, _LONGEST_PART = 1024, 255  # characters; the parts' is the file systems' limit
@@ -35,7 +35,7 @@ def name(*words: object, longest: int = _LONGEST) -> str:
 
 
 def job_name(number: int | str, overrides: object = "") -> str:
-    """Name a sweep's job by its number, which makes it unique, and what `job_names` says of it."""
+    """Name a sweep's job by its number, unique in a sweep, and what `loader.words` says of it."""
     words = [f"{int(number):03d}", *filter(None, [str(overrides)])]
     return name(*words, longest=_LONGEST_JOB)
 
@@ -60,27 +60,21 @@ def is_typed(key: str, typed: frozenset[str]) -> bool:
 
 
 def check_folder(key: str, text: str, typed: frozenset[str]) -> Path:
-    """Refuse a folder outside of outputs/, unless its absolute path is on the command line.
+    """Return a folder's absolute path; refuse it outside of outputs/, unless it is typed in full.
 
-    Args:
-        key: the setting that gives the folder.
-        text: the folder, interpolations resolved.
-        typed: the dotted keys that the command line sets.
-
-    Returns:
-        The absolute path.
+    `key` gives the folder, `typed` are the dotted keys that the command line sets.
     """
     path = Path(text)
     _check_text(key, text)
     if ".." in path.parts:
-        raise ConfigError(f"{key}={text}: must not hold '..'; write the path out")
+        refuse(key, text, "must not hold '..'; write the path out")
     if path.is_absolute() and is_typed(key, typed):
         return path
     # outputs/ itself may be a link to a larger disk; what is in it leads nowhere else.
     outputs, resolved = Path(OUTPUTS).resolve(), path.resolve()
     if outputs == resolved or not resolved.is_relative_to(outputs):
         inside = f"use {OUTPUTS}/{path.name}, or give an absolute path on the command line"
-        raise ConfigError(f"{key}={text}: must be in {OUTPUTS}/; {inside}")
+        refuse(key, text, f"must be in {OUTPUTS}/; {inside}")
     return path.absolute()
 
 
@@ -89,7 +83,7 @@ def check_part(key: str, text: object) -> None:
     text = str(text)
     _check_text(key, text)
     if not text.strip(".") or any(mark in text for mark in ("/", "\\", "${")):
-        raise ConfigError(f"{key}={text}: must be a name, without a folder; leave it out")
+        refuse(key, text, "must be a name, without a folder; leave it out")
 
 
 def check_pattern(key: str, text: object) -> None:
@@ -97,7 +91,7 @@ def check_pattern(key: str, text: object) -> None:
     text = str(text)
     _check_text(key, text)
     if ".." in text or (key.endswith("subdir") and Path(text).is_absolute()):
-        raise ConfigError(f"{key}={text}: must not leave the sweep's folder; leave it out")
+        refuse(key, text, "must not leave the sweep's folder; leave it out")
     rest, before = text, None
     while rest != before:  # from the innermost interpolation outwards
         before = rest
@@ -105,12 +99,12 @@ def check_pattern(key: str, text: object) -> None:
         rest = re.sub(r"(\$\{bptt_(?:name|job):[^${}]*)\$\{[^${}]*\}", r"\1", rest)
     if "${" in rest:
         problem = "a setting could lead out of the sweep's folder; write ${bptt_name:...} around it"
-        raise ConfigError(f"{key}={text}: {problem}")
+        refuse(key, text, problem)
 
 
 def _check_text(key: str, text: str) -> None:
     if not text.isprintable():
-        raise ConfigError(f"{key}={text}: holds a character that cannot be printed; leave it out")
+        refuse(key, text, "holds a character that cannot be printed; leave it out")
     longest = max(map(len, text.encode(errors="replace").split(b"/")))
     if len(text) > _LONGEST_PATH or longest > _LONGEST_PART:
-        raise ConfigError(f"{key}={text}: is too long; give at most {_LONGEST_PART} characters")
+        refuse(key, text, f"is too long; give at most {_LONGEST_PART} characters")

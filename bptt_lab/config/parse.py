@@ -4,20 +4,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bptt_lab.config import components, gpus, memory_limit, signatures, strategies, targets
+from bptt_lab.config import components, gpus, memory_limit, schema, signatures, strategies, targets
 from bptt_lab.config.components import refuse_unknown, validate
-from bptt_lab.config.schema import (
-    CONTROL,
-    PLUGIN_SECTIONS,
-    SECTIONS,
-    Callbacks,
-    Component,
-    Control,
-    Experiment,
-    General,
-    fields,
-    refuse,
-)
+from bptt_lab.config.schema import Component, Experiment, fields, refuse
 from bptt_lab.config.signatures import Setting
 from bptt_lab.config.strategies import Options
 from bptt_lab.core.validation import ConfigError, too_many
@@ -26,11 +15,10 @@ Composed = Mapping[str, Any]  # plain containers, interpolations resolved
 
 
 def parse(composed: Composed, *, options: Options | None = None, here: bool = True) -> Experiment:
-    """Validate a composed configuration and return it typed.
+    """Validate a composed configuration, without Hydra's section, and return it typed.
 
     Args:
-        composed: plain containers, interpolations resolved, without Hydra's section. Settings of
-            `Control` may be left out.
+        composed: settings of `Control` may be left out.
         options: the strategies there are, for `callbacks.shadow`; the package's own by default.
         here: whether it will run on this machine, so that its GPUs and memory may be asked for.
 
@@ -38,14 +26,15 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
     """
     _refuse_keys(composed)
-    control = _section("", Control, {**vars(Control()), **_only(composed, CONTROL)})
-    general = _only(composed, fields(General))
-    validate("", general, fields(General))
+    given = _only(composed, schema.CONTROL)
+    control = _section("", schema.Control, {**vars(schema.Control()), **given})
+    general = _only(composed, fields(schema.General))
+    validate("", general, fields(schema.General))
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
     sections: dict[str, Any] = {
-        **{name: components.component(name, composed[name]) for name in PLUGIN_SECTIONS},
-        **{name: _section(name, kind, composed[name]) for name, kind in SECTIONS.items()},
+        **{name: components.component(name, composed[name]) for name in schema.PLUGIN_SECTIONS},
+        **{name: _section(name, kind, composed[name]) for name, kind in schema.SECTIONS.items()},
     }
     sections["dataset"] = Component.of(placed(sections["dataset"].section()))
     experiment = Experiment(
@@ -54,8 +43,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         callbacks=_callbacks(composed["callbacks"], control.allow, seed, options),
         control=control,
     )
-    _refuse_stack(experiment)
-    _refuse_embedding(experiment)
+    _refuse_rules(experiment)
     _refuse_optimizer(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
@@ -66,10 +54,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
 
 
 def placed(dataset: Composed, folder: str = "") -> dict[str, Any]:
-    """Return a section with its data's `path` absolute, relative to the current folder or another.
-
-    It then means the same in every folder.
-    """
+    """Return a section with its data's `path` absolute, as meant in this or another folder."""
     path = dataset.get("path")
     if not isinstance(path, str) or not path:
         return dict(dataset)
@@ -82,8 +67,8 @@ def _only(values: Composed, names: Iterable[str]) -> dict[str, Any]:
 
 def _refuse_keys(composed: Composed) -> None:
     """Refuse a key that there is not, and a section that is missing."""
-    sections = (*SECTIONS, *PLUGIN_SECTIONS, "callbacks")
-    known = [*fields(General), *CONTROL, *sections]
+    sections = (*schema.SECTIONS, *schema.PLUGIN_SECTIONS, "callbacks")
+    known = [*fields(schema.General), *schema.CONTROL, *sections]
     if "experiment" in composed:
         problem = "a preset's file must begin with '# @package _global_'"
         refuse("experiment", composed["experiment"], problem)
@@ -104,8 +89,8 @@ def _section(name: str, kind: Any, values: Composed) -> Any:
 
 def _callbacks(
     values: Composed, allow: str | Sequence[str], seed: int, options: Options | None
-) -> Callbacks:
-    own = {**fields(Callbacks), "shadow": Setting(list[object], required=True)}
+) -> schema.Callbacks:
+    own = {**fields(schema.Callbacks), "shadow": Setting(list[object], required=True)}
     del own["instruments"]
     instruments = {}
     validate("callbacks", values, own)
@@ -114,9 +99,9 @@ def _callbacks(
             instruments[name] = components.component(f"callbacks.{name}", value)
         elif value is not None:
             refuse_unknown("callbacks", {name: value}, own)
-    shadow, options = values["shadow"], options or strategies.packaged()
-    shadows = strategies.shadows(shadow, seed, options, allow)
-    return Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
+    options = options or strategies.packaged()
+    shadows = strategies.shadows(values["shadow"], seed, options, allow)
+    return schema.Callbacks(values["every_n_steps"], values["probe_size"], shadows, instruments)
 
 
 def _refuse_optimizer(experiment: Experiment) -> None:
@@ -131,24 +116,20 @@ def _refuse_optimizer(experiment: Experiment) -> None:
         refuse("optimizer.capturable", True, "is for CUDA graphs; use it with device=gpu")
 
 
-def _refuse_stack(experiment: Experiment) -> None:
-    """Refuse more layers than a strategy can unroll, be it one that only watches."""
+def _refuse_rules(experiment: Experiment) -> None:
+    """Refuse layers, and an embedding, that a strategy cannot train, be it one that watches."""
     layers, whole = experiment.model.num_layers, experiment.segment_length is None
     watching = experiment.callbacks.shadow.values() if whole else ()
     for component in (experiment.gradient, *watching):
         rule = component.target.rpartition(".")[2]
         most = signatures.read(component.target).claims.get("max_layers")
-        problem = too_many(layers, rule, most)
-        if problem:
+        if problem := too_many(layers, rule, most):
             refuse("model.num_layers", layers, problem)
-
-
-def _refuse_embedding(experiment: Experiment) -> None:
-    size, rule = experiment.model.embedding_size, experiment.gradient.target
-    if size is not None and signatures.read(rule).claims.get("input_gradient") is False:
-        problem = f"must be null, since {rule.rpartition('.')[2]} has a gradient for the network's"
-        way_out = "use gradient=full, checkpointed or truncated"
-        refuse("model.embedding_size", size, f"{problem} parameters only; {way_out}")
+    size, target = experiment.model.embedding_size, experiment.gradient.target
+    if size is not None and signatures.read(target).claims.get("input_gradient") is False:
+        problem = f"must be null, since {target.rpartition('.')[2]} has a gradient for parameters"
+        way_out = "only; use gradient=full, checkpointed or truncated"
+        refuse("model.embedding_size", size, f"{problem} {way_out}")
 
 
 def _refuse_segments(experiment: Experiment) -> None:

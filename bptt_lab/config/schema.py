@@ -130,21 +130,14 @@ class Experiment(General):
 
     def plain(self) -> dict[str, object]:
         """Return what a manifest holds: the settings as plain containers, without `control`."""
-        plain: dict[str, Any] = {
-            key: value for key, value in vars(self).items() if key != "control"
-        }
-        for name in SECTIONS:
-            plain[name] = vars(plain[name]).copy()
-        for name in PLUGIN_SECTIONS:
-            plain[name] = plain[name].section()
-        callbacks = self.callbacks
-        plain["callbacks"] = {
-            "every_n_steps": callbacks.every_n_steps,
-            "probe_size": callbacks.probe_size,
-            "shadow": [{"name": name, **c.section()} for name, c in callbacks.shadow.items()],
-            **{name: c.section() for name, c in callbacks.instruments.items()},
-        }
-        return plain
+        plain = {key: value for key, value in vars(self).items() if key != "control"}
+        plain |= {name: vars(plain[name]).copy() for name in SECTIONS}
+        plain |= {name: plain[name].section() for name in PLUGIN_SECTIONS}
+        callbacks = vars(self.callbacks).copy()
+        instruments, shadow = callbacks.pop("instruments"), callbacks["shadow"]
+        callbacks["shadow"] = [{"name": name, **rule.section()} for name, rule in shadow.items()]
+        callbacks |= {name: each.section() for name, each in instruments.items()}
+        return {**plain, "callbacks": callbacks}
 
     def quiet(self) -> "Experiment":
         """Return the same experiment without a progress bar."""

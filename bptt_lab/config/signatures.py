@@ -16,18 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+from bptt_lab.config import source_text
 from bptt_lab.config.classes import Found, find, lineage
 from bptt_lab.config.source_text import UNKNOWN as UNKNOWN
-from bptt_lab.config.source_text import (
-    FromSetting,
-    assigned,
-    literal,
-    literals,
-    methods,
-    parse,
-    properties,
-    source,
-)
+from bptt_lab.config.source_text import FromSetting
 from bptt_lab.core import validation
 
 # What an annotation may name, beside its module's own constants; anything else is Any there, and
@@ -98,15 +90,7 @@ class Described:
 
 
 def read(target: str) -> Plugin:
-    """Read the class that a `_target_` names.
-
-    Args:
-        target: dotted path, such as "bptt_lab.gradients.full.Full". The class may come from
-            another module by `from ... import`.
-
-    Raises:
-        ConfigError: where there is no such class, or its file does not parse.
-    """
+    """Read the class that a `_target_` names, be it in another module by `from ... import`."""
     return _read(target, find(target))
 
 
@@ -116,9 +100,9 @@ def _read(target: str, found: Found) -> Plugin:
     claims: dict[str, Any] = {}
     for ancestor in filter(None, reversed(lineage(found))):
         node = ancestor.node
-        own = {*methods(node), *(name for name, _ in assigned(node))}
+        own = {*source_text.methods(node), *(name for name, _ in source_text.assigned(node))}
         claims = {name: claims[name] for name in claims.keys() - own}
-        claims |= {**literals(node), **properties(node, settings)}
+        claims |= {**source_text.literals(node), **source_text.properties(node, settings)}
     return Plugin(target, settings, claims, takes_any)
 
 
@@ -134,11 +118,11 @@ def _constructor(found: Found) -> tuple[dict[str, Setting], bool]:
     for ancestor in lineage(found):
         if ancestor is None and takes_any:
             break
-        init = methods(ancestor.node).get("__init__") if ancestor else None
+        init = source_text.methods(ancestor.node).get("__init__") if ancestor else None
         if ancestor is None or init is None:
             continue
-        file = source(ancestor.module)
-        own = _settings(init.args, literals(parse(file)) if file else {})
+        file = source_text.source(ancestor.module)
+        own = _settings(init.args, source_text.literals(source_text.parse(file)) if file else {})
         settings |= {name: s for name, s in own.items() if name not in {*settings, *given}}
         takes_any = init.args.kwarg is not None
         handed_on = _handed_on(init)
@@ -165,7 +149,7 @@ def _settings(arguments: ast.arguments, constants: Mapping[str, Any]) -> dict[st
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return {
         argument.arg: Setting(
-            _hint(argument.annotation, constants), literal(default), default is None
+            _hint(argument.annotation, constants), source_text.literal(default), default is None
         )
         for argument, default in pairs
     }

@@ -33,13 +33,11 @@ def source(module: str) -> Path | None:
         spec = importlib.util.find_spec(head)
     except (ImportError, ValueError):
         return None
-    if spec is None:
-        return None
+    origin = (spec and spec.origin) or ""
     if not rest:
-        origin = spec.origin or ""
         return Path(origin) if origin.endswith(".py") else None
     *parents, last = rest
-    for location in spec.submodule_search_locations or ():
+    for location in (spec and spec.submodule_search_locations) or ():
         folder = Path(location, *parents)
         for file in (folder / last / "__init__.py", folder / f"{last}.py"):
             if last and file.is_file():
@@ -49,11 +47,7 @@ def source(module: str) -> Path | None:
 
 @functools.cache
 def parse(file: Path) -> ast.Module:
-    """Return a file's syntax tree.
-
-    Raises:
-        ConfigError: where it is not Python.
-    """
+    """Return a file's syntax tree; a ConfigError where it is not Python."""
     try:
         return ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
@@ -70,11 +64,8 @@ def statements(file: Path) -> Iterator[ast.stmt]:
 
 def absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
     """The dotted name of the module that a `from` statement reads."""
-    if node.level == 0:
-        return node.module or ""
-    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    package = package[: len(package) - (node.level - 1)]
-    return ".".join([*package, *([node.module] if node.module else [])])
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
 def literal(node: ast.expr | None) -> Any:

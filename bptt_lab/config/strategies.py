@@ -12,11 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from bptt_lab.config import components, targets
-from bptt_lab.config.hydra_internals import (
-    ConfigSearchPathImpl,
-    create_automatic_config_search_path,
-)
+from bptt_lab.config import components, hydra_internals, targets
 from bptt_lab.config.loader import Loader
 from bptt_lab.config.schema import Component, refuse
 from bptt_lab.core.validation import ConfigError
@@ -48,14 +44,14 @@ class Options:
 def packaged() -> Options:
     """Return the package's own options, for whoever has no command line."""
     version.setbase(VERSION_BASE)
-    search_path = create_automatic_config_search_path(None, None, CONFIG_PATH)
+    search_path = hydra_internals.create_automatic_config_search_path(None, None, CONFIG_PATH)
     return Options(Loader(search_path), CONFIG_NAME)
 
 
 def options_of_job() -> Options:
     """Return the options that Hydra's present job was composed from."""
     hydra = HydraConfig.get()
-    search_path = ConfigSearchPathImpl()
+    search_path = hydra_internals.ConfigSearchPathImpl()
     for source in hydra.runtime.config_sources:
         if source.path or source.schema == "structured":  # where Hydra's own schemas are
             search_path.append(source.provider, f"{source.schema}://{source.path}")
@@ -71,19 +67,9 @@ def from_name(
     seed: int = 0,
     allow: str | Sequence[str] = (),
 ) -> Component:
-    """Return a strategy's validated section.
+    """Return the validated section of an option, some of its settings replaced by `given` ones.
 
-    Args:
-        key: what named it, for messages.
-        name: of the option.
-        given: settings to replace the option's.
-        options: those there are.
-        seed: the experiment's, for options that ask for it.
-        allow: packages beside the package's own.
-
-    Raises:
-        ConfigError: for an option that does not exist, a class that is not allowed, or a setting
-            that it does not have or refuses.
+    `key` named it, `seed` is for options that ask for one, `allow` has packages beside ours.
     """
     return _validated(key, _section(key, name, given, options, seed), allow)
 
@@ -110,12 +96,11 @@ def shadow_sections(
     found: dict[str, dict[str, object]] = {}
     for entry in listed:
         section = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
-        name = section.pop("name", None)
-        is_class = "_target_" in section
-        called = str(section["_target_"]).rpartition(".")[2] if is_class else str(name)
+        name, target = section.pop("name", None), str(section.get("_target_", ""))
         changed = [f"{key}_{value}" for key, value in section.items() if key != "_target_"]
-        label = str(name) if is_class and name else "_".join([called, *changed])
-        if not is_class:
+        called = target.rpartition(".")[2] if target else str(name)
+        label = str(name) if target and name else "_".join([called, *changed])
+        if not target:
             section = _section(SHADOW, name, section, options, seed)
         if label in found:
             raise ConfigError(f"{SHADOW}: holds {label} twice; keep one")

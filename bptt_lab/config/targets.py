@@ -7,11 +7,11 @@ that the command line allows (`allow=[mypkg]`), and it must be of the kind that 
 """
 
 import importlib.util
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from bptt_lab.config import classes
+from bptt_lab.config.schema import MISSING, refuse
 from bptt_lab.core.validation import ConfigError
 
 OURS = ("bptt_lab", "torch.optim", "torch.nn", "lightning.pytorch.callbacks")
@@ -35,10 +35,7 @@ _KEYWORDS = ("_args_", "_partial_", "_convert_", "_recursive_")
 
 
 def packages(allow: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the packages that a value of `allow` names.
-
-    Args:
-        allow: one dotted name or several; each means that package and what is below it.
+    """Return the packages that a value of `allow` names; each stands for what is below it too.
 
     Raises:
         ConfigError: for what is no dotted name, is not there, or reaches far more than a plug-in.
@@ -46,14 +43,13 @@ def packages(allow: str | Iterable[str]) -> tuple[str, ...]:
     names = (allow,) if isinstance(allow, str) else tuple(allow)
     for name in names:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-            raise ConfigError(f"allow=[{name}]: must name packages, as allow=[mypkg]")
+            refuse("allow", [name], "must name packages, as allow=[mypkg]")
         head = name.partition(".")[0]
         if head in NEVER or head in sys.stdlib_module_names:
             problem = f"would let a configuration do all that '{head}' can"
-            raise ConfigError(f"allow=[{name}]: {problem}; allow the package of your own class")
+            refuse("allow", [name], f"{problem}; allow the package of your own class")
         if importlib.util.find_spec(head) is None:
-            problem = "there is no such package here; install it, or leave it out"
-            raise ConfigError(f"allow=[{name}]: {problem}")
+            refuse("allow", [name], "there is no such package here; install it, or leave it out")
     return names
 
 
@@ -69,12 +65,7 @@ def covers(prefixes: Iterable[str], dotted: str) -> bool:
 def refuse_foreign(config: Mapping[str, object], allow: str | Iterable[str] = ()) -> None:
     """Refuse a configuration that names, anywhere in it, what may not be instantiated.
 
-    Args:
-        config: plain containers, interpolations resolved, without Hydra's section.
-        allow: the packages allowed beside ours, as the command line gives them.
-
-    Raises:
-        ConfigError: naming the dotted key, the target and the way out, on one line.
+    It is in plain containers, without Hydra's section; `allow` is as on the command line.
     """
     trusted = packages(allow)
     for key, target in targets(config):
@@ -92,8 +83,7 @@ def targets(value: object, key: str = "") -> Iterator[tuple[str, object]]:
     for inner, item in walk(value, key):
         name = inner.rpartition(".")[2]
         if name in _KEYWORDS:
-            shown = json.dumps(item, default=str)
-            raise ConfigError(f"{inner}={shown}: there is no such setting; leave it out")
+            refuse(inner, item, "there is no such setting; leave it out")
         if name == "_target_":
             yield inner, item
 
@@ -118,37 +108,29 @@ def check_target(
     trusted: tuple[str, ...],
     ours: tuple[str, ...] = OURS,
 ) -> None:
-    """Refuse a target that is no class of the right kind in a permitted package.
+    """Refuse a target that is no class of one of the kinds in a permitted package.
 
-    Args:
-        key: where it stands, for the message.
-        target: what `_target_` says.
-        kinds: the class descends from one of these.
-        trusted: packages that the user allowed. What one of their classes descends from may be
-            beyond reading; only then it is taken at its word.
-        ours: packages that need no permission.
+    That is one of `ours`, or one that the user trusts. What a class of the latter descends from may
+    be beyond reading; only then it is taken at its word.
     """
-    if not isinstance(target, str) or target == "???":
-        shown = json.dumps(target, default=str)
-        raise ConfigError(f"{key}={shown}: must name a class, as package.module.Class")
+    if not isinstance(target, str) or target == MISSING:
+        refuse(key, target, "must name a class, as package.module.Class")
     if not covers((*ours, *trusted), target):
-        raise ConfigError(f"{key}={target}: is not in {_listed(ours)}; {_way_out(target)}")
+        refuse(key, target, f"is not in {_listed(ours)}; {_way_out(target)}")
     try:
         home = classes.find(target).module
     except ConfigError as error:
         raise ConfigError(f"{key}={target}: {error}") from error
     if not covers((*ours, *trusted), home):
         problem = f"is defined in {home}, which is not in {_listed(ours)}"
-        raise ConfigError(f"{key}={target}: {problem}; {_way_out(home)}")
+        refuse(key, target, f"{problem}; {_way_out(home)}")
     descends = [classes.descends(target, kind) for kind in kinds]
     if any(descends) or (None in descends and covers(trusted, home)):
-        missing = classes.unimplemented(target)
-        if missing:
-            problem = f"is an interface, without {', '.join(missing)}"
-            raise ConfigError(f"{key}={target}: {problem}; name a class that is whole")
+        if missing := ", ".join(classes.unimplemented(target)):
+            refuse(key, target, f"is an interface, without {missing}; name a class that is whole")
         return
     wanted = [kind.rpartition(".")[2] for kind in kinds]
-    raise ConfigError(f"{key}={target}: must be a {_listed(wanted)}; name another class")
+    refuse(key, target, f"must be a {_listed(wanted)}; name another class")
 
 
 def _way_out(dotted: str) -> str:

@@ -155,11 +155,8 @@ def _compare(g: Tensor, mean: Tensor, full: Tensor) -> Aligned:
     if scale == 0:
         scale = scale * torch.nan
     norms = g.norm(dim=1)
-    figures = (
-        _estimate(g @ full / (norms * scale)),
-        _estimate(norms / scale),
-        _estimate((g - full).norm(dim=1) / scale),
-    )
+    single = g @ full / (norms * scale), norms / scale, (g - full).norm(dim=1) / scale
+    figures = [_estimate(draws) for draws in single]
     if n == 1:
         return Aligned(*figures, *[Estimate(math.nan)] * 3)
     off = g - mean
@@ -170,12 +167,9 @@ def _compare(g: Tensor, mean: Tensor, full: Tensor) -> Aligned:
     # Eq. (2) without draw i.
     V_n = (squares_n.sum() - squares_n * n / (n - 1)) / (n - 2)
     length_n = mean @ mean - 2 * along_n / (n - 1) + squares_n / (n - 1) ** 2
-    return Aligned(
-        *figures,
-        bias,
-        Estimate(variance, _jackknife(V_n / scale**2)),
-        Estimate(snr, _jackknife(length_n / V_n - 1 / (n - 1))),
-    )
+    spread = Estimate(variance, _jackknife(V_n / scale**2))
+    ratio = Estimate(snr, _jackknife(length_n / V_n - 1 / (n - 1)))
+    return Aligned(*figures, *[bias, spread, ratio])
 
 
 def _estimate(draws: Tensor) -> Estimate:

@@ -14,14 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bptt_lab.diagnostics.linearise import (
-    Linearised,
-    Loss,
-    immediate_credit,
-    linearise,
-    loss_steps,
-    uses,
-)
+from bptt_lab.diagnostics.linearise import Linearised, Loss, immediate_credit, linearise, reach
 from bptt_lab.gradients.base import RecurrentNet
 
 
@@ -76,14 +69,11 @@ def credit_flow(
     log10 = q_LNH.new_full((num_layers, num_steps, num_steps), -torch.inf, dtype=torch.float64)
     log10.masked_fill_(torch.ones_like(log10[0], dtype=torch.bool).triu(1), torch.nan)
     by_lag = torch.full_like(log10[:, 0], -torch.inf)
-    begin, end = loss_steps(q_LNH)
-    own = _normalised(_Vectors(q_LNH[begin:end], log10.new_zeros(())))
+    own_LNH, reached = reach(q_LNH, num_steps)
+    own = _normalised(_Vectors(own_LNH, log10.new_zeros(())))
     none = _Vectors(torch.zeros_like(own.unit), torch.full_like(own.log10, -torch.inf))
     credit = [none] * (num_layers - 1) + [own]
-    for lag in range(end):
-        steps = uses(begin, end, lag)
-        # Losses earlier than the lag have no step left to reach.
-        gone = 1 if lag > begin else 0
+    for lag, (steps, gone) in enumerate(reached):
         for i in reversed(range(num_layers)):
             if lag > 0:
                 # Credit one lag younger sits one step later.
@@ -114,10 +104,8 @@ def _sum(one: _Vectors, other: _Vectors) -> _Vectors:
     """Add vectors of whatever length: at the scale of the longer, where the shorter may vanish."""
     scale = torch.maximum(one.log10, other.log10)
     scale = torch.where(scale == -torch.inf, 0, scale)
-    parts = [
-        v.unit * (10 ** (v.log10 - scale)).to(v.unit.dtype).unsqueeze(-1) for v in (one, other)
-    ]
-    return _normalised(_Vectors(parts[0] + parts[1], scale))
+    a, b = ((10 ** (v.log10 - scale)).to(v.unit.dtype).unsqueeze(-1) for v in (one, other))
+    return _normalised(_Vectors(one.unit * a + other.unit * b, scale))
 
 
 def _normalised(vectors: _Vectors) -> _Vectors:

@@ -19,14 +19,7 @@ from torch import Tensor
 from torch.nn.functional import hardshrink
 
 from bptt_lab.core.validation import Ge, Gt, Le, check
-from bptt_lab.diagnostics.linearise import (
-    Linearised,
-    Loss,
-    immediate_credit,
-    linearise,
-    loss_steps,
-    uses,
-)
+from bptt_lab.diagnostics.linearise import Linearised, Loss, immediate_credit, linearise, reach
 from bptt_lab.gradients.base import RecurrentNet, parameter_names
 from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack
 
@@ -72,10 +65,8 @@ class LagSpectrum:
     @cached_property
     def cosine(self) -> dict[str, Tensor]:
         """Cosine of the lag-k gradient and the full one, (D,), entry k - 1 for lag k."""
-        return {
-            name: _ratio(s.along.cumsum(0), (s.truncated * s.full).sqrt())
-            for name, s in self._squares.items()
-        }
+        squares = self._squares.items()
+        return {n: _ratio(s.along.cumsum(0), (s.truncated * s.full).sqrt()) for n, s in squares}
 
     @cached_property
     def relative_error(self) -> dict[str, Tensor]:
@@ -174,16 +165,13 @@ def lag_spectrum(
 
 def _fill(parts: list[list[Tensor]], run: Linearised, q_LNH: Tensor, num_lags: int) -> None:
     """Eq. (3) for all loss steps side by side, and Eq. (1): one product a lag and matrix."""
-    begin, end = loss_steps(q_LNH)
+    own_LNH, reached = reach(q_LNH, num_lags)
     # Products of numbers that have lost their precision to underflow take a hundred times longer.
     floor = torch.finfo(q_LNH.dtype).tiny
     # What enters from outside: the loss, at the last layer.
-    credit = [torch.zeros_like(q_LNH[begin:end]) for _ in parts[1:]] + [q_LNH[begin:end]]
+    credit = [torch.zeros_like(own_LNH) for _ in parts[1:]] + [own_LNH]
     delta = list(credit)
-    for lag in range(min(num_lags, end)):
-        steps = uses(begin, end, lag)
-        # Losses earlier than the lag have no step left to reach.
-        gone = 1 if lag > begin else 0
+    for lag, (steps, gone) in enumerate(reached):
         for i in reversed(range(len(parts))):
             layer, c_LNH = run.layers[i], credit[i]
             if lag > 0:

@@ -42,10 +42,8 @@ def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Lin
         FloatingPointError: where a weight or a state is inf or NaN; LAPACK would end the process.
     """
     if input.dim() != 3 or 0 in input.shape[:2] or input.shape[2] != rnn.input_size:
-        raise ValueError(
-            f"input of shape {tuple(input.shape)}: must be (T, N, {rnn.input_size}), time first, "
-            "with a step and a sequence at least"
-        )
+        wanted = f"must be (T, N, {rnn.input_size}), time first, with one step and sequence or more"
+        raise ValueError(f"input of shape {tuple(input.shape)}: {wanted}")
     shape = (rnn.num_layers, input.shape[1], rnn.hidden_size)
     hx = input.new_zeros(shape) if hx is None else hx
     if hx.shape != shape:
@@ -56,9 +54,8 @@ def linearise(rnn: RecurrentNet, input: Tensor, hx: Tensor | None = None) -> Lin
     for index, layer in enumerate(layers):
         tensors = (*layer.weights, layer.states)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors if tensor is not None):
-            raise FloatingPointError(
-                f"layer {index}: weights or states are inf or NaN; nothing can be measured"
-            )
+            problem = "weights or states are inf or NaN; nothing can be measured"
+            raise FloatingPointError(f"layer {index}: {problem}")
     return Linearised(layers, [slopes(layer.values, cell) for layer in layers], cell)
 
 
@@ -70,12 +67,14 @@ def immediate_credit(run: Linearised, loss: Loss) -> Tensor:
     return q_LNH
 
 
-def loss_steps(q_LNH: Tensor) -> tuple[int, int]:
-    """The first step with credit of its own and the one after the last; (0, 0) if there is none."""
+def reach(q_LNH: Tensor, num_lags: int) -> tuple[Tensor, list[tuple[slice, int]]]:
+    """The credit of the steps that have any of their own, and where it comes to lag by lag.
+
+    For each lag that there is: the steps so far before the loss steps, and whether (1) the earliest
+    of the losses one lag before has no step left to reach, or not (0).
+    """
     own = q_LNH.flatten(1).any(1).nonzero().flatten().tolist()
-    return (own[0], own[-1] + 1) if own else (0, 0)
-
-
-def uses(begin: int, end: int, lag: int) -> slice:
-    """The steps `lag` before the loss steps begin <= t < end, those that exist; lag < end."""
-    return slice(max(begin, lag) - lag, end - lag)
+    begin, end = (own[0], own[-1] + 1) if own else (0, 0)
+    lags = range(min(num_lags, end))
+    reached = [(slice(max(begin - lag, 0), end - lag), int(lag > begin)) for lag in lags]
+    return q_LNH[begin:end], reached

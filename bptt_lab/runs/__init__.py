@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from bptt_lab.runs.papers import SWEEP as SWEEP
 from bptt_lab.runs.papers import Damaged as Damaged
 from bptt_lab.runs.papers import Status as Status
 from bptt_lab.runs.papers import Written as Written
+from bptt_lab.runs.papers import read_metrics as read_metrics
 
 NO_LIST = "put the file back, or start a new sweep"
 
@@ -64,10 +65,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run folder says, as far as it says anything: a stopped run is no error.
-
-    Of a run whose papers are damaged the whole ones are read; its reason says what is wrong.
-    """
+    """Read what the whole papers of a run folder say, and what is wrong with damaged ones."""
     found, damage = {}, []
     for name in (STATUS, MANIFEST, SUMMARY):
         try:
@@ -80,14 +78,9 @@ def read_run(folder: Path) -> Run:
         there = os.path.lexists(folder / SUMMARY)
         damage.append(f"{SUMMARY} is {'damaged: it has no metrics' if there else 'missing'}")
     results = ("metrics", "references", "seconds", "steps", "epochs", "parameters_sha256")
-    run = Run(
-        folder,
-        overrides=tuple(manifest.get("overrides", ())),
-        manifest=manifest,
-        **_some(state, "status", "reason", "raised"),
-        **_some(manifest, "choices", "config"),
-        **_some(summary, *results),
-    )
+    said = {**_some(state, "status", "reason", "raised"), **_some(summary, *results)}
+    said |= {**_some(manifest, "choices", "config"), "manifest": manifest}
+    run = Run(folder, overrides=tuple(manifest.get("overrides", ())), **said)
     return run.unreadable("; ".join(damage)) if damage else run
 
 
@@ -111,36 +104,23 @@ def read_status(folder: Path) -> Status:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a run's manifest; an empty one where there is none.
-
-    Raises:
-        Damaged: where no run wrote it.
-    """
+    """Read a run's manifest; an empty one where there is none; Damaged where no run wrote it."""
     return _paper(folder, MANIFEST, "start a new run")
 
 
 def read_sweep(folder: Path) -> list[Run]:
-    """Read every job of a sweep in its order, those that never began included.
-
-    Raises:
-        Damaged: where no sweep wrote the list of its jobs.
-    """
+    """Read every job of a sweep in order, begun or not; Damaged where no sweep wrote its list."""
     listed = read_sweep_file(folder).get("jobs", [])
     jobs = {Path(job["folder"]).name: tuple(job["overrides"]) for job in listed}
     if len(jobs) < len(listed):
         names = [Path(job["folder"]).name for job in listed]
-        twice = next(name for name in names if names.count(name) > 1)
-        problem = f"two jobs have the folder {twice}; {NO_LIST}"
+        problem = f"two jobs have the folder {max(names, key=names.count)}; {NO_LIST}"
         raise Damaged(f"{folder / SWEEP} is damaged: {problem}")
     return [replace(read_job(folder / name), overrides=own) for name, own in jobs.items()]
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
-    """Read sweep.json; an empty one where there is none.
-
-    Raises:
-        Damaged: where no sweep wrote it.
-    """
+    """Read sweep.json; an empty one where there is none; Damaged where no sweep wrote it."""
     return _paper(folder, SWEEP, NO_LIST)
 
 
@@ -151,15 +131,6 @@ def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:
         raise Damaged(f"{folder}: its {error}; {way_out}") from error
 
 
-def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats.
-
-    Raises:
-        Damaged: at a line that no run wrote.
-    """
-    return papers.lines(folder / METRICS)
-
-
 def leftovers(folder: Path) -> list[Path]:
     """List what a run left in its folder, besides the papers that say what and how it is."""
     ours = [folder / name for name in ("checkpoints", METRICS, SUMMARY)]
@@ -167,16 +138,11 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what a run left into a new folder in its own, so that it can start anew.
-
-    Returns:
-        The new folder, which has a copy of the manifest; None where nothing was left.
-    """
-    left = leftovers(folder)
-    if not left:
+    """Move what a run left, if anything, into a new folder in its own, with its manifest's copy."""
+    if not (left := leftovers(folder)):
         return None
     names = (folder / f"set_aside_{number}" for number in itertools.count(1))
-    aside = next(path for path in names if not os.path.lexists(path))
+    aside = next(itertools.filterfalse(os.path.lexists, names))
     aside.mkdir()
     write_json(aside / MANIFEST, read_json(folder / MANIFEST))
     for path in left:

@@ -39,10 +39,8 @@ def reading(path: Path, largest: float = math.inf) -> BufferedReader:
 def writing(path: Path, how: Literal["anew", "append", "over"]) -> BinaryIO:
     """Open a file for writing.
 
-    Args:
-        path: the file.
-        how: `anew` makes a new one, and what had the name before loses it; `append` adds to the
-            end; `over` writes over what a file holds, in the room that it has.
+    `anew` makes a new one, and what had the name before loses it; `append` adds to the end; `over`
+    writes over what a file holds, in the room that it has.
 
     Raises:
         OSError: for a link, and for what is no regular file.
@@ -66,13 +64,7 @@ def _opened(path: Path, flags: int) -> int:
 
 
 def refuse_strange(folder: Path, *more: Path) -> None:
-    """Refuse a run or sweep folder where we, Hydra or TensorBoard would write through a link.
-
-    `more` are other files that will be written.
-
-    Raises:
-        ConfigError: naming what is no regular file, or no folder, where one belongs.
-    """
+    """Refuse a run or sweep folder, or more files, where we or Hydra would follow a link."""
     files = [*(folder / name for name in _FILES), *folder.glob("*.log"), *more]
     ours = [(path, stat.S_ISREG) for path in files]
     for place in (folder / name for name in _FOLDERS):

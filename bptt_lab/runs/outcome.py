@@ -76,11 +76,8 @@ def start_anew(folder: Path, why: str) -> None:
 
 def report(error: BaseException) -> None:
     """Print an error: one line where the message says it all, otherwise the traceback."""
-    if isinstance(error, ONE_LINE):
-        tell(str(error))
-        return
-    if isinstance(error, KeyboardInterrupt):
-        tell("interrupted")
+    if isinstance(error, (*ONE_LINE, KeyboardInterrupt)):
+        tell(str(error) or "interrupted")
         return
     text = escaped("".join(traceback.format_exception(error)))
     print(text, end="", file=sys.stderr, flush=True)
@@ -110,11 +107,8 @@ def mark(folder: Path) -> tuple[int, int]:
 def conclude_process(folder: Path, before: tuple[int, int], ended: str, asked: str = "") -> Run:
     """Have status.json say how a run stands whose process has ended, and return the run.
 
-    Args:
-        folder: the run folder.
-        before: its mark before the process started.
-        ended: what the process ended by, as `exit_reason` puts it.
-        asked: why the launcher asked it to stop; empty where it did not.
+    `before` is the folder's mark before the process started, `ended` its `exit_reason`, `asked` why
+    the launcher asked it to stop, if it did.
     """
     said = runs.read_status(folder)
     silent = mark(folder) == before or said in ("waiting", "running", "unreadable")

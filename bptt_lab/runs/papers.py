@@ -40,30 +40,22 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)  # NaN among them
 
 
-def _is_short(text: str) -> bool:
-    """Whether a text fits into a table or a title, and a terminal shows it."""
-    return 0 < len(text) <= 200 and text.isprintable()
-
-
 def _is_folder(path: str) -> bool:
     name = Path(path).name  # earlier versions wrote the whole path
     return name not in ("", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
 
 
-def _is_logged(value: Any) -> bool:
-    return _is_number(value) or value in ("nan", "inf", "-inf")  # which JSON lacks
-
-
-Name = Annotated[str, _Rule(_is_short, "must be 1 to 200 letters that can be printed")]
-Number = Annotated[Any, _Rule(_is_number, "must be a number")]
+_SHORT = "must be 1 to 200 letters that can be printed"  # for a table, a title and a terminal
 _SHA256 = _Rule(re.compile("[0-9a-f]{64}").fullmatch, "must be 64 hexadecimal digits")
+Name = Annotated[str, _Rule(lambda text: 0 < len(text) <= 200 and text.isprintable(), _SHORT)]
+Number = Annotated[Any, _Rule(_is_number, "must be a number")]
 Seed = Annotated[int, Ge(0)]
 Count = Annotated[int, Ge(0), Le(10**15)]
 Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
 Status = Literal[Written, "unreadable"]  # the last one: a paper is damaged
 Section = dict[str, Any]
 _SECTIONS = dict.fromkeys(("model", "gradient", "optimizer", "trainer", "device"), Section)
-_LINE = dict[Name, Annotated[Any, _Rule(_is_logged, "must be a number")]]
+_LOGGED = _Rule(lambda x: _is_number(x) or x in ("nan", "inf", "-inf"), "must be a number")
 _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     STATUS: {"status": Written, "reason": str, "raised": bool},
     MANIFEST: {
@@ -102,11 +94,7 @@ _REQUIRED = {"folder", "overrides", "metric", "direction", "settings"}  # of job
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a paper; an empty one where there is none.
-
-    Raises:
-        Damaged: where it says what no run writes.
-    """
+    """Read a paper, an empty one where there is none; Damaged where no run writes what it says."""
     try:
         with files.reading(path, files.LARGEST_PAPER) as file:
             return _parsed(path.name, file.read(), _SCHEMAS[path.name])
@@ -116,14 +104,12 @@ def read(path: Path) -> dict[str, Any]:
         _damaged(path.name, f"it cannot be read ({error.strerror})")
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of metrics.jsonl; none where there is no such file.
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl: {"step": ..., tag: value, ...}, inf and NaN as floats.
 
-    The last one may be cut short, by a kill.
-
-    Raises:
-        Damaged: at a line that no run writes.
+    A kill may have cut the last one short; any other damage raises Damaged.
     """
+    path = folder / METRICS
     try:
         with files.reading(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
@@ -131,7 +117,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
                 if len(line) > LONGEST_LINE:
                     _damaged(where, "it is too long")
                 try:
-                    found = _parsed(where, line, _LINE)
+                    found = _parsed(where, line, dict[Name, Annotated[Any, _LOGGED]])
                 except Damaged:
                     if line.endswith(b"\n"):
                         raise
@@ -150,7 +136,7 @@ def _damaged(where: str, problem: str) -> NoReturn:
 
 def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
     try:
-        found = json.loads(content.decode(), object_pairs_hook=_object, parse_int=_int)
+        found: dict[str, Any] = json.loads(content.decode(), object_pairs_hook=_object)
         _refuse_odd(found)
     except UnicodeError:
         _damaged(where, "it is no UTF-8 text")
@@ -159,7 +145,6 @@ def _parsed(where: str, content: bytes, schema: Any) -> dict[str, Any]:
     except ValueError as error:
         _damaged(where, str(error) if content.strip() else "it is empty")
     _check(where, "", found, schema)
-    assert isinstance(found, dict)
     return found
 
 
@@ -170,18 +155,14 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _int(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of more than {DIGITS} digits")
-    return int(text)
-
-
 def _refuse_odd(value: Any, depth: int = 0) -> None:
     """Refuse what JSON allows, and other formats that it ends in do not."""
     if depth > DEEPEST:
         raise RecursionError
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair is no letter
+    elif isinstance(value, int) and abs(value) >= 10**DIGITS:
+        raise ValueError(f"it has a number of more than {DIGITS} digits")
     elif isinstance(value, dict | list):
         for item in [*value, *value.values()] if isinstance(value, dict) else value:
             _refuse_odd(item, depth + 1)

@@ -11,7 +11,7 @@ from bptt_lab import runs
 from bptt_lab.config import schema
 from bptt_lab.config.components import renamed
 from bptt_lab.config.parse import placed
-from bptt_lab.config.schema import Experiment, key_of
+from bptt_lab.config.schema import Experiment, key_of, refuse
 from bptt_lab.config.strategies import packaged, shadow_sections
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
@@ -39,23 +39,21 @@ def overrides(lines: Sequence[str]) -> list[str]:
     if folder == "null":
         return list(lines)
     if not folder.strip():
-        raise ConfigError(
-            "resume='': must name a folder; give one out of outputs/, or leave it out"
-        )
+        refuse("resume", folder, "must name a folder; give one out of outputs/, or leave it out")
     path = Path(os.path.abspath(folder))
     if (path / runs.SWEEP).is_file():
         return _with(lines, "hydra.sweep.dir", path)
     if not (path / runs.MANIFEST).is_file():
         there = "holds no run and no sweep" if path.is_dir() else "is not a folder"
-        raise ConfigError(f"resume={folder}: {there}; give a folder out of outputs/")
+        refuse("resume", folder, f"{there}; give a folder out of outputs/")
     manifest = runs.read_manifest(path)
     if not {"overrides", "config"} <= set(manifest):
-        raise ConfigError(f"resume={folder}: its {runs.MANIFEST} is damaged; start a new run")
+        refuse("resume", folder, f"its {runs.MANIFEST} is damaged; start a new run")
     recorded: list[str] = manifest["overrides"]
     for line in recorded:
         key = key_of(line).partition("@")[0]
         if key in schema.CONTROL or key.partition(".")[0].partition("/")[0] == "hydra":
-            raise ConfigError(f"resume={folder}: its {runs.MANIFEST} sets {key}, which no run does")
+            refuse("resume", folder, f"its {runs.MANIFEST} sets {key}, which no run does")
     typed = {key_of(line) for line in lines}
     data = manifest["config"].get("dataset")
     file = data.get("path") if isinstance(data, dict) and not typed & {"dataset", DATA} else None
@@ -67,12 +65,8 @@ def overrides(lines: Sequence[str]) -> list[str]:
 def as_begun(experiment: Experiment, config: Mapping[str, Any], lines: Sequence[str]) -> Experiment:
     """Return the experiment with the defaults of the version that its run began with.
 
-    What that version did not have is null; where it has no moving average, Adam is the default.
-
-    Args:
-        experiment: as it is composed now.
-        config: of the run's manifest.
-        lines: overrides; what they set stays, for `compared` to judge.
+    What that version did not have, by the manifest's `config`, is null; where it has no moving
+    average, Adam is the default. What the overrides set stays, for `compared` to judge.
     """
     typed, optimizer = {key_of(line) for line in lines}, experiment.optimizer
     changed: dict[str, Any] = {}
@@ -92,24 +86,19 @@ def as_begun(experiment: Experiment, config: Mapping[str, Any], lines: Sequence[
 
 
 def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
-    """Refuse to begin anew where something was to be continued.
-
-    Args:
-        resumed: the value of `resume`.
-        folder: that will be written to.
-        sweep: whether a sweep was asked for.
-    """
+    """Refuse to begin a run, or a sweep, in a folder where `resume` names another one."""
     if not resumed:
         return
     known = Path(os.path.abspath(str(resumed)))
     listed = runs.read_json(known / runs.SWEEP)
     if listed and not sweep:
-        problem = f"is a sweep; continue it by {_continuing(listed, resumed)}"
-        raise ConfigError(f"resume={resumed}: {problem}")
+        raise ConfigError(
+            f"resume={resumed}: is a sweep; continue it by {_continuing(listed, resumed)}"
+        )
     if sweep and not listed and (known / runs.MANIFEST).is_file():
-        raise ConfigError(f"resume={resumed}: is a run, not a sweep; leave out -m")
+        refuse("resume", resumed, "is a run, not a sweep; leave out -m")
     if str(known) != os.path.abspath(folder):
-        raise ConfigError(f"resume={resumed}: must be typed, as resume=FOLDER; leave it out here")
+        refuse("resume", resumed, "must be typed, as resume=FOLDER; leave it out here")
 
 
 def _continuing(listed: Mapping[str, Any], folder: object) -> str:
@@ -138,7 +127,7 @@ def refuse_early_end(experiment: Experiment, trained: int) -> None:
     """Refuse to end a run after fewer epochs than it has trained, the begun one included."""
     if experiment.trainer.max_epochs < trained and not experiment.control.force_resume:
         problem = f"must be at least {trained}, which the run has trained; give that or more"
-        schema.refuse("trainer.max_epochs", experiment.trainer.max_epochs, problem)
+        refuse("trainer.max_epochs", experiment.trainer.max_epochs, problem)
 
 
 def ends_later(run: Run, experiment: Experiment) -> bool:
@@ -148,11 +137,7 @@ def ends_later(run: Run, experiment: Experiment) -> bool:
 
 
 def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
-    """Refuse to continue a sweep with other jobs than it began with.
-
-    Raises:
-        ConfigError: naming the first job that differs.
-    """
+    """Refuse to continue a sweep with other jobs than it began with."""
     sweep = runs.read_sweep_file(folder)
     where = sweep.get("cwd", "")
     began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
@@ -166,7 +151,7 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
             problem = f"its job {number} is {gone or shlex.join(old) + ' alone'}, not {more}"
             raise ConfigError(f"resume={folder}: {problem}; {way_out}")
     if len(began) != len(jobs):
-        raise ConfigError(f"resume={folder}: it has {len(began)} jobs, not {len(jobs)}; {way_out}")
+        refuse("resume", folder, f"it has {len(began)} jobs, not {len(jobs)}; {way_out}")
 
 
 def experiment_lines(lines: Sequence[str]) -> list[str]:
@@ -189,16 +174,10 @@ def _placed_lines(lines: Sequence[str], folder: str = "") -> list[str]:
 def compared(
     before: Mapping[str, Any], now: Mapping[str, Any], *, force: bool = False
 ) -> dict[str, object]:
-    """Return the manifest to go on with.
+    """Return the manifest to go on with, from that of the beginning and that of a run begun now.
 
-    Args:
-        before: the manifest that the run began with.
-        now: the one that it would begin with now.
-        force: whether to go on in spite of a difference. The manifest keeps a note of each, and of
-            an end that has moved, which needs no force.
-
-    Raises:
-        ConfigError: naming the first key that differs.
+    With `force` it goes on in spite of differences. The manifest keeps a note of each, and of an
+    end that has moved, which needs no force.
     """
     changes = dict(differences(before, now))
     if not changes:
@@ -215,17 +194,16 @@ def compared(
     shared = [key for key in changes if all(key in one for one in known)]
     key = next(key for key in (*shared, *changes) if key != _END)
     old, new = changes[key]
-    problem = f"the run began with {schema.show(old)}"
-    problem += f" (and {len(changes) - 1} more settings differ)" if len(changes) > 1 else ""
-    way_out = "give that"
-    if key not in shared:
-        problem = f"the run began without it, by its {runs.MANIFEST}"
-        if key not in known[1]:
-            problem, new = f"the run's {runs.MANIFEST} has it, and this version does not", old
-        way_out = "leave it out; if you gave none, that file is damaged or older: start a new run"
+    if key in shared:
+        more = f" (and {len(changes) - 1} more settings differ)" if len(changes) > 1 else ""
+        problem = f"the run began with {schema.show(old)}{more}; give that"
+    elif key in known[1]:
+        problem = f"the run began without it, by its {runs.MANIFEST}; leave it out, start a new run"
+    else:
+        problem = f"the run's {runs.MANIFEST} has it, and this version does not; start a new run"
+        new = old
     anyway = "or continue all the same with force_resume=true"
-    name = key.removeprefix("config.")
-    raise ConfigError(f"{name}={schema.show(new)}: {problem}; {way_out}, {anyway}")
+    refuse(key.removeprefix("config."), new, f"{problem}, {anyway}")
 
 
 def differences(

@@ -21,13 +21,10 @@ def announce(
     if (sweep_dir / runs.SWEEP).exists():
         return
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    listed = [
-        {"folder": folder, "overrides": list(overrides)}
-        for folder, overrides in zip(folders, jobs, strict=True)
-    ]
-    runs.write_json(
-        sweep_dir / runs.SWEEP, {"command": command, "cwd": os.getcwd(), "jobs": listed}
-    )
+    pairs = zip(folders, jobs, strict=True)
+    listed = [{"folder": folder, "overrides": list(lines)} for folder, lines in pairs]
+    content = {"command": command, "cwd": os.getcwd(), "jobs": listed}
+    runs.write_json(sweep_dir / runs.SWEEP, content)
 
 
 def swept(folder: Path) -> list[str]:
@@ -54,12 +51,9 @@ def differing(jobs: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def print_table(sweep_dir: Path) -> int:
-    """Print one row a job, then all failures together, each with its reason and its log.
+    """Print one row a job, then the failures with reason and log; return how many did not complete.
 
     Columns are the settings in which jobs differ, then the test metrics.
-
-    Returns:
-        The number of jobs that did not complete.
     """
     jobs = runs.read_sweep(sweep_dir)
     if not jobs:  # a sweeper that chose as it went
@@ -70,15 +64,10 @@ def print_table(sweep_dir: Path) -> int:
     metrics = [tag for tag in dict.fromkeys(tags) if tag.startswith("test/")]
     rows = [["job", *own, *metrics, "seconds", "status"]]
     for job, setting in zip(jobs, settings, strict=True):
-        rows.append(
-            [
-                job.folder.name.partition("_")[0],
-                *(setting.get(key, "") for key in own),
-                *(f"{job.metrics[tag]:.4f}" if tag in job.metrics else "" for tag in metrics),
-                f"{job.seconds:.1f}" if job.seconds is not None else "",
-                job.status,
-            ]
-        )
+        told = [setting.get(key, "") for key in own]
+        told += [f"{job.metrics[tag]:.4f}" if tag in job.metrics else "" for tag in metrics]
+        told += [f"{job.seconds:.1f}" if job.seconds is not None else "", job.status]
+        rows.append([job.folder.name.partition("_")[0], *told])
     print(aligned(rows))
     failures = [job for job in jobs if job.status not in ("completed", "waiting")]
     if failures:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
+from bptt_lab.nn.losses import LOSSES, masked_sum
 
 Split = Literal["train", "val", "test"]
 Shape = tuple[str | int | None, str | int]  # steps and sequences
@@ -112,6 +113,14 @@ class SequenceDataModule(LightningDataModule, ABC):
         what the final line compares with: the best that is to be had without training.
         """
 
+    def measured(
+        self, guess: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> dict[str, float]:
+        """Return what a prediction (T, M, O) reaches, the mean over what counts, by default all."""
+        mask = torch.ones(target.shape[:2], dtype=torch.bool) if mask is None else mask
+        values = {"loss": LOSSES[self.loss](guess, target), **self.score(guess, target)}
+        return {name: (masked_sum(v, mask) / mask.sum()).item() for name, v in values.items()}
+
     def encode(self, input: Tensor) -> Tensor:
         """Turn a chunk of `Sequences.input` into the network's input (L, N, I): classes one-hot."""
         if input.is_floating_point():
@@ -178,15 +187,15 @@ class ChunkLoader:
         draws = generator(task.seed, "order", epoch) if shuffled else None
         return by_length(lengths, task.batch_size, task.chunk_length, draws), lengths
 
-    def _chunks(self) -> list[tuple[Tensor, int, int]]:
-        """The sequences of each chunk, where it begins, and where the last one of them ends."""
+    def _chunks(self) -> list[tuple[Tensor, slice]]:
+        """The sequences and the steps of each chunk."""
         groups, lengths = self.groups()
-        ends = [int(lengths[group].max()) for group in groups]
-        return [
-            (group, begin, end)
-            for group, end in zip(groups, ends, strict=True)
-            for begin in range(0, end, self.task.chunk_length or end)
-        ]
+        chunks = []
+        for group in groups:
+            end = int(lengths[group].max())
+            step = self.task.chunk_length or end
+            chunks += [(group, slice(t, min(t + step, end))) for t in range(0, end, step)]
+        return chunks
 
     def __len__(self) -> int:
         return len(self._chunks())
@@ -195,21 +204,13 @@ class ChunkLoader:
         data, chunks = self._sequences()[1], self._chunks()
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        part, parted = data, None
         for index in range(self._next % len(chunks), len(chunks)):
-            group, begin, end = chunks[index]
-            if parted is not group:
-                whole = Sequences(*(tensor[:end] for tensor in data))
-                part, parted = _share(whole, group, rank, world), group
-            chunk = slice(begin, begin + (self.task.chunk_length or end))
+            group, steps = chunks[index]
+            rows = Sequences(*(tensor[steps] for tensor in data))
+            input, target, mask = _share(rows, group, rank, world)
             # Before the yield: nothing after the last one would run.
             self._next = (index + 1) % len(chunks)
-            yield SequenceBatch(
-                self.task.encode(part.input[chunk]),
-                part.target[chunk],
-                part.mask[chunk],
-                begin == 0,
-            )
+            yield SequenceBatch(self.task.encode(input), target, mask, steps.start == 0)
 
 
 def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences:

@@ -87,10 +87,5 @@ class CopyMemory(Generated, ClassificationByLoss):
         """Remembering when to copy but not what: blanks, then any of the eight symbols."""
         each = math.log(NUM_SYMBOLS) if self.loss == "cross_entropy" else 1 - 1 / NUM_SYMBOLS
         right = self.num_steps - NUM_COPIED + NUM_COPIED / NUM_SYMBOLS
-        return {
-            "chance": {
-                "loss": NUM_COPIED * each / self.num_steps,
-                "accuracy": right / self.num_steps,
-                "recall": 1 / NUM_SYMBOLS,
-            }
-        }
+        chance = {"loss": NUM_COPIED * each / self.num_steps, "accuracy": right / self.num_steps}
+        return {"chance": {**chance, "recall": 1 / NUM_SYMBOLS}}

@@ -1,7 +1,5 @@
 """Handwritten digits, read pixel by pixel or row by row: scikit-learn's bundled 8 x 8 images."""
 
-import math
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -52,8 +50,3 @@ class Digits(ClassificationByLoss):
         begin, end = {"train": (0, 1297), "val": (1297, 1497), "test": (1497, 1797)}[split]
         own = order[begin:end]
         return at_last_step(images[:, own], digits[own])
-
-    def references(self) -> Mapping[str, Mapping[str, float]]:
-        """Guessing one digit in ten."""
-        loss = math.log(10) if self.loss == "cross_entropy" else 0.9
-        return {"chance": {"loss": loss, "accuracy": 0.1}}

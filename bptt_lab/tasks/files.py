@@ -40,22 +40,16 @@ def check_file(file: Path) -> None:
 
 
 def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
-    """Read a file in UTF-8, every character as it stands but byte order marks.
-
-    Raises:
-        ConfigError: where the file holds anything else, or more than `most` bytes.
-    """
+    """Read a file in UTF-8, without byte order marks; refuse any other, and a larger one."""
     file = Path(path).expanduser()
     check_file(file)
     if file.stat().st_size > most:
         problem = f"must have at most {most / 2**20:.0f} MiB, but has"
         refuse(path, f"{problem} {file.stat().st_size / 2**20:.0f}; cut it")
     data = file.read_bytes()
-    problem = ""
     try:
         text = data.decode("utf-8")
-        if (zero := text.find("\0")) >= 0:
-            problem = f"character {zero} is 0, as in UTF-16"
+        problem = f"character {text.index(chr(0))} is 0, as in UTF-16" if "\0" in text else ""
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is 0x{data[error.start]:02x}"
     if problem:
@@ -75,9 +69,6 @@ def list_folder(path: str) -> list[Path] | None:
     """Return the entries of a folder by name, or None where `path` is a file.
 
     What begins with a dot is left out: hidden, or the shadow that macOS writes of a file.
-
-    Raises:
-        ConfigError: where it is neither, or cannot be read.
     """
     if problem := ReadablePath().unmet(path, {}):
         refuse(path or "''", problem)

@@ -1,5 +1,6 @@
 """Kinds of tasks: classification, forecasts of a series, and sequences as many as one asks for."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import mse
-from bptt_lab.tasks.base import SequenceDataModule, Shape, Split, best_first
+from bptt_lab.tasks.base import SequenceDataModule, Shape, Split
 
 
 class Classification(SequenceDataModule):
@@ -16,6 +17,12 @@ class Classification(SequenceDataModule):
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Whether the likeliest class is right."""
         return {"accuracy": (prediction.argmax(-1) == target).float()}
+
+    def references(self) -> Mapping[str, Mapping[str, float]]:
+        """Guessing, where every class is as frequent as any other."""
+        right = 1 / self.output_size
+        loss = math.log(self.output_size) if self.loss == "cross_entropy" else 1 - right
+        return {"chance": {"loss": loss, "accuracy": right}}
 
 
 class ClassificationByLoss(Classification):
@@ -49,11 +56,6 @@ class Forecast(SequenceDataModule):
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The squared error in units of persistence's."""
         return {"relative_error": mse(prediction, target) / self.persistence}
-
-    def _compared(self, losses: Mapping[str, float]) -> Mapping[str, Mapping[str, float]]:
-        """References of these losses, the best first."""
-        both = {n: {"loss": x, "relative_error": x / self.persistence} for n, x in losses.items()}
-        return best_first(both)
 
 
 class Generated(SequenceDataModule):

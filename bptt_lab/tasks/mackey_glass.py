@@ -14,8 +14,7 @@ from torch import Tensor
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, Gt, checked
-from bptt_lab.nn.losses import masked_sum, mse
-from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.kinds import Forecast, Generated
 
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
@@ -93,9 +92,8 @@ class MackeyGlass(Generated, Forecast):
         train, val = self.sizes["train"], self.sizes["val"]
         begin = {"train": 0, "val": train, "test": train + val}[split] * self.num_steps
         own = self.series[begin : begin + self.sizes[split] * self.num_steps + 1].float()
-        input, target = (
-            part.reshape(-1, self.num_steps).T.unsqueeze(-1) for part in (own[:-1], own[1:])
-        )
+        parts = own[:-1], own[1:]
+        input, target = (part.reshape(-1, self.num_steps).T.unsqueeze(-1) for part in parts)
         mask = torch.ones(input.shape[:2], dtype=torch.bool)
         mask[:TAU] = False
         return Sequences(input, target, mask)
@@ -104,5 +102,4 @@ class MackeyGlass(Generated, Forecast):
         """Repeating the value just read, and always naming the training mean, on the test split."""
         input, target, mask = self.sequences("test", 0)
         guesses = {"persistence": input, "mean": torch.zeros_like(target)}
-        sums = {name: masked_sum(mse(guess, target), mask) for name, guess in guesses.items()}
-        return self._compared({name: (x / mask.sum()).item() for name, x in sums.items()})
+        return best_first({name: self.measured(g, target, mask) for name, g in guesses.items()})

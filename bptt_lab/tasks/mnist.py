@@ -1,5 +1,13 @@
-"""MNIST, and sets in its format: handwritten digits by pixels or rows, from IDX files by path."""
+"""MNIST, and sets in its format: handwritten digits by pixels or rows, from IDX files by path.
 
+An IDX file holds a magic number, the sizes, then the values; big-endian, maybe gzipped. Its sizes
+are compared with the file's before anything of that size is allocated.
+"""
+
+import gzip
+import math
+import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -9,14 +17,16 @@ from torch import Tensor
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import ReadablePath, checked
-from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
-from bptt_lab.tasks.files import list_folder, refuse, usable
-from bptt_lab.tasks.idx import read_idx
+from bptt_lab.tasks.files import check_file, check_size, list_folder, refuse, usable
 from bptt_lab.tasks.kinds import Classification
 
 NUM_CLASSES = 10
 PARTS = ("train", "t10k")
+GZIP = b"\x1f\x8b"
+DEFLATE = 1032  # a byte of gzip holds no more than so many
+BYTES = 0x08  # the type of value that the third byte of the magic number names
+AGAIN = "get the file again"
 
 
 class Pair(NamedTuple):
@@ -26,12 +36,43 @@ class Pair(NamedTuple):
     digits: Tensor
 
 
-def read_pair(file: Path) -> Pair:
-    """Read an images file and the labels file beside it, named alike.
+def read_idx(file: Path, num_dimensions: int) -> Tensor:
+    """Read an array of bytes: 3 dimensions for images, 1 for labels; gzipped or not."""
+    check_file(file)
+    with file.open("rb") as raw:
+        gzipped = raw.read(2) == GZIP
+        raw.seek(0)
+        most = file.stat().st_size * (DEFLATE if gzipped else 1)
+        stream = gzip.GzipFile(fileobj=raw) if gzipped else raw
+        try:
+            header = stream.read(4 + 4 * num_dimensions)
+            sizes = _sizes(file, header, num_dimensions)
+            total, words = math.prod(sizes), " x ".join(map(str, sizes))
+            if not 0 < total <= most:
+                refuse(file, f"must hold {words} values, as its header says, but cannot; {AGAIN}")
+            check_size(file, f"its {words} values", total, "give fewer or smaller images")
+            values = bytearray(stream.read(total + 1))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            refuse(file, f"must be whole, but its gzip data are damaged ({error}); {AGAIN}")
+    if len(values) != total:
+        found = len(values) if len(values) < total else "more"
+        problem = f"must hold {words} = {total} values, as its header says, but holds {found}"
+        refuse(file, f"{problem}; {AGAIN}")
+    return torch.frombuffer(values, dtype=torch.uint8).view(sizes)
 
-    Raises:
-        ConfigError: where one of them is missing, damaged, or of another number than the other.
-    """
+
+def _sizes(file: Path, header: bytes, num_dimensions: int) -> tuple[int, ...]:
+    magic = bytes((0, 0, BYTES, num_dimensions))
+    if header[:4] != magic:
+        problem = f"must be IDX and begin with the bytes {magic.hex(' ')}, but begins with"
+        refuse(file, f"{problem} {header[:4].hex(' ')}; give another file")
+    if len(header) < 4 + 4 * num_dimensions:
+        refuse(file, f"must be whole, but ends in its header, at byte {len(header)}; {AGAIN}")
+    return struct.unpack(f">{num_dimensions}I", header[4:])
+
+
+def read_pair(file: Path) -> Pair:
+    """Read an images file and the labels file beside it, named alike."""
     if "images" not in file.name:
         problem = "must name a file of images, as t10k-images-idx3-ubyte.gz, so that its labels"
         refuse(file, f"{problem} can be found beside it; rename both")
@@ -50,14 +91,7 @@ def read_pair(file: Path) -> Pair:
 
 
 def read_pairs(path: str) -> list[Pair]:
-    """Read the training pair and the test pair, or the only one there is.
-
-    Args:
-        path: a folder of files with their usual names, or one images file.
-
-    Raises:
-        ConfigError: as `read_pair`, and where there is no pair or the two are of unequal sizes.
-    """
+    """Read the training pair and the test pair out of a folder, or the only one there is."""
     if list_folder(path) is None:
         return [read_pair(Path(path).expanduser())]
     folder, usual = Path(path).expanduser(), ("{}-images-idx3-ubyte", "{}-images.idx3-ubyte")
@@ -156,6 +190,4 @@ class Mnist(Classification):
         counts = torch.bincount(self.part("train").digits, minlength=NUM_CLASSES) + 1
         digits = self.part("test").digits
         guess = (counts / counts.sum()).log().expand(1, len(digits), -1)
-        loss = cross_entropy(guess, digits[None]).mean().item()
-        accuracy = (digits == counts.argmax()).float().mean().item()
-        return {"majority": {"loss": loss, "accuracy": accuracy}}
+        return {"majority": self.measured(guess, digits[None])}

@@ -4,8 +4,6 @@ The package mnist1d draws them; nothing is downloaded, and no file is read.
 """
 
 import importlib
-import math
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -19,7 +17,6 @@ from bptt_lab.core.validation import ConfigError, missing
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.kinds import Classification
 
-NUM_CLASSES = 10
 NUM_TRAIN, NUM_VAL = 4000, 400  # the latter out of the former
 
 
@@ -56,7 +53,7 @@ class Mnist1d(Classification):
 
     input_size = 1
     needs = {"mnist1d": ("bptt_lab[mnist1d]", "")}  # noqa: RUF012
-    output_size = NUM_CLASSES
+    output_size = 10
     train_shape = (40, 3600)
     loss = "cross_entropy"
 
@@ -73,7 +70,3 @@ class Mnist1d(Classification):
             "test": torch.arange(NUM_TRAIN, len(self.digits)),
         }[split]
         return at_last_step(self.curves[:, own], self.digits[own])
-
-    def references(self) -> Mapping[str, Mapping[str, float]]:
-        """Guessing one digit in ten: there are as many of each."""
-        return {"chance": {"loss": math.log(NUM_CLASSES), "accuracy": 1 / NUM_CLASSES}}

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.validation import Ge, ReadableFile, checked
-from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split, best_first
 from bptt_lab.tasks.files import check_size, pad, quote, read_text, refuse
 
@@ -23,11 +22,7 @@ KEYS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 
 
 def read_rolls(path: str) -> dict[Split, Sequences]:
-    """Read the pieces of every split as `Sequences` that predict the next moment from this one.
-
-    Raises:
-        ConfigError: naming the piece and moment that is not as it should be.
-    """
+    """Read the pieces of every split as `Sequences` that predict the next moment from this one."""
     text = read_text(path, MOST_JSON)
     try:
         data = json.loads(text)
@@ -128,13 +123,8 @@ class Music(SequenceDataModule):
             "unigram": always.expand(input.shape),
             "markov": torch.where(input > 0, if_down, if_up),
         }
-        return best_first(
-            {name: self._reference(guess, target, mask) for name, guess in guesses.items()}
-        )
-
-    def _reference(self, guess: Tensor, target: Tensor, mask: Tensor) -> dict[str, float]:
-        values = {"loss": binary_cross_entropy(guess, target.double()), **self.score(guess, target)}
-        return {name: (masked_sum(v, mask) / mask.sum()).item() for name, v in values.items()}
+        target = target.double()
+        return best_first({name: self.measured(g, target, mask) for name, g in guesses.items()})
 
 
 def _log_odds(count: Tensor, total: Tensor | int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.validation import Ge, Le, ReadableFile, Splits, checked
-from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.columns import read_column
 from bptt_lab.tasks.files import check_size, refuse
 from bptt_lab.tasks.kinds import Forecast
@@ -40,11 +40,7 @@ def windows(series: Tensor, begin: int, end: int, num_steps: int, order: int) ->
 
 
 def split_rows(path: str, length: int, splits: Sequence[float]) -> tuple[int, int, int]:
-    """Return where training, validation and test end, in shares or numbers of so many rows.
-
-    Raises:
-        ConfigError: where the rows are fewer, or a part is empty.
-    """
+    """Return where training, validation and test end, in shares or numbers of so many rows."""
     rows = all(isinstance(part, int) for part in splits)
     sums = accumulate(splits)
     ends = tuple(int(part if rows else part * length + 1e-6) for part in sums)
@@ -89,11 +85,9 @@ class Series(Forecast):
         self.order = order
         self.num_steps = num_steps
         values = read_column(path, column)
-        ends = split_rows(path, len(values), splits)
-        num_train = ends[0]
+        num_train, *_ = ends = split_rows(path, len(values), splits)
         # More equations than coefficients for AR(p), a whole sequence for the network.
-        needed = num_steps + 2 * order + 2
-        if num_train < needed:
+        if num_train < (needed := num_steps + 2 * order + 2):
             problem = f"must hold at least {needed} values for training with num_steps={num_steps} "
             problem += f"and order={order}, but holds {num_train} of {len(values)}"
             refuse(path, f"{problem}; give a longer series or a smaller dataset.num_steps")
@@ -123,10 +117,8 @@ class Series(Forecast):
         guesses = {
             "persistence": lags[:, -1],
             "ar": constant + lags @ torch.stack(weights),
-            "mean": torch.zeros(end - begin),
+            "mean": torch.zeros_like(lags[:, 0]),
         }
-        losses = {
-            name: (guess - self.series[begin:end]).square().mean().item()
-            for name, guess in guesses.items()
-        }
-        return self._compared(losses)
+        target = self.series[begin:end, None, None]
+        columns = {name: guess[:, None, None] for name, guess in guesses.items()}
+        return best_first({name: self.measured(g, target) for name, g in columns.items()})

@@ -1,6 +1,12 @@
-"""Tagging: name the part of speech of every word as it is read, from a CoNLL-U treebank by path."""
+"""Tagging: name the part of speech of every word as it is read, from a treebank by path.
 
+It is in CoNLL-U, the format of Universal Dependencies: a word a line in ten columns, sentences
+apart.
+"""
+
+import io
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +16,17 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.validation import ReadablePath, checked
-from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split
-from bptt_lab.tasks.conllu import TAGS, Sentence, read_conllu
-from bptt_lab.tasks.files import check_size, list_folder, pad, refuse, usable
+from bptt_lab.tasks.files import check_size, list_folder, pad, quote, read_text, refuse, usable
 from bptt_lab.tasks.kinds import Classification
 
+# The universal parts of speech.
+TAGS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
+    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
+)
+NUM_COLUMNS = 10
+FORM, TAG = 1, 3
 PARTS: Mapping[Split, str] = {"train": "train", "val": "dev", "test": "test"}
 # A treebank's name, the split and, where a split is in several files, which of them.
 PIECE = re.compile(r"([-_]([^\W\d_]|\d+))+")  # -a, -2 and -a-1, not -old
@@ -23,16 +34,11 @@ FILE = re.compile(r"(?P<name>.*)(?P<part>train|dev|test)(?P<piece>[-_]\w[-\w]*)?
 FEWER = "give a smaller dataset.batch_size or dataset.chunk_length"
 UNKNOWN = 0  # the number of a word that training never or rarely saw
 
+Sentence = list[tuple[str, str]]  # words and tags
+
 
 def find_files(path: str) -> dict[Split, list[Path]]:
-    """Find a treebank's files: one for each split, or its pieces in the order of their names.
-
-    Args:
-        path: its folder, or one of its files.
-
-    Raises:
-        ConfigError: where a split has no file, or those of several treebanks.
-    """
+    """Find a treebank's files by its folder or one of them: of each split one, or its pieces."""
     entries, folder, prefix = list_folder(path), path, None
     if entries is None:
         file = Path(path).expanduser()
@@ -58,6 +64,40 @@ def find_files(path: str) -> dict[Split, list[Path]]:
             refuse(folder, f"{problem}; give a folder of one treebank, or one of its files")
         found[split] = files
     return found
+
+
+def read_conllu(file: Path) -> list[Sentence]:
+    """Read sentences of words and their tags; comments, ranges and empty nodes are left out."""
+    number, sentences = 0, list[Sentence]()
+    sentence: Sentence = []
+    for number, line in enumerate(io.StringIO(read_text(file), newline="\n"), start=1):
+        line = line.removesuffix("\n").removesuffix("\r")
+        if not line and sentence:
+            sentences.append(sentence)
+            sentence = []
+        if not line or line.startswith("#"):
+            continue
+        if (width := line.count("\t") + 1) != NUM_COLUMNS:
+            problem = f"line {number} must have {NUM_COLUMNS} columns between tabs, but has"
+            refuse(file, f"{problem} {width}; correct it, or get the file again")
+        columns = line.split("\t")
+        if "-" in columns[0] or "." in columns[0]:
+            continue
+        if columns[0] != str(len(sentence) + 1):
+            problem = f"line {number} must be word {len(sentence) + 1} of its sentence, but is"
+            refuse(file, f"{problem} {quote(columns[0])}; correct it, or get the file again")
+        if not columns[FORM]:
+            refuse(file, f"line {number} must have a word in column 2, but has none; correct it")
+        if columns[TAG] not in TAGS:
+            problem = f"line {number} must have a universal tag in column 4, as NOUN, but has"
+            refuse(file, f"{problem} {quote(columns[TAG])}; correct it")
+        sentence.append((columns[FORM], sys.intern(columns[TAG])))
+    if sentence:
+        problem = "must end in an empty line, but ends within a sentence, as if cut short"
+        refuse(file, f"{problem}, at line {number}; get the file again")
+    if not sentences:
+        refuse(file, "must hold some sentences, but holds none; give another file")
+    return sentences
 
 
 class Tagging(Classification):
@@ -127,11 +167,8 @@ class Tagging(Classification):
         chances = {word: _frequencies(tags, overall) for word, tags in counts.items()}
         by_word = torch.stack([chances.get(word, overall) for word, _ in test])
         guesses = {"most_frequent_tag": by_word, "majority": overall.expand_as(by_word)}
-        return {name: self._reference(guess[None], target) for name, guess in guesses.items()}
-
-    def _reference(self, chances: Tensor, target: Tensor) -> dict[str, float]:
-        values = {"loss": cross_entropy(chances.log(), target), **self.score(chances, target)}
-        return {name: value.double().mean().item() for name, value in values.items()}
+        logs = {name: guess.double().log()[None] for name, guess in guesses.items()}
+        return {name: self.measured(log, target) for name, log in logs.items()}
 
 
 def _frequencies(tags: Counter[str], prior: Tensor) -> Tensor:

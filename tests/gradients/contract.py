@@ -5,4 +5,7 @@ from bptt_lab.diagnostics.conformance.claims import *  # noqa: F403
 from bptt_lab.diagnostics.conformance.compare import *  # noqa: F403
 from bptt_lab.diagnostics.conformance.contract import CHECKS, NETS, ON_NETS, outcome  # noqa: F401
 from bptt_lab.diagnostics.conformance.passes import *  # noqa: F403
-from bptt_lab.diagnostics.conformance.values import *  # noqa: F403
+
+
+def assert_identical(actual, expected, what):
+    assert_same(actual, expected, what, 0)  # noqa: F405

@@ -16,10 +16,9 @@ import pytest
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks import mnist1d
 from bptt_lab.tasks.columns import read_column
-from bptt_lab.tasks.conllu import read_conllu
 from bptt_lab.tasks.mnist import read_pairs
 from bptt_lab.tasks.music import read_rolls
-from bptt_lab.tasks.tagging import Tagging
+from bptt_lab.tasks.tagging import Tagging, read_conllu
 from bptt_lab.tasks.text import Text, to_text
 from tasks.damage import little_memory, refused
 from tasks.samples import conllu, idx

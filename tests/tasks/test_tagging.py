@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from bptt_lab.tasks import files
-from bptt_lab.tasks.conllu import TAGS, read_conllu
-from bptt_lab.tasks.tagging import Tagging
+from bptt_lab.tasks.tagging import TAGS, Tagging, read_conllu
 from tasks.damage import DATA, refused
 from tasks.predictors import logits, measure
 from tasks.samples import conllu, write_tagging

@@ -9,19 +9,12 @@ why a check does not apply. `bptt_lab.conformance.contract.verify(strategy)` ret
 Python, without pytest and under `python -O` too.
 
 A check is a function of a strategy. It returns nothing, or raises `Failed` or `Skipped` with a
-reason; `verify` makes an `Outcome` of that. What is verified follows from what the strategy claims
-(`exact_within_chunk`, `exact_across_chunks`, `unbiased`, `linear`, and `mask` where it states one),
-all in float64:
-
-    states, and all gradients, against torch.nn.RNN and a slow oracle under the mask, to 1e-10
-    exact where it says so, within a chunk and over chunks of 1, 3, 4, 5; visibly not where not
-    linear in the loss where it says so, visibly not where not; a sum over sequences and steps
-    under create_graph differentiable again, or refused
-    repeatable to the last bit, after copying and pickling too; the states it keeps not changed
-    the carry continues the states; its influence is plain, detached, and each sequence's own
-    mixed precision, frozen parameters, ragged batches, dropout, losses of the last state
-    random draws by number; where `unbiased`, their mean is full BPTT's gradient
-    refusals on one line that name a strategy that can: stacked layers, gradients of the input
+reason; `verify` makes an `Outcome` of that. What is verified, in float64, follows from what the
+strategy claims (`exact_within_chunk`, `exact_across_chunks`, `unbiased`, `linear`, and `mask` where
+it states one): each claim, and that what is not claimed is visibly not so; states, gradients and
+credit to 1e-10; what backward passes add up to, second derivatives, repeated calls, mixed
+precision, frozen parameters, ragged batches, dropout; the carry, its influence and random draws;
+refusals on one line. The docstring of each check says more.
 
 What a strategy refuses is not asked of it. Where it draws random numbers, gradients are compared
 at the same draw.

@@ -37,8 +37,7 @@ def unroll_by_hand(
     layers = []
     x_LNI: Tensor = input
     for index, (weight_ih, weight_hh, *biases) in enumerate(rnn.all_weights):
-        dropped = None if dropout is None else dropout[index]
-        if dropped is not None:
+        if dropout is not None and (dropped := dropout[index]) is not None:
             x_LNI = x_LNI * dropped
         layer = Layer(list(x_LNI), [], [hx[index]])
         for x in layer.x:
@@ -73,9 +72,8 @@ def masked_by_hand(
         if t == num_steps - 1 and q_h_n is not None:
             loss_t = loss_t + sum((q_h_n[i] * x.h[-1]).sum() for i, x in enumerate(layers))
         wanted = [layers[i].a[s] for i, s in targets] + [layers[i].h[s + 1] for i, s in targets]
-        found = torch.autograd.grad(
-            loss_t, [*wanted, hx], retain_graph=True, materialize_grads=True
-        )
+        wanted.append(hx)
+        found = torch.autograd.grad(loss_t, wanted, retain_graph=True, materialize_grads=True)
         for n, (i, s) in enumerate(targets):
             delta[i, s] += mask[t, s] * found[n]
             credit[i, s] += mask[t, s] * found[n + len(targets)]

@@ -6,28 +6,9 @@ from typing import NamedTuple
 
 import torch
 
-from bptt_lab.diagnostics.conformance.compare import (
-    VISIBLE,
-    Failed,
-    Skipped,
-    assert_same,
-    differ,
-    difference,
-    draws,
-    full_mask,
-    refusal,
-    require,
-    stated_mask,
-    suited,
-)
-from bptt_lab.diagnostics.conformance.nets import (
-    Gradients,
-    Net,
-    collect,
-    gradients,
-    remembering_gradients,
-    run,
-)
+from bptt_lab.diagnostics.conformance import compare, nets
+from bptt_lab.diagnostics.conformance.compare import Skipped, assert_same, draws, require, suited
+from bptt_lab.diagnostics.conformance.nets import Gradients, Net, collect, gradients, run
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.full import Full
@@ -49,38 +30,40 @@ def check_claims_are_stated(strategy: GradientStrategy) -> None:
 
 def check_exact_within_chunk(strategy: GradientStrategy) -> None:
     """Equal to full BPTT's gradient if it says so, visibly different on a long sequence if not."""
-    actual, expected = (remembering_gradients(s, [200]) for s in (strategy, Autograd()))
+    actual, expected = (nets.remembering_gradients(s, [200]) for s in (strategy, Autograd()))
     if strategy.exact_within_chunk:
         assert_same(actual, expected, "claims to be exact within a chunk")
         require(strategy.unbiased, "claims to be exact within a chunk, but not to be unbiased")
     else:
-        off = difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
-        require(off > VISIBLE, f"claims to be inexact within a chunk, but is off by {off:.1e}")
+        off = compare.difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
+        inexact = f"claims to be inexact within a chunk, but is off by {off:.1e}"
+        require(off > compare.VISIBLE, inexact)
 
 
 def check_exact_across_chunks(strategy: GradientStrategy) -> None:
     """Summed over chunks: full BPTT's gradient of the whole if it says so, visibly off if not."""
-    expected = remembering_gradients(Autograd(), [30])
+    expected = nets.remembering_gradients(Autograd(), [30])
     for lengths in ([6, 6, 6, 6, 5, 1], [1] * 30, [3] * 10, [4] * 7 + [2], [5] * 6):
-        actual = remembering_gradients(strategy, lengths)
+        actual = nets.remembering_gradients(strategy, lengths)
         if strategy.exact_across_chunks:
             assert_same(actual, expected, "claims to be exact across chunks")
         else:
-            off = difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
-            require(off > VISIBLE, f"claims to be inexact across chunks, but is off by {off:.1e}")
+            off = compare.difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
+            inexact = f"claims to be inexact across chunks, but is off by {off:.1e}"
+            require(off > compare.VISIBLE, inexact)
 
 
 def check_mask(strategy: GradientStrategy) -> None:
     """No loss reaches a later step; an exact strategy's mask keeps all the rest."""
     for num_steps in (1, 2, 7, 30):
-        mask = stated_mask(strategy, num_steps)
+        mask = compare.stated_mask(strategy, num_steps)
         if mask is None:
             raise Skipped(f"{strategy} states no mask")
         form = mask.dtype == torch.bool and mask.shape == (num_steps, num_steps)
         require(form, f"mask: must be ({num_steps}, {num_steps}) booleans")
-        require(not (mask & ~full_mask(num_steps)).any(), "mask: a loss reaches the future")
+        require(not (mask & ~compare.full_mask(num_steps)).any(), "mask: a loss reaches the future")
         if strategy.exact_within_chunk:
-            full = torch.equal(mask, full_mask(num_steps))
+            full = torch.equal(mask, compare.full_mask(num_steps))
             require(full, "mask: claims to be exact within a chunk, but its mask is not full")
 
 
@@ -99,17 +82,18 @@ def check_linear(strategy: GradientStrategy) -> None:
     off = 0.0
     for scale in (1e-6, 1e-3, 1e3, 1e6):  # what bounds a gradient may lie far from these losses
         found = mixed(scale, scale)
-        off = max(off, *(difference(g / scale, one[name] + two[name]) for name, g in found.items()))
-    require(off > VISIBLE, f"claims not to be linear in the loss, but is, to within {off:.1e}")
+        parts = [compare.difference(g / scale, one[name] + two[name]) for name, g in found.items()]
+        off = max(off, *parts)
+    require(off > compare.VISIBLE, f"claims not to be linear in the loss, but is, to {off:.1e}")
 
 
 def check_refuses(strategy: GradientStrategy) -> None:
     """What it cannot do it refuses on one line, naming strategies that can."""
     plain = Net(2, 2, 1, leaves=False)
-    message = refusal(strategy, plain)
+    message = compare.refusal(strategy, plain)
     require(message is None, f"refusal: it does not take the plainest net: {message}")
     for net in (plain._replace(num_layers=2), plain._replace(leaves=True)):
-        message = refusal(strategy, net)
+        message = compare.refusal(strategy, net)
         if message is not None:
             require("\n" not in message, f"refusal: more than a line: {message}")
             require("full" in message, f"refusal: names no strategy that can: {message}")
@@ -127,19 +111,17 @@ def check_unbiased(strategy: GradientStrategy) -> None:
     if strategy.exact_within_chunk:
         raise Skipped(f"{strategy} claims to be exact within a chunk, which another check verifies")
     # Some strategies seldom draw anything, and then on a long sequence.
-    many = (remembering_gradients(strategy, [200], draw) for draw in range(FEWEST))
-    if not draws(strategy) and not differ(many):
-        found, full = (remembering_gradients(s, [200]) for s in (strategy, Full()))
-        off = max(difference(found[name], full[name]) for name in full)
-        require(
-            off < VISIBLE,
-            f"claims to be unbiased, but gives one gradient at every draw, off by {off:.1e}",
-        )
+    many = (nets.remembering_gradients(strategy, [200], draw) for draw in range(FEWEST))
+    if not draws(strategy) and not compare.differ(many):
+        found, full = (nets.remembering_gradients(s, [200]) for s in (strategy, Full()))
+        off = max(compare.difference(found[name], full[name]) for name in full)
+        biased = f"claims to be unbiased, but gives one gradient at every draw, off by {off:.1e}"
+        require(off < compare.VISIBLE, biased)
         return
     compared = means(strategy)
     for mean in compared:
-        if mean.is_biased:
-            raise Failed(
+        if not mean.off <= SIGMAS * mean.error + SLACK:  # not a number is biased too
+            raise compare.Failed(
                 f"claims to be unbiased, but its mean is off by {mean.off:.1%} in {mean.of}, "
                 f"at a standard error of {mean.error:.1%}"
             )
@@ -154,11 +136,6 @@ class Mean(NamedTuple):
     of: str
     off: float  # relative
     error: float  # standard error of `off`
-
-    @property
-    def is_biased(self) -> bool:
-        """Whether the mean is off by more than its standard error explains, or not a number."""
-        return not self.off <= SIGMAS * self.error + SLACK
 
 
 def means(strategy: GradientStrategy) -> list[Mean]:
@@ -177,7 +154,7 @@ def means(strategy: GradientStrategy) -> list[Mean]:
     rows = torch.stack([torch.cat(list(g.values())) for g in found])
     whole = torch.cat(list(full.values()))
     error = float(rows.var(0).sum().sqrt() / root / whole.norm())
-    return [*parts, Mean("the whole gradient", difference(rows.mean(0), whole), error)]
+    return [*parts, Mean("the whole gradient", compare.difference(rows.mean(0), whole), error)]
 
 
 def gradient_of_copies(strategy: GradientStrategy, net: Net, draw: int) -> Gradients:

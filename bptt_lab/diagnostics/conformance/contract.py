@@ -1,23 +1,23 @@
 """The whole contract: checks of one strategy, and checks of a strategy on a net."""
 
+import inspect
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from bptt_lab.diagnostics.conformance import carrying, claims, passes, values
+from bptt_lab.diagnostics.conformance import carrying, claims, passes
 from bptt_lab.diagnostics.conformance.compare import Failed, Skipped
 from bptt_lab.diagnostics.conformance.nets import Net
 from bptt_lab.gradients.base import GradientStrategy
 
 # By name: what a module calls check_..., in its order.
-CHECKS: list[Callable[[GradientStrategy], None]] = [
+_found: list[Callable[..., None]] = [
     check
     for module in (claims, passes, carrying)
     for name, check in vars(module).items()
     if name.startswith("check_")
 ]
-ON_NETS: list[Callable[[GradientStrategy, Net], None]] = [
-    check for name, check in vars(values).items() if name.startswith("check_")
-]
+CHECKS = [check for check in _found if len(inspect.signature(check).parameters) == 1]
+ON_NETS = [check for check in _found if check not in CHECKS]
 NETS = [
     Net(5, 7),
     Net(16, 30, 1, nonlinearity="relu", loss="last"),
@@ -73,8 +73,7 @@ def outcome(
         check(strategy) if net is None else check(strategy, net)
     except Skipped as skipped:
         return Outcome(name, net, "skipped", str(skipped))
-    except Failed as failed:
-        return Outcome(name, net, "failed", str(failed))
     except Exception as error:
-        return Outcome(name, net, "failed", f"raised {type(error).__name__}: {error}")
+        raised = "" if isinstance(error, Failed) else f"raised {type(error).__name__}: "
+        return Outcome(name, net, "failed", f"{raised}{error}")
     return Outcome(name, net, "passed")

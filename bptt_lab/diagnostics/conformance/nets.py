@@ -52,16 +52,9 @@ class Net(NamedTuple):
         """The network, the same weights at every call."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
+            form = INPUT_SIZE, self.hidden_size, self.num_layers, self.nonlinearity, self.bias
             rnn = VanillaRNN(
-                INPUT_SIZE,
-                self.hidden_size,
-                self.num_layers,
-                self.nonlinearity,
-                self.bias,
-                dropout=dropout,
-                leak=self.leak,
-                dtype=torch.float64,
-                gradient=strategy,
+                *form, dropout=dropout, leak=self.leak, dtype=torch.float64, gradient=strategy
             )
         with torch.no_grad():
             for layer in rnn.all_weights:

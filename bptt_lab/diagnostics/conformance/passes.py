@@ -1,4 +1,7 @@
-"""Backward passes: what they add up to, repeated, with dropout, in bfloat16, on ragged batches."""
+"""Passes: states, gradients and credit against torch.nn.RNN and a slow oracle under the mask.
+
+What backward passes add up to, repeated, with dropout, in bfloat16, on ragged batches.
+"""
 
 # mypy: disallow-untyped-calls=False
 
@@ -8,34 +11,67 @@ import pickle
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand
-from bptt_lab.diagnostics.conformance.compare import (
-    Skipped,
-    assert_identical,
-    assert_same,
-    draws,
-    mask_of,
-    random_tensor,
-    require,
-    suited,
-)
-from bptt_lab.diagnostics.conformance.nets import (
-    LOSSES,
-    Gradients,
-    Net,
-    collect,
-    gradients,
-    run,
-)
+from bptt_lab.diagnostics.conformance import compare, nets
+from bptt_lab.diagnostics.conformance.by_hand import masked_by_hand, unroll_by_hand
+from bptt_lab.diagnostics.conformance.compare import Skipped, assert_same, require, suited
+from bptt_lab.diagnostics.conformance.nets import Net, collect, gradients, run
+from bptt_lab.gradients import oracle
 from bptt_lab.gradients.autograd import Autograd
 from bptt_lab.gradients.base import GradientStrategy, dropout_masks
+
+
+def check_forward(strategy: GradientStrategy, net: Net) -> None:
+    """States are torch.nn.RNN's, or those by hand; the same without a graph, and as a drop-in."""
+    net = suited(strategy, net)
+    rnn, (input, hx) = net.rnn(strategy), net.data()
+    output, h_n, *_ = run(rnn, input, hx)
+    if net.nonlinearity in ("tanh", "relu") and net.leak == 1:
+        sizes = input.shape[2], net.hidden_size, net.num_layers
+        reference = torch.nn.RNN(*sizes, net.nonlinearity, net.bias, dtype=hx.dtype)
+        reference.load_state_dict(rnn.state_dict())
+        expected = reference(input, hx)
+    else:
+        layers = unroll_by_hand(rnn, input, hx)
+        ends = torch.stack([layer.h[-1] for layer in layers])
+        expected = torch.stack(layers[-1].h[1:]), ends
+    found = {"output": output, "h_n": h_n}
+    assert_same(found, dict(zip(found, expected, strict=True)), "forward values", 1e-12)
+    with torch.no_grad():
+        ungraphed = run(rnn, input, hx).output
+    require(torch.equal(ungraphed, output), "forward values: others under no_grad")
+    require(not ungraphed.requires_grad, "forward values: a graph under no_grad")
+    dropped_in, from_zeros = rnn(input)[0], run(rnn, input, torch.zeros_like(hx)).output
+    require(torch.equal(dropped_in, from_zeros), "forward values: others as rnn(input)")
+
+
+def check_gradient(strategy: GradientStrategy, net: Net) -> None:
+    """Parameters, input and hx get the masked oracle's gradient."""
+    net = suited(strategy, net)
+    mask = compare.mask_of(strategy, net.num_steps)
+    expected = oracle.masked_gradient(nets.oracle_terms(net), mask)
+    if not net.leaves:
+        del expected["input"], expected["hx"]
+    assert_same(gradients(strategy, net), expected, f"not the masked oracle's gradient, {strategy}")
+
+
+def check_credit(strategy: GradientStrategy, net: Net) -> None:
+    """`credit` is dE/dh_t under the mask, in every layer, unless the rule forms none."""
+    net = suited(strategy, net)
+    q = compare.random_tensor(net.num_steps, net.batch_size, net.hidden_size)
+    _, expected = masked_by_hand(net, compare.mask_of(strategy, net.num_steps), q)
+    input, hx = net.data()
+    try:
+        actual = strategy.credit(net.rnn(strategy), input.detach(), hx.detach(), q)
+    except NotImplementedError:
+        raise Skipped(f"{strategy} forms no credit") from None
+    assert_same({"credit": actual}, {"credit": expected}, f"credit under the mask, {strategy}")
 
 
 def check_h_n(strategy: GradientStrategy) -> None:
     """A loss of every layer's last state counts, at the last step."""
     net = suited(strategy, Net(4, 7, num_layers=3))
-    mask = mask_of(strategy, net.num_steps)
-    q, q_h_n = random_tensor(7, 3, 4), random_tensor(*net.state_shape)
+    mask = compare.mask_of(strategy, net.num_steps)
+    q, q_h_n = compare.random_tensor(7, 3, 4), compare.random_tensor(*net.state_shape)
     for alone in (False, True):
         rnn, (input, hx) = net.rnn(strategy), net.data()
         output, h_n, *_ = run(rnn, input, hx)
@@ -51,14 +87,14 @@ def check_dropout(strategy: GradientStrategy) -> None:
     if net.num_layers == 1:
         raise Skipped(f"{strategy} takes one layer; nothing is dropped between layers")
     rnn, (input, hx) = net.rnn(strategy, dropout=0.4), net.data()
-    q = random_tensor(9, 3, 6)
+    q = compare.random_tensor(9, 3, 6)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         dropped = dropout_masks(rnn, input)
         torch.manual_seed(5)
         output = run(rnn, input, hx).output
     (output * q).sum().backward()
-    expected, _ = masked_by_hand(net, mask_of(strategy, net.num_steps), q, dropout=dropped)
+    expected, _ = masked_by_hand(net, compare.mask_of(strategy, net.num_steps), q, dropout=dropped)
     assert_same(collect(rnn, input=input, hx=hx), expected, f"dropout, {strategy}")
 
 
@@ -71,12 +107,12 @@ def check_sum_over_batch_and_time(strategy: GradientStrategy) -> None:
     net = suited(strategy, Net(4, 7, num_layers=2))
     total = gradients(strategy, net)
     if strategy.linear:
-        mean = gradients(strategy, net, loss=LOSSES["mean"])
+        mean = gradients(strategy, net, loss=nets.LOSSES["mean"])
         count = net.num_steps * net.batch_size * net.hidden_size
         scaled = {name: g * count for name, g in mean.items()}
         assert_same(scaled, total, "mean and sum losses: the factor is lost", 1e-12)
 
-    if not draws(strategy):
+    if not compare.draws(strategy):
         rnn, (input, hx) = net.rnn(strategy), net.data()
         for n in range(net.batch_size):
             net.loss_of(run(rnn, input[:, n : n + 1], hx[:, n : n + 1]).output).backward()
@@ -95,20 +131,20 @@ def check_accumulates(strategy: GradientStrategy) -> None:
     rnn, (input, hx) = net.rnn(strategy), net.data()
     for _ in range(2):
         net.loss_of(run(rnn, input, hx).output).backward()
-    assert_identical(collect(rnn, input=input, hx=hx), twice, "does not accumulate")
+    assert_same(collect(rnn, input=input, hx=hx), twice, "does not accumulate", 0)
 
     rnn, (input, hx) = net.rnn(strategy), net.data()
     loss = net.loss_of(run(rnn, input, hx).output)
     loss.backward(retain_graph=True)
     loss.backward()
-    assert_identical(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient")
+    assert_same(collect(rnn, input=input, hx=hx), twice, "a kept graph gives another gradient", 0)
 
 
 def check_second_derivative(strategy: GradientStrategy) -> None:
     """Under create_graph the gradient is the same and can be differentiated, or it is refused."""
     net = suited(strategy, Net(4, 7, num_layers=2, leak=0.5))
 
-    def twice(strategy: GradientStrategy) -> tuple[Gradients, Gradients]:
+    def twice(strategy: GradientStrategy) -> tuple[nets.Gradients, nets.Gradients]:
         rnn, (input, hx) = net.rnn(strategy), net.data()
         leaves = {**dict(rnn.named_parameters()), "input": input, "hx": hx}
         leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
@@ -137,10 +173,10 @@ def check_repeatable(strategy: GradientStrategy) -> None:
     """Two calls give the same gradient to the last bit; copies of the strategy do too."""
     net = suited(strategy, Net(4, 20, num_layers=2, leak=0.5))
     first = gradients(strategy, net)
-    assert_identical(gradients(strategy, net), first, "two calls give two gradients")
-    assert_identical(gradients(copy.deepcopy(strategy), net), first, "a deep copy differs")
+    assert_same(gradients(strategy, net), first, "two calls give two gradients", 0)
+    assert_same(gradients(copy.deepcopy(strategy), net), first, "a deep copy differs", 0)
     pickled = pickle.loads(pickle.dumps(strategy))
-    assert_identical(gradients(pickled, net), first, "a pickled copy differs")
+    assert_same(gradients(pickled, net), first, "a pickled copy differs", 0)
 
 
 def check_autocast(strategy: GradientStrategy) -> None:
@@ -185,11 +221,11 @@ def check_packed(strategy: GradientStrategy) -> None:
 
     They begin with states of their own where the strategy has a gradient for them, else with zeros.
     """
-    if draws(strategy):
+    if compare.draws(strategy):
         raise Skipped(f"{strategy} draws other random numbers for sequences run one by one")
     for lengths in ([4, 11, 1, 7, 11], [9, 6, 8]):
         net = suited(strategy, Net(4, max(lengths), len(lengths), num_layers=2, leak=0.5))
-        q_h_n = random_tensor(*net.state_shape)
+        q_h_n = compare.random_tensor(*net.state_shape)
         rnn, (input, hx) = net.rnn(strategy), net.data()
         parts = [input[:length, n] for n, length in enumerate(lengths)]
         packed = pack_sequence(parts, enforce_sorted=False)

@@ -14,15 +14,13 @@ def _name(check: Callable[..., None]) -> str:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=_name)
-def test_keeps(strategy: GradientStrategy, check: Callable[[GradientStrategy], None]) -> None:
+def test_keeps(strategy: GradientStrategy, check: Callable[..., None]) -> None:
     """The checks of the strategy by itself."""
     check(strategy)
 
 
 @pytest.mark.parametrize("check", ON_NETS, ids=_name)
 @pytest.mark.parametrize("net", NETS, ids=str)
-def test_keeps_on(
-    strategy: GradientStrategy, net: Net, check: Callable[[GradientStrategy, Net], None]
-) -> None:
+def test_keeps_on(strategy: GradientStrategy, net: Net, check: Callable[..., None]) -> None:
     """The checks that are made on nets of many kinds."""
     check(strategy, net)
