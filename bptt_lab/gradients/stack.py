@@ -98,12 +98,13 @@ def unroll_layers(
     `masks` multiply each layer's input, as `dropout_masks` draws them. Unless `recorded`, what a
     sweep needs is not kept.
     """
-    x_LNI = input
-    for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
+    layer, x_LNI = None, input
+    states = hx.unbind()  # iterated over, a tensor takes longer
+    for w, h_NH, mask in zip(weights, states, masks or [None] * len(weights), strict=True):
+        x_LNI = x_LNI if layer is None else layer.states[1:]
         x_LNI = x_LNI if mask is None else x_LNI * mask
         layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)
         yield layer if mask is None else layer._replace(dropout=mask)
-        x_LNI = layer.states[1:]
 
 
 def wanted(needed: Sequence[bool]) -> set[str]:
@@ -128,8 +129,10 @@ def cast(rnn: RecurrentNet, input: Tensor, hx: Tensor) -> list[Tensor]:
     Done outside of the Function, so that torch casts their gradients back by itself.
     """
     dtype = compute_dtype(input)
-    parameters = [parameter for layer in rnn.all_weights for parameter in layer]
-    return [t if t.dtype == dtype else t.to(dtype) for t in (input, hx, *parameters)]
+    leaves = [input, hx]
+    for parameters in rnn.all_weights:
+        leaves += parameters
+    return [t if t.dtype is dtype else t.to(dtype) for t in leaves]
 
 
 def by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:
