@@ -100,7 +100,7 @@ class _Unroll(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         hx_or_none = hx if ctx.needs_input_grad[5] else None
         ctx.save_for_backward(input, hx_or_none, torch.stack(kept, 1), *masks, *parameters)
-        return output, torch.stack(ends)
+        return output, torch.cat(ends)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:

@@ -36,7 +36,7 @@ def unroll_in_graph(
             states.append(h_NH)
         x_LNI = torch.stack(states)
         h_n.append(last_state(x_LNI, ends))
-    return x_LNI, torch.stack(h_n)
+    return x_LNI, torch.cat(h_n)
 
 
 def differentiable_gradients(

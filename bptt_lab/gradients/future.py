@@ -145,7 +145,7 @@ class _Unroll(torch.autograd.Function):
         # Without a gradient, hx may be changed in place: its copy in the states is enough.
         hx_or_none = hx if ctx.needs_input_grad[2] else None
         ctx.save_for_backward(input, hx_or_none, *states, *values, *masks, *parameters)
-        return output, torch.stack([last_state(s, lengths) for s in states])
+        return output, torch.cat([last_state(s, lengths) for s in states])
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:

@@ -116,11 +116,11 @@ def wanted(needed: Sequence[bool]) -> set[str]:
 
 
 def last_state(states: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Every sequence's own last state, (N, H), out of a layer's states (L + 1, N, H)."""
+    """Every sequence's own last state, (1, N, H), out of a layer's states (L + 1, N, H)."""
     if lengths is None:
-        return states[-1]
+        return states[-1:]
     steps = torch.tensor(lengths, device=states.device)
-    return states[steps, torch.arange(len(lengths), device=states.device)]
+    return states[steps, torch.arange(len(lengths), device=states.device)][None]
 
 
 def cast(rnn: RecurrentNet, input: Tensor, hx: Tensor) -> list[Tensor]:
