@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Layer, Swept, Weights
+from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.gradients.base import (
     Carry,
     GradientStrategy,
@@ -33,6 +33,7 @@ from bptt_lab.gradients.stack import (
     cast,
     last_state,
     unroll_layers,
+    unrolled_layers,
     wanted,
 )
 
@@ -159,12 +160,7 @@ class _Unroll(torch.autograd.Function):
             return None, *differentiable_gradients(*known, [grad_output, grad_h_n])
         refuse_second_derivative(strategy, grad_output, grad_h_n)
         weights = by_layer(parameters, num_layers)
-        layers, x_LNI = [], input
-        for s, y, w, mask in zip(states, values, weights, masks, strict=True):
-            x_LNI = x_LNI if mask is None else x_LNI * mask
-            after = s[1:]
-            layers.append(Layer(x_LNI, s, after if y is None else y, w, mask))
-            x_LNI = after
+        layers = unrolled_layers(input, states, values, weights, masks)
         need_input, need_hx, *need_weights = needed = ctx.needs_input_grad[1:]
         want = wanted(needed)
         # Where sequences end together, their last states are the stack's.

@@ -107,6 +107,23 @@ def unroll_layers(
         yield layer if mask is None else layer._replace(dropout=mask)
 
 
+def unrolled_layers(
+    input: Tensor,
+    states: Sequence[Tensor],
+    values: Sequence[Tensor | None],
+    weights: Sequence[Weights],
+    masks: Sequence[Tensor | None],
+) -> list[Layer]:
+    """What `unroll_layers` gave, from its states (L + 1, N, H); no values: they are the states."""
+    layers, x_LNI = [], input
+    for s, y, w, mask in zip(states, values, weights, masks, strict=True):
+        x_LNI = x_LNI if mask is None else x_LNI * mask
+        after = s[1:]
+        layers.append(Layer(x_LNI, s, after if y is None else y, w, mask))
+        x_LNI = after
+    return layers
+
+
 def wanted(needed: Sequence[bool]) -> set[str]:
     """The fields of Swept that give what input, hx and the parameters need."""
     need_input, need_hx, *need_weights = needed
