@@ -28,11 +28,13 @@ class Checkpointed(GradientStrategy):
     as any, so the saving shows where nobody keeps the output; see bptt_lab.nn.segmented for losses
     that never need all of it. Dropout between layers stores its masks, L N H each.
 
-    Cost: one more forward pass, a third more work than full; space 4.5 sqrt(L) N H for null. A
-    backward pass under create_graph costs what `Autograd` costs.
+    Cost: one more forward pass of all steps but the last segment's, a third more work than full at
+    most; space 4.5 sqrt(L) N H for null. A backward pass under create_graph costs what `Autograd`
+    costs.
 
     Args:
-        every: steps between two stored states; null is twice the square root of the steps.
+        every: steps between two stored states; null is twice the square root of the steps, or as
+            many as a layer's states of 262,144 numbers have, if these are more.
 
     Raises:
         ConfigError: for an `every` below 1.
@@ -62,7 +64,7 @@ class Checkpointed(GradientStrategy):
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self.every or segment_length(input.shape[0]),
+            self.every or segment_length(input.shape[0], input.shape[1] * rnn.hidden_size),
             Cell(rnn.nonlinearity, rnn.leak),
             lengths,
             dropout_masks(rnn, input),

@@ -15,6 +15,8 @@ from torch import Tensor
 from bptt_lab.core.cell import Cell, Layer, Weights
 from bptt_lab.gradients.stack import WEIGHT_GRADIENTS, Stack, unroll_layers, unrolled_layers
 
+SMALL = 1 << 18  # numbers: a megabyte or two that nobody misses
+
 
 class Segmented(NamedTuple):
     """What a backward pass over segments starts from."""
@@ -76,9 +78,12 @@ class Segmented(NamedTuple):
         return [grad_input, grad_hx, *weights]
 
 
-def segment_length(num_steps: int) -> int:
-    """Twice the square root: half as many states are kept as a segment has steps."""
-    return 2 * math.ceil(math.sqrt(num_steps))
+def segment_length(num_steps: int, row_size: int = SMALL) -> int:
+    """Twice the square root: half as many states are kept as a segment has steps.
+
+    More where a state of all sequences has few numbers, `row_size`: a short segment costs calls.
+    """
+    return max(2 * math.ceil(math.sqrt(num_steps)), SMALL // max(row_size, 1))
 
 
 def segments(num_steps: int, every: int) -> Iterator[slice]:
