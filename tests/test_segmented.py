@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from bptt_lab import VanillaRNN
+from bptt_lab.core import recurrence
+from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.truncated import Truncated
 from bptt_lab.nn.losses import LOSSES, masked_sum
@@ -77,3 +79,25 @@ def test_refusals():
         segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)
     rnn.eval()
     segmented_loss(rnn, readout, loss, input.detach(), target, mask, hx)
+
+
+@pytest.mark.parametrize(("leak", "again"), [(1.0, 2), (0.5, 3)])
+def test_a_checkpointed_sweep_unrolls_all_but_the_last_segment(leak, again, monkeypatch):
+    """With a leak phi's values were not kept, and the last segment is unrolled as any."""
+    rnn, _, _, input, _, _, hx = problem(num_layers=2, leak=leak)
+    rnn.gradient = Checkpointed(every=8)  # of 23 steps: three segments
+    output, h_n = rnn(input, hx)
+    unrolled, unroll = [], recurrence.unroll
+
+    def counting(*args, **kwargs):
+        unrolled.append(args)
+        return unroll(*args, **kwargs)
+
+    monkeypatch.setattr(recurrence, "unroll", counting)
+    found = torch.autograd.grad((output.sin().sum(), h_n.sum()), [*rnn.parameters(), hx])
+    assert len(unrolled) == 2 * again
+    rnn.gradient = Full()
+    output, h_n = rnn(input, hx)
+    wanted = torch.autograd.grad((output.sin().sum(), h_n.sum()), [*rnn.parameters(), hx])
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)

@@ -203,6 +203,8 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return autocast's dtype where autocast is on, else the tensor's own."""
+    if not torch._C._is_any_autocast_enabled():
+        return tensor.dtype
     device_type = tensor.device.type
     if not torch.amp.is_autocast_available(device_type):
         return tensor.dtype

@@ -28,11 +28,13 @@ class Checkpointed(GradientStrategy):
     as any, so the saving shows where nobody keeps the output; see bptt_lab.nn.segmented for losses
     that never need all of it. Dropout between layers stores its masks, L N H each.
 
-    Cost: one more forward pass, a third more work than full; space 2.5 sqrt(L) N H for null. A
-    backward pass under create_graph costs what `Autograd` costs.
+    Cost: one more forward pass of all steps but the last segment's, a third more work than full at
+    most; space 4.5 sqrt(L) N H for null. A backward pass under create_graph costs what `Autograd`
+    costs.
 
     Args:
-        every: steps between two stored states; null is twice the square root of the steps.
+        every: steps between two stored states; null is twice the square root of the steps, or as
+            many as a layer's states of 262,144 numbers have, if these are more.
 
     Raises:
         ConfigError: for an `every` below 1.
@@ -62,7 +64,7 @@ class Checkpointed(GradientStrategy):
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
         output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self.every or segment_length(input.shape[0]),
+            self.every or segment_length(input.shape[0], input.shape[1] * rnn.hidden_size),
             Cell(rnn.nonlinearity, rnn.leak),
             lengths,
             dropout_masks(rnn, input),
@@ -89,31 +91,37 @@ class _Unroll(torch.autograd.Function):
         hx: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        kept, ends, output = [], [], input
+        kept, tails, ends, output = [], [], [], input
         # Layer by layer: no more than two layers' states exist at a time.
         weights = by_layer(parameters, hx.shape[0])
+        last = (input.shape[0] - 1) // every * every
         for layer in unroll_layers(input, hx, weights, cell, masks, recorded=False):
             kept.append(layer.states[:-1:every].clone())
+            if cell.leak == 1:  # else phi's values are needed besides
+                tails.append(layer.states[last:].clone())
             ends.append(last_state(layer.states, lengths))
             output = layer.states[1:]
         ctx.every, ctx.cell, ctx.lengths, ctx.num_layers = every, cell, lengths, hx.shape[0]
         ctx.set_materialize_grads(False)
         hx_or_none = hx if ctx.needs_input_grad[5] else None
-        ctx.save_for_backward(input, hx_or_none, torch.stack(kept, 1), *masks, *parameters)
-        return output, torch.stack(ends)
+        tensors = torch.stack(kept, 1), *masks, *parameters, *tails
+        ctx.save_for_backward(input, hx_or_none, *tensors)
+        return output, torch.cat(ends)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
         cell, num_layers = ctx.cell, ctx.num_layers
         input, hx, kept, *saved = ctx.saved_tensors
-        masks, parameters = saved[:num_layers], saved[num_layers:]
+        masks, saved = saved[:num_layers], saved[num_layers:]
+        size = len(saved) - num_layers * (cell.leak == 1)
+        parameters, tail = saved[:size], saved[size:]
         if torch.is_grad_enabled():
             leaves = [input, kept[0] if hx is None else hx, *parameters]
             known = leaves, cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
             return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
         refuse_transforms("Checkpointed", [grad_output, grad_h_n])
         weights, want = by_layer(parameters, num_layers), wanted(ctx.needs_input_grad[4:])
-        run = Segmented(input, kept, weights, cell, ctx.every, masks, ctx.lengths, grad_h_n)
+        run = Segmented(input, kept, weights, cell, ctx.every, masks, tail, ctx.lengths, grad_h_n)
         gradients = run.sweep(
             want, lambda part, _: None if grad_output is None else grad_output[part]
         )

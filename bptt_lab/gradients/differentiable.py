@@ -36,7 +36,7 @@ def unroll_in_graph(
             states.append(h_NH)
         x_LNI = torch.stack(states)
         h_n.append(last_state(x_LNI, ends))
-    return x_LNI, torch.stack(h_n)
+    return x_LNI, torch.cat(h_n)
 
 
 def differentiable_gradients(
@@ -78,7 +78,7 @@ def refuse_transforms(what: object, leaves: Sequence[Tensor | None]) -> None:
     )
     batched = False
     if known and not torch.is_grad_enabled():  # a backward pass, whose gradients are batched alike
-        batched = torch._C._dispatch_keys(known[0]).has("Batched")
+        batched = torch._C._functorch.is_legacy_batchedtensor(known[0])
     if dual or batched or torch._C._are_functorch_transforms_active():
         where = "torch.func, vmap, forward mode, is_grads_batched"
         raise RuntimeError(f"{where}: {what} has .backward() only; use Autograd()")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.cell import Cell, Layer, Swept, Weights
+from bptt_lab.core.cell import Cell, Swept, Weights
 from bptt_lab.gradients.base import (
     Carry,
     GradientStrategy,
@@ -33,6 +33,7 @@ from bptt_lab.gradients.stack import (
     cast,
     last_state,
     unroll_layers,
+    unrolled_layers,
     wanted,
 )
 
@@ -80,9 +81,8 @@ class PerUnroll(GradientStrategy):
         estimate: Estimate = dict(carry.estimate or {})
         rule = self.begin(input.shape[0], carry.draw, estimate)
         cell, masks = Cell(rnn.nonlinearity, rnn.leak), dropout_masks(rnn, input)
-        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            (self, rule), cell, lengths, masks, *leaves
-        )
+        settled = self, rule, cell, lengths, masks
+        output, h_n = _Unroll.apply(settled, *leaves)  # type: ignore[no-untyped-call]
         return Unrolled(output, h_n, None, estimate)
 
     @torch.no_grad()
@@ -129,50 +129,45 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        drawn: tuple[PerUnroll, Rule],
-        cell: Cell,
-        lengths: Sequence[int] | None,
-        masks: list[Tensor | None],
+        settled: tuple[PerUnroll, Rule, Cell, Sequence[int] | None, list[Tensor | None]],
         input: Tensor,
         hx: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        *_, cell, lengths, masks = settled
         num_layers = hx.shape[0]  # len() of a tensor takes microseconds
         weights = by_layer(parameters, num_layers)
         layers = list(unroll_layers(input, hx, weights, cell, masks))
         states = [layer.states for layer in layers]
         values = [None if cell.leak == 1 else layer.values for layer in layers]
-        ctx.drawn, ctx.cell, ctx.lengths, ctx.num_layers = drawn, cell, lengths, num_layers
+        output = layers[-1].values if cell.leak == 1 else states[-1][1:]
+        ctx.settled, ctx.num_layers = settled[:4], num_layers
         ctx.set_materialize_grads(False)
         # Without a gradient, hx may be changed in place: its copy in the states is enough.
-        hx_or_none = hx if ctx.needs_input_grad[5] else None
+        hx_or_none = hx if ctx.needs_input_grad[2] else None
         ctx.save_for_backward(input, hx_or_none, *states, *values, *masks, *parameters)
-        return states[-1][1:], torch.stack([last_state(s, lengths) for s in states])
+        return output, torch.cat([last_state(s, lengths) for s in states])
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        (strategy, rule), cell, num_layers = ctx.drawn, ctx.cell, ctx.num_layers
+        (strategy, rule, cell, lengths), num_layers = ctx.settled, ctx.num_layers
         input, hx, *saved = ctx.saved_tensors
         states, values, masks = (saved[i * num_layers : (i + 1) * num_layers] for i in range(3))
         parameters = saved[3 * num_layers :]
         if torch.is_grad_enabled() and strategy.twice_differentiable:
             hx = torch.stack([s[0] for s in states]) if hx is None else hx
-            known = [input, hx, *parameters], cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
-            return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
+            known = [input, hx, *parameters], cell, lengths, masks, ctx.needs_input_grad[1:]
+            return None, *differentiable_gradients(*known, [grad_output, grad_h_n])
         refuse_second_derivative(strategy, grad_output, grad_h_n)
         weights = by_layer(parameters, num_layers)
-        layers, x_LNI = [], input
-        for s, y, w, mask in zip(states, values, weights, masks, strict=True):
-            x_LNI = x_LNI if mask is None else x_LNI * mask
-            layers.append(Layer(x_LNI, s, s[1:] if y is None else y, w, mask))
-            x_LNI = s[1:]
-        need_input, need_hx, *need_weights = ctx.needs_input_grad[4:]
-        want = wanted(ctx.needs_input_grad[4:])
+        layers = unrolled_layers(input, states, values, weights, masks)
+        need_input, need_hx, *need_weights = needed = ctx.needs_input_grad[1:]
+        want = wanted(needed)
         # Where sequences end together, their last states are the stack's.
-        ends = (grad_h_n, None) if ctx.lengths is None else (None, grad_h_n)
-        swept = rule(Stack(layers, cell, ctx.lengths, want, grad_output, *ends))
+        ends = (grad_h_n, None) if lengths is None else (None, grad_h_n)
+        swept = rule(Stack(layers, cell, lengths, want, grad_output, *ends))
         grad_hx = torch.stack([s.grad_hx for s in swept]) if need_hx else None
         names = WEIGHT_GRADIENTS[: len(need_weights) // num_layers]
         grad_weights = [getattr(s, name) for s in swept for name in names]
         grad_input = swept[0].grad_input if need_input else None
-        return None, None, None, None, grad_input, grad_hx, *grad_weights
+        return None, grad_input, grad_hx, *grad_weights

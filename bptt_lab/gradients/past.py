@@ -129,7 +129,7 @@ class PastFacing(GradientStrategy):
         with torch.no_grad():
             layer = recurrence.unroll(input, hx[0], weights, cell)
         if not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters)):
-            return Unrolled(layer.states[1:], last_state(layer.states, lengths)[None].clone())
+            return Unrolled(layer.states[1:], last_state(layer.states, lengths).clone())
         # Without autocast: an influence lives long and gathers errors.
         with torch.no_grad(), without_autocast(input):
             chunk = _observe(layer, cell, carry.draw)
@@ -178,7 +178,7 @@ class _Unroll(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         # They are in the chunk too: kept so that torch refuses what was changed in place since.
         ctx.save_for_backward(input, states, *parameters)
-        return states[1:], last_state(states, lengths)[None].clone()
+        return states[1:], last_state(states, lengths).clone()
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:

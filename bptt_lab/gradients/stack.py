@@ -98,12 +98,30 @@ def unroll_layers(
     `masks` multiply each layer's input, as `dropout_masks` draws them. Unless `recorded`, what a
     sweep needs is not kept.
     """
-    x_LNI = input
-    for w, h_NH, mask in zip(weights, hx, masks or [None] * len(weights), strict=True):
+    layer, x_LNI = None, input
+    states = hx.unbind()  # iterated over, a tensor takes longer
+    for w, h_NH, mask in zip(weights, states, masks or [None] * len(weights), strict=True):
+        x_LNI = x_LNI if layer is None else layer.states[1:]
         x_LNI = x_LNI if mask is None else x_LNI * mask
         layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)
         yield layer if mask is None else layer._replace(dropout=mask)
-        x_LNI = layer.states[1:]
+
+
+def unrolled_layers(
+    input: Tensor,
+    states: Sequence[Tensor],
+    values: Sequence[Tensor | None],
+    weights: Sequence[Weights],
+    masks: Sequence[Tensor | None],
+) -> list[Layer]:
+    """What `unroll_layers` gave, from its states (L + 1, N, H); no values: they are the states."""
+    layers, x_LNI = [], input
+    for s, y, w, mask in zip(states, values, weights, masks, strict=True):
+        x_LNI = x_LNI if mask is None else x_LNI * mask
+        after = s[1:]
+        layers.append(Layer(x_LNI, s, after if y is None else y, w, mask))
+        x_LNI = after
+    return layers
 
 
 def wanted(needed: Sequence[bool]) -> set[str]:
@@ -115,11 +133,11 @@ def wanted(needed: Sequence[bool]) -> set[str]:
 
 
 def last_state(states: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Every sequence's own last state, (N, H), out of a layer's states (L + 1, N, H)."""
+    """Every sequence's own last state, (1, N, H), out of a layer's states (L + 1, N, H)."""
     if lengths is None:
-        return states[-1]
+        return states[-1:]
     steps = torch.tensor(lengths, device=states.device)
-    return states[steps, torch.arange(len(lengths), device=states.device)]
+    return states[steps, torch.arange(len(lengths), device=states.device)][None]
 
 
 def cast(rnn: RecurrentNet, input: Tensor, hx: Tensor) -> list[Tensor]:
@@ -128,8 +146,10 @@ def cast(rnn: RecurrentNet, input: Tensor, hx: Tensor) -> list[Tensor]:
     Done outside of the Function, so that torch casts their gradients back by itself.
     """
     dtype = compute_dtype(input)
-    parameters = [parameter for layer in rnn.all_weights for parameter in layer]
-    return [t if t.dtype == dtype else t.to(dtype) for t in (input, hx, *parameters)]
+    leaves = [input, hx]
+    for parameters in rnn.all_weights:
+        leaves += parameters
+    return [t if t.dtype is dtype else t.to(dtype) for t in leaves]
 
 
 def by_layer(flat: Sequence[Tensor], num_layers: int) -> list[Weights]:

@@ -5,7 +5,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torch.nn import RNNBase
+from torch.nn import Parameter, RNNBase
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from bptt_lab import gradients
@@ -246,12 +246,22 @@ class VanillaRNN(RNNBase):
         self.draw, self.estimate = carry.draw, carry.estimate
         return output.transpose(0, 1) if self.batch_first else output, carry
 
+    @property
+    def all_weights(self) -> list[list[Parameter]]:
+        """Each layer's parameters, as nn.RNN gives them, found faster."""
+        known: dict[str, Any] = self._parameters
+        return [
+            [known[name] if name in known else getattr(self, name) for name in names]
+            for names in self._all_weights
+        ]
+
     def _states(
         self, input_LNI: Tensor, hx: Tensor, lengths: list[int] | None = None
     ) -> tuple[Tensor, Tensor]:
         carry = Carry(hx, None, self.draw, self.estimate)
         unrolled = self.gradient.states(self, input_LNI, carry, lengths)
-        self.draw, self.estimate = carry.draw + 1, unrolled.estimate
+        # Plain data: nn.Module's own way to set it looks for parameters first.
+        vars(self).update(draw=carry.draw + 1, estimate=unrolled.estimate)
         return unrolled.output, unrolled.h_n
 
     def _check(self, input: Tensor, hx: Tensor, batch_sizes: Tensor | None) -> None:

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.checkpointed import Checkpointed
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.rflo import RFLO
 from bptt_lab.gradients.rtrl import RTRL
@@ -35,6 +36,7 @@ VARIANTS = [
     *(RTRL(block=block) for block in (1, 3, 50)),
     RTRL(carry_influence=False),
     RFLO(feedback="random"),
+    *(Checkpointed(every=every) for every in (1, 4)),
 ]
 STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))} | {
     repr(strategy): strategy for strategy in VARIANTS

@@ -139,8 +139,13 @@ def supports(*tensors: Tensor | None) -> bool:
     return available()
 
 
+@cache
+def _function(name: str, dtype: torch.dtype) -> Callable[..., int]:
+    return getattr(_library(), f"bptt_{name}_{_DTYPES[dtype]}")  # type: ignore[no-any-return]
+
+
 def _call(name: str, dtype: torch.dtype, *args: Any) -> None:
-    if getattr(_library(), f"bptt_{name}_{_DTYPES[dtype]}")(*args):
+    if _function(name, dtype)(*args):
         raise MemoryError("the C core found no memory for its workspace")
 
 
@@ -156,12 +161,13 @@ def unroll(
     hidden_size = weights.hh.shape[0]
     _check_shapes(input_LNI, hx_NH, weights)
     states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
-    states[0] = hx_NH
+    hx_NH = hx_NH.contiguous()
+    ctypes.memmove(states.data_ptr(), hx_NH.data_ptr(), hx_NH.nbytes)
     # Local names keep contiguous copies alive until the call is over.
     input_LNI = input_LNI.contiguous()
     ih, hh, *biases = [None if w is None else w.contiguous() for w in weights]
     args = _UnrollArgs(
-        *map(_pointer, (states, values, input_LNI, ih, *biases, hh)),
+        *_pointers(states, values, input_LNI, ih, *biases, hh),
         *_common(input_LNI, hidden_size, cell),
     )
     _call("unroll", states.dtype, byref(args))
@@ -178,8 +184,7 @@ def sweep(
     keep: Sequence[float] | None = None,
 ) -> Swept:
     """Sweep one layer back over time; see bptt_lab.core.recurrence."""
-    num_steps, batch_size, input_size = layer.input.shape
-    hidden_size = layer.states.shape[2]
+    num_steps, batch_size, hidden_size = layer.values.shape
     q_LNH = None if q_LNH is None else rows(q_LNH)
     strides = (0, 0) if q_LNH is None else q_LNH.stride()[:2]
     # Local names keep contiguous copies alive until the call is over.
@@ -188,25 +193,20 @@ def sweep(
     q_last_NH = None if q_last_NH is None else q_last_NH.contiguous()
     factors = None if keep is None else (c_double * num_steps)(*keep)
 
-    def out(name: str, *shape: int) -> Tensor | None:
-        return states.new_empty(shape) if name in want else None
-
-    swept = Swept(
-        out("delta", num_steps, batch_size, hidden_size),
-        out("credit", num_steps, batch_size, hidden_size),
-        out("grad_hx", batch_size, hidden_size),
-        out("grad_input", num_steps, batch_size, input_size),
-        out("grad_weight_ih", hidden_size, input_size),
-        out("grad_weight_hh", hidden_size, hidden_size),
-        out("grad_bias", hidden_size),
+    steps = (num_steps, batch_size, hidden_size)
+    # As Swept has them.
+    shapes = (steps, steps, steps[1:], input_LNI.shape, ih.shape, hh.shape, steps[2:])
+    named = zip(Swept._fields, shapes, strict=True)
+    swept = Swept(*[states.new_empty(*shape) if name in want else None for name, shape in named])
+    pointers = _pointers(
+        q_LNH, q_last_NH, states, values, hh, *swept[:3], input_LNI, ih, *swept[3:]
     )
     args = _SweepArgs(
-        _pointer(q_LNH),
+        pointers[0],
         *strides,
-        *map(_pointer, (q_last_NH, states, values, hh)),
+        *pointers[1:5],
         None if factors is None else ctypes.addressof(factors),
-        *map(_pointer, (swept.delta, swept.credit, swept.grad_hx, input_LNI, ih)),
-        *map(_pointer, swept[3:]),
+        *pointers[5:],
         *_common(input_LNI, hidden_size, cell),
     )
     _call("sweep", states.dtype, byref(args))
@@ -253,10 +253,11 @@ def many(
 def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
     """Refuse what the core, which sees pointers only, would read beyond its end."""
     (_, batch_size, input_size), hidden_size = input_LNI.shape, weights.hh.shape[0]
-    wanted = ((hidden_size, input_size), (hidden_size, hidden_size), (hidden_size,), (hidden_size,))
-    given = zip(("hx", *Weights._fields), (hx_NH, *weights), strict=True)
-    for (name, tensor), shape in zip(given, ((batch_size, hidden_size), *wanted), strict=True):
+    of_hx, of_ih, of_hh = (batch_size, hidden_size), (hidden_size, input_size), (hidden_size,) * 2
+    shapes, given = (of_hx, of_ih, of_hh, of_hh[:1], of_hh[:1]), (hx_NH, *weights)
+    for index, (tensor, shape) in enumerate(zip(given, shapes, strict=True)):
         if tensor is not None and tensor.shape != shape:
+            name = ("hx", *Weights._fields)[index]
             raise RuntimeError(
                 f"{name} has shape {tuple(tensor.shape)}, but {batch_size} sequences, {input_size} "
                 f"numbers a step and {hidden_size} hidden units need {shape}"
@@ -272,5 +273,5 @@ def rows(q: Tensor) -> Tensor:
     return q.contiguous()
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _pointers(*tensors: Tensor | None) -> list[int | None]:
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]

@@ -60,6 +60,6 @@ void bptt_parallel(void (*work)(void *job, int part), void *job, int parts, int 
 #endif
 
 /* How a tile of product.h meets what is in C. */
-enum { AFRESH, RESUME, ADD };
+enum { AFRESH, ADD };
 
 #endif

@@ -56,29 +56,45 @@ typedef struct {
 } NAME(left);
 #define LEFT NAME(left)
 
-/* C = left * B (AFRESH), or C += left * B with C in cache (RESUME), or with C perhaps far away (ADD:
- * it is fetched while the product runs). In a plain tile the left factor's rows are `stride` apart
- * and its inner dimension contiguous; transposed, the other way round. */
-INLINE void NAME(tile_body)(const int rows, const int cols, const int transposed, LEFT left,
-                            const REAL *b, const long b_stride, REAL *c, const long c_stride,
-                            const int how) {
+/* One inner step of a tile: C += the column of `rows` numbers, `stride` apart, times a row of B. */
+INLINE void NAME(tile_step)(const int rows, const int cols, const REAL *a, const long stride,
+                            const REAL *b, VR sum[ROWS_MAX][COLS_MAX]) {
+    VR column[COLS_MAX];
+    UNROLL for (int v = 0; v < cols; v++) column[v] = VLOAD(b + v * LANES);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const VR x = VSET(a[r * stride]);
+        UNROLL for (int v = 0; v < cols; v++) sum[r][v] = VFMA(x, column[v], sum[r][v]);
+    }
+}
+
+/* C = left * B (AFRESH), or C += left * B with C perhaps far away (ADD: it is fetched while the
+ * product runs). In a plain tile the left factor's rows are `stride` apart and its inner dimension
+ * contiguous; transposed, the other way round. `before`, if any, is what comes left of it in the
+ * same factor: as many rows, contiguous too, in one piece. */
+INLINE void NAME(tile_body)(const int rows, const int cols, const int transposed,
+                            const LEFT *before, LEFT left, const REAL *b, const long b_stride,
+                            REAL *c, const long c_stride, const int how) {
     VR sum[ROWS_MAX][COLS_MAX];
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) {
-            sum[r][v] = how == RESUME ? VLOAD(c + r * c_stride + v * LANES) : VSET(0);
+            sum[r][v] = VSET(0);
             if (how == ADD) __builtin_prefetch(c + r * c_stride + v * LANES, 1);
+        }
+    }
+    if (before) {
+        const REAL *a = before->start;
+        const long stride = before->stride;
+        for (long k = before->inner; k > 0; k--) {
+            NAME(tile_step)(rows, cols, a, stride, b, sum);
+            a++;
+            b += b_stride;
         }
     }
     for (long done = 0; done < left.inner; done += left.piece, left.start += left.jump) {
         const REAL *a = left.start;
         const long rest = left.inner - done;
         for (long k = rest < left.piece ? rest : left.piece; k > 0; k--) {
-            VR column[COLS_MAX];
-            UNROLL for (int v = 0; v < cols; v++) column[v] = VLOAD(b + v * LANES);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const VR x = VSET(transposed ? a[r] : a[r * left.stride]);
-                UNROLL for (int v = 0; v < cols; v++) sum[r][v] = VFMA(x, column[v], sum[r][v]);
-            }
+            NAME(tile_step)(rows, cols, a, transposed ? 1 : left.stride, b, sum);
             a += transposed ? left.stride : 1;
             b += b_stride;
         }
@@ -91,13 +107,14 @@ INLINE void NAME(tile_body)(const int rows, const int cols, const int transposed
     }
 }
 
-/* tile: C is a dense buffer of rows x cols vectors, started afresh. resume_tile: added to. */
+/* tile: C is a dense buffer of rows x cols vectors. pair_tile: of a left factor in two parts. */
 #define X(rows, cols)                                                                              \
     static void NAME(tile_##rows##x##cols)(const LEFT *left, const REAL *b, REAL *c) {              \
-        NAME(tile_body)(rows, cols, 0, *left, b, (cols) * LANES, c, (cols) * LANES, AFRESH);        \
+        NAME(tile_body)(rows, cols, 0, NULL, *left, b, (cols) * LANES, c, (cols) * LANES, AFRESH);  \
     }                                                                                              \
-    static void NAME(resume_##rows##x##cols)(const LEFT *left, const REAL *b, REAL *c) {            \
-        NAME(tile_body)(rows, cols, 0, *left, b, (cols) * LANES, c, (cols) * LANES, RESUME);        \
+    static void NAME(pair_##rows##x##cols)(const LEFT *before, const LEFT *left, const REAL *b,     \
+                                           REAL *c) {                                              \
+        NAME(tile_body)(rows, cols, 0, before, *left, b, (cols) * LANES, c, (cols) * LANES, AFRESH); \
     }
 EACH_TILE(X)
 #undef X
@@ -106,19 +123,20 @@ EACH_TILE(X)
 #define X(rows, cols)                                                                              \
     static void NAME(grad_tile_##rows##x##cols)(const LEFT *left, const REAL *b, REAL *c,           \
                                                 long c_stride) {                                   \
-        NAME(tile_body)(rows, cols, 1, *left, b, GRAD_COLS * LANES, c, c_stride, ADD);              \
+        NAME(tile_body)(rows, cols, 1, NULL, *left, b, GRAD_COLS * LANES, c, c_stride, ADD);              \
     }
 EACH_GRAD_TILE(X)
 #undef X
 
 typedef void (*NAME(tile_function))(const LEFT *, const REAL *, REAL *);
+typedef void (*NAME(pair_tile_function))(const LEFT *, const LEFT *, const REAL *, REAL *);
 typedef void (*NAME(grad_tile_function))(const LEFT *, const REAL *, REAL *, long);
 
 #define X(rows, cols) [rows][cols] = NAME(tile_##rows##x##cols),
 static const NAME(tile_function) NAME(tile)[ROWS_MAX + 1][COLS_MAX + 1] = {EACH_TILE(X)};
 #undef X
-#define X(rows, cols) [rows][cols] = NAME(resume_##rows##x##cols),
-static const NAME(tile_function) NAME(resume_tile)[ROWS_MAX + 1][COLS_MAX + 1] = {EACH_TILE(X)};
+#define X(rows, cols) [rows][cols] = NAME(pair_##rows##x##cols),
+static const NAME(pair_tile_function) NAME(pair_tile)[ROWS_MAX + 1][COLS_MAX + 1] = {EACH_TILE(X)};
 #undef X
 #define X(rows, cols) [rows][cols] = NAME(grad_tile_##rows##x##cols),
 static const NAME(grad_tile_function) NAME(grad_tile)[ROWS_MAX + 1][GRAD_COLS + 1] = {

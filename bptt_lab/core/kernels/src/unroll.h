@@ -170,8 +170,7 @@ static void NAME(unroll_step)(const bptt_job *job, const NAME(unroll_shared) *s,
             const LEFT h = {h_tm1 + r * a->H, a->H, a->H, 0, a->H};
             if (within) {
                 const LEFT in = {x + r * a->I, a->I, a->I, 0, a->I};
-                NAME(tile)[height][cols](&in, w, sum);
-                NAME(resume_tile)[height][cols](&h, w + within * cols * LANES, sum);
+                NAME(pair_tile)[height][cols](&in, &h, w, sum);
             } else if (a->N == 1) {
                 NAME(row_product)((int)cols, h.start, w, a->H, t % 2, sum);
             } else {
