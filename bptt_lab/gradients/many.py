@@ -147,8 +147,10 @@ def _layers(
     input: Tensor, states: Tensor, values: Tensor | None, weights: Sequence[Weights]
 ) -> list[Layer]:
     """The layers of R stacks, whose states and values have the layer in front of R."""
-    layers, x_RLNI = [], input if input[0].is_contiguous() else input.contiguous()
-    for index, (h, w) in enumerate(zip(states, weights, strict=True)):
-        layers.append(Layer(x_RLNI, h, h[:, 1:] if values is None else values[index], w))
-        x_RLNI = h[:, 1:]
+    x_RLNI = input if input.is_contiguous() or input[0].is_contiguous() else input.contiguous()
+    layers = []
+    for index, w in enumerate(weights):
+        h_RLNH = states[index, :, 1:]
+        layers.append(Layer(x_RLNI, states[index], h_RLNH if values is None else values[index], w))
+        x_RLNI = h_RLNH
     return layers

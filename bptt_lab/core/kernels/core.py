@@ -235,13 +235,17 @@ def many(
             growth[place[field]] = tensor.stride(0) * tensor.element_size()
     if (q := more.get("q")) is not None:
         begin[place["q_stride_t"]], begin[place["q_stride_n"]] = q.stride()[1:3]
+    # With leak 1 phi's values are the states.
+    second = states.data_ptr() + states.stride(1) * states.element_size()
+    alike = {"unroll": (0, 0), "sweep": (second, growth[place["states"]])}[name]
+    if (unleaky := leaks.count(1)) == count:
+        begin[place["values"]], growth[place["values"]] = alike
     args = np.array(begin) + np.arange(count)[:, None] * np.array(growth)
     args.view(np.int32)[:, 2 * place["phi"]] = PHI[phi]
     args.view(np.float64)[:, place["leak"]] = leaks
-    if 1 in leaks:  # there phi's values are the states
-        second = args[:, place["states"]] + states.stride(1) * states.element_size()
-        alike = np.array(leaks) == 1
-        args[alike, place["values"]] = second[alike] if name == "sweep" else 0
+    if 0 < unleaky < count:
+        rows = np.flatnonzero(np.array(leaks) == 1)
+        args[rows, place["values"]] = alike[0] + rows * alike[1]
     call = f"{name}_many", states.dtype, args.ctypes.data, count
 
     def run(alive: object = (args, layers, more)) -> None:
