@@ -10,7 +10,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_long, c_void_p
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -235,23 +235,37 @@ def many(
             growth[place[field]] = tensor.stride(0) * tensor.element_size()
     if (q := more.get("q")) is not None:
         begin[place["q_stride_t"]], begin[place["q_stride_n"]] = q.stride()[1:3]
-    # With leak 1 phi's values are the states.
     second = states.data_ptr() + states.stride(1) * states.element_size()
-    alike = {"unroll": (0, 0), "sweep": (second, growth[place["states"]])}[name]
-    if (unleaky := leaks.count(1)) == count:
-        begin[place["values"]], growth[place["values"]] = alike
-    args = np.array(begin) + np.arange(count)[:, None] * np.array(growth)
-    args.view(np.int32)[:, 2 * place["phi"]] = PHI[phi]
-    args.view(np.float64)[:, place["leak"]] = leaks
-    if 0 < unleaky < count:
-        rows = np.flatnonzero(np.array(leaks) == 1)
-        args[rows, place["values"]] = alike[0] + rows * alike[1]
+    alike = (0, 0) if name == "unroll" else (second, growth[place["states"]])
+    args = _structs(name, tuple(begin), tuple(growth), PHI[phi], tuple(leaks), alike)
     call = f"{name}_many", states.dtype, args.ctypes.data, count
 
     def run(alive: object = (args, layers, more)) -> None:
         _call(*call, torch.get_num_threads())
 
     return run
+
+
+@lru_cache(maxsize=64)
+def _structs(
+    name: str,
+    begin: tuple[int, ...],
+    growth: tuple[int, ...],
+    phi: int,
+    leaks: tuple[float, ...],
+    alike: tuple[int, int],
+) -> Any:
+    """The structs of R calls; tensors of one step often lie where those of the last one did.
+
+    `alike` says as begin and growth do where phi's values are with leak 1, which are the states.
+    """
+    place, index = _PLACES[name], np.arange(len(leaks))
+    args = np.array(begin) + index[:, None] * np.array(growth)
+    args.view(np.int32)[:, 2 * place["phi"]] = phi
+    args.view(np.float64)[:, place["leak"]] = leaks
+    rows = np.flatnonzero(np.array(leaks) == 1)
+    args[rows, place["values"]] = alike[0] + rows * alike[1]
+    return args
 
 
 def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:
