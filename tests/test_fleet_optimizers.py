@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from bptt_lab.training.fleet import optimizers
 from bptt_lab.training.fleet.optimizers import StackedOptimizer, supports
 
 COUNT = 6
@@ -126,8 +127,8 @@ def test_bits_and_state(name: str, dtype: torch.dtype, alike: bool) -> None:
         rows = [r for r in range(COUNT) if step % 3 or r != step % COUNT]
         if step in (9, 10):
             rows = [3, 1]
-        for optimizers in (own, one):
-            optimizers[1].param_groups[0]["lr"] *= 0.9  # as a scheduler does
+        for those in (own, one):
+            those[1].param_groups[0]["lr"] *= 0.9  # as a scheduler does
         for r in rows:
             own[r].step()
         together.step(rows)
@@ -166,6 +167,19 @@ def test_what_torch_steps_otherwise_is_refused() -> None:
     assert not any(supports([plain, other]) for other in others)
     assert not supports([torch.optim.RMSprop(net, centered=True)])
     assert not supports([torch.optim.Adamax(net)])
+
+
+def test_a_machine_that_rounds_by_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = torch.optim.Adagrad([Parameter(torch.zeros(3))])
+    assert supports([optimizer])
+
+    def imprecise(x: Tensor, y: Tensor, z: Tensor, c: float | Tensor) -> None:
+        x.add_(y / z * c)
+
+    monkeypatch.setattr(optimizers, "_addcdiv_", imprecise)
+    optimizers._rounds_alike.cache_clear()
+    assert not supports([optimizer])
+    optimizers._rounds_alike.cache_clear()
 
 
 def test_a_scheduler_sees_its_optimizer_step() -> None:
