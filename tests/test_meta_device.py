@@ -34,6 +34,7 @@ from bptt_lab.core.kernels import core
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import oracle
 from bptt_lab.gradients.truncated import Truncated
+from bptt_lab.nn import Fleet
 from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.losses import LOSSES
 from bptt_lab.nn.segmented import segmented_loss
@@ -57,6 +58,7 @@ def meta(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
     monkeypatch.setattr(core, "unroll", chosen)
     monkeypatch.setattr(core, "sweep", chosen)
+    monkeypatch.setattr(core, "many", chosen)
     with WithoutData() as mode:
         yield
     assert mode.asked <= NEEDS_DATA.keys()
@@ -119,6 +121,14 @@ def test_gradients_of_input_and_state() -> None:
     output, h_n = _net()(input, hx)
     (output.sum() + h_n.sum()).backward()
     assert input.grad.is_meta and hx.grad.is_meta
+
+
+@pytest.mark.parametrize("gradient", [None, Truncated(k=2), Truncated(k=2, mode="lag")], ids=repr)
+def test_fleet(gradient: Any) -> None:
+    fleet = Fleet(3, I, H, 2, leak=[1.0, 0.5, 0.1], device="meta", gradient=gradient)
+    output, h_n = Fleet.from_networks(fleet.networks())(_tensor(L, N, I), _tensor(3, 2, N, H))
+    (output.sum() + h_n.sum()).backward()
+    assert output.shape == (3, L, N, H) and output.is_meta
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -59,6 +59,28 @@ static float *narrow(long count) {
 RUN(run_f32, float, narrow, bptt_unroll_f32, bptt_sweep_f32)
 RUN(run_f64, double, wide, bptt_unroll_f64, bptt_sweep_f64)
 
+/* Several layers at once, more than threads. */
+static int many(void) {
+    enum { R = 5, L = 7, N = 3, I = 2, H = 17 };
+    float *states = narrow(R * (L + 1) * N * H), *input = narrow(L * N * I), *w_ih = narrow(H * I);
+    float *w_hh = narrow(H * H), *q = narrow(L * N * H), *gradients = narrow(R * H * H);
+    bptt_unroll_args u[R];
+    bptt_sweep_args s[R];
+    for (long r = 0; r < R; r++) {
+        float *own = states + r * (L + 1) * N * H;
+        u[r] = (bptt_unroll_args){.states = own, .input = input, .w_ih = w_ih, .w_hh = w_hh,
+                                  .L = L, .N = N, .I = I, .H = H, .leak = 1};
+        s[r] = (bptt_sweep_args){.q = q, .q_stride_t = N * H, .q_stride_n = H, .states = own,
+                                 .values = own + N * H, .w_hh = w_hh, .input = input, .w_ih = w_ih,
+                                 .grad_w_hh = gradients + r * H * H, .L = L, .N = N, .I = I,
+                                 .H = H, .leak = 1};
+    }
+    const int failed = bptt_unroll_many_f32(u, R, 3) | bptt_sweep_many_f32(s, R, 3);
+    void *all[] = {states, input, w_ih, w_hh, q, gradients};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    return failed;
+}
+
 int main(void) {
     static const char *isas[] = {"avx512", "avx2", "generic"};
     static const long hidden[] = {1, 3, 16, 17, 48, 49, 127}, batch[] = {1, 2, 5, 9, 70};
@@ -84,6 +106,7 @@ int main(void) {
                             calls++;
                         }
                     }
+        bad += many();
         printf("%s: %ld calls so far, %ld bad\n", bptt_isa(), 2 * calls, bad);
     }
     /* Weights too large to be walked through every step, so that the input is projected ahead. */
