@@ -48,8 +48,9 @@ def unroll(
     phi: str,
     leaks: Sequence[float],
     keep_RL: Tensor | None,
+    num_layers: int,
     input: Tensor,
-    hx: Tensor,
+    hx: Tensor | None,
     parameters: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Run R networks, and sweep back when their states are differentiated.
@@ -59,15 +60,16 @@ def unroll(
         phi: the nonlinearity of all.
         leaks: R numbers.
         keep_RL: as `factors` returns them.
+        num_layers: of each network.
         input: (R, L, N, I).
-        hx: (R, num_layers, N, H).
+        hx: (R, num_layers, N, H); None is zero.
         parameters: of all layers in torch.nn.RNN's order, with R in front.
 
     Returns:
-        The last layers' states (R, L, N, H), and every layer's last state, shaped as `hx`.
+        The last layers' states (R, L, N, H), and every layer's last state (R, num_layers, N, H).
     """
     refuse_transforms(strategy, (input, hx, *parameters))
-    known = strategy, phi, leaks, keep_RL
+    known = strategy, phi, leaks, keep_RL, num_layers
     output, h_n = _Unroll.apply(known, input, hx, *parameters)  # type: ignore[no-untyped-call]
     return output, h_n
 
@@ -75,13 +77,13 @@ def unroll(
 class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, known: tuple[Any, ...], input: Tensor, hx: Tensor, *parameters: Tensor
+        ctx: Any, known: tuple[Any, ...], input: Tensor, hx: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        _, phi, leaks, _ = known
-        (count, num_steps, batch_size, _), (_, num_layers, _, hidden_size) = input.shape, hx.shape
+        _, phi, leaks, _, num_layers = known
+        (count, num_steps, batch_size, _), hidden_size = input.shape, parameters[1].shape[2]
         weights = by_layer(parameters, num_layers)
         states = input.new_empty(num_layers, count, num_steps + 1, batch_size, hidden_size)
-        states[:, :, 0] = hx.transpose(0, 1)
+        states[:, :, 0] = 0 if hx is None else hx.transpose(0, 1)
         values = None if set(leaks) == {1} else torch.empty_like(states[:, :, 1:])
         for layer in _layers(input, states, values, weights):
             many.unroll(layer, phi, leaks)()
@@ -94,9 +96,9 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        strategy, phi, leaks, keep_RL = ctx.known
+        strategy, phi, leaks, keep_RL, num_layers = ctx.known
         input, hx, states, values, *parameters = ctx.saved_tensors
-        needed, num_layers = ctx.needs_input_grad[1:], states.shape[0]
+        needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled() and strategy.twice_differentiable:
             leaves = [input, states[:, :, 0].transpose(0, 1) if hx is None else hx, *parameters]
             found = [

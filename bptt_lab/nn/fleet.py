@@ -169,15 +169,14 @@ class Fleet(nn.Module):
                     f"hx: must be left out with gradient={self.gradients[0]!r}, whose influence "
                     "would be lost; use VanillaRNN.unroll of fleet.networks()"
                 )
-        given = input.new_zeros(()).expand(states) if hx is None else hx
         dropped = self.training and self.dropout > 0 and self.num_layers > 1
         if not dropped and compute_dtype(input) == input.dtype:
             with suppress(NotImplementedError):
                 keep = many.factors(self.gradients, self.draws, num_steps)
                 self.draws = [draw + 1 for draw in self.draws]
-                known = self.gradients[0], self.nonlinearity, self.leaks, keep
-                return many.unroll(*known, input, given, list(self.parameters()))
-        return self._one_by_one(input, given)
+                known = self.gradients[0], self.nonlinearity, self.leaks, keep, self.num_layers
+                return many.unroll(*known, input, hx, list(self.parameters()))
+        return self._one_by_one(input, input.new_zeros(states) if hx is None else hx)
 
     def _one_by_one(self, input: Tensor, hx: Tensor) -> tuple[Tensor, Tensor]:
         unrolled = []
