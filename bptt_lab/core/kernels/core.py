@@ -56,6 +56,8 @@ class _SweepArgs(Structure):
     ]
 
 
+# Multiply-adds for which another thread is woken: tens of microseconds, as waking takes.
+WORTH_A_THREAD = 1 << 20
 # Which 8 bytes of a struct hold a field, by its name there or in Swept.
 _PLACES = {
     name: {
@@ -220,7 +222,8 @@ def many(
 
     `more` are a sweep's other tensors, by the names of the struct or of `Swept`.
     """
-    (count, *sizes), states, (ih, hh, *biases) = layers.input.shape, layers.states, layers.weights
+    (count, L, N, I), states, (ih, hh, *biases) = layers.input.shape, layers.states, layers.weights
+    H = states.shape[3]
     tensors: dict[str, Tensor | None] = {"states": states, "values": layers.values}
     tensors |= {"input": layers.input, "w_ih": ih, "w_hh": hh} | dict(more)
     if name == "unroll":
@@ -228,7 +231,7 @@ def many(
     place = _PLACES[name]
     # What each 8 bytes of the first struct hold, and how much they grow from one to the next.
     begin, growth = [0] * (place["leak"] + 1), [0] * (place["leak"] + 1)
-    begin[place["L"] : place["phi"]] = *sizes, states.shape[3]
+    begin[place["L"] : place["phi"]] = L, N, I, H
     for field, tensor in tensors.items():
         if tensor is not None:
             begin[place[field]] = tensor.data_ptr()
@@ -239,9 +242,10 @@ def many(
     alike = (0, 0) if name == "unroll" else (second, growth[place["states"]])
     args = _structs(name, tuple(begin), tuple(growth), PHI[phi], tuple(leaks), alike)
     call = f"{name}_many", states.dtype, args.ctypes.data, count
+    busy = 1 + count * L * N * H * (H + I) // WORTH_A_THREAD
 
     def run(alive: object = (args, layers, more)) -> None:
-        _call(*call, torch.get_num_threads())
+        _call(*call, min(busy, torch.get_num_threads()))
 
     return run
 
