@@ -31,16 +31,18 @@ def factors(
     Raises:
         NotImplementedError: where a strategy is more than one sweep with factors.
     """
-    order = list(zip(map(id, strategies), draws, strict=True))
-    rows: dict[tuple[int, int], Sequence[float] | None] = {}
-    for key, strategy in dict(zip(order, strategies, strict=True)).items():
+    each = list(zip(strategies, draws, strict=True))
+    if len(set(map(id, strategies))) == len(set(draws)) == 1:
+        each = each[:1]  # one row is that of all
+    rows = []
+    for strategy, draw in each:
         if not isinstance(strategy, PerUnroll):
             raise NotImplementedError(f"{type(strategy).__name__} is no sweep back")
-        rows[key] = strategy.factors(num_steps, key[1])
-    if all(keep is None for keep in rows.values()):
+        rows.append(strategy.factors(num_steps, draw))
+    if all(row is None for row in rows):
         return None
-    keep_RL = [rows[key] or [1.0] * num_steps for key in order]
-    return torch.tensor(keep_RL, dtype=torch.float64)
+    keep_RL = [row or [1.0] * num_steps for row in rows]
+    return torch.tensor(keep_RL, dtype=torch.float64).expand(len(draws), -1)
 
 
 def unroll(
@@ -83,7 +85,8 @@ class _Unroll(torch.autograd.Function):
         (count, num_steps, batch_size, _), hidden_size = input.shape, parameters[1].shape[2]
         weights = by_layer(parameters, num_layers)
         states = input.new_empty(num_layers, count, num_steps + 1, batch_size, hidden_size)
-        states[:, :, 0] = 0 if hx is None else hx.transpose(0, 1)
+        before = states[:, :, 0]
+        before.zero_() if hx is None else before.copy_(hx.transpose(0, 1))
         values = None if set(leaks) == {1} else torch.empty_like(states[:, :, 1:])
         for layer in _layers(input, states, values, weights):
             many.unroll(layer, phi, leaks)()
