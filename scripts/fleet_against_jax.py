@@ -29,15 +29,16 @@ LR, BETAS, EPS = 1e-3, (0.9, 0.999), 1e-8
 def ours(fleet: Fleet, readout: dict[str, Any], x: Any, target: Any) -> Step:
     """One training step of the fleet, by torch's own Adam; returns the sum of all losses."""
     w, b = (Parameter(torch.tensor(readout[name])) for name in ("w", "b"))
-    optimizer = torch.optim.Adam([*fleet.parameters(), w, b], LR, BETAS, EPS, fused=True)
+    parameters = [*fleet.parameters(), w, b]
+    optimizer = torch.optim.Adam(parameters, LR, BETAS, EPS, fused=True)
     input, wanted = torch.tensor(x), torch.tensor(target)
 
     def step() -> float:
         _, h_n = fleet(input)
         output = torch.baddbmm(b[:, None], h_n[:, 0], w)
         loss = mse_loss(output, wanted, reduction="sum") / wanted.shape[1]
-        optimizer.zero_grad()
-        loss.backward()
+        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            p.grad = gradient
         optimizer.step()
         return float(loss.detach())
 

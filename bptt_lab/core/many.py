@@ -26,7 +26,7 @@ def unroll(layers: Layer, phi: str, leaks: Sequence[float]) -> Callable[[], None
         leaks: R numbers.
     """
     if core.supports(layers.input, layers.states, layers.values, *layers.weights):
-        return core.many("unroll", layers, phi, leaks, {})
+        return core.many(layers, phi, leaks)
 
     def run() -> None:
         for r, leak in enumerate(leaks):
@@ -62,8 +62,7 @@ def sweep(
     """
     # keep is of another type, and no number of the layer.
     if core.supports(layers.input, layers.states, layers.values, *layers.weights, q_RLNH):
-        more = {"q": q_RLNH, "q_last": q_last_RNH, "keep": keep_RL, **into._asdict()}
-        return core.many("sweep", layers, phi, leaks, more)
+        return core.many(layers, phi, leaks, into, q_RLNH, q_last_RNH, keep_RL)
     want = {name for name, tensor in into._asdict().items() if tensor is not None}
 
     def run() -> None:

@@ -8,7 +8,7 @@ time only. Equations are those of bptt_lab.core.cell.
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_long, c_void_p
 from functools import cache, lru_cache
 from pathlib import Path
@@ -58,14 +58,6 @@ class _SweepArgs(Structure):
 
 # Multiply-adds for which another thread is woken: tens of microseconds, as waking takes.
 WORTH_A_THREAD = 1 << 20
-# Which 8 bytes of a struct hold a field, by its name there or in Swept.
-_PLACES = {
-    name: {
-        field[0].replace("grad_w_", "grad_weight_"): getattr(kind, field[0]).offset // 8
-        for field in kind._fields_
-    }
-    for name, kind in (("unroll", _UnrollArgs), ("sweep", _SweepArgs))
-}
 
 
 @cache
@@ -216,59 +208,54 @@ def sweep(
 
 
 def many(
-    name: str, layers: Layer, phi: str, leaks: Sequence[float], more: Mapping[str, Tensor | None]
+    layers: Layer,
+    phi: str,
+    leaks: Sequence[float],
+    into: Swept | None = None,
+    q: Tensor | None = None,
+    q_last: Tensor | None = None,
+    keep: Tensor | None = None,
 ) -> Callable[[], None]:
-    """Prepare R calls of "unroll" or "sweep" as one; see bptt_lab.core.many.
-
-    `more` are a sweep's other tensors, by the names of the struct or of `Swept`.
-    """
-    (count, L, N, I), states, (ih, hh, *biases) = layers.input.shape, layers.states, layers.weights
-    H = states.shape[3]
-    tensors: dict[str, Tensor | None] = {"states": states, "values": layers.values}
-    tensors |= {"input": layers.input, "w_ih": ih, "w_hh": hh} | dict(more)
-    if name == "unroll":
-        tensors["bias_ih"], tensors["bias_hh"] = biases
-    place = _PLACES[name]
-    # What each 8 bytes of the first struct hold, and how much they grow from one to the next.
-    begin, growth = [0] * (place["leak"] + 1), [0] * (place["leak"] + 1)
-    begin[place["L"] : place["phi"]] = L, N, I, H
-    for field, tensor in tensors.items():
-        if tensor is not None:
-            begin[place[field]] = tensor.data_ptr()
-            growth[place[field]] = tensor.stride(0) * tensor.element_size()
-    if (q := more.get("q")) is not None:
-        begin[place["q_stride_t"]], begin[place["q_stride_n"]] = q.stride()[1:3]
-    second = states.data_ptr() + states.stride(1) * states.element_size()
-    alike = (0, 0) if name == "unroll" else (second, growth[place["states"]])
-    args = _structs(name, tuple(begin), tuple(growth), PHI[phi], tuple(leaks), alike)
-    call = f"{name}_many", states.dtype, args.ctypes.data, count
+    """Prepare R calls of `unroll` as one, or of `sweep` `into` tensors; see bptt_lab.core.many."""
+    input, states, values, (ih, hh, *biases), _ = layers
+    (count, L, N, I), H = input.shape, states.shape[3]
+    # As the structs have them.
+    tensors = [states, values, input, ih, *biases, hh]
+    if into is not None:
+        tensors = [q, None, None, q_last, states, values, hh, keep]
+        tensors += [*into[:3], input, ih, *into[3:]]
+    begin = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    growth = [
+        0 if tensor is None else tensor.stride(0) * tensor.element_size() for tensor in tensors
+    ]
+    if q is not None:
+        begin[1:3] = q.stride()[1:3]
+    # With leak 1 phi's values are the states.
+    place, alike = (1, (0, 0)) if into is None else (5, (states[:, 1:].data_ptr(), growth[4]))
+    alone = leaks.count(1)
+    if alone == count:
+        begin[place], growth[place] = alike
+    args = _growth(tuple(growth), PHI[phi], tuple(leaks)) + np.array([*begin, L, N, I, H, 0, 0])
+    if 0 < alone < count:
+        rows = np.flatnonzero(np.array(leaks) == 1)
+        args[rows, place] = alike[0] + rows * alike[1]
+    call = "unroll_many" if into is None else "sweep_many", states.dtype, args.ctypes.data, count
     busy = 1 + count * L * N * H * (H + I) // WORTH_A_THREAD
+    alive = args, tensors
 
-    def run(alive: object = (args, layers, more)) -> None:
+    def run(alive: object = alive) -> None:
         _call(*call, min(busy, torch.get_num_threads()))
 
     return run
 
 
 @lru_cache(maxsize=64)
-def _structs(
-    name: str,
-    begin: tuple[int, ...],
-    growth: tuple[int, ...],
-    phi: int,
-    leaks: tuple[float, ...],
-    alike: tuple[int, int],
-) -> Any:
-    """The structs of R calls; tensors of one step often lie where those of the last one did.
-
-    `alike` says as begin and growth do where phi's values are with leak 1, which are the states.
-    """
-    place, index = _PLACES[name], np.arange(len(leaks))
-    args = np.array(begin) + index[:, None] * np.array(growth)
-    args.view(np.int32)[:, 2 * place["phi"]] = phi
-    args.view(np.float64)[:, place["leak"]] = leaks
-    rows = np.flatnonzero(np.array(leaks) == 1)
-    args[rows, place["values"]] = alike[0] + rows * alike[1]
+def _growth(growth: tuple[int, ...], phi: int, leaks: tuple[float, ...]) -> Any:
+    """What R structs have beyond the first's addresses and sizes, by their 8 bytes each."""
+    args = np.zeros((len(leaks), len(growth) + 6), np.int64)
+    args[:, : len(growth)] = np.arange(len(leaks))[:, None] * np.array(growth)
+    args.view(np.int32)[:, -4] = phi
+    args.view(np.float64)[:, -1] = leaks
     return args
 
 
