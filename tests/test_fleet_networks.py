@@ -50,9 +50,8 @@ def make(name: str, leaks: list[float], dtype: torch.dtype, **sizes) -> list[Van
     return networks
 
 
-@pytest.mark.parametrize("with_core", [True, False], ids=["core", "reference"])
 @pytest.mark.parametrize(
-    ("name", "loss", "leaks", "layers", "bias", "phi", "dtype", "shared", "given"),
+    ("name", "loss", "leaks", "layers", "bias", "phi", "dtype", "shared", "given", "with_core"),
     pairwise(
         list(STRATEGIES),
         list(LOSSES),
@@ -61,6 +60,7 @@ def make(name: str, leaks: list[float], dtype: torch.dtype, **sizes) -> list[Van
         [True, False],
         ["tanh", "relu", "sigmoid"],
         [torch.float32, torch.float64],
+        [True, False],
         [True, False],
         [True, False],
     ),

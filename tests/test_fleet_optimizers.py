@@ -167,6 +167,7 @@ def test_what_torch_steps_otherwise_is_refused() -> None:
     assert not any(supports([plain, other]) for other in others)
     assert not supports([torch.optim.RMSprop(net, centered=True)])
     assert not supports([torch.optim.Adamax(net)])
+    assert not supports([torch.optim.SGD([*net, Parameter(torch.zeros(2), requires_grad=False)])])
 
 
 def test_a_machine_that_rounds_by_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

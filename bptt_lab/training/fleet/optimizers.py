@@ -35,7 +35,9 @@ def supports(optimizers: Sequence[Optimizer]) -> bool:
         numbers = [x for name, x in group.items() if name not in ("params", "betas")]
         if any(isinstance(x, Tensor) for x in (*numbers, *group.get("betas", ()))):
             return False
-        if any(not p.is_cpu or not p.is_floating_point() for p in group["params"]):
+        if any(
+            not (p.is_cpu and p.is_floating_point() and p.requires_grad) for p in group["params"]
+        ):
             return False
     dtype = optimizers[0].param_groups[0]["params"][0].dtype
     return _rounds_alike(kind, dtype)  # type: ignore[arg-type]  # mypy: classes hash as objects do
