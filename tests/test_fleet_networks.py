@@ -207,5 +207,7 @@ def test_what_is_refused() -> None:
         fleet(torch.zeros(2, 6, 5, 2))
     with pytest.raises(ValueError, match=r"^input: must have shape"):
         fleet(torch.zeros(5, 2))
+    with pytest.raises(ValueError, match=r"^input: must have one step or more, not 0"):
+        fleet(torch.zeros(0, 5, 2))
     with pytest.raises(ValueError, match=r"^hx: must have shape \(3, 1, 5, 4\)"):
         fleet(torch.zeros(6, 5, 2), torch.zeros(1, 5, 4))

@@ -161,6 +161,8 @@ class Fleet(nn.Module):
         num_steps, batch_size = input.shape[1:3] if input.dim() == 4 else (1, -1)
         shape = self.num_networks, num_steps, batch_size, self.input_size
         _check("input", input, shape, "or without R")
+        if num_steps == 0:
+            raise ValueError("input: must have one step or more, not 0")
         states = self.num_networks, self.num_layers, batch_size, self.hidden_size
         if hx is not None:
             _check("hx", hx, states, "or None")
