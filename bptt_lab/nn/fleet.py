@@ -4,7 +4,6 @@ They never meet: each has the states and the gradients that it would have alone.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -171,14 +170,22 @@ class Fleet(nn.Module):
                     f"hx: must be left out with gradient={self.gradients[0]!r}, whose influence "
                     "would be lost; use VanillaRNN.unroll of fleet.networks()"
                 )
+        keep = self._factors(input, num_steps)
+        if keep is None:
+            return self._one_by_one(input, input.new_zeros(states) if hx is None else hx)
+        self.draws = [draw + 1 for draw in self.draws]
+        known = self.gradients[0], self.nonlinearity, self.leaks, *keep, self.num_layers
+        return many.unroll(*known, input, hx, list(self.parameters()))
+
+    def _factors(self, input: Tensor, num_steps: int) -> tuple[Tensor | None] | None:
+        """What `many.factors` returns, in a tuple; None where networks do not run as one."""
         dropped = self.training and self.dropout > 0 and self.num_layers > 1
-        if not dropped and compute_dtype(input) == input.dtype:
-            with suppress(NotImplementedError):
-                keep = many.factors(self.gradients, self.draws, num_steps)
-                self.draws = [draw + 1 for draw in self.draws]
-                known = self.gradients[0], self.nonlinearity, self.leaks, keep, self.num_layers
-                return many.unroll(*known, input, hx, list(self.parameters()))
-        return self._one_by_one(input, input.new_zeros(states) if hx is None else hx)
+        if dropped or compute_dtype(input) != input.dtype:
+            return None
+        try:
+            return (many.factors(self.gradients, self.draws, num_steps),)
+        except NotImplementedError:
+            return None
 
     def _one_by_one(self, input: Tensor, hx: Tensor) -> tuple[Tensor, Tensor]:
         unrolled = []
