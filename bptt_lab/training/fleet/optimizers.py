@@ -6,7 +6,7 @@ with a column c is `addcmul`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ Number = float | Tensor  # of all rows alike, or a column with one for each
 Numbers = Sequence[Number]
 Group = dict[str, Any]  # an optimizer's param_groups[0]
 State = dict[str, Tensor]  # the rows of each state, by torch.optim's names
+ELEMENTS = 1 << 18  # at once: what is made on the way is small enough to be used again
 # Settings that another path of torch's serves; false where they are there.
 OTHER_PATHS = ("amsgrad", "maximize", "capturable", "differentiable", "foreach", "fused")
 
@@ -92,15 +93,14 @@ class StackedOptimizer:
         # Which states of a row are its optimizer's; empty before the first step.
         self._owned = [self._adopt(row) for row in range(len(optimizers))]
 
-    def _adopt(self, row: int, new: Sequence[str] = ()) -> set[str]:
+    def _adopt(self, row: int, new: Collection[str] = ()) -> set[str]:
         """Make an optimizer's state views of its row, with the `new` ones that it starts with."""
         optimizer, row_begin = self.optimizers[row], self.parameters[row].storage_offset()
         owned: set[str] = set()
         for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
             begin = parameter.storage_offset() - row_begin
             end = begin + parameter.numel()
-            view = self.parameters[row, begin:end]
-            assert view.data_ptr() == parameter.data_ptr(), "parameters must be views of the rows"
+            assert self.parameters[row, begin:end].data_ptr() == parameter.data_ptr()
             state = optimizer.state[parameter] if new else optimizer.state.get(parameter, {})
             for name in ("step", *self._rule.state):
                 known = state.get(name)
@@ -129,30 +129,32 @@ class StackedOptimizer:
 
     def _step_alike(self, kind: Hashable, rows: list[int]) -> None:
         """Step rows for which the equations have the same terms."""
-        needed = self._rule.needs(kind)
+        needed, numbers = self._rule.needs(kind), []
         for row in rows:
             if needed - self._owned[row]:
-                self._owned[row] = self._adopt(row, sorted(needed))
-        numbers = []
-        for row in rows:
+                self._owned[row] = self._adopt(row, needed)
             self._counts[row] += 1
             group = self.optimizers[row].param_groups[0]
             numbers.append(self._rule.numbers(group, float(self._counts[row])))
-        steps, p, g = self._steps, self.parameters, self.gradients
-        state = {name: self._state[name] for name in needed - {"step"}}
-        columns = [_column(column, p) for column in zip(*numbers, strict=True)]
-        if len(rows) == p.shape[0]:
-            steps += 1
-            self._rule.update(kind, p, g, state, columns)
-            return
-        index = torch.tensor(rows, device=p.device)
-        steps[index] += 1
-        some = {name: rows_[index] for name, rows_ in state.items()}
-        p_some = p[index]
-        self._rule.update(kind, p_some, g[index], some, columns)
-        p[index] = p_some
-        for name, rows_ in some.items():
-            state[name][index] = rows_
+        columns = [_column(column, self.parameters) for column in zip(*numbers, strict=True)]
+        size = max(1, ELEMENTS // self.parameters.shape[1])
+        for begin in range(0, len(rows), size):
+            part = slice(begin, begin + size)
+            own = [c[part] if isinstance(c, Tensor) else c for c in columns]
+            self._step_part(kind, rows[part], own)
+
+    def _step_part(self, kind: Hashable, rows: list[int], numbers: Numbers) -> None:
+        """Step a few rows; those that follow one another are changed where they are."""
+        together = rows == list(range(rows[0], rows[-1] + 1))
+        index = slice(rows[0], rows[-1] + 1) if together else torch.tensor(rows)
+        self._steps[index] += 1
+        p, g = self.parameters[index], self.gradients[index]
+        state = {name: whole[index] for name, whole in self._state.items()}
+        self._rule.update(kind, p, g, state, numbers)
+        if not together:
+            self.parameters[index] = p
+            for name, part in state.items():
+                self._state[name][index] = part
 
 
 def _column(numbers: Sequence[float], like: Tensor) -> Number:
@@ -208,8 +210,7 @@ def _adam(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> No
 
 
 def _sgd_numbers(group: Group, step: float) -> tuple[float, ...]:
-    names = "weight_decay", "momentum"
-    return *(group[name] for name in names), 1 - group["dampening"], -group["lr"]
+    return group["weight_decay"], group["momentum"], 1 - group["dampening"], -group["lr"]
 
 
 def _sgd(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> None:
@@ -228,8 +229,8 @@ def _sgd(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> Non
 
 
 def _rmsprop_numbers(group: Group, step: float) -> tuple[float, ...]:
-    names = "weight_decay", "alpha", "eps", "momentum"
-    return *(group[name] for name in names), 1 - group["alpha"], -group["lr"]
+    settings = (group[name] for name in ("weight_decay", "alpha", "eps", "momentum"))
+    return *settings, 1 - group["alpha"], -group["lr"]
 
 
 def _rmsprop(kind: Any, p: Tensor, g: Tensor, state: State, numbers: Numbers) -> None:
