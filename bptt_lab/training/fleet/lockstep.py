@@ -45,7 +45,7 @@ class ReplicaStop(Stop):
         super().__init__()
 
     @property
-    def asked(self) -> Signals | None:  # type: ignore[override]
+    def asked(self) -> Signals | None:
         """The signal; SIGTERM for a run whose time is over."""
         return Signals.SIGTERM if self.over else self.process.asked
 

@@ -1,0 +1,166 @@
+"""Runs side by side in one process: each has the bits that it has by itself."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from runs import config, job
+
+from bptt_lab.config import fleets
+from bptt_lab.runs.signals import Stop
+from bptt_lab.training.fleet.lockstep import Lockstep, Replica
+from bptt_lab.training.fleet.together import Together
+from bptt_lab.training.job import attempt
+
+TASKS = {
+    "adding": ("dataset=adding", "dataset.num_steps=9", "dataset.train_size=40",
+               "dataset.val_size=8", "dataset.test_size=8", "dataset.batch_size=16"),
+    "echo": ("dataset=echo", "dataset.stream_length=24", "dataset.chunk_length=7",
+             "dataset.batch_size=6"),
+    "echo_by_step": ("dataset=echo", "dataset.stream_length=12", "dataset.chunk_length=1",
+                     "dataset.batch_size=6"),
+    "digits": ("dataset=digits", "dataset.layout=rows", "dataset.batch_size=400"),
+}  # fmt: skip
+QUIET = (
+    "callbacks=none", "trainer.max_epochs=2", "trainer.enable_progress_bar=false",
+    "trainer.log_every_n_steps=3", "model.hidden_size=7",
+)  # fmt: skip
+# What may differ in a fleet, all of it at once; the last one diverges.
+APART = (
+    ("seed=1", "optimizer.lr=3e-3", "model.gain=1.2"),
+    ("seed=2", "optimizer.weight_decay=.02", "trainer.gradient_clip_val=.05", "model.leak=.6"),
+    ("seed=3", "optimizer.betas=[.7,.95]", "trainer.ema_decay=.8", "model.init=gaussian"),
+    ("seed=4", "optimizer.lr=1e6"),
+)
+FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl")
+ALONE = ("truncated gradient.k=3 gradient.mode=lag", "checkpointed", "credit_clip")
+
+
+def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: bool) -> float:
+    """Run jobs together; return which part of all that they waited for was done at once."""
+    stop = Stop()
+    stop.patient = True
+    counts = [0, 0]
+    together = Together()
+
+    def compute(waiting):
+        together(waiting)
+        counts[0] += sum(replica.answer is not None for replica in waiting)
+        counts[1] += len(waiting)
+
+    replicas = [
+        Replica(
+            lambda own=own, n=n: attempt(config(*own), folder / str(n), job(*own)),
+            io.StringIO(), stop, draws=how.get("draws", False),
+        )
+        for n, own in enumerate(jobs)
+    ]  # fmt: skip
+    Lockstep(replicas, compute, stop, lambda _: None, lambda _: None).run()
+    return counts[0] / counts[1]
+
+
+def left(folder: Path) -> dict[str, object]:
+    """All that a run has left, but for times."""
+    found = {
+        name: json.loads((folder / name).read_text()) for name in ("summary.json", "status.json")
+    }
+    del found["summary.json"]["seconds"]
+    metrics = folder / "metrics.jsonl"
+    return {**found, "metrics": metrics.read_text() if metrics.exists() else ""}
+
+
+def compared(tmp_path: Path, jobs: list[tuple[str, ...]], **how: bool) -> float:
+    share = side_by_side(tmp_path / "fleet", jobs, **how)
+    for number, own in enumerate(jobs):
+        alone = tmp_path / "alone" / str(number)
+        attempt(config(*own), alone, job(*own))
+        assert left(tmp_path / "fleet" / str(number)) == left(alone), own
+    return share
+
+
+@pytest.mark.parametrize("strategy", FUSED + ALONE)
+def test_every_replica_has_the_bits_of_its_own_run(tmp_path, strategy):
+    chosen = f"gradient={strategy}".split()
+    jobs = [(*TASKS["echo"], *QUIET, *chosen, *apart) for apart in APART]
+    share = compared(tmp_path, jobs)
+    assert share == 1 if strategy in FUSED else share < 0.6
+    status = json.loads((tmp_path / "fleet/3/status.json").read_text())
+    assert status["status"] in ("diverged", "completed")
+
+
+@pytest.mark.parametrize("task", ["adding", "echo_by_step", "digits"])
+@pytest.mark.parametrize("strategy", ["full", "snap1", "rflo"])
+def test_every_task_is_learnt_as_alone(tmp_path, task, strategy):
+    jobs = [(*TASKS[task], *QUIET, f"gradient={strategy}", f"seed={seed}") for seed in range(3)]
+    assert compared(tmp_path, jobs) == 1
+
+
+def test_dropout_between_layers_draws_what_it_draws_alone(tmp_path):
+    more = ("model.num_layers=2", "model.dropout=.4")
+    jobs = [(*TASKS["echo"], *QUIET, *more, f"seed={seed}") for seed in range(2)]
+    compared(tmp_path, jobs, draws=True)
+
+
+def test_runs_of_unequal_lengths_leave_the_others_as_they_are(tmp_path):
+    jobs = [
+        (*TASKS["adding"], *QUIET[:1], f"trainer.max_epochs={epochs}", *QUIET[2:], f"seed={epochs}")
+        for epochs in (1, 3, 2)
+    ]
+    compared(tmp_path, jobs)
+
+
+def test_double_precision_and_other_optimizers(tmp_path):
+    jobs = [
+        (*TASKS["echo"], *QUIET, f"optimizer={name}", "trainer.precision=64-true", f"seed={seed}")
+        for name in ("sgd", "rmsprop")
+        for seed in range(2)
+    ]
+    compared(tmp_path, jobs)
+
+
+def plain(*overrides: str) -> dict[str, object]:
+    return config(*TASKS["echo"], *overrides).plain()
+
+
+def test_jobs_share_a_fleet_where_they_differ_in_numbers_only():
+    numbers = ("seed=1", "optimizer.lr=.5", "model.leak=.5", "trainer.gradient_clip_val=1")
+    alike = [plain("gradient=truncated", f"gradient.k={k}", *numbers[:k]) for k in range(1, 5)]
+    others = [
+        plain("gradient=full"),
+        plain("gradient=truncated", "gradient.mode=lag"),
+        plain("gradient=truncated", "model.hidden_size=9"),
+        plain("gradient=truncated", "dataset.chunk_length=3"),
+        plain("gradient=truncated", "optimizer=sgd"),
+        plain("gradient=truncated", "trainer.max_epochs=2"),
+    ]
+    places = fleets.place([*alike, *others], processes=1, memory=2**40)
+    assert [place.fleet for place in places] == [0] * 4 + [None] * 6
+    assert {place.why for place in places[4:]} == {"no other job is of its kind"}
+
+
+def test_what_cannot_share_a_process_says_why():
+    reasons = {
+        "gradient=autograd": "Autograd builds a graph",
+        "trainer.precision=bf16-mixed": "casts at every step",
+        "device=ddp_cpu": "more than one CPU process",
+    }
+    for setting, reason in reasons.items():
+        places = fleets.place([plain(setting, f"seed={n}") for n in range(3)], 1, 2**40)
+        assert all(place.fleet is None and reason in place.why for place in places)
+
+
+def test_fleets_are_as_many_as_processes_and_as_large_as_memory_and_replicas_allow():
+    jobs = [plain(f"seed={seed}") for seed in range(10)]
+
+    def sizes(*args):
+        found = [place.fleet for place in fleets.place(jobs, *args)]
+        return sorted(found.count(number) for number in {*found} - {None})
+
+    assert sizes(1, 2**40) == [10]
+    assert sizes(2, 2**40) == [5, 5]
+    assert sizes(2, 2**40, 3) == [2, 2, 3, 3]
+    assert sizes(1, 4 * fleets.replica_bytes(jobs[0])) == [3, 3, 4]
+    assert sizes(1, 2**40, 1) == []
