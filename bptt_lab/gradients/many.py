@@ -31,18 +31,17 @@ def factors(
     Raises:
         NotImplementedError: where a strategy is more than one sweep with factors.
     """
-    each = list(zip(strategies, draws, strict=True))
-    if len(set(map(id, strategies))) == len(set(draws)) == 1:
-        each = each[:1]  # one row is that of all
-    rows = []
-    for strategy, draw in each:
+    count, rows = len(draws), []
+    if strategies.count(strategies[0]) == draws.count(draws[0]) == count:
+        strategies, draws = strategies[:1], draws[:1]  # one row is that of all
+    for strategy, draw in zip(strategies, draws, strict=True):
         if not isinstance(strategy, PerUnroll):
             raise NotImplementedError(f"{type(strategy).__name__} is no sweep back")
         rows.append(strategy.factors(num_steps, draw))
     if all(row is None for row in rows):
         return None
     keep_RL = [row or [1.0] * num_steps for row in rows]
-    return torch.tensor(keep_RL, dtype=torch.float64).expand(len(draws), -1)
+    return torch.tensor(keep_RL, dtype=torch.float64).expand(count, -1)
 
 
 def unroll(

@@ -59,24 +59,23 @@ static float *narrow(long count) {
 RUN(run_f32, float, narrow, bptt_unroll_f32, bptt_sweep_f32)
 RUN(run_f64, double, wide, bptt_unroll_f64, bptt_sweep_f64)
 
-/* Several layers at once, more than threads. */
+/* Several layers at once, more than threads; the last has a leak, the others none. */
 static int many(void) {
-    enum { R = 5, L = 7, N = 3, I = 2, H = 17 };
-    float *states = narrow(R * (L + 1) * N * H), *input = narrow(L * N * I), *w_ih = narrow(H * I);
-    float *w_hh = narrow(H * H), *q = narrow(L * N * H), *gradients = narrow(R * H * H);
-    bptt_unroll_args u[R];
-    bptt_sweep_args s[R];
-    for (long r = 0; r < R; r++) {
-        float *own = states + r * (L + 1) * N * H;
-        u[r] = (bptt_unroll_args){.states = own, .input = input, .w_ih = w_ih, .w_hh = w_hh,
-                                  .L = L, .N = N, .I = I, .H = H, .leak = 1};
-        s[r] = (bptt_sweep_args){.q = q, .q_stride_t = N * H, .q_stride_n = H, .states = own,
-                                 .values = own + N * H, .w_hh = w_hh, .input = input, .w_ih = w_ih,
-                                 .grad_w_hh = gradients + r * H * H, .L = L, .N = N, .I = I,
-                                 .H = H, .leak = 1};
-    }
-    const int failed = bptt_unroll_many_f32(u, R, 3) | bptt_sweep_many_f32(s, R, 3);
-    void *all[] = {states, input, w_ih, w_hh, q, gradients};
+    enum { R = 5, L = 7, N = 3, I = 2, H = 17, STATES = (L + 1) * N * H, REAL = sizeof(float) };
+    float *states = narrow(R * STATES), *values = narrow(R * L * N * H), *input = narrow(L * N * I);
+    float *w_ih = narrow(H * I), *w_hh = narrow(H * H), *q = narrow(L * N * H);
+    float *gradients = narrow(R * H * H);
+    const double leaks[R] = {1, 1, 1, 1, 0.5};
+    const bptt_unroll_args u = {.states = states, .values = values, .input = input, .w_ih = w_ih,
+                                .w_hh = w_hh, .L = L, .N = N, .I = I, .H = H};
+    const bptt_sweep_args s = {.q = q, .q_stride_t = N * H, .q_stride_n = H, .states = states,
+                               .values = values, .w_hh = w_hh, .input = input, .w_ih = w_ih,
+                               .grad_w_hh = gradients, .L = L, .N = N, .I = I, .H = H};
+    const long of_u[7] = {STATES * REAL, L * N * H * REAL};
+    const long of_s[17] = {[4] = STATES * REAL, [5] = L * N * H * REAL, [15] = H * H * REAL};
+    const int failed = bptt_unroll_many_f32(&u, of_u, leaks, R, 3) |
+                       bptt_sweep_many_f32(&s, of_s, leaks, R, 3);
+    void *all[] = {states, values, input, w_ih, w_hh, q, gradients};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     return failed;
 }

@@ -14,7 +14,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +71,7 @@ def _library() -> ctypes.CDLL | None:
             getattr(library, f"bptt_sweep_{dtype}").argtypes = [POINTER(_SweepArgs)]
             for name in ("unroll", "sweep"):
                 many = getattr(library, f"bptt_{name}_many_{dtype}")
-                many.argtypes = [c_void_p, c_int, c_int]
+                many.argtypes = [*[c_void_p] * 3, c_int, c_int]
         library.bptt_isa.restype = c_char_p
         library.bptt_use_isa.argtypes = [c_char_p]
         library.bptt_use_gomp.argtypes, library.bptt_use_gomp.restype = [c_void_p], None
@@ -224,39 +223,26 @@ def many(
     if into is not None:
         tensors = [q, None, None, q_last, states, values, hh, keep]
         tensors += [*into[:3], input, ih, *into[3:]]
-    begin = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    growth = [
-        0 if tensor is None else tensor.stride(0) * tensor.element_size() for tensor in tensors
-    ]
-    if q is not None:
-        begin[1:3] = q.stride()[1:3]
-    # With leak 1 phi's values are the states.
-    place, alike = (1, (0, 0)) if into is None else (5, (states[:, 1:].data_ptr(), growth[4]))
-    alone = leaks.count(1)
-    if alone == count:
-        begin[place], growth[place] = alike
-    args = _growth(tuple(growth), PHI[phi], tuple(leaks)) + np.array([*begin, L, N, I, H, 0, 0])
-    if 0 < alone < count:
-        rows = np.flatnonzero(np.array(leaks) == 1)
-        args[rows, place] = alike[0] + rows * alike[1]
-    call = "unroll_many" if into is None else "sweep_many", states.dtype, args.ctypes.data, count
+    begin: list[Any] = _pointers(*tensors)
+    if into is not None:
+        begin[1:3] = (0, 0) if q is None else q.stride()[1:3]
+    growth = [0 if t is None else t.stride(0) * t.element_size() for t in tensors]
+    kind = _UnrollArgs if into is None else _SweepArgs
+    first = kind(*begin, L, N, I, H, PHI[phi])
+    given = byref(first), _array(c_long, tuple(growth)), _array(c_double, tuple(leaks)), count
+    call = "unroll_many" if into is None else "sweep_many", states.dtype, *given
     busy = 1 + count * L * N * H * (H + I) // WORTH_A_THREAD
-    alive = args, tensors
 
-    def run(alive: object = alive) -> None:
+    def run(alive: object = tensors) -> None:
         _call(*call, min(busy, torch.get_num_threads()))
 
     return run
 
 
 @lru_cache(maxsize=64)
-def _growth(growth: tuple[int, ...], phi: int, leaks: tuple[float, ...]) -> Any:
-    """What R structs have beyond the first's addresses and sizes, by their 8 bytes each."""
-    args = np.zeros((len(leaks), len(growth) + 6), np.int64)
-    args[:, : len(growth)] = np.arange(len(leaks))[:, None] * np.array(growth)
-    args.view(np.int32)[:, -4] = phi
-    args.view(np.float64)[:, -1] = leaks
-    return args
+def _array(kind: Any, numbers: tuple[float, ...]) -> Any:
+    """An array in C, not to be written to."""
+    return (kind * len(numbers))(*numbers)
 
 
 def _check_shapes(input_LNI: Tensor, hx_NH: Tensor, weights: Weights) -> None:

@@ -66,11 +66,16 @@ BPTT_API int bptt_sweep_f32(const bptt_sweep_args *args);
 BPTT_API int bptt_sweep_f64(const bptt_sweep_args *args);
 
 /* `count` calls of the functions above at once, on up to `threads` threads. Each is one part, with
- * the bits of its call with threads = 1, whatever its own `threads` says. After a 1 some have run. */
-BPTT_API int bptt_unroll_many_f32(const bptt_unroll_args *args, int count, int threads);
-BPTT_API int bptt_unroll_many_f64(const bptt_unroll_args *args, int count, int threads);
-BPTT_API int bptt_sweep_many_f32(const bptt_sweep_args *args, int count, int threads);
-BPTT_API int bptt_sweep_many_f64(const bptt_sweep_args *args, int count, int threads);
+ * the bits of its call with threads = 1. Call r has the arguments of `first`, whose fields before L
+ * are r times their `growth` larger, pointers in bytes, and leaks[r]. With leak 1 its values are its
+ * states, whatever `first` says. After a 1 some have run. */
+#define BPTT_MANY(pass, type)                                                                      \
+    BPTT_API int bptt_##pass##_many_##type(const bptt_##pass##_args *first, const long *growth,     \
+                                           const double *leaks, int count, int threads);
+BPTT_MANY(unroll, f32)
+BPTT_MANY(unroll, f64)
+BPTT_MANY(sweep, f32)
+BPTT_MANY(sweep, f64)
 
 /* Name of the instruction set in use: "avx512", "avx2" or "generic". */
 BPTT_API const char *bptt_isa(void);

@@ -66,27 +66,44 @@ static int run(const bptt_pass *pass, const void *args, int threads) {
 }
 
 typedef struct {
-    const void *args;
+    const void *first;
+    const long *growth;
+    const double *leaks;
     atomic_int failed;
 } many;
 
-#define RUN(pass, type)                                                                            \
+/* Pointers and longs, `words` of them, grow. */
+static void grow(char *args, size_t words, const long *growth, long index) {
+    for (size_t k = 0; k < words; k++, args += sizeof(long)) {
+        long word;
+        memcpy(&word, args, sizeof word);
+        word += growth[k] * index;
+        memcpy(args, &word, sizeof word);
+    }
+}
+
+/* With leak 1 phi's values are the states: there, or nowhere to be written. */
+#define RUN(pass, type, states)                                                                    \
     int bptt_##pass##_##type(const bptt_##pass##_args *args) {                                      \
         const int empty = args->L <= 0 || args->N <= 0 || args->H <= 0;                             \
         return empty ? 0 : run(&choose()->type->pass, args, args->threads);                         \
     }                                                                                              \
     static void one_##pass##_##type(void *argument, int index) {                                    \
         many *all = argument;                                                                      \
-        bptt_##pass##_args args = ((const bptt_##pass##_args *)all->args)[index];                   \
+        bptt_##pass##_args args = *(const bptt_##pass##_args *)all->first;                          \
+        grow((char *)&args, offsetof(bptt_##pass##_args, L) / sizeof(long), all->growth, index);    \
+        args.leak = all->leaks[index];                                                             \
         args.threads = 1;                                                                          \
+        if (args.leak == 1) args.values = states;                                                  \
         if (bptt_##pass##_##type(&args)) all->failed = 1;                                           \
     }                                                                                              \
-    int bptt_##pass##_many_##type(const bptt_##pass##_args *args, int count, int threads) {         \
-        many all = {args, 0};                                                                      \
+    int bptt_##pass##_many_##type(const bptt_##pass##_args *first, const long *growth,              \
+                                  const double *leaks, int count, int threads) {                    \
+        many all = {first, growth, leaks, 0};                                                      \
         bptt_parallel(one_##pass##_##type, &all, count, threads);                                   \
         return all.failed;                                                                         \
     }
-RUN(unroll, f32)
-RUN(unroll, f64)
-RUN(sweep, f32)
-RUN(sweep, f64)
+RUN(unroll, f32, NULL)
+RUN(unroll, f64, NULL)
+RUN(sweep, f32, (const float *)args.states + args.N * args.H)
+RUN(sweep, f64, (const double *)args.states + args.N * args.H)
