@@ -163,6 +163,7 @@ class ChunkLoader:
         self.task = task
         self.split = split
         self._next = 0
+        self._length: int | None = None
 
     def state_dict(self) -> dict[str, int]:
         """Return the next batch's index in its epoch; 0 once the last one was handed out."""
@@ -198,18 +199,22 @@ class ChunkLoader:
         return chunks
 
     def __len__(self) -> int:
-        return len(self._chunks())
+        if self._length is None:  # the same in every epoch
+            self._length = len(self._chunks())
+        return self._length
 
     def __iter__(self) -> Iterator[SequenceBatch]:
         data, chunks = self._sequences()[1], self._chunks()
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        part, parted = data, None
         for index in range(self._next % len(chunks), len(chunks)):
             group, steps = chunks[index]
-            rows = Sequences(*(tensor[steps] for tensor in data))
-            input, target, mask = _share(rows, group, rank, world)
+            if parted is not group:
+                part, parted = _share(data, group, rank, world), group
             # Before the yield: nothing after the last one would run.
             self._next = (index + 1) % len(chunks)
+            input, target, mask = (tensor[steps] for tensor in part)
             yield SequenceBatch(self.task.encode(input), target, mask, steps.start == 0)
 
 
