@@ -26,6 +26,8 @@ FLUSH_EVERY = 4
 class Diagonal(PastFacing):
     """A strategy with a diagonal in place of the recurrent Jacobian."""
 
+    alike: bool = True  # what is fed back depends neither on settings nor on other units
+
     @abstractmethod
     def decay(self, chunk: Chunk) -> Tensor:
         """Return d, (L, N, H)."""
@@ -34,15 +36,10 @@ class Diagonal(PastFacing):
     def fed_back(self, q_LNH: Tensor) -> Tensor:
         """Return what takes the place of q_t, (L, N, H)."""
 
-    @property
-    def alike(self) -> bool:
-        """Whether what is fed back depends neither on settings nor on other units."""
-        return True
-
-    def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor] | None:
+    def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor]:
         """Eq. (1) and (4) for chunks of one step, see PastFacing."""
         if chunk.slope.shape[1] > 1 or not self.alike:
-            return None
+            return super().together(chunk, influence, q)
         states = chunk.states[:, :-1]
         parts = [chunk.input, states]
         if chunk.weights.bias_ih is not None:

@@ -35,13 +35,24 @@ def factors(
     if strategies.count(strategies[0]) == draws.count(draws[0]) == count:
         strategies, draws = strategies[:1], draws[:1]  # one row is that of all
     for strategy, draw in zip(strategies, draws, strict=True):
-        if not isinstance(strategy, PerUnroll):
-            raise NotImplementedError(f"{type(strategy).__name__} is no sweep back")
+        if not isinstance(strategy, PerUnroll) or not _says_all(strategy):
+            raise NotImplementedError(f"{type(strategy).__name__} is more than such a sweep")
         rows.append(strategy.factors(num_steps, draw))
     if all(row is None for row in rows):
         return None
     keep_RL = [row or [1.0] * num_steps for row in rows]
     return torch.tensor(keep_RL, dtype=torch.float64).expand(count, -1)
+
+
+def _says_all(strategy: PerUnroll) -> bool:
+    """Whether the class that wrote `factors` wrote the rest too, and no class below it."""
+    says = next(kind for kind in type(strategy).__mro__ if "factors" in vars(kind))
+    return inherits(strategy, says, "unroll", "states", "begin", "assign")
+
+
+def inherits(strategy: GradientStrategy, kind: type, *names: str) -> bool:
+    """Whether no class below `kind` has written one of its methods again."""
+    return all(getattr(type(strategy), n, None) is getattr(kind, n, None) for n in names)
 
 
 def unroll(

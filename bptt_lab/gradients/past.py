@@ -85,7 +85,7 @@ class PastFacing(GradientStrategy):
             q_LNH: immediate credit dE_t/dh_t, (L, N, H).
         """
 
-    def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor] | None:
+    def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor]:
         """Do `advance` and `gradient` for R networks at once, each with the bits that it has alone.
 
         A rule may write it whose operations are elementwise but for the sums over a network's own
@@ -97,10 +97,12 @@ class PastFacing(GradientStrategy):
             q: immediate credit, (R, L, N, H).
 
         Returns:
-            The influence for the next chunk, and the gradients (R, H, J); None where the rule has
-            no such way.
+            The influence for the next chunk, and the gradients (R, H, J).
+
+        Raises:
+            NotImplementedError: where the rule has no such way.
         """
-        return None
+        raise NotImplementedError(f"{type(self).__name__} takes one network at a time")
 
     def states(
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None

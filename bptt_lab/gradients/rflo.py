@@ -65,7 +65,7 @@ class RFLO(Diagonal):
         return torch.full_like(chunk.slope, 1 - chunk.cell.leak)
 
     @property
-    def alike(self) -> bool:
+    def alike(self) -> bool:  # type: ignore[override]  # it follows from a setting
         """Whether credit is fed back as it is."""
         return self.feedback == "symmetric"
 

@@ -91,7 +91,7 @@ def test_a_signal_stops_all_and_each_goes_on_alone_or_in_a_fleet(tmp_path, run_h
 
 @pytest.mark.slow
 def test_of_40_jobs_those_that_hang_die_or_raise_harm_no_other(tmp_path, run_here):
-    code, out, err = run_here(
+    code, _, err = run_here(
         "-m", FLEET, "hydra.launcher.replicas=20", *UNRULY, *TINY, "optimizer.how=range(40)",
         "hydra.launcher.time_limit=30", "hydra.launcher.grace=1",
     )  # fmt: skip

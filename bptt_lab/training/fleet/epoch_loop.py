@@ -126,7 +126,7 @@ class ReplicaEvaluation(_EvaluationLoop):
     """Validation or test, each batch together with those of other replicas."""
 
     def __init__(self, trainer: Trainer, replica: Replica, own: _EvaluationLoop) -> None:
-        # Its tensors meet those of others in training, so that no gradient is all it may switch off.
+        # Its tensors meet those of others in training: inference mode would be theirs too.
         kind, stage = own._trainer_fn, own._stage
         super().__init__(trainer, kind, stage, verbose=own.verbose, inference_mode=False)
         self.replica = replica

@@ -6,6 +6,7 @@ elementwise and so the same in any company, and no graph is recorded. A product 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from bptt_lab.core import many
 from bptt_lab.core.cell import Cell, Layer, Swept, Weights, slopes
 from bptt_lab.gradients.base import Carry
-from bptt_lab.gradients.future import PerUnroll
+from bptt_lab.gradients.many import factors, inherits
 from bptt_lab.gradients.past import Chunk, PastFacing
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training.fleet.stack import Stack, rows
@@ -182,11 +183,9 @@ class Fused:
         self.slope.copy_(slope_RLNO.reshape(self.slope.shape))
 
     def _sweep(self, draws: Sequence[int]) -> None:
-        strategies: list[Any] = [rnn.gradient for rnn in self.rnns]
-        for row, (strategy, draw) in enumerate(zip(strategies, draws, strict=True)):
-            factors = strategy.factors(self.size[0], draw)
-            if factors is not None:
-                self.keep[row] = torch.tensor(factors, dtype=torch.float64)
+        keep_RL = factors([rnn.gradient for rnn in self.rnns], draws, self.size[0])
+        if keep_RL is not None:
+            self.keep.copy_(keep_RL)
         for sweep, biases in self.sweeps:
             sweep()
             if biases:
@@ -210,8 +209,8 @@ class Fused:
                 slopes(values, cell),
             )
             q = self.credit.view(len(before), *self.size, -1)
-            if found := rule.together(chunk, known, q):
-                self._together, gradients = found
+            with suppress(NotImplementedError):
+                self._together, gradients = rule.together(chunk, known, q)
                 self._hand_over(gradients)
                 self._parts = self._together.unbind()
                 return self._parts
@@ -263,21 +262,10 @@ def fits(module: SequenceModule, num_steps: int) -> bool:
         return False
     if rnn.dropout > 0 and rnn.num_layers > 1:
         return False
-    strategy = rnn.gradient
-    if isinstance(strategy, PastFacing):
-        return _inherits(strategy, PastFacing, "unroll", "states")
-    if not isinstance(strategy, PerUnroll):
-        return False
-    says = next(kind for kind in type(strategy).__mro__ if "factors" in vars(kind))
-    if says is PerUnroll or not _inherits(strategy, says, "unroll", "states", "begin", "assign"):
-        return False
+    if isinstance(rnn.gradient, PastFacing):
+        return inherits(rnn.gradient, PastFacing, "unroll", "states")
     try:
-        strategy.factors(num_steps, 0)
+        factors([rnn.gradient], [0], num_steps)
     except NotImplementedError:
         return False
     return True
-
-
-def _inherits(strategy: object, kind: type, *names: str) -> bool:
-    """Whether nobody below a class has written one of its methods again."""
-    return all(getattr(type(strategy), name, None) is getattr(kind, name, None) for name in names)
