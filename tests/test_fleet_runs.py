@@ -146,6 +146,7 @@ def test_what_cannot_share_a_process_says_why():
         "gradient=autograd": "Autograd builds a graph",
         "trainer.precision=bf16-mixed": "casts at every step",
         "device=ddp_cpu": "more than one CPU process",
+        "num_threads=2": "shares out one job's batch",
     }
     for setting, reason in reasons.items():
         places = fleets.place([plain(setting, f"seed={n}") for n in range(3)], 1, 2**40)

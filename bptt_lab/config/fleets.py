@@ -75,6 +75,8 @@ def alone(config: Config) -> str:
         return "takes more than one CPU process"
     if device["accelerator"] == "auto" and gpus.count():
         return "runs on a GPU"
+    if config["num_threads"] > 1:
+        return f"num_threads={config['num_threads']} shares out one job's batch"
     if trainer["precision"] == "bf16-mixed":
         return f"trainer.precision={trainer['precision']} casts at every step"
     strategy = str(config["gradient"]["_target_"])

@@ -94,7 +94,7 @@ class FleetLauncher(ProcessLauncher):
                     continue
                 (job,) = [job for job in running.jobs if job.number == number]
                 running.jobs.remove(job)
-                limit = f"{outcome.TIME_LIMIT} of {self.time_limit} s" if over else ""
+                limit = f"{outcome.TIME_LIMIT} of {self.time_limit:g} s" if over else ""
                 self.conclude(job, outcome.exit_reason(code), running.asked or limit, seconds)
         except EOFError:
             running.told = None
