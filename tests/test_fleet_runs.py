@@ -10,7 +10,7 @@ import pytest
 from runs import config, job
 
 from bptt_lab.config import fleets
-from bptt_lab.runs.signals import Stop
+from bptt_lab.runs import signals
 from bptt_lab.training.fleet.lockstep import Lockstep, Replica
 from bptt_lab.training.fleet.together import Together
 from bptt_lab.training.job import attempt
@@ -41,8 +41,6 @@ ALONE = ("truncated gradient.k=3 gradient.mode=lag", "checkpointed", "credit_cli
 
 def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: bool) -> float:
     """Run jobs together; return which part of all that they waited for was done at once."""
-    stop = Stop()
-    stop.patient = True
     counts = [0, 0]
     together = Together()
 
@@ -51,14 +49,16 @@ def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: bool) -> floa
         counts[0] += sum(replica.answer is not None for replica in waiting)
         counts[1] += len(waiting)
 
-    replicas = [
-        Replica(
-            lambda own=own, n=n: attempt(config(*own), folder / str(n), job(*own)),
-            io.StringIO(), stop, draws=how.get("draws", False),
-        )
-        for n, own in enumerate(jobs)
-    ]  # fmt: skip
-    Lockstep(replicas, compute, stop, lambda _: None, lambda _: None).run()
+    with signals.caught() as stop:
+        stop.patient = True
+        replicas = [
+            Replica(
+                lambda own=own, n=n: attempt(config(*own), folder / str(n), job(*own)),
+                io.StringIO(), stop, draws=how.get("draws", False),
+            )
+            for n, own in enumerate(jobs)
+        ]  # fmt: skip
+        Lockstep(replicas, compute, stop, lambda _: None, lambda _: None).run()
     return counts[0] / counts[1]
 
 
