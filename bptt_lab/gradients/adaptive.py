@@ -1,7 +1,4 @@
-"""Adaptive truncation: choose the bias that is tolerable, and the lag follows.
-
-From time to time the lag-k gradient of every k is compared with the whole chunk's.
-"""
+"""Adaptive truncation: choose the bias that is tolerable, and the lag follows."""
 
 import math
 from collections.abc import Iterator

@@ -6,13 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell
-from bptt_lab.gradients.base import (
-    Carry,
-    GradientStrategy,
-    RecurrentNet,
-    Unrolled,
-    dropout_masks,
-)
+from bptt_lab.gradients.base import Carry, GradientStrategy, RecurrentNet, Unrolled, dropout_masks
 from bptt_lab.gradients.differentiable import unroll_in_graph
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.stack import cast

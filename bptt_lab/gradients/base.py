@@ -58,9 +58,6 @@ class GradientStrategy(ABC):
     A strategy holds settings only: what changes from call to call is in the carry. Its claims are
     literals of its class, or properties that follow from its settings; `bptt-train --help` reads
     them from the source, and the contract test verifies them.
-
-    A method is abstract, final, or refuses until a class can do it, as `mask` does. To change what
-    a strategy does, wrap it.
     """
 
     exact_within_chunk: bool = False  # .grad equals full BPTT's on one whole sequence
@@ -122,23 +119,16 @@ class GradientStrategy(ABC):
         return f"{own} in a net of {sizes}"
 
     def readings(self, carry: Carry) -> dict[str, float]:
-        """Return what a dashboard shows of the strategy, by name.
-
-        These are the carry's estimates but for those whose name begins with an underscore.
-        """
+        """Return what a dashboard shows, by name: the estimates with no underscore in front."""
         return {name: x for name, x in (carry.estimate or {}).items() if not name.startswith("_")}
 
     @abstractmethod
     def states(
         self, rnn: RecurrentNet, input: Tensor, carry: Carry, lengths: Sequence[int] | None = None
     ) -> Unrolled:
-        """Run one chunk and keep every layer's last state attached.
+        """Run one chunk as `unroll` does, and keep every layer's last state attached.
 
-        Args:
-            rnn: the network.
-            input: (L, N, I), time first.
-            carry: what there is before the chunk.
-            lengths: steps of each sequence where they differ; later steps are padding.
+        `lengths` are the steps of each sequence where they differ; later steps are padding.
         """
 
     def credit(

@@ -8,13 +8,7 @@ from torch import Tensor
 
 from bptt_lab.core.cell import Cell
 from bptt_lab.core.validation import Ge, checked
-from bptt_lab.gradients.base import (
-    Carry,
-    GradientStrategy,
-    RecurrentNet,
-    Unrolled,
-    dropout_masks,
-)
+from bptt_lab.gradients.base import Carry, GradientStrategy, RecurrentNet, Unrolled, dropout_masks
 from bptt_lab.gradients.differentiable import differentiable_gradients, refuse_transforms
 from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.segments import Segmented, segment_length
@@ -63,13 +57,10 @@ class Checkpointed(GradientStrategy):
         """Run one chunk; see GradientStrategy."""
         leaves = cast(rnn, input, carry.hx)
         refuse_transforms(self, leaves)
-        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self.every or segment_length(input.shape[0], input.shape[1] * rnn.hidden_size),
-            Cell(rnn.nonlinearity, rnn.leak),
-            lengths,
-            dropout_masks(rnn, input),
-            *leaves,
-        )
+        every = self.every or segment_length(input.shape[0], input.shape[1] * rnn.hidden_size)
+        cell, masks = Cell(rnn.nonlinearity, rnn.leak), dropout_masks(rnn, input)
+        known = every, cell, lengths, masks
+        output, h_n = _Unroll.apply(known, *leaves)  # type: ignore[no-untyped-call]
         return Unrolled(output, h_n)
 
     def credit(
@@ -82,15 +73,9 @@ class Checkpointed(GradientStrategy):
 class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        every: int,
-        cell: Cell,
-        lengths: Sequence[int] | None,
-        masks: list[Tensor | None],
-        input: Tensor,
-        hx: Tensor,
-        *parameters: Tensor,
+        ctx: Any, known: tuple[Any, ...], input: Tensor, hx: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
+        every, cell, lengths, masks = known
         kept, tails, ends, output = [], [], [], input
         # Layer by layer: no more than two layers' states exist at a time.
         weights = by_layer(parameters, hx.shape[0])
@@ -101,28 +86,27 @@ class _Unroll(torch.autograd.Function):
                 tails.append(layer.states[last:].clone())
             ends.append(last_state(layer.states, lengths))
             output = layer.states[1:]
-        ctx.every, ctx.cell, ctx.lengths, ctx.num_layers = every, cell, lengths, hx.shape[0]
+        ctx.known, ctx.num_layers = known[:3], hx.shape[0]
         ctx.set_materialize_grads(False)
-        hx_or_none = hx if ctx.needs_input_grad[5] else None
+        hx_or_none = hx if ctx.needs_input_grad[2] else None
         tensors = torch.stack(kept, 1), *masks, *parameters, *tails
         ctx.save_for_backward(input, hx_or_none, *tensors)
         return output, torch.cat(ends)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        cell, num_layers = ctx.cell, ctx.num_layers
+        (every, cell, lengths), num_layers = ctx.known, ctx.num_layers
+        needed = ctx.needs_input_grad[1:]
         input, hx, kept, *saved = ctx.saved_tensors
         masks, saved = saved[:num_layers], saved[num_layers:]
         size = len(saved) - num_layers * (cell.leak == 1)
         parameters, tail = saved[:size], saved[size:]
         if torch.is_grad_enabled():
             leaves = [input, kept[0] if hx is None else hx, *parameters]
-            known = leaves, cell, ctx.lengths, masks, ctx.needs_input_grad[4:]
-            return *[None] * 4, *differentiable_gradients(*known, [grad_output, grad_h_n])
+            known = leaves, cell, lengths, masks, needed
+            return None, *differentiable_gradients(*known, [grad_output, grad_h_n])
         refuse_transforms("Checkpointed", [grad_output, grad_h_n])
-        weights, want = by_layer(parameters, num_layers), wanted(ctx.needs_input_grad[4:])
-        run = Segmented(input, kept, weights, cell, ctx.every, masks, tail, ctx.lengths, grad_h_n)
-        gradients = run.sweep(
-            want, lambda part, _: None if grad_output is None else grad_output[part]
-        )
-        return None, None, None, None, *gradients
+        weights = by_layer(parameters, num_layers)
+        run = Segmented(input, kept, weights, cell, every, masks, tail, lengths, grad_h_n)
+        q = grad_output
+        return None, *run.sweep(wanted(needed), lambda part, _: None if q is None else q[part])

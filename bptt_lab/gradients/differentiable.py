@@ -57,15 +57,8 @@ def differentiable_gradients(
         outputs = zip(unroll_in_graph(views, cell, lengths, masks), grad_outputs, strict=True)
         pairs = [(output, grad) for output, grad in outputs if grad is not None]
         wanted = [view for view, need in zip(views, needed, strict=True) if need]
-        found = iter(
-            torch.autograd.grad(
-                [output for output, _ in pairs],
-                wanted,
-                [grad for _, grad in pairs],
-                create_graph=True,
-                allow_unused=True,
-            )
-        )
+        ends, grads = [output for output, _ in pairs], [grad for _, grad in pairs]
+        found = iter(torch.autograd.grad(ends, wanted, grads, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]
 
 

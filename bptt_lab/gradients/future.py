@@ -14,13 +14,7 @@ import torch
 from torch import Tensor
 
 from bptt_lab.core.cell import Cell, Swept, Weights
-from bptt_lab.gradients.base import (
-    Carry,
-    GradientStrategy,
-    RecurrentNet,
-    Unrolled,
-    dropout_masks,
-)
+from bptt_lab.gradients.base import Carry, GradientStrategy, RecurrentNet, Unrolled, dropout_masks
 from bptt_lab.gradients.differentiable import (
     differentiable_gradients,
     refuse_second_derivative,
@@ -94,12 +88,11 @@ class PerUnroll(GradientStrategy):
         rule = self.begin(len(input), after.draw, dict(after.estimate or {}))
         cell, weights = Cell(rnn.nonlinearity, rnn.leak), [Weights(*w) for w in rnn.all_weights]
         layers = list(unroll_layers(input, hx, weights, cell))
-        credit = torch.zeros(len(layers), *q.shape, dtype=q.dtype, device=q.device)
-        for layer, swept in zip(
-            credit, rule(Stack(layers, cell, None, {"credit"}, q)), strict=True
-        ):
-            assert swept.credit is not None
-            layer[-len(swept.credit) :] = swept.credit
+        credit = q.new_zeros(len(layers), *q.shape)
+        swept = rule(Stack(layers, cell, None, {"credit"}, q))
+        for layer, found in zip(credit, (s.credit for s in swept), strict=True):
+            assert found is not None
+            layer[-len(found) :] = found
         return credit
 
 
@@ -128,11 +121,7 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        settled: tuple[PerUnroll, Rule, Cell, Sequence[int] | None, list[Tensor | None]],
-        input: Tensor,
-        hx: Tensor,
-        *parameters: Tensor,
+        ctx: Any, settled: tuple[Any, ...], input: Tensor, hx: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         *_, cell, lengths, masks = settled
         num_layers = hx.shape[0]  # len() of a tensor takes microseconds

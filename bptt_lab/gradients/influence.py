@@ -47,7 +47,10 @@ def recur(
     for begin in range(0, batch_size, size):
         group = slice(begin, min(begin + size, batch_size))
         room = after.new_empty(2, group.stop - begin, rows, columns)
-        old, new = (_buffer(all, hidden_size) for all in room)
+        inner = room[:, :, :hidden_size]
+        by_unit = inner.view(*inner.shape[:3], hidden_size, -1)
+        own = by_unit.diagonal(dim1=2, dim2=3).transpose(2, 3)
+        old, new = (_Buffer(*parts) for parts in zip(room, inner, own, strict=True))
         old.all.zero_()
         if influence is not None:
             old.influence.copy_(influence[group])
@@ -76,12 +79,6 @@ class _Buffer(NamedTuple):
     all: Tensor  # the influence and, where it is wanted, the gradient so far, (n, H [+ 1], H J)
     influence: Tensor  # (n, H, H J)
     own: Tensor  # every unit's influence of its own parameters, (n, H, J)
-
-
-def _buffer(all: Tensor, hidden_size: int) -> _Buffer:
-    influence = all[:, :hidden_size]
-    by_unit = influence.view(len(all), hidden_size, hidden_size, -1)
-    return _Buffer(all, influence, by_unit.diagonal(dim1=1, dim2=2).transpose(1, 2))
 
 
 def _jacobians(slope_LnH1: Tensor, q_LnH: Tensor | None, chunk: Chunk) -> Iterator[Tensor]:

@@ -134,22 +134,17 @@ class _Unroll(torch.autograd.Function):
         q_last = None if grad_h_n is None else grad_h_n.contiguous()
         grad_hx = torch.empty_like(states[:, :, 0]) if "grad_hx" in want else None
         gradients: list[Tensor | None] = []
+        names = WEIGHT_GRADIENTS[: min(size, 3)] if "grad_bias" in want else ()
         layers = _layers(input, states, values, by_layer(parameters, num_layers))
         for index in reversed(range(num_layers)):
             layer = layers[index]
-            into = Swept(
-                grad_hx=None if grad_hx is None else grad_hx[index],
-                grad_input=layer.input.new_empty(layer.input.shape)
-                if index or "grad_input" in want
-                else None,
-            )
-            if "grad_bias" in want:
-                ih, hh, bias, _ = layer.weights
-                into = into._replace(
-                    grad_weight_ih=torch.empty_like(ih),
-                    grad_weight_hh=torch.empty_like(hh),
-                    grad_bias=None if bias is None else torch.empty_like(bias),
-                )
+            known = zip(names, layer.weights, strict=False)
+            room = {name: torch.empty_like(w) for name, w in known if w is not None}
+            if index or "grad_input" in want:
+                room["grad_input"] = layer.input.new_empty(layer.input.shape)
+            if grad_hx is not None:
+                room["grad_hx"] = grad_hx[index]
+            into = Swept(**room)
             last = None if q_last is None else q_last[:, index]
             many.sweep(q_RLNH, layer, phi, leaks, into, q_last_RNH=last, keep_RL=keep_RL)()
             q_RLNH = into.grad_input

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 
 from bptt_lab.core.cell import Swept
-from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
 from bptt_lab.gradients.stack import Stack
 
@@ -12,12 +11,6 @@ class Modifier(PerUnroll):
     """Another future-facing strategy, `of`, with a change to its sweep."""
 
     def __init__(self, of: PerUnroll) -> None:
-        if not isinstance(of, PerUnroll):
-            name = type(self).__name__
-            raise ConfigError(
-                f"of={of!r}: must be a future-facing strategy, since {name} changes how credit "
-                "flows back; wrap Full, Truncated or ARTBP"
-            )
         self.of = of
         self.linear = of.linear
 
@@ -28,12 +21,9 @@ class Modifier(PerUnroll):
 
     @abstractmethod
     def modify(self, rule: Rule, stack: Stack, estimate: Estimate) -> list[Swept]:
-        """Let the wrapped strategy's rule assign credit, with the change made.
+        """Let the wrapped strategy's rule of one unroll assign a stack's credit, with a change.
 
-        Args:
-            rule: the wrapped strategy's, of one unroll.
-            stack: what the rule assigns credit in.
-            estimate: which the modifier may fill in.
+        The modifier may fill in the estimate.
         """
 
     def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:

@@ -71,19 +71,12 @@ def terms(
         name: input.new_zeros(num_steps, num_steps, *tensors[0].shape)
         for name, tensors in copies.items()
     }
-    flat = [
-        (name, s, tensor) for name, tensors in copies.items() for s, tensor in enumerate(tensors)
-    ]
+    flat = [tensor for tensors in copies.values() for tensor in tensors]
     for t in range(num_steps):
-        gradients = torch.autograd.grad(
-            (q[t] * output[t]).sum(),
-            [tensor for _, _, tensor in flat],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        for (name, s, _), gradient in zip(flat, gradients, strict=True):
-            if gradient is not None:
-                result[name][t, s] = gradient
+        term = (q[t] * output[t]).sum()
+        found = iter(torch.autograd.grad(term, flat, retain_graph=True, materialize_grads=True))
+        for name, tensors in copies.items():
+            result[name][t, : len(tensors)] = torch.stack([next(found) for _ in tensors])
     return result
 
 

@@ -1,14 +1,12 @@
 """Past-facing strategies: influence is carried forward, to meet each loss where it arises.
 
-A rule derives from `PastFacing` and implements two pure methods of a `Chunk` (one layer's input,
-states and slopes; L N I H steps, batch, input, hidden; J = I + H + 1 columns of `extended`):
-`advance` runs with the forward pass, `gradient` in backward.
+A rule implements two pure methods: `advance` runs with the forward pass, `gradient` in backward.
+L N I H steps, batch, input, hidden; J = I + H + 1 columns of `Chunk.extended`.
 
 `influence` is plain containers of tensors, batch first, one example's never mixed with another's.
-Neither it nor what is kept may be changed in place. The columns of the gradient are those of
-`extended`: W_ih, W_hh, bias. A loss of the last state alone is in q already.
-A rule that draws random numbers takes them from `generator(seed, purpose, chunk.draw)` in either
-method: both see the same draw. This file does the rest, as one torch.autograd.Function.
+Neither it nor what is kept may be changed in place. Random numbers come from
+`generator(seed, purpose, chunk.draw)`, so that both methods see the same draw. This file does the
+rest, as one torch.autograd.Function.
 """
 
 from abc import abstractmethod
@@ -45,10 +43,7 @@ class Chunk(NamedTuple):
 
     @property
     def extended(self) -> Tensor:
-        """What each unit's parameters are multiplied with: x_t, h_{t-1} and 1, (L, N, J).
-
-        Without a bias J = I + H.
-        """
+        """What W_ih, W_hh and bias are multiplied with: x_t, h_{t-1} and 1 if any, (L, N, J)."""
         parts = [self.input, self.states[:-1]]
         if self.weights.bias_ih is not None:
             parts.append(torch.ones_like(self.input[..., :1]))
@@ -79,10 +74,10 @@ class PastFacing(GradientStrategy):
         """Return the gradient of the layer's parameters, (H, J), summed over batch and time.
 
         Args:
-            chunk: what happened in it.
+            chunk: as `advance` had it.
             influence: as `advance` had it.
             kept: what `advance` returned to be kept.
-            q_LNH: immediate credit dE_t/dh_t, (L, N, H).
+            q_LNH: immediate credit dE_t/dh_t, (L, N, H); a loss of the last state is in it.
         """
 
     def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor]:
@@ -136,9 +131,8 @@ class PastFacing(GradientStrategy):
         with torch.no_grad(), without_autocast(input):
             chunk = _observe(layer, cell, carry.draw)
             influence, kept = self.advance(chunk, carry.influence)
-        output, h_n = _Unroll.apply(  # type: ignore[no-untyped-call]
-            self, chunk, lengths, (carry.influence, kept), layer[:2], *parameters
-        )
+        known = self, chunk, lengths, (carry.influence, kept), layer[:2]
+        output, h_n = _Unroll.apply(known, *parameters)  # type: ignore[no-untyped-call]
         return Unrolled(output, h_n, influence if lengths is None else None)
 
     def refuse_foreign(self, carry: Carry, batch_size: int, stamp: str) -> None:
@@ -166,17 +160,9 @@ class _Unroll(torch.autograd.Function):
     """Attaches states that are there already, and asks the rule for their gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        rule: PastFacing,
-        chunk: Chunk,
-        lengths: Sequence[int] | None,
-        carried: tuple[Any, Any],
-        seen: tuple[Tensor, Tensor],
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        input, states = seen
-        ctx.rule, ctx.chunk, ctx.lengths, ctx.carried = rule, chunk, lengths, carried
+    def forward(ctx: Any, known: tuple[Any, ...], *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        *_, lengths, _, (input, states) = known
+        ctx.known = known[:-1]
         ctx.set_materialize_grads(False)
         # They are in the chunk too: kept so that torch refuses what was changed in place since.
         ctx.save_for_backward(input, states, *parameters)
@@ -184,21 +170,21 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_h_n: Tensor | None) -> Any:
-        refuse_second_derivative(ctx.rule, grad_output, grad_h_n)
+        rule, chunk, lengths, carried = ctx.known
+        refuse_second_derivative(rule, grad_output, grad_h_n)
         input, states, *parameters = ctx.saved_tensors
         q_LNH = torch.zeros_like(states[1:]) if grad_output is None else grad_output
         if grad_h_n is not None:
             q_LNH = q_LNH.clone(memory_format=torch.contiguous_format)
-            steps = ctx.lengths or [len(q_LNH)] * q_LNH.shape[1]
+            steps = lengths or [len(q_LNH)] * q_LNH.shape[1]
             last = torch.tensor(steps, device=q_LNH.device) - 1
             q_LNH[last, torch.arange(len(steps), device=q_LNH.device)] += grad_h_n[0]
-        chunk = ctx.chunk
         with without_autocast(states):
-            total_HJ = ctx.rule.gradient(chunk, *ctx.carried, q_LNH.to(chunk.states.dtype))
+            total_HJ = rule.gradient(chunk, *carried, q_LNH.to(chunk.states.dtype))
         input_size, hidden_size = input.shape[-1], states.shape[-1]
         total_HJ = total_HJ.to(states.dtype)
         ih, hh, bias = total_HJ.tensor_split([input_size, input_size + hidden_size], dim=1)
-        return *[None] * 5, ih, hh, *[bias.flatten()] * (len(parameters) - 2)
+        return None, ih, hh, *[bias.flatten()] * (len(parameters) - 2)
 
 
 def refuse_stack(rule: PastFacing, rnn: RecurrentNet) -> None:

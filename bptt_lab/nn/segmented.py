@@ -76,16 +76,10 @@ def segmented_loss(
             raise ValueError(f"{name} wants a gradient, as long as the sequence; detach it")
     _, *tensors = cast(rnn, input, hx)
     refuse_transforms("segmented_loss", [input, *tensors])
+    cell, counted = Cell(rnn.nonlinearity, rnn.leak), (input, target, mask)
+    known = every or segment_length(len(input)), rnn.num_layers, cell, loss
     total, h_n = _SegmentedLoss.apply(  # type: ignore[no-untyped-call]
-        every or segment_length(len(input)),
-        (rnn.num_layers, Cell(rnn.nonlinearity, rnn.leak)),
-        loss,
-        input,
-        (target, mask),
-        tensors[0],
-        readout.weight,
-        readout.bias,
-        *tensors[1:],
+        known, counted, readout.weight, readout.bias, *tensors
     )
     return total, h_n
 
@@ -94,17 +88,14 @@ class _SegmentedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        every: int,
-        kind: tuple[int, Cell],
-        loss: ElementLoss,
-        input: Tensor,
-        counted: tuple[Tensor, Tensor],
-        hx: Tensor,
+        known: tuple[int, int, Cell, ElementLoss],
+        counted: tuple[Tensor, Tensor, Tensor],
         readout_weight: Tensor,
         readout_bias: Tensor | None,
+        hx: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        num_layers, cell = kind
+        (every, num_layers, cell, loss), input = known, counted[0]
         parts, total = list(segments(len(input), every)), readout_weight.new_zeros(())
         # Allocated at once: small tensors kept between large ones freed would split the heap.
         kept = hx.new_empty(len(parts), *hx.shape)
@@ -114,18 +105,18 @@ class _SegmentedLoss(torch.autograd.Function):
             layers = list(unroll_layers(x_LNI, hx, by_layer(weights, num_layers), cell))
             output = layers[-1].states[1:].to(readout_weight.dtype)
             prediction = linear(output, readout_weight, readout_bias)
-            target, mask = (tensor[part] for tensor in counted)
+            target, mask = (tensor[part] for tensor in counted[1:])
             total += masked_sum(loss(prediction, target), mask)
             hx = torch.stack([layer.states[-1] for layer in layers])
-        ctx.every, ctx.kind, ctx.loss = every, kind, loss
+        ctx.known = known
         ctx.mark_non_differentiable(hx)
-        ctx.save_for_backward(input, *counted, kept, readout_weight, readout_bias, *weights)
+        ctx.save_for_backward(*counted, kept, readout_weight, readout_bias, *weights)
         return total, hx
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor, *_: Any) -> Any:
         refuse_second_derivative("segmented_loss", grad_total)
-        num_layers, cell = ctx.kind
+        every, num_layers, cell, loss = ctx.known
         input, target, mask, kept, readout_weight, readout_bias, *weights = ctx.saved_tensors
         readout = [readout_weight] if readout_bias is None else [readout_weight, readout_bias]
         of_readout = [torch.zeros_like(tensor) for tensor in readout]
@@ -134,13 +125,13 @@ class _SegmentedLoss(torch.autograd.Function):
             leaves = [layers[-1].states[1:].to(readout_weight.dtype), *readout]
             with torch.enable_grad():
                 leaves = [leaf.detach().requires_grad_() for leaf in leaves]
-                total = masked_sum(ctx.loss(linear(*leaves), target[part]), mask[part])
+                total = masked_sum(loss(linear(*leaves), target[part]), mask[part])
                 q_LNH, *more = torch.autograd.grad(total, leaves, grad_total)
             for summed, gradient in zip(of_readout, more, strict=True):
                 summed += gradient
             return q_LNH.to(kept.dtype)
 
-        run = Segmented(input, kept, by_layer(weights, num_layers), cell, ctx.every)
+        run = Segmented(input, kept, by_layer(weights, num_layers), cell, every)
         gradients = run.sweep(set(WEIGHT_GRADIENTS), credit)
         of_bias = [None] if readout_bias is None else []
-        return *[None] * 5, gradients[1], *of_readout, *of_bias, *gradients[2:]
+        return None, None, *of_readout, *of_bias, *gradients[1:]

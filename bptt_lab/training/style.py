@@ -111,13 +111,9 @@ def shade(base: str, index: int, number: int) -> str:
         return base
     widest = 0.3 if number == 2 else 0.45  # share of black at one end, of white at the other
     amount = widest * (2 * index / (number - 1) - 1)
-    return mix(base, "#FFFFFF" if amount > 0 else "#000000", abs(amount))
-
-
-def mix(colour: str, other: str, share: float) -> str:
-    """Return a colour with a share of another one in it."""
-    pairs = ((int(c[i : i + 2], 16) for c in (colour, other)) for i in (1, 3, 5))
-    return "#" + "".join(f"{round((1 - share) * a + share * b):02X}" for a, b in pairs)
+    end, share = 255 if amount > 0 else 0, abs(amount)
+    parts = (int(base[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round((1 - share) * part + share * end):02X}" for part in parts)
 
 
 def take_turns(lines: Iterable[Line2D]) -> list[list[Line2D]]:

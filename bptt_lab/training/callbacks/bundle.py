@@ -14,11 +14,7 @@ from bptt_lab.training.callbacks.writers import State
 
 
 class Bundle(Callback):
-    """Callbacks that watch a run, called in order, one of a class.
-
-    Args:
-        callbacks: what to bundle; each one `fits`.
-    """
+    """Callbacks that watch a run, called in order, one of a class; each one `fits`."""
 
     HOOKS = (
         "on_train_start",

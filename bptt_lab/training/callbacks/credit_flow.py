@@ -42,7 +42,6 @@ class CreditFlow(Instrument):
         scalars = {
             f"credit_log10_at_lag/{lag:03d}": float(by_lag[lag])
             for lag in [0, *chosen(len(by_lag) - 1)]
-            if lag < len(by_lag)
         }
         reached = self._map[self._map > -torch.inf]
         pairs = {"credit_log10/by_pair": log_histogram(10**reached)} if len(reached) else {}

@@ -69,7 +69,7 @@ class RunCard(Callback):
         self.settings = {name: settings[name] for name in dict.fromkeys(names)}
         self.command = job.command
         metrics = next(iter(references.values()))
-        self.metrics = [f"{stage}/{metric}" for stage in ("val", "test") for metric in metrics]
+        self.metrics = {f"{stage}/{name}": 0.0 for stage in ("val", "test") for name in metrics}
         self.references = {
             f"reference/{name.replace(' ', '_')}_{metric}": value
             for name, values in references.items()
@@ -97,8 +97,7 @@ class RunCard(Callback):
 
     def _session(self) -> Any:
         """The HParams plugin's three messages: what there is, a start, an end. No values."""
-        metrics = dict.fromkeys(self.metrics, 0.0)
-        return hparams(self.settings, metrics)  # type: ignore[no-untyped-call]
+        return hparams(self.settings, self.metrics)  # type: ignore[no-untyped-call]
 
 
 def flat_settings(

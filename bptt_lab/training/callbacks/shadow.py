@@ -29,14 +29,11 @@ class Shadow(Instrument):
         begin = own.init_carry(moment.rnn, moment.input.shape[1])._replace(draw=moment.step)
         training = (moment.carry or begin)._replace(draw=moment.step)
         after = dict.fromkeys(strategies, begin) | {"training": training}
-        aligned = diagnostics.alignment(
-            moment.rnn, moment.input, moment.loss, strategies, after=after
-        )
-        figures = ("cosine", "norm_ratio", "relative_error")
-        return Reading(
-            {
-                f"alignment/{figure}_{name}": getattr(aligned[name], figure).value
-                for name in strategies
-                for figure in figures
-            }
-        )
+        known = moment.rnn, moment.input, moment.loss
+        aligned = diagnostics.alignment(*known, strategies, after=after)
+        scalars = {
+            f"alignment/{figure}_{name}": getattr(aligned[name], figure).value
+            for name in strategies
+            for figure in ("cosine", "norm_ratio", "relative_error")
+        }
+        return Reading(scalars)

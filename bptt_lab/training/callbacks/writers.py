@@ -11,11 +11,7 @@ State = dict[str, Any]  # plain containers and tensors, as checkpoints hold
 
 
 class Periodic(Callback):
-    """A callback that measures now and then, in step with itself over a resumed run.
-
-    Args:
-        every_n_steps: optimizer steps between two measurements.
-    """
+    """A callback that measures every so many optimizer steps, in step over a resumed run."""
 
     def __init__(self, *, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
