@@ -89,7 +89,6 @@ class StackedOptimizer:
         self._state = {name: torch.zeros_like(parameters) for name in self._rule.state}
         shape = len(optimizers), len(optimizers[0].param_groups[0]["params"])
         self._steps = torch.zeros(shape)  # of every parameter, as torch.optim counts
-        self._counts = [0] * len(optimizers)
         # Which states of a row are its optimizer's; empty before the first step.
         self._owned = [self._adopt(row) for row in range(len(optimizers))]
 
@@ -113,7 +112,6 @@ class StackedOptimizer:
                 if known is not None:
                     place.copy_(known)
                 state[name] = place
-        self._counts[row] = int(self._steps[row, 0])
         return owned
 
     @torch.no_grad()
@@ -129,13 +127,13 @@ class StackedOptimizer:
 
     def _step_alike(self, kind: Hashable, rows: list[int]) -> None:
         """Step rows for which the equations have the same terms."""
-        needed, numbers = self._rule.needs(kind), []
+        needed = self._rule.needs(kind)
         for row in rows:
             if needed - self._owned[row]:
                 self._owned[row] = self._adopt(row, needed)
-            self._counts[row] += 1
-            group = self.optimizers[row].param_groups[0]
-            numbers.append(self._rule.numbers(group, float(self._counts[row])))
+        counts = self._steps[:, 0].tolist()  # some may have stepped by themselves
+        groups = {row: self.optimizers[row].param_groups[0] for row in rows}
+        numbers = [self._rule.numbers(group, counts[row] + 1) for row, group in groups.items()]
         columns = [_column(column, self.parameters) for column in zip(*numbers, strict=True)]
         size = max(1, ELEMENTS // self.parameters.shape[1])
         for begin in range(0, len(rows), size):

@@ -61,11 +61,10 @@ class Together:
         """The stack that a group makes up, a new one where others of the old one have ended."""
         if len(group) < 2:
             return None
-        known = self.places.get(group[0])
-        if known is not None:
-            members = self.members[id(known[0])]
+        for known in {self.places[replica][0] for replica in group if replica in self.places}:
+            members = self.members[id(known)]
             if members == group:
-                return known[0]
+                return known
             if any(not replica.ended for replica in {*members} - {*group}):
                 return None  # others of it are at another batch
         wants = [replica.wants for replica in group]
