@@ -7,10 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Callback
 from runs import config, job
+from tasks.samples import write_music, write_tagging
 
 from bptt_lab.config import fleets
+from bptt_lab.gradients import Full, SnAp1
 from bptt_lab.runs import signals
+from bptt_lab.tasks.echo import Echo
+from bptt_lab.training.callbacks.writers import write_scalars
 from bptt_lab.training.fleet.lockstep import Lockstep, Replica
 from bptt_lab.training.fleet.together import Together
 from bptt_lab.training.job import attempt
@@ -39,7 +45,7 @@ FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl")
 ALONE = ("truncated gradient.k=3 gradient.mode=lag", "checkpointed", "credit_clip")
 
 
-def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: bool) -> float:
+def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: int) -> float:
     """Run jobs together; return which part of all that they waited for was done at once."""
     counts = [0, 0]
     together = Together()
@@ -58,6 +64,7 @@ def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: bool) -> floa
             )
             for n, own in enumerate(jobs)
         ]  # fmt: skip
+        replicas[0].alone = how.get("alone", 0)
         Lockstep(replicas, compute, stop, lambda _: None, lambda _: None).run()
     return counts[0] / counts[1]
 
@@ -72,7 +79,7 @@ def left(folder: Path) -> dict[str, object]:
     return {**found, "metrics": metrics.read_text() if metrics.exists() else ""}
 
 
-def compared(tmp_path: Path, jobs: list[tuple[str, ...]], **how: bool) -> float:
+def compared(tmp_path: Path, jobs: list[tuple[str, ...]], **how: int) -> float:
     share = side_by_side(tmp_path / "fleet", jobs, **how)
     for number, own in enumerate(jobs):
         alone = tmp_path / "alone" / str(number)
@@ -119,6 +126,77 @@ def test_double_precision_and_other_optimizers(tmp_path):
         for seed in range(2)
     ]
     compared(tmp_path, jobs)
+
+
+@pytest.mark.parametrize("average", ["null", ".9"])
+def test_jobs_that_now_and_then_have_chunks_of_one_length_keep_their_numbers(tmp_path, average):
+    task = ("dataset=tagging", f"dataset.path={write_tagging(tmp_path)}", "dataset.batch_size=2")
+    averages = ("null", "null", average)
+    jobs = [
+        (*task, *QUIET, f"seed={n}", f"trainer.ema_decay={average}")
+        for n, average in enumerate(averages, 1)
+    ]
+    assert 0 < compared(tmp_path, jobs, alone=2) < 1
+
+
+def test_losses_and_metrics_that_are_no_exact_operations_round_as_alone(tmp_path):
+    music = ("dataset=music", f"dataset.path={write_music(tmp_path)}", "trainer.max_epochs=1")
+    for precision in ("32-true", "64-true"):
+        more = ("dataset.batch_size=1", "dataset.chunk_length=3", f"trainer.precision={precision}")
+        jobs = [(*music, *QUIET[:1], *QUIET[2:], *more, f"seed={seed}") for seed in range(2)]
+        compared(tmp_path / precision, jobs)
+
+
+def test_a_metric_may_depend_on_the_data_of_its_job(tmp_path):
+    sizes = (f"dataset.{part}_size=8" for part in ("train", "val", "test"))
+    task = ("dataset=mackey_glass", *sizes, "dataset.batch_size=4")
+    compared(tmp_path, [(*task, *QUIET, f"seed={seed}") for seed in range(2)])
+
+
+class Halved(SnAp1):
+    """Replaces what the fast way of its parent leaves out, and draws without asking."""
+
+    def advance(self, chunk, influence):
+        after, kept = super().advance(chunk, influence)
+        return after * torch.rand(()), kept
+
+
+class Reservoir(Full):
+    """Has no gradient for the recurrent weights, which no optimizer then touches."""
+
+    def assign(self, stack):
+        return [swept._replace(grad_weight_hh=None) for swept in super().assign(stack)]
+
+
+class Counting(Callback):
+    """Wants to know of every batch."""
+
+    seen = 0
+
+    def on_validation_batch_end(self, *_):
+        self.seen += 1
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        write_scalars(trainer, {"seen": float(self.seen)}, trainer.global_step)
+
+
+class Watched(Echo):
+    """A task that shows something of itself."""
+
+    def callbacks(self):
+        return [Counting()]
+
+
+@pytest.mark.parametrize(
+    "own", ["gradient._target_=Halved", "gradient._target_=Reservoir", "dataset._target_=Watched"]
+)
+def test_plug_ins_do_what_they_do_alone(tmp_path, own):
+    own = (own.replace("=", f"={__name__}."), f"allow=[{__name__}]", "optimizer.weight_decay=.1")
+    jobs = [
+        (*TASKS["echo_by_step"], *QUIET, "gradient=snap1", *own, f"seed={seed}")
+        for seed in range(2)
+    ]
+    compared(tmp_path, jobs, draws=True)
 
 
 def plain(*overrides: str) -> dict[str, object]:

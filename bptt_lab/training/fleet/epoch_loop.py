@@ -45,6 +45,7 @@ class ReplicaLoop(_TrainingEpochLoop):
         self.saving = next(c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
         self.hooks = {name: _hooks(trainer, name) for name in _OF_STEP}
         self.kind = _kind(self.replica, trainer, self.module)
+        self.watched = _watched(trainer)
         super().run(data_fetcher)
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -54,7 +55,10 @@ class ReplicaLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
-        if self.restarting or self.replica.alone:  # Lightning finds its way from wherever it was
+        if self.watched:
+            self.replica.ask(Step(self.replica, self.module, self.trainer))  # for others' turn
+        # Lightning finds its way from wherever it was, and tells whoever wants to be told.
+        if self.restarting or self.replica.alone or self.watched:
             began = time.perf_counter()
             super().advance(data_fetcher)
             self.replica.took_alone(time.perf_counter() - began)
@@ -134,6 +138,7 @@ class ReplicaEvaluation(_EvaluationLoop):
     def reset(self) -> None:
         """Find out once what network it is."""
         super().reset()
+        self.watched = _watched(self.trainer)
         self.kind = "evaluated", _kind(self.replica, self.trainer, self._module)
 
     @property
@@ -144,6 +149,9 @@ class ReplicaEvaluation(_EvaluationLoop):
         self, batch: Any, batch_idx: int, dataloader_idx: int, dataloader_iter: Any
     ) -> None:
         trainer, module, progress = self.trainer, self._module, self.batch_progress
+        if self.watched:
+            super()._evaluation_step(batch, batch_idx, dataloader_idx, dataloader_iter)
+            return
         batch = trainer.precision_plugin.convert_input(batch)
         progress.increment_ready()
         progress.increment_started()
@@ -158,6 +166,11 @@ class ReplicaEvaluation(_EvaluationLoop):
 
 
 _OF_STEP = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
+# What only Lightning's own loops tell of; a task's callback may want it.
+_MORE = (
+    *("on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *(f"on_{kind}_batch_{when}" for kind in ("validation", "test") for when in ("start", "end")),
+)
 
 
 def _hooks(trainer: Trainer, name: str) -> list[Callable[..., None]]:
@@ -167,6 +180,10 @@ def _hooks(trainer: Trainer, name: str) -> list[Callable[..., None]]:
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         if name in vars(callback) or getattr(type(callback), name) is not getattr(Callback, name)
     ]
+
+
+def _watched(trainer: Trainer) -> bool:
+    return any(_hooks(trainer, name) for name in _MORE)
 
 
 def _kind(replica: Replica, trainer: Trainer, module: SequenceModule) -> Hashable:

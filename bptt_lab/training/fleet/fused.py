@@ -17,6 +17,7 @@ from bptt_lab.core.cell import Cell, Layer, Swept, Weights, slopes
 from bptt_lab.gradients.base import Carry
 from bptt_lab.gradients.many import factors, inherits
 from bptt_lab.gradients.past import Chunk, PastFacing
+from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training.fleet.stack import Stack, rows
 from bptt_lab.training.module import SequenceModule
@@ -109,11 +110,15 @@ class Fused:
         """Add each batch's sums to those of its network, and leave the carry with it."""
         before, modules = self._run(batches), self.stack.modules
         mask, target, predicted = self._predicted(batches)
-        values = {"loss": modules[0].loss(predicted, target)}
-        values |= modules[0].score(predicted, target)
         sums = {"count": [batch.mask.sum() for batch in batches]}
-        for name, elements in values.items():
-            sums[name] = self._sums(elements, mask)
+        sums["loss"] = self._sums(self._elements(predicted, target), mask)
+        scores: dict[str, list[Tensor]] = {}
+        with modules[0].trainer.precision_plugin.val_step_context():  # it may divide whole numbers
+            known = zip(modules, predicted.chunk(len(modules)), batches, strict=True)
+            for module, own, batch in known:  # a task's metric may depend on its data
+                for name, elements in module.score(own, batch.target).items():
+                    scores.setdefault(name, []).append(masked_sum(elements, batch.mask))
+        sums |= scores
         ends = self._ends()
         for row, (module, carry) in enumerate(zip(modules, before, strict=True)):
             module.add_sums({name: each[row] for name, each in sums.items()})
@@ -143,6 +148,15 @@ class Fused:
         target = torch.stack([batch.target for batch in batches]).flatten(0, 1)
         return mask, target, self.predicted.view(-1, self.size[1], self.predicted.shape[2])
 
+    def _elements(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """The losses of all networks' elements."""
+        loss, count = self.stack.modules[0].loss, len(self.stack.modules)
+        if loss is not binary_cross_entropy:
+            return loss(predicted, target)
+        # Its exp and log round otherwise in a vector than in the rest that fills none.
+        parts = zip(predicted.chunk(count), target.chunk(count), strict=True)
+        return torch.cat([loss(*part) for part in parts])
+
     def _sums(self, elements: Tensor, mask: Tensor) -> list[Tensor]:
         """Each network's sum of what counts."""
         counted = torch.where(mask, elements.detach().view(mask.shape), 0)
@@ -156,7 +170,7 @@ class Fused:
         seeds = predicted.new_ones(count) / predicted.new_tensor(shares)
         with torch.enable_grad():
             predicted = predicted.detach().requires_grad_()
-            elements = modules[0].loss(predicted, target)
+            elements = self._elements(predicted, target)
             seed = torch.where(mask, seeds[:, None, None], seeds.new_zeros(()))
             (slope,) = torch.autograd.grad(elements, predicted, seed.view(elements.shape))
         self._keep_slope(slope.view(count, L, *slope.shape[1:]))
@@ -262,6 +276,8 @@ def fits(module: SequenceModule, num_steps: int) -> bool:
         return False
     if rnn.dropout > 0 and rnn.num_layers > 1:
         return False
+    if not type(rnn.gradient).__module__.startswith("bptt_lab."):
+        return False  # a plug-in may draw from global generators, and replace any method
     if isinstance(rnn.gradient, PastFacing):
         return inherits(rnn.gradient, PastFacing, "unroll", "states")
     try:

@@ -97,6 +97,8 @@ class Stack:
         averages = [self.modules[row].average for row in rows]
         if self.stacked is None or (self.average is None and any(averages)):
             return False
+        if any(parameter.grad is None for row in rows for parameter, _ in self.own[row]):
+            return False  # an optimizer leaves it as it is, decay included
         for row in rows:
             for parameter, gradient in self.own[row]:
                 if parameter.grad is not gradient and parameter.grad is not None:
