@@ -119,6 +119,17 @@ def test_runs_of_unequal_lengths_leave_the_others_as_they_are(tmp_path):
     compared(tmp_path, jobs)
 
 
+def test_a_last_checkpoint_holds_the_generators_of_its_own_run(tmp_path):
+    jobs = [(*TASKS["echo"], *QUIET, f"seed={seed}") for seed in range(2)]
+    compared(tmp_path, jobs)
+    for number in "01":
+        found = [
+            torch.load(tmp_path / how / number / "checkpoints/last.ckpt")["processes"][0]["random"]
+            for how in ("fleet", "alone")
+        ]
+        assert torch.equal(found[0]["torch"], found[1]["torch"])
+
+
 def test_double_precision_and_other_optimizers(tmp_path):
     jobs = [
         (*TASKS["echo"], *QUIET, f"optimizer={name}", "trainer.precision=64-true", f"seed={seed}")

@@ -78,7 +78,7 @@ class ReplicaLoop(_TrainingEpochLoop):
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
         if progress.is_last_batch:
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
-        if progress.is_last_batch or self.saving.is_due:
+        if self.saving.is_due:
             self.replica.take_generators()
         outputs = {"loss": module.latest_sum / module.share if module.share else module.latest_sum}
         self._call("on_train_batch_end", outputs, batch, batch_idx)
@@ -118,6 +118,7 @@ class ReplicaLoop(_TrainingEpochLoop):
         """Validate at the end of an epoch."""
         if self.batch_progress.is_last_batch or self.trainer.should_stop:
             super().on_advance_end(data_fetcher)
+            self.replica.take_generators()  # for a checkpoint at the epoch's end
         elif not self._should_accumulate():
             self._batches_that_stepped += 1
 
