@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
-from runs import config, job
+from runs import config, job, resumed
 from tasks.samples import write_music, write_tagging
 
 from bptt_lab.config import fleets
@@ -59,7 +59,10 @@ def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: int) -> float
         stop.patient = True
         replicas = [
             Replica(
-                lambda own=own, n=n: attempt(config(*own), folder / str(n), job(*own)),
+                lambda own=own, n=n: attempt(
+                    resumed(config(*own), folder / str(n)) if how.get("resume") else config(*own),
+                    folder / str(n), job(*own),
+                ),
                 io.StringIO(), stop, draws=how.get("draws", False),
             )
             for n, own in enumerate(jobs)
@@ -128,6 +131,26 @@ def test_a_last_checkpoint_holds_the_generators_of_its_own_run(tmp_path):
             for how in ("fleet", "alone")
         ]
         assert torch.equal(found[0]["torch"], found[1]["torch"])
+
+
+def test_a_run_that_goes_on_in_a_fleet_validates_every_epoch(tmp_path):
+    def lasting(epochs: int, seed: int) -> tuple[str, ...]:
+        return (
+            *TASKS["adding"],
+            *QUIET[:1],
+            f"trainer.max_epochs={epochs}",
+            *QUIET[2:],
+            f"seed={seed}",
+        )
+
+    for seed in range(3):
+        own = lasting(2, seed)
+        attempt(config(*own), tmp_path / "fleet" / str(seed), job(*own))
+    jobs = [lasting(4, seed) for seed in range(3)]
+    side_by_side(tmp_path / "fleet", jobs, resume=True)
+    for seed, own in enumerate(jobs):
+        attempt(config(*own), tmp_path / "alone" / str(seed), job(*own))
+        assert left(tmp_path / "fleet" / str(seed)) == left(tmp_path / "alone" / str(seed))
 
 
 def test_double_precision_and_other_optimizers(tmp_path):

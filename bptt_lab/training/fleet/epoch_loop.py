@@ -58,7 +58,8 @@ class ReplicaLoop(_TrainingEpochLoop):
         if self.watched:
             self.replica.ask(Step(self.replica, self.module, self.trainer))  # for others' turn
         # Lightning finds its way from wherever it was, and tells whoever wants to be told.
-        if self.restarting or self.replica.alone or self.watched:
+        self.by_itself = bool(self.restarting or self.replica.alone or self.watched)
+        if self.by_itself:
             began = time.perf_counter()
             super().advance(data_fetcher)
             self.replica.took_alone(time.perf_counter() - began)
@@ -116,7 +117,7 @@ class ReplicaLoop(_TrainingEpochLoop):
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         """Validate at the end of an epoch."""
-        if self.batch_progress.is_last_batch or self.trainer.should_stop:
+        if self.by_itself or self.batch_progress.is_last_batch or self.trainer.should_stop:
             super().on_advance_end(data_fetcher)
             self.replica.take_generators()  # for a checkpoint at the epoch's end
         elif not self._should_accumulate():
