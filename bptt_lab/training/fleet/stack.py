@@ -97,6 +97,9 @@ class Stack:
         averages = [self.modules[row].average for row in rows]
         if self.stacked is None or (self.average is None and any(averages)):
             return False
+        rates = [self.modules[row].trainer.optimizers[0].param_groups[0]["lr"] for row in rows]
+        if max(rates) * 1e6 > torch.finfo(self.parameters.dtype).max:
+            return False  # torch refuses a step of such a length
         if any(parameter.grad is None for row in rows for parameter, _ in self.own[row]):
             return False  # an optimizer leaves it as it is, decay included
         for row in rows:
