@@ -133,20 +133,17 @@ def test_a_last_checkpoint_holds_the_generators_of_its_own_run(tmp_path):
         assert torch.equal(found[0]["torch"], found[1]["torch"])
 
 
-def test_a_run_that_goes_on_in_a_fleet_validates_every_epoch(tmp_path):
-    def lasting(epochs: int, seed: int) -> tuple[str, ...]:
-        return (
-            *TASKS["adding"],
-            *QUIET[:1],
-            f"trainer.max_epochs={epochs}",
-            *QUIET[2:],
-            f"seed={seed}",
-        )
+def test_runs_that_go_on_at_different_steps_validate_as_alone(tmp_path):
+    """Each validates in two batches, at the ends of its own epochs."""
+    task = (*TASKS["adding"], "dataset.val_size=32")
 
-    for seed in range(3):
-        own = lasting(2, seed)
+    def lasting(epochs: int, seed: int) -> tuple[str, ...]:
+        return (*task, *QUIET[:1], f"trainer.max_epochs={epochs}", *QUIET[2:], f"seed={seed}")
+
+    for seed, epochs in enumerate((2, 2, 1)):
+        own = lasting(epochs, seed)
         attempt(config(*own), tmp_path / "fleet" / str(seed), job(*own))
-    jobs = [lasting(4, seed) for seed in range(3)]
+    jobs = [lasting(4, seed) for seed in range(4)]
     side_by_side(tmp_path / "fleet", jobs, resume=True)
     for seed, own in enumerate(jobs):
         attempt(config(*own), tmp_path / "alone" / str(seed), job(*own))

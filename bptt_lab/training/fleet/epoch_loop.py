@@ -55,8 +55,8 @@ class ReplicaLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on one batch."""
-        if self.watched:
-            self.replica.ask(Step(self.replica, self.module, self.trainer))  # for others' turn
+        for _ in range(2 * self.watched):  # others' turn: their step asks twice
+            self.replica.ask(Step(self.replica, self.module, self.trainer))
         # Lightning finds its way from wherever it was, and tells whoever wants to be told.
         self.by_itself = bool(self.restarting or self.replica.alone or self.watched)
         if self.by_itself:
@@ -64,6 +64,7 @@ class ReplicaLoop(_TrainingEpochLoop):
             super().advance(data_fetcher)
             self.replica.took_alone(time.perf_counter() - began)
             return
+        self.val_loop.restarting = False  # this epoch's validation is a new one
         trainer, module, progress = self.trainer, self.module, self.batch_progress
         batch_idx = progress.current.ready
         batch = next(self.batches)

@@ -19,7 +19,7 @@ from bptt_lab.training.fleet.together import Together
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
 
-ALONE = 12  # steps that one job takes by itself, as a measure of what the others save
+ALONE = 3  # steps that each job takes by itself, as a measure of what the others save
 SAVED = -1  # in place of a job's number: what follows are seconds a step, alone and together
 
 
@@ -68,9 +68,11 @@ def work(
                 draws = bool(config.model.dropout or config.allow)
                 replicas.append(Replica(alone, log, stop, draws=draws))
                 numbers[replicas[-1]] = job.number
-            replicas[0].alone, together = ALONE, Together()
+            together = Together()
+            for replica in replicas:  # all of them, so that they stay in step
+                replica.alone = ALONE
             Lockstep(replicas, together, stop, tell, watch, limit).run()
-            if together.steps and len(times := replicas[0].times) == ALONE:
+            if together.steps and (times := [t for replica in replicas for t in replica.times]):
                 each = (together.latest - together.began) / together.steps
                 ended.send((SAVED, statistics.median(times), each, False))
             code = outcome.COMPLETED
