@@ -57,7 +57,8 @@ class FleetLauncher(ProcessLauncher):
 
     def shared_out(self, jobs: Sequence[SweepJob], processes: int) -> Sequence[list[SweepJob]]:
         """Return the jobs of every process: the fleets', then those that run alone."""
-        configs = [resolved(self.composed(job)) for job in jobs]
+        self.configs = {job.number: self.composed(job) for job in jobs}  # each takes a while
+        configs = [resolved(self.configs[job.number]) for job in jobs]
         memory = int(fleets.SHARE * memory_limit.installed())
         placed = fleets.place(configs, processes, memory, self.replicas)
         units: dict[object, list[SweepJob]] = {}
@@ -73,7 +74,7 @@ class FleetLauncher(ProcessLauncher):
         context = multiprocessing.get_context("forkserver")
         told, tells = context.Pipe(duplex=False)
         steps = context.RawValue("Q", 0)
-        composed = [(job, self.composed(job)) for job in jobs]
+        composed = [(job, self.configs[job.number]) for job in jobs]
         args = self.shared, composed, self.time_limit, self.grace, steps, tells
         process = self.forked(worker.work, args, jobs)
         tells.close()
