@@ -17,6 +17,7 @@ from bptt_lab.gradients import Full, SnAp1
 from bptt_lab.runs import signals
 from bptt_lab.tasks.echo import Echo
 from bptt_lab.training.callbacks.writers import write_scalars
+from bptt_lab.training.fleet.fused import Fused
 from bptt_lab.training.fleet.lockstep import Lockstep, Replica
 from bptt_lab.training.fleet.together import Together
 from bptt_lab.training.job import attempt
@@ -228,6 +229,17 @@ def test_plug_ins_do_what_they_do_alone(tmp_path, own):
         for seed in range(2)
     ]
     compared(tmp_path, jobs, draws=True)
+
+
+def test_what_fails_together_is_told_and_done_one_by_one(tmp_path, monkeypatch, capsys):
+    def fails(*_):
+        raise ArithmeticError("meant to fail")
+
+    monkeypatch.setattr(Fused, "gradients", fails)
+    jobs = [(*TASKS["adding"], *QUIET, f"seed={seed}") for seed in range(2)]
+    assert compared(tmp_path, jobs) < 1
+    told = [line for line in capsys.readouterr().err.splitlines() if "one by one" in line]
+    assert told and all("2 jobs" in line and "meant to fail" in line for line in told)
 
 
 def plain(*overrides: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from bptt_lab.runs import outcome
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.training.fleet.fused import Fused, fits
 from bptt_lab.training.fleet.lockstep import Replica
@@ -46,8 +47,12 @@ class Together:
                     fused.gradients(batches, [loop.total_batch_idx for loop in loops])
                 else:
                     fused.evaluate(batches)
-            except Exception:  # each does it by itself, so that an error is that one's alone
+            except Exception as error:  # each does it by itself, so that it is that one's alone
                 self.fused[key] = None
+                problem = f"{type(error).__name__}: {error}"
+                outcome.tell(
+                    f"fleet: {len(group)} jobs compute one by one from here on ({problem})"
+                )
             else:
                 _answer(group)
 
