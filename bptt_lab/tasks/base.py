@@ -7,7 +7,9 @@ A batch goes as far as the longest of its sequences.
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice, takewhile
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -18,11 +20,11 @@ from torch.nn import functional
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import LOSSES, masked_sum
+from bptt_lab.tasks.grouping import by_length, lengths_of
 
 Split = Literal["train", "val", "test"]
 Shape = tuple[str | int | None, str | int]  # steps and sequences
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-PER_DOUBLING = 8  # lengths of one batch differ by some 9 %, where there are many sequences
 
 
 class SequenceBatch(NamedTuple):
@@ -203,7 +205,11 @@ class ChunkLoader:
             self._length = len(self._chunks())
         return self._length
 
-    def __iter__(self) -> Iterator[SequenceBatch]:
+    def __iter__(self) -> "Batches":
+        return Batches(self)
+
+    def batches(self) -> Iterator[tuple[int, SequenceBatch]]:
+        """Yield the batches that are left of the epoch, each with the index of the next one."""
         data, chunks = self._sequences()[1], self._chunks()
         trainer = self.task.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
@@ -212,48 +218,43 @@ class ChunkLoader:
             group, steps = chunks[index]
             if parted is not group:
                 part, parted = _share(data, group, rank, world), group
-            # Before the yield: nothing after the last one would run.
-            self._next = (index + 1) % len(chunks)
-            input, target, mask = (tensor[steps] for tensor in part)
-            yield SequenceBatch(self.task.encode(input), target, mask, steps.start == 0)
+            whole = steps == slice(0, len(data.mask))
+            input, target, mask = part if whole else (tensor[steps] for tensor in part)
+            batch = SequenceBatch(self.task.encode(input), target, mask, steps.start == 0)
+            yield (index + 1) % len(chunks), batch
+
+
+class Batches(Iterator[SequenceBatch]):
+    """The batches of an epoch in order. Those to come can be looked at.
+
+    Args:
+        loader: is told which batch comes next, whenever one is handed out.
+    """
+
+    def __init__(self, loader: ChunkLoader) -> None:
+        self._loader = loader
+        self._left = loader.batches()
+        self._known: deque[tuple[int, SequenceBatch]] = deque()
+
+    def __next__(self) -> SequenceBatch:
+        if not self._known:
+            self._known.append(next(self._left))
+        following, batch = self._known.popleft()
+        self._loader.load_state_dict({"next": following})
+        return batch
+
+    def ahead(self, count: int) -> list[SequenceBatch]:
+        """Return up to `count` of the next batches, as many as are shaped as the first one is."""
+        while len(self._known) < count and (item := next(self._left, None)):
+            self._known.append(item)
+        batches = [batch for _, batch in islice(self._known, count)]
+        return list(takewhile(lambda each: each.target.shape == batches[0].target.shape, batches))
 
 
 def _share(data: Sequences, columns: Tensor, rank: int, world: int) -> Sequences:
     own = columns[rank::world]
-    if len(own):
-        return Sequences(*(tensor.index_select(1, own) for tensor in data))
+    if len(own):  # numpy takes half as long as index_select
+        return Sequences(*(torch.from_numpy(x.numpy().take(own, 1)) for x in data))
     # Fewer sequences than processes: take part with one that counts nothing.
     part = Sequences(*(tensor[:, columns[:1]] for tensor in data))
     return part._replace(mask=torch.zeros_like(part.mask))
-
-
-def lengths_of(mask: Tensor) -> Tensor:
-    """Return how far each sequence goes, to its last step that counts: (M) of a mask (T, M)."""
-    steps = torch.arange(1, len(mask) + 1, dtype=torch.int32)[:, None]
-    return (mask * steps).amax(0).long().clamp(min=1)
-
-
-def by_length(
-    lengths: Tensor, batch_size: int, chunk_length: int | None, draws: torch.Generator | None
-) -> list[Tensor]:
-    """Return the sequences of each batch, from the lengths (M) of all; the last one may have fewer.
-
-    Those about as long go together, so that little is padded, and need equally many chunks. The
-    order of batches, and of sequences about as long, is drawn; where nothing is drawn, they are
-    sorted. Neither the number of batches nor their chunks depend on the draws.
-    """
-    size = len(lengths)
-    order = torch.arange(size) if draws is None else torch.randperm(size, generator=draws)
-    chunks = -(-lengths // chunk_length) if chunk_length else torch.zeros_like(lengths)
-    alike = (lengths.double().log2() * PER_DOUBLING).round().long()
-    kinds = chunks * int(alike.max() + 1) + alike
-    groups = list(torch.split(order[kinds[order].argsort(stable=True)], batch_size))
-    if draws is None or int(kinds.min()) == int(kinds.max()):
-        return groups
-    return [groups[n] for n in torch.randperm(len(groups), generator=draws).tolist()]
-
-
-def padded_share(groups: list[Tensor], lengths: Tensor) -> float:
-    """Return which part of all steps of all batches is padding."""
-    steps = sum(len(group) * int(lengths[group].max()) for group in groups)
-    return 1 - int(lengths.sum()) / steps

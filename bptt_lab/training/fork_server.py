@@ -25,14 +25,14 @@ def start(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerPr
 
     The target is an importable function, its arguments can be pickled.
     """
-    _ensure_server()
+    load()
     process = multiprocessing.get_context("forkserver").Process(target=target, args=args)
     process.start()
     return process
 
 
-def _ensure_server() -> None:
-    """Start the server, unless it runs.
+def load() -> None:
+    """Start the server, unless it runs; it loads torch while the caller goes on.
 
     Signals to all processes of the terminal are for this process, so the server has them blocked.
     It looks for no modules in the folder where the user happens to be.

@@ -4,7 +4,7 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -104,7 +104,7 @@ class SequenceModule(LightningModule):
         self.latest_count = 0
         self.counted = 0.0  # elements since the last optimizer step
         self.share = 0.0  # those of the latest training batch that each process divides by
-        self._sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # of the chunks evaluated so far, by name
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set at every step; torch would look whether they are parameters, which takes longer.
@@ -247,7 +247,7 @@ class SequenceModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Leave training's carry for later; an evaluation begins with its own."""
         self._training_carry, self.carry = self.carry, None
-        self._sums = {}
+        self.sums = {}
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -263,15 +263,11 @@ class SequenceModule(LightningModule):
             sums = {"count": piece.mask.sum(), "loss": total}
             for name, values in self.score(prediction, piece.target).items():
                 sums[name] = masked_sum(values, piece.mask)
-            self.add_sums(sums)
+            for name, value in sums.items():
+                self.sums[name] = self.sums.get(name, 0) + value.double()
         self.carry = carry
 
     test_step = validation_step
-
-    def add_sums(self, sums: Mapping[str, Tensor]) -> None:
-        """Add the sums of an evaluated chunk, by name, to those of the chunks before."""
-        for name, value in sums.items():
-            self._sums[name] = self._sums.get(name, 0) + value.double()
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all that counted as val/... or test/..."""
@@ -279,7 +275,7 @@ class SequenceModule(LightningModule):
         self.carry = self._training_carry
         sums = {
             name: self.trainer.strategy.reduce(value, reduce_op="sum")
-            for name, value in self._sums.items()
+            for name, value in self.sums.items()
         }
         count = sums.pop("count")
         means = {f"{stage}/{name}": (value / count).float() for name, value in sums.items()}

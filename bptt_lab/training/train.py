@@ -24,7 +24,7 @@ from bptt_lab.runs.job import Job
 from bptt_lab.runs.lock import Lock
 from bptt_lab.runs.outcome import ONE_LINE, Interrupted, Unfit, conclude, report, start_anew
 from bptt_lab.runs.signals import Stop
-from bptt_lab.tasks.base import padded_share
+from bptt_lab.tasks.grouping import padded_share
 from bptt_lab.training import checkpoint_io, manifest, processes
 from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks import checkpoints

@@ -8,7 +8,7 @@ import torch
 from runs import QUICK, config, job, quick_run, resumed
 
 from bptt_lab.nn.losses import masked_sum
-from bptt_lab.tasks.base import by_length, lengths_of, padded_share
+from bptt_lab.tasks.grouping import by_length, lengths_of, padded_share
 from bptt_lab.tasks.music import Music
 from bptt_lab.training.build import build
 from bptt_lab.training.train import perform

@@ -8,9 +8,12 @@ tiny model notices. A bundle calls a hook only where it was written.
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 
+from bptt_lab.training.callbacks import stretch
+from bptt_lab.training.callbacks.stretch import Stretch
 from bptt_lab.training.callbacks.writers import State
+from bptt_lab.training.module import SequenceModule
 
 
 class Bundle(Callback):
@@ -31,6 +34,7 @@ class Bundle(Callback):
         for hook in self.HOOKS:
             own = [getattr(callback, hook) for callback in callbacks if _has(callback, hook)]
             setattr(self, hook, partial(_call, own))
+        self._noting = stretch.noting(self.callbacks)
 
     @classmethod
     def fits(cls, callback: Callback) -> bool:
@@ -38,6 +42,15 @@ class Bundle(Callback):
         known = {*cls.HOOKS, "state_dict", "load_state_dict"}
         hooks = [hook for hook in vars(Callback) if hook not in known and hook[0] != "_"]
         return not any(callable(getattr(Callback, h)) and _has(callback, h) for h in hooks)
+
+    def idle_steps(self, trainer: Trainer) -> int:
+        """Return how many of the next steps all of them would only take note of."""
+        return stretch.idle_steps(self._noting, trainer)
+
+    def catch_up(self, trainer: Trainer, pl_module: SequenceModule, passed: Stretch) -> None:
+        """Have each take note."""
+        for callback in self._noting or ():
+            callback.catch_up(trainer, pl_module, passed)
 
     def states(self) -> State:
         """Return every callback's state_dict by the name of its class.

@@ -24,6 +24,7 @@ from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training import checkpoint_io, metrics_log, trial
 from bptt_lab.training.callbacks.bundle import Bundle
+from bptt_lab.training.callbacks.stretch import ANY
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
 
@@ -88,6 +89,14 @@ class Checkpoints(Checkpoint):
             flags = torch.tensor([self._due, self._asked], dtype=torch.float32)
             flags = trainer.strategy.reduce(flags.to(pl_module.device), reduce_op="sum")
             self._due, self._asked = (flags > 0).tolist()
+
+    def idle_steps(self, trainer: Trainer) -> int:
+        """Return any number, unless it is to save or stop."""
+        due = time.monotonic() - self._saved >= self.every_seconds
+        return 0 if due or self.is_due or self.stop.asked is not None else ANY
+
+    def catch_up(self, *_: Any) -> None:
+        """Let it be; the next step shows whether it is time."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int

@@ -20,6 +20,8 @@ class CreditHistogram(Periodic):
     training is the same without it.
     """
 
+    idle_steps = Periodic.idle_steps
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: SequenceModule, batch: SequenceBatch, batch_idx: int
     ) -> None:
@@ -61,6 +63,8 @@ class StrategyReadings(Periodic):
 
     Adaptive tells its k, credit_clip how often it clips.
     """
+
+    idle_steps = Periodic.idle_steps
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Write, if it is time."""

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from bptt_lab.runs.outcome import Diverged
+from bptt_lab.training.callbacks.stretch import Stretch
 from bptt_lab.training.callbacks.writers import State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import is_kept, log_histograms, write_histograms
 from bptt_lab.training.module import SequenceModule
@@ -31,7 +32,7 @@ class GradientNorms(Callback):
         self.divergence = divergence
         self.diverged = ""  # what diverged first, and when; empty while nothing did
         self._named: list[tuple[str, Tensor]] = []
-        self._norms: list[tuple[Tensor, ...]] = []
+        self._norms: list[Tensor] = []  # of each step, (parameters)
 
     def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Look up the parameters once: it takes longer than their norms."""
@@ -47,11 +48,11 @@ class GradientNorms(Callback):
         """
         named = [(name, p.grad) for name, p in self._named if p.grad is not None]
         names = [name for name, _ in named]
-        norms = torch._foreach_norm([grad for _, grad in named])
+        norms = torch.stack(torch._foreach_norm([grad for _, grad in named]))
         self._norms.append(norms)
         # The hook comes before the step that it belongs to is counted.
         step = trainer.global_step + 1
-        diverged = not math.isfinite(float(torch.stack(norms).sum()))
+        diverged = not math.isfinite(float(norms.sum()))
         if diverged and not self.diverged:
             self.diverged = _diverged(float(pl_module.latest_sum), norms, names, step)
         stop = diverged and self.divergence == "stop"
@@ -59,6 +60,23 @@ class GradientNorms(Callback):
             self._write(trainer, names, step)
         if stop:
             raise Diverged(self.diverged)
+
+    def idle_steps(self, trainer: Trainer) -> int:
+        """Return how many of the next steps leave the window unfilled."""
+        return max(0, self.every_n_steps - len(self._norms) - 1)
+
+    def catch_up(self, trainer: Trainer, pl_module: SequenceModule, stretch: Stretch) -> None:
+        """Add the norms of several steps, none of which a run is to stop at."""
+        found = [norms for norms in stretch.norms if norms is not None]
+        self._norms += found
+        if self.diverged or not found or bool(torch.stack(found).sum().isfinite()):
+            return
+        names = [name for name, _ in self._named]
+        steps = zip(stretch.sums, stretch.norms, strict=True)
+        for step, (total, norms) in enumerate(steps, trainer.global_step - len(stretch.sums) + 1):
+            if norms is not None and not math.isfinite(float(norms.sum())):
+                self.diverged = _diverged(float(total), norms, names, step)
+                return
 
     def on_validation_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Do the same where the loss of validation or test is not finite."""
@@ -72,15 +90,14 @@ class GradientNorms(Callback):
         """Return the window's norms so far, (steps, parameters)."""
         if not self._norms:
             return {}
-        return {"norms": torch.stack([torch.stack(norms) for norms in self._norms])}
+        return {"norms": torch.stack(self._norms)}
 
     def load_state_dict(self, state_dict: State) -> None:
         """Go on with a window."""
-        self._norms = [norms.unbind() for norms in state_dict.get("norms", ())]
+        self._norms = list(state_dict.get("norms", ()))
 
     def _write(self, trainer: Trainer, names: list[str], step: int) -> None:
-        norms = torch.stack([torch.stack(step) for step in self._norms]).float().cpu()
-        # norms: (steps, parameters)
+        norms = torch.stack(self._norms).float().cpu()  # (steps, parameters)
         self._norms = []
         total = norms.square().sum(1).sqrt()
         scalars = {"gradient_norm/total": float(total.mean())}
@@ -96,7 +113,7 @@ class GradientNorms(Callback):
             write_histograms(writer, histograms, step)
 
 
-def _diverged(loss: float, norms: tuple[Tensor, ...], names: list[str], step: int) -> str:
+def _diverged(loss: float, norms: Tensor, names: list[str], step: int) -> str:
     if not math.isfinite(loss):
         return f"the loss is {loss} at step {step}"
     broken = [name for name, norm in zip(names, norms, strict=True) if not norm.isfinite()]

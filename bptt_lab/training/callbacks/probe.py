@@ -53,6 +53,8 @@ class Instrument(Periodic):
         probe_size: sequences of the probe.
     """
 
+    idle_steps = Periodic.idle_steps
+
     @checked
     def __init__(
         self,
@@ -75,7 +77,7 @@ class Instrument(Periodic):
         return {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
-        """Measure if it is time. Pictures are drawn at the 1st, 16th, 256th ... measurement.
+        """Measure if it is time. Pictures are drawn at the 16th, 256th ... measurement.
 
         A measurement stands at the step that the network makes next; the last step's is that of
         the network which training ends with.
@@ -87,7 +89,7 @@ class Instrument(Periodic):
             return
         self.measured(step)
         self._readings += 1
-        powers = (1, 16, 256, 4096, 65536)
+        powers = (16, 256, 4096, 65536)
         self._measure(trainer, pl_module, step, draw=self._readings in powers)
 
     def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:

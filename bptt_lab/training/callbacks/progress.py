@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from bptt_lab.runs import streams
+from bptt_lab.training.callbacks.stretch import ANY
 from bptt_lab.training.module import SequenceModule
 
 BAR = "{desc} {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
@@ -61,6 +62,13 @@ class Progress(ProgressBar):
             initial=self._first,
         )
         streams.progress(text) if drawn else print(text, file=sys.stderr, flush=True)
+
+    def idle_steps(self, trainer: Trainer) -> int:
+        """Return any number: the bar can wait for a few steps."""
+        return ANY
+
+    def catch_up(self, *_: Any) -> None:
+        """Let it be; the next step shows how far training is."""
 
     def on_train_end(self, *_: Any) -> None:
         """Wipe the bar out: the final lines say what it came to."""

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from bptt_lab.training.callbacks.stretch import Stretch
 from bptt_lab.training.callbacks.writers import State, write_scalars
 from bptt_lab.training.module import SequenceModule
 
@@ -28,6 +29,15 @@ class TrainingLoss(Callback):
         self._count += pl_module.latest_count
         if trainer.global_step - self._written >= self.every_n_steps:
             self._write(trainer)
+
+    def idle_steps(self, trainer: Trainer) -> int:
+        """Return how many of the next steps leave the window unfilled."""
+        return max(0, self.every_n_steps - (trainer.global_step - self._written) - 1)
+
+    def catch_up(self, trainer: Trainer, pl_module: SequenceModule, stretch: Stretch) -> None:
+        """Add the batches of several steps."""
+        self._sums += stretch.sums
+        self._count += sum(stretch.counts)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Write what the last, shorter window holds."""

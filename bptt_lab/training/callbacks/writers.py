@@ -25,6 +25,13 @@ class Periodic(Callback):
         """Be due again at the next multiple of `every_n_steps`."""
         self._next = (step // self.every_n_steps + 1) * self.every_n_steps
 
+    def idle_steps(self, trainer: Trainer) -> int:
+        """Return how many of the next steps come before it measures again."""
+        return max(0, self._next - trainer.global_step - 1)
+
+    def catch_up(self, *_: Any) -> None:
+        """Of a step at which it does not measure it keeps nothing."""
+
     def state_dict(self) -> State:
         """Return when the next measurement is due."""
         return {"next": self._next}

@@ -6,27 +6,22 @@ Lightning's here too, so that a run can go on with either loop.
 """
 
 import time
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training.callbacks import stretch
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.fleet.lockstep import HERE, Replica
+from bptt_lab.training.fleet.stretch import Step, Taken
 from bptt_lab.training.module import SequenceModule
 
-
-class Step(NamedTuple):
-    """What a replica waits for: the gradient of a batch or its evaluation, or an optimizer step."""
-
-    kind: Hashable  # equal for what may be computed together
-    module: SequenceModule
-    trainer: Trainer
-    batch: SequenceBatch | None = None  # None for an optimizer step
-    learns: bool = True  # whether the batch's gradient is wanted
+AHEAD = 1 << 18  # numbers of a replica's input that are looked at ahead, and
+MOST = 64  # steps
 
 
 class ReplicaLoop(_TrainingEpochLoop):
@@ -46,6 +41,7 @@ class ReplicaLoop(_TrainingEpochLoop):
         self.hooks = {name: _hooks(trainer, name) for name in _OF_STEP}
         self.kind = _kind(self.replica, trainer, self.module)
         self.watched = _watched(trainer)
+        self.noting = stretch.noting(trainer.callbacks)
         super().run(data_fetcher)
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -54,7 +50,8 @@ class ReplicaLoop(_TrainingEpochLoop):
         (self.batches,) = data_fetcher.combined_loader._iterator.iterators
 
     def advance(self, data_fetcher: Any) -> None:
-        """Train on one batch."""
+        """Train on one batch, or on some at which nobody has anything to do in between."""
+        self.passed = 0
         for _ in range(2 * self.watched):  # others' turn: their step asks twice
             self.replica.ask(Step(self.replica, self.module, self.trainer))
         # Lightning finds its way from wherever it was, and tells whoever wants to be told.
@@ -65,6 +62,50 @@ class ReplicaLoop(_TrainingEpochLoop):
             self.replica.took_alone(time.perf_counter() - began)
             return
         self.val_loop.restarting = False  # this epoch's validation is a new one
+        taken, ahead = None, self._idle(data_fetcher)
+        if ahead:
+            taken = self._ask(self.batches.ahead(ahead), whole=True)
+            if taken and taken.steps:
+                self._pass(data_fetcher, taken)
+                if not taken.ready:
+                    return
+        self._advance(data_fetcher, asked=ahead > 0, ready=taken is not None and taken.ready)
+
+    def _idle(self, data_fetcher: Any) -> int:
+        """How many of the next steps need nobody; the last one of an epoch does."""
+        trainer = self.trainer
+        if trainer.accumulate_grad_batches > 1 or trainer.lr_scheduler_configs:
+            return 0
+        left = data_fetcher.length - data_fetcher.fetched - 1
+        if self.max_steps > 0:
+            left = min(left, self.max_steps - self.global_step - 1)
+        idle = min(left, MOST, stretch.idle_steps(self.noting, trainer))
+        return min(idle, _room(self.batches.ahead(1)[0])) if idle > 0 else 0
+
+    def _ask(self, batches: Sequence[SequenceBatch], *, whole: bool) -> Taken | None:
+        trainer, draw = self.trainer, self.total_batch_idx + whole  # counted already, if it is one
+        batches = [trainer.precision_plugin.convert_input(batch) for batch in batches]
+        known = _kind_of(self.kind, batches[0]), self.module, trainer, batches
+        finite = self.saving.finite
+        taken: Taken | None = self.replica.ask(Step(*known, draw=draw, whole=whole, finite=finite))
+        return taken
+
+    def _pass(self, data_fetcher: Any, taken: Taken) -> None:
+        """Count steps that were taken, and tell whoever takes note of them."""
+        self.passed = taken.steps
+        for _ in range(taken.steps):
+            next(self.batches)
+        data_fetcher.fetched += taken.steps
+        optimizer = self.automatic_optimization.optim_progress.optimizer
+        for count in (self.batch_progress, optimizer.step, optimizer.zero_grad):
+            for progress in (count.total, count.current):
+                for name in vars(progress):
+                    setattr(progress, name, getattr(progress, name) + taken.steps)
+        for callback in self.noting or ():
+            callback.catch_up(self.trainer, self.module, taken.stretch)
+
+    def _advance(self, data_fetcher: Any, *, asked: bool, ready: bool) -> None:
+        """Train on one batch; others may have asked for its gradient, and it may be ready."""
         trainer, module, progress = self.trainer, self.module, self.batch_progress
         batch_idx = progress.current.ready
         batch = next(self.batches)
@@ -75,7 +116,10 @@ class ReplicaLoop(_TrainingEpochLoop):
         self._call("on_train_batch_start", batch, batch_idx)
         module.on_train_batch_start(batch, batch_idx)
         progress.increment_started()
-        self._optimize(batch, batch_idx)
+        if not asked:
+            taken = self._ask([batch], whole=False)
+            ready = taken is not None and taken.ready
+        self._optimize(batch, batch_idx, ready=ready)
         progress.increment_processed()
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
         if progress.is_last_batch:
@@ -85,8 +129,9 @@ class ReplicaLoop(_TrainingEpochLoop):
         outputs = {"loss": module.latest_sum / module.share if module.share else module.latest_sum}
         self._call("on_train_batch_end", outputs, batch, batch_idx)
         progress.increment_completed()
+        self.passed += 1
 
-    def _optimize(self, batch: SequenceBatch, batch_idx: int) -> None:
+    def _optimize(self, batch: SequenceBatch, batch_idx: int, *, ready: bool) -> None:
         trainer, module = self.trainer, self.module
         steps = self.automatic_optimization.optim_progress.optimizer
         optimizer, is_step = trainer.optimizers[0], not self._should_accumulate()
@@ -96,7 +141,7 @@ class ReplicaLoop(_TrainingEpochLoop):
             steps.zero_grad.increment_ready()
             steps.zero_grad.increment_started()
             steps.zero_grad.increment_completed()
-        if not self.replica.ask(Step(_kind_of(self.kind, batch), module, trainer, batch)):
+        if not ready:
             if batch_idx % trainer.accumulate_grad_batches == 0:
                 optimizer.zero_grad()
             with trainer.precision_plugin.train_step_context():
@@ -122,7 +167,7 @@ class ReplicaLoop(_TrainingEpochLoop):
             super().on_advance_end(data_fetcher)
             self.replica.take_generators()  # for a checkpoint at the epoch's end
         elif not self._should_accumulate():
-            self._batches_that_stepped += 1
+            self._batches_that_stepped += self.passed
 
     def _call(self, hook: str, *args: Any) -> None:
         for own in self.hooks[hook]:
@@ -155,17 +200,38 @@ class ReplicaEvaluation(_EvaluationLoop):
         if self.watched:
             super()._evaluation_step(batch, batch_idx, dataloader_idx, dataloader_iter)
             return
-        batch = trainer.precision_plugin.convert_input(batch)
-        progress.increment_ready()
-        progress.increment_started()
-        step = Step(_kind_of(self.kind, batch), module, trainer, batch, learns=False)
-        if not self.replica.ask(step):
+        convert = trainer.precision_plugin.convert_input
+        batches = [convert(each) for each in (batch, *self._ahead(batch))]
+        known = _kind_of(self.kind, batches[0]), module, trainer, batches
+        taken: Taken | None = self.replica.ask(Step(*known, learns=False))
+        done = taken.steps if taken else 0
+        if not done:
             with trainer.precision_plugin.val_step_context():
-                module.validation_step(batch, batch_idx)
-        progress.increment_processed()
-        progress.increment_completed()
+                module.validation_step(batches[0], batch_idx)
+            done = 1
+        self._skip(done - 1)
+        for count in (progress.total, progress.current):
+            for name in vars(count):
+                setattr(count, name, getattr(count, name) + done)
         self._has_run = True
-        self._seen_batches_per_dataloader[dataloader_idx] += 1
+        self._seen_batches_per_dataloader[dataloader_idx] += done
+
+    def _ahead(self, batch: SequenceBatch) -> list[SequenceBatch]:
+        """The batches after this one that are shaped as it is."""
+        fetcher: Any = self._data_fetcher
+        (self.batches,) = fetcher.combined_loader._iterator.iterators
+        most = min(fetcher.length - fetcher.fetched, MOST - 1, _room(batch) - 1)
+        ahead = self.batches.ahead(most)
+        return [each for each in ahead if each.target.shape == batch.target.shape]
+
+    def _skip(self, count: int) -> None:
+        """Take batches that were looked at ahead."""
+        fetcher: Any = self._data_fetcher
+        for _ in range(count):
+            next(self.batches)
+        fetcher.fetched += count
+        fetcher.combined_loader._iterator._idx += count
+        fetcher.done = self.batch_progress.is_last_batch = fetcher.fetched >= fetcher.length
 
 
 _OF_STEP = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
@@ -196,6 +262,11 @@ def _kind(replica: Replica, trainer: Trainer, module: SequenceModule) -> Hashabl
     parameters = tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
     rnn, optimizers = module.rnn, tuple(type(one) for one in trainer.optimizers)
     return parameters, optimizers, type(rnn.gradient), rnn.nonlinearity, module.loss
+
+
+def _room(batch: SequenceBatch) -> int:
+    """How many batches such as this one are looked at ahead."""
+    return max(1, AHEAD // batch.input.numel())
 
 
 def _kind_of(network: Hashable, batch: SequenceBatch) -> Hashable:

@@ -1,24 +1,27 @@
 """The gradients of many networks at once, each with the bits that it has by itself.
 
+`begin` takes what the networks carry, each `gradients` or `evaluate` goes on from there, and `end`
+leaves with them what they carry then.
+
 What a network computes alone is computed here by the same operations on the same numbers, and what
 they cost beside is paid once: the C core takes all layers in one call, losses and their slopes are
 elementwise and so the same in any company, and no graph is recorded. A product is one network's.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bptt_lab.core import many
-from bptt_lab.core.cell import Cell, Layer, Swept, Weights, slopes
+from bptt_lab.core.cell import Layer, Swept, Weights
 from bptt_lab.gradients.base import Carry
 from bptt_lab.gradients.many import factors, inherits
-from bptt_lab.gradients.past import Chunk, PastFacing
+from bptt_lab.gradients.past import PastFacing
 from bptt_lab.nn.losses import binary_cross_entropy, masked_sum
 from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training.fleet.rules import Rules
 from bptt_lab.training.fleet.stack import Stack, rows
 from bptt_lab.training.module import SequenceModule
 
@@ -38,7 +41,6 @@ class Fused:
         phi, leaks = rnn.nonlinearity, [module.rnn.leak for module in stack.modules]
         self.phi, self.leaks, self.leaky = phi, leaks, any(leak != 1 for leak in leaks)
         self.rnns = [module.rnn for module in stack.modules]
-        self.alike = len({(own.leak, repr(own.gradient)) for own in self.rnns}) == 1
         self.past = isinstance(rnn.gradient, PastFacing)
         self.stamps = [own.gradient.stamp(own) for own in self.rnns]
         self.input = rows(count, L, N, I, like=like)
@@ -54,17 +56,23 @@ class Fused:
             self.unrolls.append(many.unroll(self.layers[-1], phi, leaks))
             source = states[:, 1:]
         self.output = self.layers[-1].states[:, 1:].flatten(2, 2).view(count, L * N, H)
-        self._together: Any = None  # the latest influences in one tensor, and each network's part
-        self._parts: Sequence[Any] = ()
+        # What is carried from one batch to the next.
+        self._hx = like.new_zeros(count, rnn.num_layers, N, H)
+        self._influences: Sequence[Any] = [None] * count
+        self._estimates: list[dict[str, float] | None] = []
+        self._draws: list[int] = []
+        self._totals: dict[str, Tensor] = {}  # of what was evaluated
+        self._trained = False  # and not evaluated
         self.keep = torch.ones(count, L, dtype=torch.float64)
         self.sweeps = [] if self.past else self._sweeps()
+        self.rules = Rules(self.rnns, self.layers[0], self.credit)
         outputs = stack.modules[0].readout.out_features
         self.predicted = like.new_zeros(count, L * N, outputs)
         self.slope = self.predicted  # of the loss, by the prediction
-        self.readouts = [
-            (module.readout.weight.detach(), module.readout.bias.detach())
-            for module in stack.modules
-        ]
+        weights = [module.readout.weight.detach() for module in stack.modules]
+        biases = [module.readout.bias.detach() for module in stack.modules]
+        self.readouts = [(w, bias, w.t()) for w, bias in zip(weights, biases, strict=True)]
+        self.outputs = self.output.unbind()
 
     def _sweeps(self) -> list[Any]:
         q: Tensor | None = self.credit.view(len(self.leaks), *self.size, -1)
@@ -85,30 +93,50 @@ class Fused:
             q = below
         return found
 
-    @torch.no_grad()
-    def gradients(self, batches: Sequence[SequenceBatch], draws: Sequence[int]) -> None:
-        """Leave each network's gradient of its batch in `.grad`, its sums and its carry with it."""
+    def begin(self, batches: Sequence[SequenceBatch]) -> None:
+        """Take what each network carries to its next batch."""
         self.stack.hand_out()
-        known = zip(self._run(batches), draws, strict=True)
-        before = [carry._replace(draw=draw) for carry, draw in known]
-        totals, ends = self._losses(batches), self._ends()
+        known = zip(self.stack.modules, batches, strict=True)
+        before = [module.carry_before(batch) for module, batch in known]
+        self._hx = torch.stack([carry.hx for carry in before])
+        self._influences = [carry.influence for carry in before]
+        self._estimates = [None if self.past else dict(c.estimate or {}) for c in before]
+        self._draws = [carry.draw for carry in before]
+        self._totals = {}
+
+    def end(self) -> None:
+        """Leave what each network carries with it."""
+        for row, (module, hx) in enumerate(zip(self.stack.modules, self._hx.unbind(), strict=True)):
+            known = hx, self._influences[row], self._draws[row], self._estimates[row]
+            module.carry = Carry(*known, *[self.stamps[row]] * self._trained)
+            module.sums |= {name: each[row] for name, each in self._totals.items()}
+
+    @torch.no_grad()
+    def gradients(
+        self, batches: Sequence[SequenceBatch], draws: Sequence[int]
+    ) -> tuple[list[Tensor], list[int]]:
+        """Leave each network's gradient of its batch in `.grad`.
+
+        Returns:
+            The sums of their losses, and the elements that counted.
+        """
+        self._run(batches)
+        totals, counts = self._losses(batches)
         if self.past:
-            influences = self._influences(before)
+            fresh = [batch.is_first for batch in batches]
+            before = [None if f else own for f, own in zip(fresh, self._influences, strict=True)]
+            self._influences, found = self.rules(before, draws)
+            self._hand_over(found)
         else:
             self._sweep(draws)
-        for row, (module, carry) in enumerate(zip(self.stack.modules, before, strict=True)):
-            module.latest_sum = totals[row]
-            influence, estimate = None, None
-            if self.past:
-                influence = influences[row]
-            else:
-                estimate = dict(carry.estimate or {})
-            module.carry = Carry(ends[row], influence, carry.draw + 1, estimate, self.stamps[row])
+        self._hx, self._draws, self._trained = self._ends(), [draw + 1 for draw in draws], True
+        return totals, counts
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[SequenceBatch]) -> None:
-        """Add each batch's sums to those of its network, and leave the carry with it."""
-        before, modules = self._run(batches), self.stack.modules
+        """Add each batch's sums to those of the batches before."""
+        self._run(batches)
+        modules = self.stack.modules
         mask, target, predicted = self._predicted(batches)
         sums = {"count": [batch.mask.sum() for batch in batches]}
         sums["loss"] = self._sums(self._elements(predicted, target), mask)
@@ -118,32 +146,32 @@ class Fused:
             for module, own, batch in known:  # a task's metric may depend on its data
                 for name, elements in module.score(own, batch.target).items():
                     scores.setdefault(name, []).append(masked_sum(elements, batch.mask))
-        sums |= scores
-        ends = self._ends()
-        for row, (module, carry) in enumerate(zip(modules, before, strict=True)):
-            module.add_sums({name: each[row] for name, each in sums.items()})
-            estimate = None if self.past else dict(carry.estimate or {})
-            module.carry = Carry(ends[row], None, carry.draw + 1, estimate)
+        for name, each in (sums | scores).items():
+            if name not in self._totals:
+                nothing = torch.zeros((), dtype=torch.float64)
+                before = [module.sums.get(name, nothing) for module in modules]
+                self._totals[name] = torch.stack(before)
+            self._totals[name] = self._totals[name] + torch.stack(each).double()
+        self._influences = [None] * len(modules)
+        self._hx, self._draws, self._trained = self._ends(), [d + 1 for d in self._draws], False
 
-    def _run(self, batches: Sequence[SequenceBatch]) -> list[Carry]:
-        """Unroll all layers, and return what there was before."""
+    def _run(self, batches: Sequence[SequenceBatch]) -> None:
+        """Unroll all layers."""
         torch.stack([batch.input for batch in batches], out=self.input)
-        before = [
-            module.carry_before(batch)
-            for module, batch in zip(self.stack.modules, batches, strict=True)
-        ]
+        if fresh := [row for row, batch in enumerate(batches) if batch.is_first]:
+            self._hx[fresh if len(fresh) < len(batches) else slice(None)] = 0
         for index, (layer, unroll) in enumerate(zip(self.layers, self.unrolls, strict=True)):
-            layer.states[:, 0].copy_(torch.stack([carry.hx[index] for carry in before]))
+            layer.states[:, 0].copy_(self._hx[:, index])
             unroll()
-        return before
 
-    def _ends(self) -> Sequence[Tensor]:
-        return torch.stack([layer.states[:, -1] for layer in self.layers], 1).unbind()
+    def _ends(self) -> Tensor:
+        return torch.stack([layer.states[:, -1] for layer in self.layers], 1)
 
     def _predicted(self, batches: Sequence[SequenceBatch]) -> tuple[Tensor, Tensor, Tensor]:
         """Masks (R, L, N), targets and predictions, R networks' chunks one after another."""
-        for row, (weight, bias) in enumerate(self.readouts):
-            torch.addmm(bias, self.output[row], weight.t(), out=self.predicted[row])
+        known = zip(self.readouts, self.outputs, self.predicted.unbind(), strict=True)
+        for (_, bias, weight_t), output, predicted in known:
+            torch.addmm(bias, output, weight_t, out=predicted)
         mask = torch.stack([batch.mask for batch in batches])
         target = torch.stack([batch.target for batch in batches]).flatten(0, 1)
         return mask, target, self.predicted.view(-1, self.size[1], self.predicted.shape[2])
@@ -162,12 +190,12 @@ class Fused:
         counted = torch.where(mask, elements.detach().view(mask.shape), 0)
         return [part.sum() for part in counted.unbind()]
 
-    def _losses(self, batches: Sequence[SequenceBatch]) -> list[Tensor]:
+    def _losses(self, batches: Sequence[SequenceBatch]) -> tuple[list[Tensor], list[int]]:
         """Fill in the credit of the last layer and the readouts' gradients; return the sums."""
-        (L, _), count, modules = self.size, len(batches), self.stack.modules
+        (L, _), count = self.size, len(batches)
         mask, target, predicted = self._predicted(batches)
-        shares = [module.share or 1.0 for module in modules]
-        seeds = predicted.new_ones(count) / predicted.new_tensor(shares)
+        counts: list[int] = mask.sum((1, 2)).tolist()
+        seeds = predicted.new_ones(count) / predicted.new_tensor([float(n or 1) for n in counts])
         with torch.enable_grad():
             predicted = predicted.detach().requires_grad_()
             elements = self._elements(predicted, target)
@@ -175,12 +203,13 @@ class Fused:
             (slope,) = torch.autograd.grad(elements, predicted, seed.view(elements.shape))
         self._keep_slope(slope.view(count, L, *slope.shape[1:]))
         weights, biases = (self.stack.named[f"readout.{name}"][1] for name in ("weight", "bias"))
-        for row, (weight, _) in enumerate(self.readouts):
-            slope = self.slope[row]
-            torch.mm(slope, weight, out=self.credit[row])
-            torch.mm(slope.t(), self.output[row], out=weights[row])
-            torch.sum(slope, 0, out=biases[row])
-        return self._sums(elements, mask)
+        credits, found = self.credit.unbind(), zip(weights.unbind(), biases.unbind(), strict=True)
+        slopes = zip(self.slope.unbind(), self.slope.transpose(1, 2).unbind(), strict=True)
+        for row, ((slope, slope_t), (weight, bias)) in enumerate(zip(slopes, found, strict=True)):
+            torch.mm(slope, self.readouts[row][0], out=credits[row])
+            torch.mm(slope_t, self.outputs[row], out=weight)
+            torch.sum(slope, 0, out=bias)
+        return self._sums(elements, mask), counts
 
     def _keep_slope(self, slope_RLNO: Tensor) -> None:
         """Copy the slopes to rows of their own, in the layout that one network's would have.
@@ -205,58 +234,8 @@ class Fused:
             if biases:
                 biases[1].copy_(biases[0])
 
-    def _influences(self, before: Sequence[Carry]) -> Sequence[Any]:
-        """Fill in what past-facing rules find, and return their influences for the next chunks."""
-        rule: Any = self.rnns[0].gradient
-        layer, cell = self.layers[0], Cell(self.phi, self.leaks[0])
-        known = self._stacked(before)
-        if self.alike and known is not NotImplemented:
-            states = layer.states.contiguous()
-            values = states[:, 1:] if cell.leak == 1 else layer.values.contiguous()
-            hh = layer.weights.hh[:, None, None]
-            chunk = Chunk(
-                layer.input,
-                states,
-                layer.weights._replace(hh=hh),
-                cell,
-                values,
-                slopes(values, cell),
-            )
-            q = self.credit.view(len(before), *self.size, -1)
-            with suppress(NotImplementedError):
-                self._together, gradients = rule.together(chunk, known, q)
-                self._hand_over(gradients)
-                self._parts = self._together.unbind()
-                return self._parts
-        influences, gradients = zip(*map(self._influence, range(len(before)), before), strict=True)
-        self._hand_over(torch.stack(gradients))
-        return influences
-
-    def _stacked(self, before: Sequence[Carry]) -> Any:
-        """The influences of all networks in one tensor: that of the last step, if these are it."""
-        parts = [carry.influence for carry in before]
-        if all(part is None for part in parts):
-            return None
-        if all(part is own for part, own in zip(parts, self._parts, strict=False)) and self._parts:
-            return self._together
-        if all(isinstance(part, Tensor) for part in parts):
-            return torch.stack(parts)
-        return NotImplemented
-
-    def _influence(self, row: int, carry: Carry) -> tuple[Any, Tensor]:
-        """What one rule does alone, on a chunk that keeps no buffer of ours."""
-        rnn, layer = self.rnns[row], self.layers[0]
-        states, input = layer.states[row].clone(), layer.input[row].clone()
-        values = states[1:] if rnn.leak == 1 else layer.values[row].clone()
-        cell = Cell(rnn.nonlinearity, rnn.leak)
-        weights = Weights(*(weight[row] for weight in layer.weights if weight is not None))
-        chunk = Chunk(input, states, weights, cell, values, slopes(values, cell), carry.draw)
-        rule: Any = rnn.gradient
-        influence, kept = rule.advance(chunk, carry.influence)
-        q_LNH = self.credit[row].view_as(chunk.states[1:])
-        return influence, rule.gradient(chunk, carry.influence, kept, q_LNH)
-
     def _hand_over(self, gradients_RHJ: Tensor) -> None:
+        """Copy what past-facing rules found, inputs' and states' weights and bias in a row."""
         inputs, hidden = self.input.shape[3], self.credit.shape[2]
         ih, hh, bias = gradients_RHJ.tensor_split([inputs, inputs + hidden], dim=2)
         found = (ih, hh, *[bias.flatten(1)] * 2)

@@ -63,6 +63,7 @@ class Stack:
                 parameter.data = whole[row]
                 own.append((parameter, gradient[row]))
             self.own.append(own)
+        self._gradients = [gradient for own in self.own for _, gradient in own]
         self.average = self._averages()
         self.hand_out()
         self.stacked: StackedOptimizer | None = None  # they step by themselves
@@ -92,28 +93,40 @@ class Stack:
             for parameter, gradient in own:
                 parameter.grad = gradient
 
-    def step(self, rows: Sequence[int]) -> bool:
-        """Let optimizers make their step, and averages follow; whether they can do so together."""
+    def norms(self) -> Tensor:
+        """Return the norm of each network's gradient by each parameter, (R, parameters)."""
+        return torch.stack(torch._foreach_norm(self._gradients)).view(len(self.own), -1)
+
+    def steps(self, rows: Sequence[int]) -> bool:
+        """Whether optimizers can make their step together, as long as nobody changes them."""
         averages = [self.modules[row].average for row in rows]
         if self.stacked is None or (self.average is None and any(averages)):
             return False
         rates = [self.modules[row].trainer.optimizers[0].param_groups[0]["lr"] for row in rows]
         if max(rates) * 1e6 > torch.finfo(self.parameters.dtype).max:
             return False  # torch refuses a step of such a length
-        if any(parameter.grad is None for row in rows for parameter, _ in self.own[row]):
-            return False  # an optimizer leaves it as it is, decay included
+        # Where there is no gradient an optimizer leaves a parameter as it is, decay included.
+        return not any(parameter.grad is None for row in rows for parameter, _ in self.own[row])
+
+    def step(self, rows: Sequence[int], numbers: Sequence[int]) -> None:
+        """Let optimizers make their step, and averages follow; `steps` has said that they can.
+
+        Args:
+            rows: of the networks.
+            numbers: of each one's step, from 1 on.
+        """
+        assert self.stacked is not None
         for row in rows:
             for parameter, gradient in self.own[row]:
                 if parameter.grad is not gradient and parameter.grad is not None:
                     gradient.copy_(parameter.grad)  # of a network that has found its own
         self.stacked.step(rows)
         if self.average is None:
-            return True
-        steps = [self.modules[row].trainer.global_step + 1 for row in rows]
-        weights = [a.weight(step) for a, step in zip(averages, steps, strict=True) if a]
+            return
+        averages = [self.modules[row].average for row in rows]
+        weights = [own.weight(n) for own, n in zip(averages, numbers, strict=True) if own]
         if len(rows) == len(self.modules) and len(set(weights)) == 1:
             self.average.lerp_(self.parameters, weights[0])
-            return True
+            return
         for row, weight in zip(rows, weights, strict=True):
             self.average[row].lerp_(self.parameters[row], weight)
-        return True

@@ -6,6 +6,7 @@ from typing import Any
 
 from bptt_lab.runs import outcome
 from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.training.fleet import stretch
 from bptt_lab.training.fleet.fused import Fused, fits
 from bptt_lab.training.fleet.lockstep import Replica
 from bptt_lab.training.fleet.stack import Stack
@@ -27,40 +28,39 @@ class Together:
         steps: dict[int, list[Replica]] = {}
         for replica in waiting:
             wants = replica.wants
-            if wants.batch is not None:
+            if wants.batches:
                 gradients.setdefault(wants.kind, []).append(replica)
             elif replica in self.places:
                 steps.setdefault(id(self.places[replica][0]), []).append(replica)
         for group in steps.values():
-            if self.places[group[0]][0].step([self.places[replica][1] for replica in group]):
-                _answer(group)
-        self._count(sum(replica.wants.learns for group in gradients.values() for replica in group))
+            known, rows = self.places[group[0]][0], [self.places[replica][1] for replica in group]
+            if known.steps(rows):
+                known.step(rows, [replica.wants.trainer.global_step + 1 for replica in group])
+                for replica in group:
+                    replica.answer = True
+        self.began = self.began or time.perf_counter()
         for group in gradients.values():
-            stack, batches = self._stack(tuple(group)), [replica.wants.batch for replica in group]
-            key = id(stack), *(tensor.shape for tensor in batches[0][:3])
-            fused = stack and self._fused(key, stack, batches[0])
-            if not fused:
-                continue
-            try:
-                if group[0].wants.learns:
-                    loops = [replica.wants.trainer.fit_loop.epoch_loop for replica in group]
-                    fused.gradients(batches, [loop.total_batch_idx for loop in loops])
+            wants, stack = [replica.wants for replica in group], self._stack(tuple(group))
+            batch = wants[0].batches[0]
+            key = id(stack), *(tensor.shape for tensor in batch[:3])
+            fused = stack and self._fused(key, stack, batch)
+            taken: Sequence[Any] = [None] * len(group)
+            if stack and fused:
+                if wants[0].learns:
+                    taken, error = stretch.train(stack, fused, wants)
                 else:
-                    fused.evaluate(batches)
-            except Exception as error:  # each does it by itself, so that it is that one's alone
-                self.fused[key] = None
-                problem = f"{type(error).__name__}: {error}"
-                outcome.tell(
-                    f"fleet: {len(group)} jobs compute one by one from here on ({problem})"
-                )
-            else:
-                _answer(group)
-
-    def _count(self, steps: int) -> None:
-        now = time.perf_counter()
-        self.began = self.began or now
-        if steps:
-            self.steps, self.latest = self.steps + steps, now
+                    taken, error = stretch.evaluate(fused, wants)
+                if error is not None:  # each goes on by itself, so that it is that one's alone
+                    self.fused[key] = None
+                    problem = f"{type(error).__name__}: {error}"
+                    outcome.tell(
+                        f"fleet: {len(group)} jobs compute one by one from here on ({problem})"
+                    )
+            for replica, own in zip(group, taken, strict=True):
+                replica.answer = own
+                if replica.wants.learns:
+                    self.steps += own.steps + own.ready if own else 1
+                    self.latest = time.perf_counter()
 
     def _stack(self, group: tuple[Replica, ...]) -> Stack | None:
         """The stack that a group makes up, a new one where others of the old one have ended."""
@@ -88,8 +88,3 @@ class Together:
             all_fit = all(fits(module, len(batch.input)) for module in stack.modules)
             self.fused[key] = Fused(stack, batch) if all_fit else None
         return self.fused[key]
-
-
-def _answer(group: Sequence[Replica]) -> None:
-    for replica in group:
-        replica.answer = True

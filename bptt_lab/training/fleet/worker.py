@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from bptt_lab.runs import outcome, signals, streams
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.training import fork_server
-from bptt_lab.training.fleet.lockstep import Lockstep, Replica
-from bptt_lab.training.fleet.together import Together
 from bptt_lab.training.launchers import worker
 from bptt_lab.training.launchers.worker import Sweep, SweepJob
+
+if TYPE_CHECKING:
+    from bptt_lab.training.fleet.lockstep import Replica
 
 ALONE = 3  # steps that each job takes by itself, as a measure of what the others save
 SAVED = -1  # in place of a job's number: what follows are seconds a step, alone and together
@@ -42,6 +43,10 @@ def work(
         ended: gets each job's number, exit code, seconds and whether its time was over; at the end
             what a step took.
     """
+    # Not above: whoever starts this process needs no torch.
+    from bptt_lab.training.fleet.lockstep import Lockstep, Replica
+    from bptt_lab.training.fleet.together import Together
+
     os.setsid()
     fork_server.begin(grace)
     sweep: Sweep = pickle.loads(shared)
@@ -50,12 +55,12 @@ def work(
     numbers: dict[Replica, int] = {}
     codes: dict[int, int] = {}
 
-    def tell(replica: Replica) -> None:
+    def tell(replica: "Replica") -> None:
         number = numbers[replica]
         replica.log.flush()
         ended.send((number, codes.get(number, outcome.FAILED), replica.seconds, replica.stop.over))
 
-    def watch(replica: Replica | None) -> None:
+    def watch(replica: "Replica | None") -> None:
         steps.value += 1
 
     try:
