@@ -13,6 +13,7 @@ from tasks.samples import write_music, write_tagging
 
 from bptt_lab.config import fleets
 from bptt_lab.gradients import Full, SnAp1
+from bptt_lab.tasks.base import ChunkLoader
 from bptt_lab.tasks.echo import Echo
 from bptt_lab.training.callbacks.writers import write_scalars
 from bptt_lab.training.fleet.fused import Fused
@@ -149,8 +150,31 @@ class Watched(Echo):
         return [Counting()]
 
 
+class Plain(ChunkLoader):
+    """A loader whose iterator is a plain one."""
+
+    def __iter__(self):
+        yield from list(super().__iter__())
+
+
+class Listed(Echo):
+    """A task that has its own loader."""
+
+    def train_dataloader(self):
+        return Plain(self, "train")
+
+    def val_dataloader(self):
+        return Plain(self, "val")
+
+
 @pytest.mark.parametrize(
-    "own", ["gradient._target_=Halved", "gradient._target_=Reservoir", "dataset._target_=Watched"]
+    "own",
+    [
+        "gradient._target_=Halved",
+        "gradient._target_=Reservoir",
+        "dataset._target_=Watched",
+        "dataset._target_=Listed",
+    ],
 )
 def test_plug_ins_do_what_they_do_alone(tmp_path, own):
     own = (own.replace("=", f"={__name__}."), f"allow=[{__name__}]", "optimizer.weight_decay=.1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from fleet_runs import QUIET, TASKS, compared, left, side_by_side
 from lightning.pytorch import Callback
 from runs import config, job
 
+from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.tasks.adding import Adding
 from bptt_lab.training.callbacks import stretch
 from bptt_lab.training.callbacks.bundle import Bundle
@@ -157,6 +159,18 @@ def test_what_fails_within_a_stretch_goes_on_by_itself_from_there(tmp_path, monk
     for number, each in enumerate(jobs):
         attempt(config(*each), tmp_path / "alone" / str(number), job(*each))
         assert left(tmp_path / "fleet" / str(number)) == left(tmp_path / "alone" / str(number))
+
+
+def test_a_second_signal_within_a_stretch_ends_every_run(tmp_path, monkeypatch):
+    def told_again(*_):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr(steps, "train", told_again)
+    with pytest.raises(Interrupted):
+        side_by_side(tmp_path, seeds(count=2))
+    for number in "01":
+        status = json.loads((tmp_path / number / "status.json").read_text())
+        assert (status["status"], status["reason"]) == ("interrupted", "interrupted by SIGINT")
 
 
 def test_batches_to_come_can_be_looked_at():

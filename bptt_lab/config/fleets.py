@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bptt_lab.config import gpus, signatures
 
-MOST = 64  # jobs of a fleet; more are no faster, and nothing is known of them until all have ended
+MOST = 32  # jobs of a fleet; more are no faster, and nothing is known of them until all have ended
 LEAST = 2
 SHARE = 0.5  # of the machine's memory that the jobs of all fleets may take
 # Settings that are data; those of `optimizer` all are, and the numbers of `gradient`.

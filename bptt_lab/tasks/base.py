@@ -195,7 +195,7 @@ class ChunkLoader:
         groups, lengths = self.groups()
         chunks = []
         for group in groups:
-            end = int(lengths[group].max())
+            end = int(lengths[group].max()) if self.task.unequal else int(lengths[0])
             step = self.task.chunk_length or end
             chunks += [(group, slice(t, min(t + step, end))) for t in range(0, end, step)]
         return chunks

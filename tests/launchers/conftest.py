@@ -43,3 +43,27 @@ def hours_pass_once(monkeypatch):
         monkeypatch.setattr(process, "time", clock)
 
     return jump
+
+
+@pytest.fixture
+def hours_pass_at_each(monkeypatch):
+    """Let the launcher's clock jump by hours a few looks after each time that something happened.
+
+    Until then it has seen that nothing else is at work.
+    """
+
+    def jump(times: Callable[[], int]) -> None:
+        looks, passed = [], []
+
+        def monotonic() -> float:
+            if times() > len(passed):
+                looks.append(True)
+            if len(looks) > 5:
+                passed.append(True)
+                looks.clear()
+            return time.monotonic() + 100_000 * len(passed)
+
+        clock = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
+        monkeypatch.setattr(process, "time", clock)
+
+    return jump

@@ -11,6 +11,7 @@ from commands import Forked, wait_for
 
 from launchers import sweeps
 from launchers.sweeps import SMALL, TINY, UNRULY
+from launchers.unruly import FATES
 
 FLEET = "hydra/launcher=fleet"
 ONE = "hydra.launcher.n_jobs=1"
@@ -90,20 +91,28 @@ def test_a_signal_stops_all_and_each_goes_on_alone_or_in_a_fleet(tmp_path, run_h
 
 
 @pytest.mark.slow
-def test_of_40_jobs_those_that_hang_die_or_raise_harm_no_other(tmp_path, run_here):
+def test_of_40_jobs_those_that_hang_die_or_raise_harm_no_other(
+    tmp_path, run_here, hours_pass_at_each
+):
+    """One process at a time, so that hours pass for a job that hangs and for no other."""
+    hours_pass_at_each(
+        lambda: sum(log.read_text().count("hangs") for log in tmp_path.glob("outputs/*/*/log.txt"))
+    )
     code, _, err = run_here(
-        "-m", FLEET, "hydra.launcher.replicas=20", *UNRULY, *TINY, "optimizer.how=range(40)",
-        "hydra.launcher.time_limit=30", "hydra.launcher.grace=1",
+        "-m", FLEET, ONE, "hydra.launcher.replicas=20", *UNRULY, *TINY, "optimizer.how=range(40)",
+        "hydra.launcher.time_limit=3600", "hydra.launcher.grace=1",
     )  # fmt: skip
     assert code == 1, err
-    from launchers.unruly import FATES
-
-    statuses = {int(job.folder.name[:3]): (job.status, job.reason) for job in sweeps.jobs(tmp_path)}
     kinds = {
         "raise": "meant to fail", "exit_zero": "exit code 0", "exit_seven": "exit code 7",
         "kill": "SIGKILL", "sleep": "over its time limit", "spin": "over its time limit",
         "diverge": "the loss is nan",
     }  # fmt: skip
-    for number, (status, reason) in statuses.items():
-        assert (status == "completed") == (number not in FATES), (number, status, reason)
-        assert kinds.get(FATES.get(number, ""), "") in reason
+    code, _, err = run_here(*UNRULY, *TINY, "optimizer.how=0", "hydra.run.dir=outputs/alone")
+    assert code == 0, err
+    for job in sweeps.jobs(tmp_path):
+        number = int(job.folder.name[:3])
+        assert (job.status == "completed") == (number not in FATES), (number, job)
+        assert kinds.get(FATES.get(number, ""), "") in job.reason
+        if job.status == "completed":
+            assert results(job.folder) == results(tmp_path / "outputs/alone")

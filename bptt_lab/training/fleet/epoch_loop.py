@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
-from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.tasks.base import Batches, SequenceBatch
 from bptt_lab.training.callbacks import stretch
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.fleet.lockstep import HERE, Replica
@@ -75,6 +75,8 @@ class ReplicaLoop(_TrainingEpochLoop):
         """How many of the next steps need nobody; the last one of an epoch does."""
         trainer = self.trainer
         if trainer.accumulate_grad_batches > 1 or trainer.lr_scheduler_configs:
+            return 0
+        if not isinstance(self.batches, Batches):  # a task's own loader
             return 0
         left = data_fetcher.length - data_fetcher.fetched - 1
         if self.max_steps > 0:
@@ -220,6 +222,8 @@ class ReplicaEvaluation(_EvaluationLoop):
         """The batches after this one that are shaped as it is."""
         fetcher: Any = self._data_fetcher
         (self.batches,) = fetcher.combined_loader._iterator.iterators
+        if not isinstance(self.batches, Batches):
+            return []
         most = min(fetcher.length - fetcher.fetched, MOST - 1, _room(batch) - 1)
         ahead = self.batches.ahead(most)
         return [each for each in ahead if each.target.shape == batch.target.shape]

@@ -180,14 +180,21 @@ class Lockstep:
                     killed = error
             killed = killed or self._killed()
             if self.left and killed is None:
-                self.watch(None)
-                began = time.perf_counter()
-                self.compute(self.left)
-                share = (time.perf_counter() - began) / len(self.left)
-                for replica in self.left:
-                    replica.seconds += share
+                try:
+                    self._compute()
+                except Interrupted as error:
+                    killed = error
         if killed is not None:
             raise killed
+
+    def _compute(self) -> None:
+        """Do what all wait for, and share out the time that it takes."""
+        self.watch(None)
+        began = time.perf_counter()
+        self.compute(self.left)
+        share = (time.perf_counter() - began) / len(self.left)
+        for replica in self.left:
+            replica.seconds += share
 
     def _killed(self) -> Interrupted | None:
         """A second signal is told to one run only: where it came."""

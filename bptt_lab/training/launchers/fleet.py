@@ -34,7 +34,7 @@ class FleetLauncher(ProcessLauncher):
     dies, those of its jobs that have not ended go on alone, each in a process of its own.
 
     Args:
-        replicas: the most jobs of a fleet; None for as many as memory holds, at most 64.
+        replicas: the most jobs of a fleet; None for as many as memory holds, at most 32.
         n_jobs: processes at a time; None for as many as the cores have threads for.
         time_limit: seconds of computation that a job may take; None for no limit.
         grace: seconds that a job asked to stop gets for saving, before its process is killed.
