@@ -100,8 +100,10 @@ def test_few_tags_and_a_small_run(run):
     }  # fmt: skip
 
 
-def test_pictures_come_at_the_start_and_the_end(run):
-    assert [image.step for image in events(run).Images("truncation/curve")] == [1, 41]
+def test_pictures_come_at_the_sixteenth_measurement_and_at_the_end(run, tmp_path):
+    assert [image.step for image in events(run).Images("truncation/curve")] == [41]
+    quick_run(tmp_path, WATCHED, "callbacks.every_n_steps=2")  # at 1, 2, 4, 6 ... 30
+    assert [image.step for image in events(tmp_path).Images("truncation/curve")] == [30, 41]
 
 
 def test_the_layout_asks_for_tags_that_there_are(run):
