@@ -5,6 +5,7 @@ thread. R counts networks, first in every shape.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,8 +36,9 @@ def factors(
     if strategies.count(strategies[0]) == draws.count(draws[0]) == count:
         strategies, draws = strategies[:1], draws[:1]  # one row is that of all
     for strategy, draw in zip(strategies, draws, strict=True):
-        if not isinstance(strategy, PerUnroll) or not _says_all(strategy):
+        if not _says_all(type(strategy)):
             raise NotImplementedError(f"{type(strategy).__name__} is more than such a sweep")
+        assert isinstance(strategy, PerUnroll)
         rows.append(strategy.factors(num_steps, draw))
     if all(row is None for row in rows):
         return None
@@ -44,15 +46,18 @@ def factors(
     return torch.tensor(keep_RL, dtype=torch.float64).expand(count, -1)
 
 
-def _says_all(strategy: PerUnroll) -> bool:
+@cache
+def _says_all(own: type[GradientStrategy]) -> bool:
     """Whether the class that wrote `factors` wrote the rest too, and no class below it."""
-    says = next(kind for kind in type(strategy).__mro__ if "factors" in vars(kind))
-    return inherits(strategy, says, "unroll", "states", "begin", "assign")
+    if not issubclass(own, PerUnroll):
+        return False
+    says = next(kind for kind in own.__mro__ if "factors" in vars(kind))
+    return inherits(own, says, "unroll", "states", "begin", "assign")
 
 
-def inherits(strategy: GradientStrategy, kind: type, *names: str) -> bool:
+def inherits(own: type[GradientStrategy], kind: type, *names: str) -> bool:
     """Whether no class below `kind` has written one of its methods again."""
-    return all(getattr(type(strategy), n, None) is getattr(kind, n, None) for n in names)
+    return all(getattr(own, name, None) is getattr(kind, name, None) for name in names)
 
 
 def unroll(

@@ -258,7 +258,7 @@ def fits(module: SequenceModule, num_steps: int) -> bool:
     if not type(rnn.gradient).__module__.startswith("bptt_lab."):
         return False  # a plug-in may draw from global generators, and replace any method
     if isinstance(rnn.gradient, PastFacing):
-        return inherits(rnn.gradient, PastFacing, "unroll", "states")
+        return inherits(type(rnn.gradient), PastFacing, "unroll", "states")
     try:
         factors([rnn.gradient], [0], num_steps)
     except NotImplementedError:
