@@ -40,8 +40,8 @@ def side_by_side(folder: Path, jobs: list[tuple[str, ...]], **how: int) -> float
     counts = [0, 0]
     together = Together()
 
-    def compute(waiting):
-        together(waiting)
+    def compute(waiting, goes_on):
+        together(waiting, goes_on)
         counts[0] += sum(replica.answer is not None for replica in waiting)
         counts[1] += len(waiting)
 

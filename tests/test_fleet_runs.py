@@ -167,9 +167,47 @@ class Listed(Echo):
         return Plain(self, "val")
 
 
+class Doubled(Echo):
+    """A task that changes its batches on their way."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch._replace(input=2 * batch.input)
+
+
+class Drawn(Echo):
+    """A task whose metric draws without asking."""
+
+    def score(self, prediction, target):
+        scores = super().score(prediction, target)
+        return {name: value * torch.rand(()) for name, value in scores.items()}
+
+
+class Hooking(Callback):
+    """Has torch call it."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            pl_module.readout.weight.register_hook(lambda grad: grad * 0.5)
+            trainer.optimizers[0].register_step_post_hook(self.halve)
+
+    def halve(self, optimizer, *_):
+        with torch.no_grad():
+            optimizer.param_groups[0]["params"][0].mul_(0.5)
+
+
+class Hooked(Echo):
+    """A task whose callback changes what torch does, from the second epoch on."""
+
+    def callbacks(self):
+        return [Hooking()]
+
+
 @pytest.mark.parametrize(
     "own",
     [
+        "dataset._target_=Doubled",
+        "dataset._target_=Drawn",
+        "dataset._target_=Hooked",
         "gradient._target_=Halved",
         "gradient._target_=Reservoir",
         "dataset._target_=Watched",
@@ -240,3 +278,8 @@ def test_fleets_are_as_many_as_processes_and_as_large_as_memory_and_replicas_all
     assert sizes(2, 2**40, 3) == [2, 2, 3, 3]
     assert sizes(1, 4 * fleets.replica_bytes(jobs[0])) == [3, 3, 4]
     assert sizes(1, 2**40, 1) == []
+    jobs = jobs[:6]
+    assert sizes(2, 2**40, 2) == [2, 2, 2]
+    lone = fleets.place(jobs, 1, 2**40, 1)
+    assert {place.why for place in lone} == {"hydra.launcher.replicas=1 leaves no place"}
+    assert {place.why for place in fleets.place(jobs, 1, 1)} == {"memory is short"}

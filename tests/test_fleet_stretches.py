@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 
@@ -12,14 +13,17 @@ from lightning.pytorch import Callback
 from runs import config, job
 
 from bptt_lab.runs.outcome import Interrupted
+from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.adding import Adding
 from bptt_lab.training.callbacks import stretch
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.probe import Instrument, Reading
 from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.callbacks.writers import Periodic, write_scalars
+from bptt_lab.training.fleet import lockstep
 from bptt_lab.training.fleet import stretch as steps
 from bptt_lab.training.fleet.fused import Fused
+from bptt_lab.training.fleet.lockstep import Lockstep, Replica
 from bptt_lab.training.job import attempt
 
 LONG = (
@@ -131,7 +135,23 @@ def test_a_class_that_writes_a_hook_speaks_for_itself():
         def on_before_optimizer_step(self, *_):
             pass
 
+    class Rhythmic(Spoken):
+        def is_due(self, step):
+            return step % 2 == 0
+
+    class Each(Callback):
+        def on_train_batch_start(self, *_):
+            pass
+
+    class Before(Each, Spoken):
+        pass
+
+    class After(Spoken, Each):
+        pass
+
     every = {"every_n_steps": 3}
+    for kind in (Rhythmic, Before, After):
+        assert stretch.noting([kind(**every)]) is None
     own, spoken = Callback(), Spoken(**every)
     assert stretch.noting([own, spoken]) == [spoken]
     assert stretch.noting([spoken, Silent(**every)]) is None
@@ -159,6 +179,28 @@ def test_what_fails_within_a_stretch_goes_on_by_itself_from_there(tmp_path, monk
     for number, each in enumerate(jobs):
         attempt(config(*each), tmp_path / "alone" / str(number), job(*each))
         assert left(tmp_path / "fleet" / str(number)) == left(tmp_path / "alone" / str(number))
+
+
+def test_a_stretch_ends_in_time_for_a_run_to_save_or_stop(tmp_path, taken, monkeypatch):
+    monkeypatch.setattr(lockstep, "LONGEST", 0)
+    compared(tmp_path, seeds(count=2))
+    assert {number for number, _ in taken} == {0, 1}
+
+
+def test_within_a_stretch_a_signal_is_heard_and_whoever_watches_is_told():
+    heard, stop = [], Stop()
+    stop.patient = True
+
+    def compute(waiting, goes_on):
+        heard.append(goes_on())
+        stop.asked = signal.SIGINT
+        heard.append(goes_on())
+
+    told = []
+    replica = Replica(lambda: replica.ask("a step"), io.StringIO(), stop, draws=False)
+    Lockstep([replica], compute, stop, lambda _: None, told.append).run()
+    assert heard == [True, False]
+    assert told.count(None) == 3  # before all of it, and at each look
 
 
 def test_a_second_signal_within_a_stretch_ends_every_run(tmp_path, monkeypatch):

@@ -54,12 +54,16 @@ def place(
     for group in groups.values():
         room = max(1, share // max(replica_bytes(configs[number]) for number in group))
         parts = -(-len(group) // min(room, MOST if most is None else most))
-        if len(group) >= LEAST * processes:  # all processes end at about the same time
-            parts = -(-parts // processes) * processes
+        even = -(-parts // processes) * processes
+        if len(group) >= LEAST * even:  # all processes end at about the same time
+            parts = even
         cuts = [len(group) * part // parts for part in range(parts + 1)]
         for begin, end in itertools.pairwise(cuts):
             if end - begin < LEAST:
-                why = "no other job is of its kind" if len(group) < LEAST else "no room beside it"
+                why = "memory is short"
+                if most is not None and most <= room:
+                    why = f"hydra.launcher.replicas={most} leaves no place"
+                why = "no other job is of its kind" if len(group) < LEAST else why
                 placed[group[begin]] = Placed(None, why)
                 continue
             for number in group[begin:end]:

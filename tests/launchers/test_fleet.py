@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from commands import Forked, wait_for
 
+from bptt_lab.training.launchers.fleet import FleetLauncher
 from launchers import sweeps
 from launchers.sweeps import SMALL, TINY, UNRULY
 from launchers.unruly import FATES
@@ -88,6 +89,25 @@ def test_a_signal_stops_all_and_each_goes_on_alone_or_in_a_fleet(tmp_path, run_h
         code, _, err = run_here(*run)
         assert code == 0, err
         assert results(job.folder) == results(tmp_path / f"outputs/alone{seed}")
+
+
+def test_jobs_beside_one_that_hangs_save_and_go_on_alone(tmp_path, run_here, monkeypatch):
+    asked = []
+
+    def is_over(self, running, now):
+        if len(running.jobs) > 1 and not asked and sweeps.checkpoints(tmp_path):
+            asked.append(running)
+            return True
+        return own(self, running, now)
+
+    own = FleetLauncher.is_over
+    monkeypatch.setattr(FleetLauncher, "is_over", is_over)
+    long = (*SMALL, "trainer.max_epochs=6", "checkpoint_seconds=0", "seed=range(3)")
+    limit = "hydra.launcher.time_limit=100000"
+    code, out, err = run_here("-m", FLEET, ONE, limit, *long)
+    assert code == 0, err
+    assert {job.status for job in sweeps.jobs(tmp_path)} == {"completed"}
+    assert "over its time limit" in out and "go on, each in its own process" in out
 
 
 @pytest.mark.slow

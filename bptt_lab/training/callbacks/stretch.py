@@ -15,6 +15,7 @@ from torch import Tensor
 from bptt_lab.training.module import SequenceModule
 
 HOOKS = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
+RHYTHM = (*HOOKS, "is_due")  # what a class that says `idle_steps` has to know
 ANY = sys.maxsize  # of idle steps: as many as there are
 
 
@@ -42,18 +43,27 @@ class Notes(Protocol):
 def noting(callbacks: Iterable[Callback]) -> list[Notes] | None:
     """Return those that have a hook of a step; None where one must hear of every step.
 
-    A class that writes such a hook says `idle_steps` itself: what it inherits knows no more hooks.
+    Who says `idle_steps` speaks for the hooks that its own class has, and for no others.
     """
     found: list[Any] = []
     for callback in callbacks:
-        kinds = type(callback).__mro__[: -len(Callback.__mro__)]
-        hooked = [n for n, kind in enumerate(kinds) if any(hook in vars(kind) for hook in HOOKS)]
-        hooked += [0 for hook in HOOKS if hook in vars(callback)]
-        said = [n for n, kind in enumerate(kinds) if "idle_steps" in vars(kind)]
-        if hooked and (not said or min(said) > min(hooked)):
+        hooks = [_writer(callback, name) for name in HOOKS]
+        if not any(hooks):
+            continue
+        speaks = _writer(callback, "idle_steps")
+        known = (_writer(callback, name) for name in RHYTHM)
+        if speaks is None or not all(issubclass(speaks, kind) for kind in known if kind):
             return None
-        found += [callback] if hooked else []
+        found.append(callback)
     return found
+
+
+def _writer(callback: Callback, name: str) -> type | None:
+    """The class that wrote a method; None where nobody did but Lightning."""
+    if name in vars(callback):
+        return type(callback)
+    writer = next((kind for kind in type(callback).__mro__ if name in vars(kind)), None)
+    return None if writer is Callback else writer
 
 
 def idle_steps(callbacks: Iterable[Notes] | None, trainer: Trainer) -> int:

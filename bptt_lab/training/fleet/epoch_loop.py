@@ -6,19 +6,19 @@ Lightning's here too, so that a run can go on with either loop.
 """
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from bptt_lab.tasks.base import Batches, SequenceBatch
 from bptt_lab.training.callbacks import stretch
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
+from bptt_lab.training.fleet import kinds
 from bptt_lab.training.fleet.lockstep import HERE, Replica
 from bptt_lab.training.fleet.stretch import Step, Taken
-from bptt_lab.training.module import SequenceModule
 
 AHEAD = 1 << 18  # numbers of a replica's input that are looked at ahead, and
 MOST = 64  # steps
@@ -38,9 +38,9 @@ class ReplicaLoop(_TrainingEpochLoop):
         trainer = self.trainer
         self.module: Any = trainer.lightning_module
         self.saving = next(c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
-        self.hooks = {name: _hooks(trainer, name) for name in _OF_STEP}
-        self.kind = _kind(self.replica, trainer, self.module)
-        self.watched = _watched(trainer)
+        self.hooks = {name: kinds.hooks(trainer, name) for name in stretch.HOOKS}
+        self.kind = kinds.kind(self.replica, trainer, self.module)
+        self.watched = kinds.is_watched(trainer, self.module)
         self.noting = stretch.noting(trainer.callbacks)
         super().run(data_fetcher)
 
@@ -87,7 +87,7 @@ class ReplicaLoop(_TrainingEpochLoop):
     def _ask(self, batches: Sequence[SequenceBatch], *, whole: bool) -> Taken | None:
         trainer, draw = self.trainer, self.total_batch_idx + whole  # counted already, if it is one
         batches = [trainer.precision_plugin.convert_input(batch) for batch in batches]
-        known = _kind_of(self.kind, batches[0]), self.module, trainer, batches
+        known = kinds.kind_of(self.kind, batches[0]), self.module, trainer, batches
         finite = self.saving.finite
         taken: Taken | None = self.replica.ask(Step(*known, draw=draw, whole=whole, finite=finite))
         return taken
@@ -188,8 +188,11 @@ class ReplicaEvaluation(_EvaluationLoop):
     def reset(self) -> None:
         """Find out once what network it is."""
         super().reset()
-        self.watched = _watched(self.trainer)
-        self.kind = "evaluated", _kind(self.replica, self.trainer, self._module)
+        self.watched = kinds.is_watched(self.trainer, self._module)
+        # A task of others may draw, from generators that are this replica's in its turn only.
+        own = getattr(self._module.score, "__module__", "").startswith("bptt_lab.")
+        kind = kinds.kind(self.replica, self.trainer, self._module)
+        self.kind = "evaluated", kind if own else self.replica
 
     @property
     def _module(self) -> Any:
@@ -204,7 +207,7 @@ class ReplicaEvaluation(_EvaluationLoop):
             return
         convert = trainer.precision_plugin.convert_input
         batches = [convert(each) for each in (batch, *self._ahead(batch))]
-        known = _kind_of(self.kind, batches[0]), module, trainer, batches
+        known = kinds.kind_of(self.kind, batches[0]), module, trainer, batches
         taken: Taken | None = self.replica.ask(Step(*known, learns=False))
         done = taken.steps if taken else 0
         if not done:
@@ -238,43 +241,9 @@ class ReplicaEvaluation(_EvaluationLoop):
         fetcher.done = self.batch_progress.is_last_batch = fetcher.fetched >= fetcher.length
 
 
-_OF_STEP = ("on_train_batch_start", "on_before_optimizer_step", "on_train_batch_end")
-# What only Lightning's own loops tell of; a task's callback may want it.
-_MORE = (
-    *("on_before_zero_grad", "on_before_backward", "on_after_backward"),
-    *(f"on_{kind}_batch_{when}" for kind in ("validation", "test") for when in ("start", "end")),
-)
-
-
-def _hooks(trainer: Trainer, name: str) -> list[Callable[..., None]]:
-    """The hook of every callback that has it."""
-    return [
-        getattr(callback, name)
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if name in vars(callback) or getattr(type(callback), name) is not getattr(Callback, name)
-    ]
-
-
-def _watched(trainer: Trainer) -> bool:
-    return any(_hooks(trainer, name) for name in _MORE)
-
-
-def _kind(replica: Replica, trainer: Trainer, module: SequenceModule) -> Hashable:
-    """What networks have in common that may be computed together."""
-    if trainer.accumulate_grad_batches > 1:
-        return replica  # its gradients are sums
-    parameters = tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
-    rnn, optimizers = module.rnn, tuple(type(one) for one in trainer.optimizers)
-    return parameters, optimizers, type(rnn.gradient), rnn.nonlinearity, module.loss
-
-
 def _room(batch: SequenceBatch) -> int:
     """How many batches such as this one are looked at ahead."""
     return max(1, AHEAD // batch.input.numel())
-
-
-def _kind_of(network: Hashable, batch: SequenceBatch) -> Hashable:
-    return network, *(tensor.shape for tensor in batch[:3])
 
 
 def join(trainer: Trainer) -> None:

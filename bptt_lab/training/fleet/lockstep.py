@@ -26,14 +26,18 @@ from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
 from bptt_lab.training.callbacks.checkpoints import random_state, restore_random
 
+LONGEST = 1.0  # seconds until each run is asked again whether it has to save or stop
 HERE: ContextVar["Replica | None"] = ContextVar("replica", default=None)  # the run that asks
 
 
 class Computes(Protocol):
     """What computes for all that wait; see `bptt_lab.training.fleet.together`."""
 
-    def __call__(self, waiting: "Sequence[Replica]") -> None:
-        """Do what each of them has asked for, or leave its `answer` None: it does it itself."""
+    def __call__(self, waiting: "Sequence[Replica]", goes_on: Callable[[], bool]) -> None:
+        """Do what each of them has asked for, or leave its `answer` None: it does it itself.
+
+        Before each step after the first one `goes_on` says whether there may be another.
+        """
 
 
 class ReplicaStop(Stop):
@@ -189,9 +193,14 @@ class Lockstep:
 
     def _compute(self) -> None:
         """Do what all wait for, and share out the time that it takes."""
-        self.watch(None)
         began = time.perf_counter()
-        self.compute(self.left)
+
+        def goes_on() -> bool:
+            self.watch(None)
+            return self.stop.asked is None and time.perf_counter() - began < LONGEST
+
+        goes_on()
+        self.compute(self.left, goes_on)
         share = (time.perf_counter() - began) / len(self.left)
         for replica in self.left:
             replica.seconds += share

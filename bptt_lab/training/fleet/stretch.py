@@ -3,7 +3,7 @@
 Between such steps no replica is at work: each would do nothing but what is done here.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from lightning.pytorch import Trainer
@@ -37,12 +37,14 @@ class Taken(NamedTuple):
     ready: bool = False  # whether the gradient of the batch after these is there too
 
 
-def evaluate(fused: Fused, wants: Sequence[Step]) -> tuple[list[Taken], Exception | None]:
+def evaluate(
+    fused: Fused, wants: Sequence[Step], goes_on: Callable[[], bool]
+) -> tuple[list[Taken], Exception | None]:
     """Evaluate batches, as many as all replicas have; return what was done, and what ended it."""
     done, error = 0, None
     try:
         fused.begin([want.batches[0] for want in wants])
-        while done < min(len(want.batches) for want in wants):
+        while done < min(len(want.batches) for want in wants) and (not done or goes_on()):
             fused.evaluate([want.batches[done] for want in wants])
             done += 1
     except Exception as problem:
@@ -53,7 +55,7 @@ def evaluate(fused: Fused, wants: Sequence[Step]) -> tuple[list[Taken], Exceptio
 
 
 def train(
-    stack: Stack, fused: Fused, wants: Sequence[Step]
+    stack: Stack, fused: Fused, wants: Sequence[Step], goes_on: Callable[[], bool]
 ) -> tuple[list[Taken], Exception | None]:
     """Take steps, as many as all replicas want; return what was done, and what ended it."""
     rows, stretches = range(len(wants)), [Stretch([], [], []) for _ in wants]
@@ -62,6 +64,8 @@ def train(
     firsts = [want.trainer.global_step + 1 for want in wants]
     done, ready, error = 0, False, None
     for index in range(max(count, 1)):
+        if index and not goes_on():
+            break
         batches = [want.batches[index] for want in wants]
         try:
             if not index:

@@ -1,7 +1,7 @@
 """What replicas wait for, computed for all of them at once where their networks are of one kind."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bptt_lab.runs import outcome
@@ -19,18 +19,22 @@ class Together:
         self.places: dict[Replica, tuple[Stack, int]] = {}
         self.members: dict[int, tuple[Replica, ...]] = {}  # of each stack, by its id
         self.fused: dict[tuple[Any, ...], Fused | None] = {}
-        self.steps = 0  # gradients that were asked for
+        self.steps = 0  # gradients that were found
+        self.alone = 0  # of others, which replicas find by themselves before they ask again
         self.began = self.latest = 0.0  # when the first ones were, and the latest
 
-    def __call__(self, waiting: Sequence[Replica]) -> None:
+    def __call__(self, waiting: Sequence[Replica], goes_on: Callable[[], bool]) -> None:
         """Do what each of them has asked for, or leave its `answer` None: it does it itself."""
+        now = time.perf_counter()
+        self.began, self.latest = self.began or now, now if self.alone else self.latest
+        self.steps, self.alone = self.steps + self.alone, 0
         gradients: dict[Any, list[Replica]] = {}
         steps: dict[int, list[Replica]] = {}
         for replica in waiting:
             wants = replica.wants
             if wants.batches:
                 gradients.setdefault(wants.kind, []).append(replica)
-            elif replica in self.places:
+            elif replica in self.places and wants.kind is not replica:
                 steps.setdefault(id(self.places[replica][0]), []).append(replica)
         for group in steps.values():
             known, rows = self.places[group[0]][0], [self.places[replica][1] for replica in group]
@@ -38,7 +42,6 @@ class Together:
                 known.step(rows, [replica.wants.trainer.global_step + 1 for replica in group])
                 for replica in group:
                     replica.answer = True
-        self.began = self.began or time.perf_counter()
         for group in gradients.values():
             wants, stack = [replica.wants for replica in group], self._stack(tuple(group))
             batch = wants[0].batches[0]
@@ -47,9 +50,9 @@ class Together:
             taken: Sequence[Any] = [None] * len(group)
             if stack and fused:
                 if wants[0].learns:
-                    taken, error = stretch.train(stack, fused, wants)
+                    taken, error = stretch.train(stack, fused, wants, goes_on)
                 else:
-                    taken, error = stretch.evaluate(fused, wants)
+                    taken, error = stretch.evaluate(fused, wants, goes_on)
                 if error is not None:  # each goes on by itself, so that it is that one's alone
                     self.fused[key] = None
                     problem = f"{type(error).__name__}: {error}"
@@ -58,8 +61,10 @@ class Together:
                     )
             for replica, own in zip(group, taken, strict=True):
                 replica.answer = own
-                if replica.wants.learns:
-                    self.steps += own.steps + own.ready if own else 1
+                if own is None:
+                    self.alone += replica.wants.learns
+                elif replica.wants.learns:
+                    self.steps += own.steps + own.ready
                     self.latest = time.perf_counter()
 
     def _stack(self, group: tuple[Replica, ...]) -> Stack | None:

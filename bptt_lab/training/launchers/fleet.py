@@ -93,6 +93,8 @@ class FleetLauncher(ProcessLauncher):
                 if number == worker.SAVED:
                     self._tell_saved(code, seconds)
                     continue
+                if code > 128 and running.asked.startswith(outcome.TIME_LIMIT) and not over:
+                    continue  # another one hangs; this one has saved, and goes on alone
                 (job,) = [job for job in running.jobs if job.number == number]
                 running.jobs.remove(job)
                 limit = f"{outcome.TIME_LIMIT} of {self.time_limit:g} s" if over else ""
@@ -124,7 +126,7 @@ class FleetLauncher(ProcessLauncher):
         if stopped or not running.jobs:
             super().concludes(running, code)
             return
-        ended, left = outcome.exit_reason(code), len(running.jobs)
+        ended, left = running.asked or outcome.exit_reason(code), len(running.jobs)
         print(f"fleet: {ended}; {left} jobs go on, each in its own process", flush=True)
         self.again |= {job.number for job in running.jobs}
         self.waiting.extendleft([job] for job in reversed(running.jobs))
