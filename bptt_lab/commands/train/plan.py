@@ -38,11 +38,9 @@ from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import files, resume
 from bptt_lab.runs.sweep import aligned
-from bptt_lab.training import fork_server
 
 MOST_JOBS = 10_000  # of a sweep
-FORKING = (".ProcessLauncher", ".FleetLauncher")
-LOCAL = (".BasicLauncher", *FORKING)  # on this machine
+LOCAL = (".BasicLauncher", ".ProcessLauncher", ".FleetLauncher")  # on this machine
 
 
 class Plan(NamedTuple):
@@ -137,8 +135,7 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
         problem = f"{len(jobs)} jobs would share it; add ${{hydra.job.num}}, or leave it out"
         schema.refuse("hydra.sweep.subdir", subdir, problem)
     # Other launchers take jobs to other machines.
-    launcher = str(sweep.hydra.launcher._target_)
-    here, runs_here = launcher.endswith(LOCAL), not (sweep.dry_run or command.args.cfg)
+    here = str(sweep.hydra.launcher._target_).endswith(LOCAL)
     experiments, folders = [], []
     for number, job in enumerate(jobs):
         try:
@@ -148,8 +145,6 @@ def _plan_of_sweep(command: CommandLine, typed: Typed) -> Plan:
                     typed.refuse_settings_of_job(config, sweep, job)
                 experiments.append(_experiment(command, job, config, typed, here))
                 folders.append(hydra_setting(config, "sweep.subdir"))
-            if number == 0 and runs_here and launcher.endswith(FORKING):
-                fork_server.load()  # while the other jobs are verified
         except ConfigError as error:
             which = f" (job {number} of {len(jobs)}: {' '.join(job)})" if len(jobs) > 1 else ""
             raise ConfigError(f"{error}{which}") from error

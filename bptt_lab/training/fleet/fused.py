@@ -122,13 +122,15 @@ class Fused:
         """
         self._run(batches)
         totals, counts = self._losses(batches)
+        influences = self._influences
         if self.past:
             fresh = [batch.is_first for batch in batches]
-            before = [None if f else own for f, own in zip(fresh, self._influences, strict=True)]
-            self._influences, found = self.rules(before, draws)
+            before = [None if f else own for f, own in zip(fresh, influences, strict=True)]
+            influences, found = self.rules(before, draws)
             self._hand_over(found)
         else:
             self._sweep(draws)
+        self._influences = influences  # all at once: what fails before leaves all as it was
         self._hx, self._draws, self._trained = self._ends(), [draw + 1 for draw in draws], True
         return totals, counts
 
@@ -146,12 +148,12 @@ class Fused:
             for module, own, batch in known:  # a task's metric may depend on its data
                 for name, elements in module.score(own, batch.target).items():
                     scores.setdefault(name, []).append(masked_sum(elements, batch.mask))
+        totals, nothing = dict(self._totals), torch.zeros((), dtype=torch.float64)
         for name, each in (sums | scores).items():
-            if name not in self._totals:
-                nothing = torch.zeros((), dtype=torch.float64)
-                before = [module.sums.get(name, nothing) for module in modules]
-                self._totals[name] = torch.stack(before)
-            self._totals[name] = self._totals[name] + torch.stack(each).double()
+            if name not in totals:
+                totals[name] = torch.stack([module.sums.get(name, nothing) for module in modules])
+            totals[name] = totals[name] + torch.stack(each).double()
+        self._totals = totals  # all at once, too
         self._influences = [None] * len(modules)
         self._hx, self._draws, self._trained = self._ends(), [d + 1 for d in self._draws], False
 

@@ -81,6 +81,7 @@ class ProcessLauncher(SweepLauncher):
         self.free = list(range(n_jobs))
         if not self._serving:  # the server does, from which every job is forked
             streams.loading("torch")
+            fork_server.load()  # while jobs are composed and shared out
         self._serving = True
         self.shared = pickle.dumps(self.sweep)  # once, not once a job
         self.waiting.extend(self.shared_out(jobs, n_jobs))
