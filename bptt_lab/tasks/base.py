@@ -20,6 +20,7 @@ from torch.nn import functional
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import LOSSES, masked_sum
+from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.grouping import by_length, lengths_of
 
 Split = Literal["train", "val", "test"]
@@ -130,6 +131,13 @@ class SequenceDataModule(LightningDataModule, ABC):
         if self._one_hot is None:
             self._one_hot = torch.eye(self.input_size)
         return functional.embedding(input, self._one_hot.to(input.device))
+
+    def codec(self) -> Codec:
+        """Return what it takes to use a network that was trained on the task, without its data."""
+        input, _, mask = self.cached("val", 0)
+        symbols = () if input.is_floating_point() else tuple(range(self.input_size))
+        at_end = not bool(mask[:-1].any())
+        return Codec(self.input_size, self.output_size, self.loss, symbols, at_end=at_end)
 
     def callbacks(self) -> list[Callback]:
         """Return what the task wants to show of itself during a run."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import mse
 from bptt_lab.tasks.base import SequenceDataModule, Shape, Split
+from bptt_lab.tasks.codec import Codec
 
 
 class Classification(SequenceDataModule):
@@ -52,10 +53,17 @@ class Forecast(SequenceDataModule):
     output_size = 1
     loss = "mse"
     persistence: float  # mean squared difference of neighbours in the training part
+    mean: float  # of the training part before that
+    std: float
 
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The squared error in units of persistence's."""
         return {"relative_error": mse(prediction, target) / self.persistence}
+
+    def codec(self) -> Codec:
+        """Return a codec of the series as it was before."""
+        scale = (self.mean,), (self.std,)
+        return Codec(1, 1, self.loss, (), False, (), *scale, *scale)
 
 
 class Generated(SequenceDataModule):

@@ -15,6 +15,7 @@ from torch import Tensor
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, Gt, checked
 from bptt_lab.tasks.base import Sequences, Split, best_first
+from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.kinds import Forecast, Generated
 
 BETA, GAMMA, EXPONENT = 0.2, 0.1, 10
@@ -80,7 +81,9 @@ class MackeyGlass(Generated, Forecast):
         history = 0.5 + torch.rand((), generator=generator(self.seed, "mackey_glass")).item()
         series = mackey_glass(self.num_steps * sum(self.sizes.values()) + 1, history)
         train = series[: self.num_steps * self.sizes["train"] + 1]
-        return (series - train.mean()) / train.std(correction=0)
+        mean, std = train.mean(), train.std(correction=0)
+        self.mean, self.std = mean.item(), std.item()
+        return (series - mean) / std
 
     @cached_property
     def persistence(self) -> float:  # type: ignore[override]  # computed at its first use
@@ -97,6 +100,11 @@ class MackeyGlass(Generated, Forecast):
         mask = torch.ones(input.shape[:2], dtype=torch.bool)
         mask[:TAU] = False
         return Sequences(input, target, mask)
+
+    def codec(self) -> Codec:
+        """Return a codec of the series as it was before."""
+        _ = self.series  # made at its first use, with its mean
+        return super().codec()
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Repeating the value just read, and always naming the training mean, on the test split."""

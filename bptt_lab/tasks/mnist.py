@@ -18,6 +18,7 @@ from torch import Tensor
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
+from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_file, check_size, list_folder, refuse, usable
 from bptt_lab.tasks.kinds import Classification
 
@@ -184,6 +185,11 @@ class Mnist(Classification):
     def encode(self, input: Tensor) -> Tensor:
         """From 0 to 1."""
         return input.float() / 255
+
+    def codec(self) -> Codec:
+        """Return a codec of pixels from 0 to 255."""
+        known = self.input_size, self.output_size, self.loss
+        return Codec(*known, input_std=(255.0,), at_end=True)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Always the commonest digit, by the training split's frequencies."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split, best_first
+from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_size, pad, quote, read_text, refuse
 
 LOWEST, HIGHEST = 21, 108  # MIDI numbers of a piano's keys
@@ -110,6 +111,11 @@ class Music(SequenceDataModule):
         either = (named | played).sum(-1)
         both = (named & played).sum(-1)
         return {"accuracy": torch.where(either > 0, both / either.clamp(min=1), 1.0)}
+
+    def codec(self) -> Codec:
+        """Return a codec whose classes are MIDI numbers."""
+        notes = tuple(range(LOWEST, HIGHEST + 1))
+        return Codec(self.input_size, self.output_size, self.loss, classes=notes)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Each note as often as in training: always, or after it was down and after it was not."""

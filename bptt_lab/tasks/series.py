@@ -94,7 +94,9 @@ class Series(Forecast):
         check_size(path, "it", num_steps * (len(values) // (num_steps - order + 1) + 1))
         check_size(path, "AR(p)", 2 * (order + 1) * num_train, "give a smaller dataset.order")
         train = values[:num_train]
-        self.series = (values - train.mean()) / train.std(correction=0)
+        mean, std = train.mean(), train.std(correction=0)
+        self.mean, self.std = mean.item(), std.item()
+        self.series = (values - mean) / std
         if not self.series.float().isfinite().all():
             problem = f"must vary in its first {num_train} values, by no power that overflows"
             refuse(path, f"{problem}; choose another dataset.column")

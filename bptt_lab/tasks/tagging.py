@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.tasks.base import Sequences, Split
+from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_size, list_folder, pad, quote, read_text, refuse, usable
 from bptt_lab.tasks.kinds import Classification
 
@@ -151,6 +152,12 @@ class Tagging(Classification):
 
     def _words(self, sentence: Sentence) -> Tensor:
         return torch.tensor([self.numbers.get(word, UNKNOWN) for word, _ in sentence])
+
+    def codec(self) -> Codec:
+        """Return a codec of words and tags; the first symbol is any other word."""
+        symbols = ("", *self.numbers)
+        known = self.input_size, self.output_size, self.loss
+        return Codec(*known, symbols, has_unknown=True, classes=TAGS)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """The commonest tag of each word, of those training saw once too, and the commonest of all.

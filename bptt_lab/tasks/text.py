@@ -21,6 +21,7 @@ from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, best_first
+from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_size, read_text, refuse
 from bptt_lab.tasks.kinds import ClassificationByLoss
 
@@ -121,6 +122,11 @@ class Text(ClassificationByLoss):
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Return the streams of a split, the same in every epoch."""
         return to_streams(self._part(split), self.batch_size)
+
+    def codec(self) -> Codec:
+        """Return a codec of characters."""
+        symbols = tuple(self.vocabulary)
+        return Codec(len(symbols), len(symbols), self.loss, symbols, classes=symbols)
 
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Cross-entropy in bits, and whether the likeliest character is right."""

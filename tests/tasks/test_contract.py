@@ -1,6 +1,7 @@
 """What every task promises, for every file in conf/dataset."""
 
 import inspect
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bptt_lab.commands.train import plan
 from bptt_lab.config.schema import Component
 from bptt_lab.nn.losses import LOSSES
 from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.tasks.codec import Codec
 from tasks.predictors import CONF
 from tasks.samples import SAMPLES
 
@@ -129,3 +131,17 @@ def test_loaders_give_all_of_it(task: SequenceDataModule) -> None:
     assert {batch.input.shape[-1] for batch in batches} == {task.input_size}
     if task.stream:
         assert [batch.is_first for batch in batches] == [True] + [False] * (len(batches) - 1)
+
+
+def test_a_codec_is_plain_data_and_fits_the_task(task: SequenceDataModule) -> None:
+    codec = task.codec()
+    assert Codec.of(json.loads(json.dumps(codec.plain()))) == codec
+    assert (codec.input_size, codec.output_size) == (task.input_size, task.output_size)
+    assert codec.at_end == (task.cached("test", 0).mask.sum(0).max() == 1)
+    assert len(codec.symbols) in (0, task.input_size)
+    assert len(codec.classes) in (0, task.output_size)
+    output = torch.eye(task.output_size)
+    answers = codec.answers(output)
+    assert len(answers) == task.output_size
+    if codec.names_classes:
+        assert len(set(answers.tolist())) == task.output_size

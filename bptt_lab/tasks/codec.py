@@ -1,0 +1,162 @@
+"""What a network's numbers mean: from what its user has to its input, and from its output back.
+
+A codec is plain data. It travels in a run's checkpoints, so that a trained network can be used
+where its training data are not.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from bptt_lab.core.validation import ConfigError
+
+Name = str | int
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a task reads a sequence, and what its answers are called.
+
+    Args:
+        input_size: numbers that a network reads at a step, I.
+        output_size: numbers that it gives at a step, O.
+        loss: what it was trained by, one of bptt_lab.nn.losses.LOSSES.
+        symbols: what an input is one of, in the order of one-hot vectors; empty for numbers.
+        has_unknown: whether the first symbol stands for all that have no name.
+        classes: what an answer is one of, or several of; empty for 0, 1, ... and for numbers.
+        input_mean: what is taken off each of I numbers; empty for nothing.
+        input_std: what they are then divided by; empty for 1.
+        output_mean: what is added to each of O numbers at last; empty for nothing.
+        output_std: what they are multiplied by before; empty for 1.
+        at_end: whether a sequence has one answer, after its last step.
+    """
+
+    input_size: int
+    output_size: int
+    loss: str
+    symbols: tuple[Name, ...] = ()
+    has_unknown: bool = False
+    classes: tuple[Name, ...] = ()
+    input_mean: tuple[float, ...] = ()
+    input_std: tuple[float, ...] = ()
+    output_mean: tuple[float, ...] = ()
+    output_std: tuple[float, ...] = ()
+    at_end: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain containers, for JSON and checkpoints."""
+        found = dataclasses.asdict(self)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Codec":
+        """Undo `plain`."""
+        found: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
+        }
+        return cls(**found)
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether an answer is one class of O."""
+        return self.loss in ("cross_entropy", "softmax_mse")
+
+    def encode(self, sequence: Any) -> Tensor:
+        """Turn a sequence into a network's input (T, I), in float32.
+
+        Args:
+            sequence: T symbols, such as a string where symbols are characters; or (T, I) numbers,
+                or (T) numbers where I is 1.
+
+        Raises:
+            ConfigError: for a sequence that is empty or of another form, and for other symbols.
+        """
+        if self.symbols:
+            numbers = torch.tensor([self._number(symbol) for symbol in sequence])
+            _refuse_empty(numbers)
+            return functional.one_hot(numbers, self.input_size).float()
+        found = torch.from_numpy(_as_numbers(sequence))
+        found = found[:, None] if found.dim() == 1 and self.input_size == 1 else found
+        if found.dim() != 2 or found.shape[1] != self.input_size:
+            shape = tuple(found.shape)
+            problem = f"must be (steps, {self.input_size}) numbers; reshape it"
+            raise ConfigError(f"a sequence of shape {shape}: {problem}")
+        _refuse_empty(found)
+        mean, std = self.input_mean or (0.0,), self.input_std or (1.0,)
+        return ((found - torch.tensor(mean).double()) / torch.tensor(std).double()).float()
+
+    def _number(self, symbol: Any) -> int:
+        known = self._numbers
+        name: Any = symbol.item() if isinstance(symbol, np.generic | Tensor) else symbol
+        if name not in known and not self.has_unknown:
+            first = ", ".join(map(repr, self.symbols[:10]))
+            more = ", ..." if len(self.symbols) > 10 else ""
+            problem = f"must be one of the {len(self.symbols)} symbols of training, {first}{more}"
+            raise ConfigError(f"symbol {name!r}: {problem}; leave it out")
+        return known.get(name, 0)
+
+    @property
+    def _numbers(self) -> dict[Name, int]:
+        if "numbers" not in self.__dict__:
+            self.__dict__["numbers"] = {name: n for n, name in enumerate(self.symbols)}
+        found: dict[Name, int] = self.__dict__["numbers"]
+        return found
+
+    def answers(self, output: Tensor) -> NDArray[Any]:
+        """Return what outputs (..., O) say.
+
+        Returns:
+            (...) classes by name where one of them is right; (..., O) booleans where several may
+            be; or (..., O) numbers in the units of the task's targets.
+        """
+        if self.names_classes:
+            best: NDArray[Any] = output.argmax(-1).cpu().numpy()
+            return np.array(self.classes)[best] if self.classes else best
+        if self.loss == "binary_cross_entropy":
+            named: NDArray[Any] = (output > 0).cpu().numpy()
+            return named
+        mean, std = self.output_mean or (0.0,), self.output_std or (1.0,)
+        values: NDArray[Any] = output.detach().double().cpu().numpy()
+        scaled: NDArray[Any] = values * np.array(std) + np.array(mean)
+        return scaled
+
+    def chances(self, output: Tensor) -> NDArray[Any]:
+        """Return the probability (..., O) of every class.
+
+        Raises:
+            ConfigError: where answers are numbers, which have none.
+        """
+        output = output.detach().double().cpu()
+        if not self.names_classes and self.loss != "binary_cross_entropy":
+            problem = "answers are numbers, without chances; use predict"
+            raise ConfigError(f"loss={self.loss}: {problem}")
+        alone = self.names_classes
+        found: NDArray[Any] = (
+            torch.softmax(output, -1) if alone else torch.sigmoid(output)
+        ).numpy()
+        return found
+
+
+def _as_numbers(sequence: Any) -> NDArray[Any]:
+    """Return real numbers in float64."""
+    array = sequence.detach().cpu().numpy() if isinstance(sequence, Tensor) else None
+    try:
+        array = np.asarray(sequence) if array is None else array
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {array.dtype}")
+    except ValueError as error:
+        problem = f"must hold real numbers, all rows alike ({error}); correct it"
+        raise ConfigError(f"a sequence: {problem}") from error
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _refuse_empty(sequence: Tensor | Sequence[Any]) -> None:
+    if not len(sequence):
+        raise ConfigError("a sequence of 0 steps: must have one or more; leave it out")
