@@ -32,6 +32,8 @@ TORCH_OPTIM: Mapping[str, object] = {
     "weight_decay": schema.NotNegative,
     "alpha": schema.Fraction,
     "lr_decay": schema.NotNegative,
+    "momentum_decay": schema.NotNegative,
+    "decoupled_weight_decay": bool,
     "nesterov": bool,
     "differentiable": Literal[False],
 }

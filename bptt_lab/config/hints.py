@@ -18,9 +18,13 @@ _MEANT = {
     "optimizer.lr": "lr learning_rate learningrate step_size",
     "optimizer=...": "optim",
     "dataset.batch_size": "batch_size bs batchsize train_batch_size per_device_train_batch_size",
-    "trainer.max_epochs": (
-        "max_epochs epochs epoch num_epochs n_epochs num_train_epochs max_steps steps"
+    "trainer.max_epochs": "max_epochs epochs epoch num_epochs n_epochs num_train_epochs",
+    "trainer.max_steps": "max_steps steps iterations max_iters",
+    "trainer.max_time": "max_time time_limit",
+    "schedule=cosine, or step, exponential, plateau": (
+        "scheduler lr_scheduler lr_schedule optimizer.schedule trainer.schedule"
     ),
+    "schedule.warmup_steps": "warmup warmup_steps warm_up num_warmup_steps",
     "trainer.accumulate_grad_batches": "gradient_accumulation_steps accumulation accumulate",
     "trainer.gradient_clip_val": (
         "clip grad_clip clip_grad clip_grad_norm max_grad_norm gradient_clip grad_norm clip_val"
@@ -38,9 +42,7 @@ _MEANT = {
     "resume=FOLDER": "resume_from_checkpoint ckpt_path ckpt checkpoint resume_from",
     "hydra.run.dir=outputs/...": "output_dir outdir logdir log_dir save_dir default_root_dir",
     "dry_run=true": "fast_dev_run debug",
-    "+callbacks.own={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}": (
-        "early_stopping patience trainer.callbacks"
-    ),
+    "early_stopping.patience": "patience trainer.early_stopping",
 }
 _NOT_HERE = {
     "bidirectional": "states run forward only, so leave it out",
@@ -48,8 +50,6 @@ _NOT_HERE = {
     "deterministic": "a run is deterministic as it is; leave it out",
     "val_check_interval": "a run is validated once an epoch; leave it out",
     "check_val_every_n_epoch": "a run is validated once an epoch; leave it out",
-    "scheduler": "the learning rate stays as it is; leave it out",
-    "lr_scheduler": "the learning rate stays as it is; leave it out",
 }
 _BY_NAME = {name: meant for meant, names in _MEANT.items() for name in names.split()}
 

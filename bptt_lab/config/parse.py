@@ -25,6 +25,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     Raises:
         ConfigError: naming the dotted key, the value, the limit and the way out, on one line.
     """
+    composed = {**schema.UNSAID, **composed}
     _refuse_keys(composed)
     given = _only(composed, schema.CONTROL)
     control = _section("", schema.Control, {**vars(schema.Control()), **given})
@@ -45,6 +46,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     )
     _refuse_rules(experiment)
     _refuse_optimizer(experiment)
+    _refuse_endless(experiment)
     _refuse_segments(experiment)
     _refuse_device(experiment, here)
     memory_limit.refuse_influence(experiment)
@@ -114,6 +116,19 @@ def _refuse_optimizer(experiment: Experiment) -> None:
             refuse("optimizer.nesterov", True, "needs optimizer.dampening=0")
     if given.get("capturable") and experiment.device.accelerator == "cpu":
         refuse("optimizer.capturable", True, "is for CUDA graphs; use it with device=gpu")
+
+
+def _refuse_endless(experiment: Experiment) -> None:
+    """Refuse a run that has no end, or none that its schedule could know beforehand."""
+    trainer, schedule = experiment.trainer, experiment.schedule
+    if trainer.max_epochs is not None or trainer.max_steps is not None:
+        return
+    if trainer.max_time is None:
+        problem = "needs trainer.max_steps or trainer.max_time instead; give one of the three"
+        refuse("trainer.max_epochs", None, problem)
+    if signatures.read(schedule.target).claim("needs_end", schedule.settings):
+        problem = "depends on the number of steps; give trainer.max_epochs or trainer.max_steps"
+        refuse("schedule._target_", schedule.target, problem)
 
 
 def _refuse_rules(experiment: Experiment) -> None:

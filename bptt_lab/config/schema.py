@@ -13,13 +13,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from bptt_lab.config.signatures import Setting
-from bptt_lab.core.validation import ConfigError, Ge, Gt, Le, Lt
+from bptt_lab.core.validation import (
+    ConfigError,
+    Duration,
+    Ge,
+    Gt,
+    Le,
+    Lt,
+    OfValidation,
+)
 
 MISSING = "???"  # what a YAML file writes for a value that must be given
 
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
+Metric = Annotated[str, OfValidation()]
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Model:
 class Trainer:
     """Settings of lightning.pytorch.Trainer."""
 
-    max_epochs: Annotated[int, Ge(1)]
+    max_epochs: Annotated[int | None, Ge(1)]
     accumulate_grad_batches: Annotated[int, Ge(1)]
     gradient_clip_val: Annotated[float | None, Gt(0)]
     gradient_clip_algorithm: Literal["norm", "value"]
@@ -68,6 +77,17 @@ class Trainer:
     log_every_n_steps: Annotated[int, Ge(1)]
     enable_progress_bar: bool
     ema_decay: Annotated[float | None, Gt(0), Lt(1)] = None
+    max_steps: Annotated[int | None, Ge(1)] = None
+    max_time: Annotated[float | str | None, Duration()] = None
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Whether training ends where validation gets no better; `patience` counts validations."""
+
+    patience: Annotated[int | None, Ge(1)] = None
+    min_delta: NotNegative = 0.0
+    metric: Metric = "val/loss"
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,8 @@ class Experiment(General):
     dataset: Component
     device: Device
     optimizer: Component
+    schedule: Component
+    early_stopping: EarlyStopping
     callbacks: Callbacks
     control: Control
 
@@ -145,8 +167,18 @@ class Experiment(General):
         return dataclasses.replace(self, trainer=trainer)
 
 
-SECTIONS: Mapping[str, type] = {"model": Model, "trainer": Trainer, "device": Device}
-PLUGIN_SECTIONS = ("gradient", "dataset", "optimizer")
+SECTIONS: Mapping[str, type] = {
+    "model": Model,
+    "trainer": Trainer,
+    "device": Device,
+    "early_stopping": EarlyStopping,
+}
+PLUGIN_SECTIONS = ("gradient", "dataset", "optimizer", "schedule")
+# What a configuration that lacks these means: as it was before there were any.
+UNSAID: Mapping[str, Mapping[str, Any]] = {
+    "schedule": {"_target_": "bptt_lab.training.schedules.Constant", "warmup_steps": 0},
+    "early_stopping": vars(EarlyStopping()),
+}
 
 
 @functools.cache

@@ -20,6 +20,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "gradient": ("bptt_lab.gradients.base.GradientStrategy",),
     "dataset": ("bptt_lab.tasks.base.SequenceDataModule",),
     "optimizer": ("torch.optim.optimizer.Optimizer",),
+    "schedule": ("bptt_lab.training.schedules.Schedule",),
     "callbacks": ("lightning.pytorch.callbacks.callback.Callback",),
 }
 # ... and anywhere inside of a plug-in's settings: what computes, not what writes files.

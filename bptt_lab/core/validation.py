@@ -113,6 +113,44 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Duration:
+    """The value is a time: a number of seconds, or days, hours, minutes and seconds."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say how a time is written."""
+        try:
+            fits = seconds(value) > 0
+        except ValueError:
+            fits = False
+        return None if fits else "must be above 0, in seconds or as DD:HH:MM:SS"
+
+
+def seconds(duration: float | str) -> float:
+    """Return a time in seconds.
+
+    >>> seconds(90), seconds("00:01:00:00")
+    (90.0, 3600.0)
+
+    Raises:
+        ValueError: for a text that is not as DD:HH:MM:SS.
+    """
+    if not isinstance(duration, str):
+        return float(duration)
+    days, hours, minutes, rest = map(int, duration.split(":"))
+    return float(((24 * days + hours) * 60 + minutes) * 60 + rest)
+
+
+@dataclass(frozen=True)
+class OfValidation:
+    """The value is the tag of a metric of validation."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Name a tag that every run has."""
+        fits = value.startswith("val/")
+        return None if fits else "must be a metric of validation; use val/loss"
+
+
+@dataclass(frozen=True)
 class ReadablePath:
     """The value is the path of a folder that can be read, or of a file as ReadableFile has it."""
 

@@ -54,7 +54,9 @@ Count = Annotated[int, Ge(0), Le(10**15)]
 Written = Literal["waiting", "running", "completed", "failed", "diverged", "interrupted"]
 Status = Literal[Written, "unreadable"]  # the last one: a paper is damaged
 Section = dict[str, Any]
-_SECTIONS = dict.fromkeys(("model", "gradient", "optimizer", "trainer", "device"), Section)
+_SECTIONS = dict.fromkeys(
+    ("model", "gradient", "optimizer", "schedule", "trainer", "device", "early_stopping"), Section
+)
 _LOGGED = _Rule(lambda x: _is_number(x) or x in ("nan", "inf", "-inf"), "must be a number")
 _SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     STATUS: {"status": Written, "reason": str, "raised": bool},

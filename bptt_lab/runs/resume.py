@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bptt_lab import runs
-from bptt_lab.config import schema
+from bptt_lab.config import schema, signatures
 from bptt_lab.config.components import renamed
 from bptt_lab.config.parse import placed
 from bptt_lab.config.schema import Experiment, key_of, refuse
 from bptt_lab.config.strategies import packaged, shadow_sections
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, seconds
 from bptt_lab.runs import Run
 
 # Settings that leave no trace in a result, so that a continued run may have others.
@@ -21,7 +21,7 @@ FREE = ("trainer.enable_progress_bar", "checkpoint_seconds")
 DATA = "dataset.path"  # relative to the folder in which it was typed
 _OPTIMIZER = "optimizer._target_"
 _DEFAULTS = "torch.optim.Adam", "torch.optim.AdamW"  # before the moving average, and since
-_END = "config.trainer.max_epochs"  # how long, and nothing of how
+_ENDS = ("max_epochs", "max_steps", "max_time")  # of trainer: how long, and nothing of how
 _COMPARED = ("config", "data_sha256", "versions", "threads", "processes", "device", "kernel")
 
 
@@ -120,20 +120,31 @@ def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
         if run.config:
             now = as_begun(experiment, run.config, lines).plain()
             compared({"config": run.config}, {"config": now})
-        refuse_early_end(experiment, run.epochs or 0)
+        refuse_early_end(experiment, run.epochs or 0, run.steps or 0)
 
 
-def refuse_early_end(experiment: Experiment, trained: int) -> None:
-    """Refuse to end a run after fewer epochs than it has trained, the begun one included."""
-    if experiment.trainer.max_epochs < trained and not experiment.control.force_resume:
-        problem = f"must be at least {trained}, which the run has trained; give that or more"
-        refuse("trainer.max_epochs", experiment.trainer.max_epochs, problem)
+def refuse_early_end(experiment: Experiment, epochs: int, steps: int) -> None:
+    """Refuse to end a run before what it has trained, the begun epoch included."""
+    for name, trained in (("max_epochs", epochs), ("max_steps", steps)):
+        end = getattr(experiment.trainer, name)
+        if end is not None and end < trained and not experiment.control.force_resume:
+            problem = f"must be at least {trained}, which the run has trained; give that or more"
+            refuse(f"trainer.{name}", end, problem)
 
 
 def ends_later(run: Run, experiment: Experiment) -> bool:
-    """Whether a run that has ended is asked for more epochs than it was."""
-    before = dict(flat({"config": run.config})).get(_END)
-    return isinstance(before, int) and experiment.trainer.max_epochs > before
+    """Whether a run that has ended is asked for more epochs, steps or time than it was."""
+    before = run.config.get("trainer", {})
+    return any(_later(before.get(name), getattr(experiment.trainer, name)) for name in _ENDS)
+
+
+def _later(before: object, now: float | str | None) -> bool:
+    if not isinstance(before, int | float | str):
+        return False
+    try:
+        return now is None or seconds(now) > seconds(before)
+    except ValueError:  # of a manifest that no run wrote
+        return False
 
 
 def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
@@ -182,17 +193,21 @@ def compared(
     changes = dict(differences(before, now))
     if not changes:
         return {**now, **before}
-    if changes.keys() == {_END}:  # with any number of epochs the first ones are the same
+    ends = {f"config.trainer.{name}": name for name in _ENDS}
+    if changes.keys() <= ends.keys():  # wherever it ends, the first epochs are the same, unless
+        if not force:
+            _refuse_moved_end(now, *(name for key, name in ends.items() if key in changes))
         again = {key: now[key] for key in ("overrides", "command") if key in now}
         config = before["config"]  # without the settings that the run's version did not have
-        config = {**config, "trainer": {**config["trainer"], "max_epochs": changes[_END][1]}}
+        changed = {ends[key]: new for key, (_, new) in changes.items()}
+        config = {**config, "trainer": {**config["trainer"], **changed}}
         moved = [*before.get("end_moved", []), changes]
         return {**now, **before, **again, "config": config, "end_moved": moved}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
     known = [dict(flat(_written_out(manifest))) for manifest in (before, now)]
     shared = [key for key in changes if all(key in one for one in known)]
-    key = next(key for key in (*shared, *changes) if key != _END)
+    key = next(key for key in (*shared, *changes) if key not in ends)
     old, new = changes[key]
     if key in shared:
         more = f" (and {len(changes) - 1} more settings differ)" if len(changes) > 1 else ""
@@ -204,6 +219,16 @@ def compared(
         new = old
     anyway = "or continue all the same with force_resume=true"
     refuse(key.removeprefix("config."), new, f"{problem}, {anyway}")
+
+
+def _refuse_moved_end(now: Mapping[str, Any], *names: str) -> None:
+    """Refuse to move the end that a schedule was made for."""
+    schedule = now["config"]["schedule"]
+    plugin, kind = signatures.read(schedule["_target_"]), schedule["_target_"].rpartition(".")[2]
+    if names != ("max_time",) and plugin.claim("needs_end", schedule):
+        problem = f"would have changed the rates of {kind} from the first step on; give what it was"
+        way_out = "start a new run, or continue all the same with force_resume=true"
+        refuse(f"trainer.{names[0]}", now["config"]["trainer"][names[0]], f"{problem}, {way_out}")
 
 
 def differences(
@@ -226,7 +251,7 @@ def _written_out(manifest: Mapping[str, object]) -> Mapping[str, object]:
     config = renamed(manifest.get("config"))
     if not isinstance(config, dict):
         return manifest
-    config["dataset"] = placed(config.get("dataset", {}))
+    config = {**schema.UNSAID, **config, "dataset": placed(config.get("dataset", {}))}
     callbacks = config.get("callbacks", {})
     if callbacks.get("shadow"):
         found = shadow_sections(callbacks["shadow"], config.get("seed", 0), packaged())

@@ -15,6 +15,7 @@ from bptt_lab.nn.losses import LOSSES
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
 from bptt_lab.training.module import SequenceModule
+from bptt_lab.training.schedules import Constant
 
 
 class Built(NamedTuple):
@@ -58,6 +59,8 @@ def build(experiment: Experiment) -> Built:
     for parameter in readout.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator(seed, "readout"))
     make_optimizer = make("optimizer", experiment.optimizer, _partial_=True)
+    schedule = make("schedule", experiment.schedule)
+    changes = not isinstance(schedule, Constant) or schedule.warmup_steps > 0
     module = SequenceModule(
         rnn,
         readout,
@@ -68,6 +71,7 @@ def build(experiment: Experiment) -> Built:
         embedding,
         experiment.trainer.ema_decay,
         functools.cache(task.codec),
+        schedule if changes else None,
     )
     try:
         module.configure_optimizers()

@@ -4,6 +4,7 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,6 +23,7 @@ from bptt_lab.tasks.codec import Codec
 from bptt_lab.training import network
 from bptt_lab.training.average import Average
 from bptt_lab.training.network import Network
+from bptt_lab.training.schedules import Schedule
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -44,6 +46,7 @@ class SequenceModule(LightningModule):
             tested, and what training ends with; None is none.
         codec: says what the numbers mean, for a checkpoint of which the network can be made again;
             None leaves that out.
+        schedule: of the learning rate; None leaves it as it is.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class SequenceModule(LightningModule):
         embedding: nn.Linear | None = None,
         ema_decay: float | None = None,
         codec: Callable[[], Codec] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -69,6 +73,9 @@ class SequenceModule(LightningModule):
         self.codec = codec
         self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
         self.average = None if ema_decay is None else Average(ema_decay)
+        self.schedule = schedule
+        self.rates: list[float] = []  # what the schedule multiplies, of each group of parameters
+        self._total_steps = math.inf
         self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
         self._training_carry: Carry | None = None
         # Of the latest training batch, for whoever logs them: a value returned costs more.
@@ -87,7 +94,10 @@ class SequenceModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One optimizer for everything."""
-        return self.make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.parameters())
+        if self.schedule is not None:
+            self.rates = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
 
     def carry_before(self, batch: SequenceBatch) -> Carry:
         """Return the carry that a batch begins with."""
@@ -174,6 +184,7 @@ class SequenceModule(LightningModule):
         A chunk before the last one of a last-step task only moves the carry. Its gradient is
         zero, but Adam would step on its momentum all the same.
         """
+        self.set_rate(self.trainer.global_step + 1)
         if self.counted > 0:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             self.stepped()
@@ -181,13 +192,23 @@ class SequenceModule(LightningModule):
             optimizer_closure()
         self.counted = 0.0
 
+    def set_rate(self, step: int) -> None:
+        """Give the optimizer the learning rate of a step, from 1 on, by the schedule."""
+        if self.schedule is not None:
+            factor = self.schedule.factor(step, self._total_steps)
+            (optimizer,) = self.trainer.optimizers
+            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
+
     def stepped(self) -> None:
         """Move the average after the optimizer has stepped, before the trainer counts the step."""
         if self.average is not None:
             self.average.update(self.parameters(), self.trainer.global_step + 1)
 
     def on_train_start(self) -> None:
-        """Begin the average, or go on with it."""
+        """Begin the average, or go on with it; ask how long the run is to be."""
+        if self.schedule is not None:
+            self._total_steps = self.trainer.estimated_stepping_batches
         if self.average is not None:
             self.average.start(self.named_parameters())
 

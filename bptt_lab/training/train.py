@@ -59,9 +59,10 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
         recorded = {**resume.compared(began, recorded, force=control.force_resume), "id": known}
     starts = checkpoint_io.to_continue(folder, recorded["id"]) if control.resume else []
     if starts:
-        loops = checkpoint_io.read(starts[0], "cpu")["loops"]
+        saved = checkpoint_io.read(starts[0], "cpu")
         with suppress(LookupError, TypeError):  # of an unfit one, as is found when it is loaded
-            resume.refuse_early_end(experiment, checkpoints.epochs_begun(loops["fit_loop"]))
+            epochs = checkpoints.epochs_begun(saved["loops"]["fit_loop"])
+            resume.refuse_early_end(experiment, epochs, saved["global_step"])
     folder.mkdir(parents=True, exist_ok=True)
     if not starts:
         start_anew(folder, "no whole checkpoint is there")
@@ -132,12 +133,13 @@ def train(
     torch.set_num_threads(experiment.threads)
     if experiment.device.accelerator != "cpu":  # read at the first use of a GPU
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    task, module = built or build(experiment)
+    built = built or build(experiment)
+    task, module = built
     saved = checkpoint_io.read(start) if start is not None else None
     norms = GradientNorms(
         every_n_steps=experiment.trainer.log_every_n_steps, divergence=experiment.divergence
     )
-    trainer = make_trainer(experiment, folder, job, task, stop or Stop(), norms, saved)
+    trainer = make_trainer(experiment, folder, job, built, stop or Stop(), norms, saved)
     (saving,) = (c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))
     _seed_global_generators(experiment.seed, trainer.global_rank)
     trainer.precision_plugin.convert_module(module)  # before a checkpoint is loaded, to lose no bit

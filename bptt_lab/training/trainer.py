@@ -14,11 +14,13 @@ from bptt_lab.runs import sweep
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.base import SequenceDataModule
-from bptt_lab.training.build import make
+from bptt_lab.training.build import Built, make
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.credit import CreditHistogram, StrategyReadings
+from bptt_lab.training.callbacks.early_stopping import EarlyStopping
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
+from bptt_lab.training.callbacks.learning_rate import LearningRate
 from bptt_lab.training.callbacks.probe import Instrument
 from bptt_lab.training.callbacks.progress import Progress
 from bptt_lab.training.callbacks.run_card import RunCard
@@ -27,21 +29,23 @@ from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
 from bptt_lab.training.fleet import epoch_loop
 from bptt_lab.training.metrics_log import BoardLog, MetricsLog
+from bptt_lab.training.patience import Patience
+from bptt_lab.training.schedules import Responsive
 
 
 def make_trainer(
     experiment: Experiment,
     folder: Path,
     job: Job,
-    task: SequenceDataModule,
+    built: Built,
     stop: Stop,
     norms: GradientNorms,
     saved: Mapping[str, Any] | None,
 ) -> Trainer:
     """Set up the trainer of a run that goes on from the checkpoint `saved`, or is new."""
-    settings, device = experiment.trainer, experiment.device
+    settings, device, task = experiment.trainer, experiment.device, built.task
     card = RunCard(experiment, job, task.references(), sweep.swept(folder))
-    instruments = [card, *_instruments(experiment, task, norms)]
+    instruments = [card, *_instruments(experiment, task, norms), *_rates(experiment, built)]
     watching = Bundle([one for one in instruments if Bundle.fits(one)])
     others = [one for one in instruments if not Bundle.fits(one)]  # Lightning keeps their state
     for other in others:
@@ -59,7 +63,8 @@ def make_trainer(
     # What the run logged after its checkpoint is logged again; TensorBoard drops the first time.
     purge_step = saved["global_step"] + 1 if saved else None
     trainer = Trainer(
-        max_epochs=settings.max_epochs,
+        max_epochs=-1 if settings.max_epochs is None else settings.max_epochs,
+        max_steps=-1 if settings.max_steps is None else settings.max_steps,
         accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
         gradient_clip_algorithm=settings.gradient_clip_algorithm,
@@ -91,7 +96,6 @@ def _instruments(
     experiment: Experiment, task: SequenceDataModule, norms: GradientNorms
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
-    validated = {f"val/{name}" for values in task.references().values() for name in values}
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
     yield TrainingLoss(every_n_steps=every)
     yield norms
@@ -99,10 +103,8 @@ def _instruments(
     for name, component in callbacks.instruments.items():
         instrument = make(f"callbacks.{name}", component)
         monitor = getattr(instrument, "monitor", None)
-        # A user's own class may log what it likes.
-        if monitor not in (None, *validated) and not experiment.control.allow:
-            problem = f"must be one of {', '.join(sorted(validated))}; choose one"
-            refuse(f"callbacks.{name}.monitor", monitor, problem)
+        if monitor is not None and not experiment.control.allow:  # own classes log what they like
+            _refuse_unknown_metric(f"callbacks.{name}.monitor", monitor, task)
         if whole or not isinstance(instrument, Instrument):
             yield instrument
     if not whole:  # the rest, as every Instrument, needs the states of all steps
@@ -114,3 +116,24 @@ def _instruments(
         every_n_steps=callbacks.every_n_steps,
         probe_size=callbacks.probe_size,
     )
+
+
+def _rates(experiment: Experiment, built: Built) -> Iterator[Callback]:
+    """What changes or ends training by what it has come to."""
+    schedule, early = built.module.schedule, experiment.early_stopping
+    if schedule is not None:
+        if isinstance(schedule, Responsive):
+            _refuse_unknown_metric("schedule.metric", schedule.metric, built.task)
+        yield LearningRate(schedule, every_n_steps=experiment.trainer.log_every_n_steps)
+    if early.patience is not None:
+        _refuse_unknown_metric("early_stopping.metric", early.metric, built.task)
+        yield EarlyStopping(
+            Patience(metric=early.metric, patience=early.patience, min_delta=early.min_delta)
+        )
+
+
+def _refuse_unknown_metric(key: str, metric: str, task: SequenceDataModule) -> None:
+    """Refuse a metric that validation does not log."""
+    known = {f"val/{name}" for values in task.references().values() for name in values}
+    if metric not in known:
+        refuse(key, metric, f"must be one of {', '.join(sorted(known))}; choose one")

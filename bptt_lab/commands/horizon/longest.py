@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeGuard
 
 from bptt_lab.commands.report import results, settings
 from bptt_lab.commands.report.results import SweepResults
-from bptt_lab.commands.report.scores import higher_is_better
 from bptt_lab.commands.report.settings import Value
+from bptt_lab.core.metrics import higher_is_better
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
 

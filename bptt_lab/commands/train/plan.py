@@ -238,13 +238,15 @@ def show_plan(plan: Plan) -> None:
     rows, total = [["job", "steps", "status", *["runs"][: len(placed)], "overrides"]], 0
     for number, (job, experiment) in enumerate(zip(plan.jobs, plan.experiments, strict=True)):
         steps, folder = _steps(experiment, lengths), experiment.control.resume
+        trainer = experiment.trainer
         if plan.folders and plan.sweep_dir is not None:
             folder = str(plan.sweep_dir / plan.folders[number])
         run = runs.read_run(Path(folder)) if folder else runs.Run(Path())
-        total += 0 if run.is_done and not resume.ends_later(run, experiment) else steps
+        total += 0 if run.is_done and not resume.ends_later(run, experiment) else steps or 0
+        shown_steps = f"in {trainer.max_time}" if steps is None else str(steps)
         where = placed[number : number + 1]
         shown = " ".join(resume.experiment_lines(job))
-        rows.append([str(number), str(steps), run.status, *where, shown])
+        rows.append([str(number), shown_steps, run.status, *where, shown])
     print(aligned(rows))
     if plan.sweep_dir is not None and not plan.folders:
         print("a search draws its trials as it goes; shown are the ends of its space")
@@ -268,14 +270,17 @@ def _placed(plan: Plan) -> list[str]:
     ]
 
 
-def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
-    """Optimizer steps of a job: batches of an epoch, known from the data, times epochs."""
+def _steps(experiment: Experiment, lengths: dict[str, int]) -> int | None:
+    """Most optimizer steps of a job, by its epochs and `max_steps`; None: by the clock alone."""
+    trainer = experiment.trainer
+    if trainer.max_epochs is None:
+        return trainer.max_steps
     # The seed draws the data, and not how many there are.
     key = json.dumps({**experiment.dataset.section(), "seed": None}, sort_keys=True)
     if key not in lengths:
         lengths[key] = batches(experiment.dataset)
-    trainer = experiment.trainer
-    return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+    steps = -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+    return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
 
 
 def batches(dataset: Component) -> int:

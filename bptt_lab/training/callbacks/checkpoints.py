@@ -6,18 +6,17 @@ data, random generators and half-filled logging windows. All of it is saved, for
 """
 
 import math
-import random
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from bptt_lab.config.schema import Experiment
+from bptt_lab.core.validation import seconds
 from bptt_lab.gradients.base import Carry
 from bptt_lab.runs import MANIFEST, METRICS, read_json
 from bptt_lab.runs.outcome import Interrupted
@@ -27,6 +26,7 @@ from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.stretch import ANY
 from bptt_lab.training.callbacks.writers import State
 from bptt_lab.training.module import SequenceModule
+from bptt_lab.training.random_state import random_state, restore_random
 
 
 class Checkpoints(Checkpoint):
@@ -36,7 +36,8 @@ class Checkpoints(Checkpoint):
         folder: of the run; its id, and how far its metrics.jsonl is, belong to a checkpoint.
         stop: whether a signal asked the run to stop.
         watching: callbacks whose half-filled windows belong to a checkpoint.
-        experiment: says how often, and whether a checkpoint with inf or NaN is unfit.
+        experiment: says how often, when the run ends, and whether a checkpoint with inf or NaN is
+            unfit.
     """
 
     def __init__(self, folder: Path, stop: Stop, watching: Bundle, experiment: Experiment) -> None:
@@ -47,17 +48,21 @@ class Checkpoints(Checkpoint):
         self.watching = watching
         self.every_seconds = experiment.checkpoint_seconds
         self.finite = experiment.divergence == "stop"
+        self.ends = experiment.trainer
+        limit = self.ends.max_time
+        self.max_seconds = math.inf if limit is None else seconds(limit)
         self._before = 0.0  # seconds of the attempts before this one
         self._clock = stop.clock or time.monotonic
         self._began, self._saved = self._clock(), time.monotonic()
-        self._due = self._asked = False
+        self._due = self._asked = self._over = False
+        self._ended = False  # by a limit, which may be moved
         self._best_loss = math.inf
         self._best: State | None = None  # not yet on the disk
         self._restored: State | None = None
         self._metrics_bytes: int | None = None  # of the checkpoint that the run goes on from
         self.at_work = False  # past everything that a checkpoint could be unfit for
-        # Windows, and length of metrics.jsonl, before what is measured at the end of training.
-        self._before_end: tuple[State, int] | None = None
+        self._before_end: State | None = None  # what a run goes on from whose end is moved
+        self._saves_end = False
 
     @property
     def seconds(self) -> float:
@@ -67,7 +72,7 @@ class Checkpoints(Checkpoint):
     @property
     def is_due(self) -> bool:
         """Whether it saves at the next place where it can."""
-        return self._due or self._asked
+        return self._due or self._asked or self._over
 
     def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Take the signals over from Lightning; put back what a checkpoint held."""
@@ -82,17 +87,19 @@ class Checkpoints(Checkpoint):
         self._go_on(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
-        """Have all processes agree on whether to save or stop after this batch."""
+        """Have all processes agree on whether to save, stop or end after this batch."""
         self._due = self._due or time.monotonic() - self._saved >= self.every_seconds
         self._asked = self.stop.asked is not None
+        self._over = self.seconds >= self.max_seconds
         if trainer.world_size > 1:
-            flags = torch.tensor([self._due, self._asked], dtype=torch.float32)
+            flags = torch.tensor([self._due, self._asked, self._over], dtype=torch.float32)
             flags = trainer.strategy.reduce(flags.to(pl_module.device), reduce_op="sum")
-            self._due, self._asked = (flags > 0).tolist()
+            self._due, self._asked, self._over = (flags > 0).tolist()
 
     def idle_steps(self, trainer: Trainer) -> int:
-        """Return any number, unless it is to save or stop."""
+        """Return any number, unless it is to save, stop or end."""
         due = time.monotonic() - self._saved >= self.every_seconds
+        due = due or self.seconds >= self.max_seconds
         return 0 if due or self.is_due or self.stop.asked is not None else ANY
 
     def catch_up(self, *_: Any) -> None:
@@ -101,10 +108,16 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save inside an epoch, unless gradients are half gathered or the epoch ends here."""
-        if not self.is_due:
+        """Save or end inside an epoch, unless gradients are half gathered or the epoch ends here.
+
+        Where training ends it is validated, and the rest of the epoch is left out.
+        """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
             return
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+        if self._is_at_limit(trainer):
+            self._note_end(trainer, trainer.fit_loop.state_dict())
+            trainer.should_stop = self._ended = True
+        elif self.is_due:
             self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
@@ -113,10 +126,25 @@ class Checkpoints(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
-        """After the last epoch note how things stand: from there a run with more epochs goes on."""
+        """After the last epoch note how things stand, unless it ended before its last batch."""
+        if self._ended:
+            return
+        if self._is_at_limit(trainer) and not trainer.should_stop:
+            trainer.should_stop = self._ended = True
         if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
-            length = metrics_log.mark(self.metrics)["metrics_bytes"]
-            self._before_end = _to(self.watching.states(), "cpu"), length
+            self._note_end(trainer)
+
+    def _is_at_limit(self, trainer: Trainer) -> bool:
+        return self._over or trainer.global_step == trainer.max_steps
+
+    def _note_end(self, trainer: Trainer, loops: State | None = None) -> None:
+        """Note windows, and how far metrics.jsonl is, before what is measured at the end.
+
+        Inside an epoch the `loops` are noted too.
+        """
+        length = metrics_log.mark(self.metrics)["metrics_bytes"]
+        watching = _to(self.watching.states(), "cpu")
+        self._before_end = {"watching": watching, "metrics_bytes": length, "loops": loops}
 
     def on_validation_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Keep the best parameters; the next checkpoint takes them to the disk."""
@@ -134,7 +162,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Save what training ended with."""
-        self._asked = self.stop.asked is not None
+        self._asked, self._saves_end = self.stop.asked is not None, True
         self._save(trainer)
         self.stop.patient = False
 
@@ -153,10 +181,11 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: SequenceModule, checkpoint: State
     ) -> None:
         """Add what Lightning leaves out."""
+        before_end = self._before_end or {}
         own = {
             "carry": _to(pl_module.carry, "cpu"),
             "watching": _to(self.watching.states(), "cpu"),
-            "watching_before_end": self._before_end and self._before_end[0],
+            "watching_before_end": before_end.get("watching"),
             "random": random_state(),
         }
         processes: list[Any] = [own]
@@ -170,23 +199,39 @@ class Checkpoints(Checkpoint):
             "metrics": dict(pl_module.metrics),
             **metrics_log.mark(self.metrics),
             **({"id": self.run_id} if self.run_id else {}),
-            "metrics_bytes_before_end": self._before_end and self._before_end[1],
-            "stopped": trainer.should_stop,  # by a callback, as EarlyStopping does
+            "metrics_bytes_before_end": before_end.get("metrics_bytes"),
+            "loops_before_end": before_end.get("loops"),
+            "stopped": trainer.should_stop and not self._ended,  # by a callback
         }
-        _rewind(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
+        batches = 0 if self._saves_end else trainer.num_training_batches
+        _rewind(checkpoint["loops"]["fit_loop"], batches)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: SequenceModule, checkpoint: State
     ) -> None:
         """Take the run's part now, and each process's own once training starts."""
-        self._before = checkpoint["run"]["seconds"]
-        self._best_loss = checkpoint["run"]["best_loss"]
-        self._metrics_bytes = metrics_length(checkpoint, trainer.max_epochs or 0)
-        pl_module.metrics = dict(checkpoint["run"]["metrics"])
+        run = checkpoint["run"]
+        self._before, self._best_loss = run["seconds"], run["best_loss"]
+        pl_module.metrics = dict(run["metrics"])
+        self._metrics_bytes, before_end = run["metrics_bytes"], run.get("metrics_bytes_before_end")
+        trainer.should_stop = run.get("stopped", False)
+        if before_end is not None and not trainer.should_stop:
+            loops = run.get("loops_before_end") or checkpoint["loops"]["fit_loop"]
+            trainer.should_stop = self._is_at_end(checkpoint["global_step"], loops)
+            if not trainer.should_stop:  # its end was moved
+                self._metrics_bytes, checkpoint["loops"]["fit_loop"] = before_end, loops
         self._restored = own = dict(checkpoint["processes"][trainer.global_rank])
         own["watching"] = own.get("watching_before_end") or own["watching"]  # at an end no more
-        trainer.should_stop = checkpoint["run"].get("stopped", False)
         trial.judge(checkpoint, read_carry(own), trainer, pl_module, finite=self.finite)
+
+    def _is_at_end(self, steps: int, fit_loop: State) -> bool:
+        """Whether a run that ended there would end there again."""
+        epochs, ends = fit_loop["epoch_progress"]["current"]["processed"], self.ends
+        return (
+            (ends.max_epochs is not None and epochs >= ends.max_epochs)
+            or (ends.max_steps is not None and steps >= ends.max_steps)
+            or self._before >= self.max_seconds
+        )
 
     def _save(self, trainer: Trainer) -> None:
         """Save, unless the parameters are beyond saving; then stop if that was asked for."""
@@ -202,31 +247,6 @@ class Checkpoints(Checkpoint):
         self._saved, self._due = time.monotonic(), False
         if self._asked:
             raise Interrupted(self.stop.asked or 15)
-
-
-def random_state() -> State:
-    """Return the state of torch's (CPU and CUDA), NumPy's and Python's global generators.
-
-    Dropout draws from them, and whatever a plug-in draws without asking.
-    """
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, np.asarray(keys).tolist(), *rest],
-        "python": random.getstate(),
-    }
-
-
-def restore_random(saved: State) -> None:
-    """Put the generators where they were."""
-    torch.set_rng_state(saved["torch"])
-    if saved["cuda"]:
-        torch.cuda.set_rng_state_all(saved["cuda"])
-    kind, keys, *rest = saved["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-    version, numbers, gauss = saved["python"]
-    random.setstate((version, tuple(numbers), gauss))
 
 
 def read_carry(process: State) -> Carry | None:
@@ -249,18 +269,6 @@ def epochs_begun(fit_loop: State) -> int:
     """Return how many epochs a checkpoint has seen, one that is not whole included."""
     whole: int = fit_loop["epoch_progress"]["current"]["processed"]
     return whole + int(fit_loop["epoch_loop.batch_progress"]["current"]["ready"] > 0)
-
-
-def metrics_length(saved: State, max_epochs: int) -> int:
-    """Return the length of metrics.jsonl that a checkpoint goes on from.
-
-    Where there are more epochs to come, what was measured at the end of training is cut off too.
-    """
-    run = saved["run"]
-    before_end = run.get("metrics_bytes_before_end")
-    goes_on = epochs_begun(saved["loops"]["fit_loop"]) < max_epochs and not run.get("stopped")
-    length: int = run["metrics_bytes"] if before_end is None or not goes_on else before_end
-    return length
 
 
 def _rewind(fit_loop: State, num_batches: float) -> None:

@@ -85,7 +85,8 @@ class Instrument(Periodic):
         step = trainer.global_step + 1
         if not (self.is_due(step) and trainer.is_global_zero):
             return
-        if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
+        last = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if last or step == trainer.max_steps:
             return
         self.measured(step)
         self._readings += 1

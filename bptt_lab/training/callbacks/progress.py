@@ -1,5 +1,6 @@
 """One bar for the whole run: epochs, time that is left, losses; a line now and then in a pipe."""
 
+import math
 import sys
 import time
 from typing import Any
@@ -32,17 +33,16 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
         """Start the clock; a run that is continued has some of it done."""
         super().on_train_start(trainer, pl_module)
-        assert trainer.max_epochs is not None
-        self._total = int(trainer.max_epochs * trainer.num_training_batches)
+        self._total = _batches(trainer)
         self._first = _batches_done(trainer)
-        self._share = LINES * self._first // self._total
+        self._share = self._shares(self._first)
         self._began = self._shown = time.monotonic()
         self._loss: dict[str, float] = {}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
         """Show the bar again, or another line, if it is time."""
         now, done = time.monotonic(), _batches_done(trainer)
-        share, drawn = LINES * done // self._total, sys.stderr.isatty()
+        share, drawn = self._shares(done), sys.stderr.isatty()
         due = now - self._shown > (REDRAWN if drawn else SILENT) or share > self._share
         if self._off or not due:
             return
@@ -52,16 +52,23 @@ class Progress(ProgressBar):
         losses = {**pl_module.metrics, **self._loss}
         text = tqdm.format_meter(
             done,
-            self._total,
+            self._total or None,
             now - self._began,
             ncols=streams.width() if drawn else None,
-            prefix=f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}",
+            prefix=f"epoch {trainer.current_epoch + 1}{self._of(trainer)}",
             ascii=" #",
             postfix=", ".join(f"{tag} {losses[tag]:.4f}" for tag in TAGS if tag in losses),
             bar_format=BAR if drawn else LINE,
             initial=self._first,
         )
         streams.progress(text) if drawn else print(text, file=sys.stderr, flush=True)
+
+    def _shares(self, done: int) -> int:
+        """Return how many lines a pipe has seen by then; of a run without an end none is known."""
+        return LINES * done // self._total if self._total else 0
+
+    def _of(self, trainer: Trainer) -> str:
+        return f" of {trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
 
     def idle_steps(self, trainer: Trainer) -> int:
         """Return any number: the bar can wait for a few steps."""
@@ -77,6 +84,16 @@ class Progress(ProgressBar):
     def on_exception(self, *_: Any) -> None:
         """Make room for the line that says what happened."""
         streams.progress("")
+
+
+def _batches(trainer: Trainer) -> int:
+    """How many there are in all; 0 where only the clock ends them."""
+    steps, batches = trainer.estimated_stepping_batches, int(trainer.num_training_batches)
+    if steps == math.inf:
+        return 0
+    window = trainer.accumulate_grad_batches
+    epochs, rest = divmod(int(steps), -(-batches // window))
+    return epochs * batches + rest * window
 
 
 def _batches_done(trainer: Trainer) -> int:

@@ -74,7 +74,7 @@ class ReplicaLoop(_TrainingEpochLoop):
     def _idle(self, data_fetcher: Any) -> int:
         """How many of the next steps need nobody; the last one of an epoch does."""
         trainer = self.trainer
-        if trainer.accumulate_grad_batches > 1 or trainer.lr_scheduler_configs:
+        if trainer.accumulate_grad_batches > 1:
             return 0
         if not isinstance(self.batches, Batches):  # a task's own loader
             return 0
@@ -123,9 +123,6 @@ class ReplicaLoop(_TrainingEpochLoop):
             ready = taken is not None and taken.ready
         self._optimize(batch, batch_idx, ready=ready)
         progress.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
-        if progress.is_last_batch:
-            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         if self.saving.is_due:
             self.replica.take_generators()
         outputs = {"loss": module.latest_sum / module.share if module.share else module.latest_sum}
@@ -151,6 +148,7 @@ class ReplicaLoop(_TrainingEpochLoop):
             module.backward(loss / trainer.accumulate_grad_batches)
         if not is_step:
             return
+        module.set_rate(trainer.global_step + 1)
         if module.counted > 0:
             self._call("on_before_optimizer_step", optimizer)
             if trainer.gradient_clip_val is not None:

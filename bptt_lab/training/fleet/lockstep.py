@@ -24,7 +24,7 @@ from greenlet import GreenletExit, greenlet
 from bptt_lab.runs import signals
 from bptt_lab.runs.outcome import Interrupted
 from bptt_lab.runs.signals import Stop
-from bptt_lab.training.callbacks.checkpoints import random_state, restore_random
+from bptt_lab.training.random_state import random_state, restore_random
 
 LONGEST = 1.0  # seconds until each run is asked again whether it has to save or stop
 HERE: ContextVar["Replica | None"] = ContextVar("replica", default=None)  # the run that asks

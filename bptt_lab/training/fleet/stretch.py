@@ -75,6 +75,8 @@ def train(
             error = problem
             break
         counted = [row for row in rows if counts[row] > 0]
+        for want, first in zip(wants, firsts, strict=True):
+            want.module.set_rate(first + index)
         norms = stack.norms() if count else None
         if norms is None or _is_told(norms, counted, wants):
             ready = True
