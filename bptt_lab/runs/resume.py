@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +194,8 @@ def compared(
     if not changes:
         return {**now, **before}
     ends = {f"config.trainer.{name}": name for name in _ENDS}
-    if changes.keys() <= ends.keys():  # wherever it ends, the first epochs are the same, unless
-        if not force:
-            _refuse_moved_end(now, *(name for key, name in ends.items() if key in changes))
+    moves_end = changes.keys() <= ends.keys()
+    if moves_end and not _is_made_for_its_end(now, changes):  # the first epochs are the same
         again = {key: now[key] for key in ("overrides", "command") if key in now}
         config = before["config"]  # without the settings that the run's version did not have
         changed = {ends[key]: new for key, (_, new) in changes.items()}
@@ -205,6 +204,11 @@ def compared(
         return {**now, **before, **again, "config": config, "end_moved": moved}
     if force:
         return {**now, "forced": [*before.get("forced", []), changes]}
+    if moves_end:
+        key, (_, new) = next(iter(changes.items()))
+        problem = "would have changed the learning rates from the first step on, by its schedule"
+        way_out = "start a new run, or continue all the same with force_resume=true"
+        refuse(key.removeprefix("config."), new, f"{problem}; {way_out}")
     known = [dict(flat(_written_out(manifest))) for manifest in (before, now)]
     shared = [key for key in changes if all(key in one for one in known)]
     key = next(key for key in (*shared, *changes) if key not in ends)
@@ -221,14 +225,11 @@ def compared(
     refuse(key.removeprefix("config."), new, f"{problem}, {anyway}")
 
 
-def _refuse_moved_end(now: Mapping[str, Any], *names: str) -> None:
-    """Refuse to move the end that a schedule was made for."""
+def _is_made_for_its_end(now: Mapping[str, Any], changes: Iterable[str]) -> bool:
+    """Whether a schedule would have been another one for the whole run, had it ended there."""
     schedule = now["config"]["schedule"]
-    plugin, kind = signatures.read(schedule["_target_"]), schedule["_target_"].rpartition(".")[2]
-    if names != ("max_time",) and plugin.claim("needs_end", schedule):
-        problem = f"would have changed the rates of {kind} from the first step on; give what it was"
-        way_out = "start a new run, or continue all the same with force_resume=true"
-        refuse(f"trainer.{names[0]}", now["config"]["trainer"][names[0]], f"{problem}, {way_out}")
+    needs_end = signatures.read(schedule["_target_"]).claim("needs_end", schedule)
+    return bool(needs_end) and any(not key.endswith(".max_time") for key in changes)
 
 
 def differences(
