@@ -94,6 +94,39 @@ def test_killed_runs_end_as_if_nothing_had_happened(task, strategy, tmp_path, mo
     assert runs.read_run(tmp_path / "run").status == "completed"
 
 
+ADDING = (
+    *QUICK, "dataset=adding", "dataset.num_steps=6", "dataset.train_size=104",
+    "dataset.val_size=16", "dataset.test_size=16", "dataset.batch_size=8",
+    "checkpoint_seconds=0.03", "trainer.log_every_n_steps=7", "trainer.max_epochs=90",
+    "optimizer.lr=0.05",
+)  # fmt: skip
+SCHEDULES = {  # 13 steps an epoch
+    "cosine": ("schedule=cosine", "schedule.warmup_steps=700", "optimizer=nadam"),
+    "step": ("schedule=step", "schedule.warmup_steps=300", "schedule.step_size=100",
+             "schedule.gamma=.8", "optimizer=radam"),
+    "exponential": ("schedule=exponential", "schedule.step_size=200", "optimizer=adamax"),
+    "plateau": ("schedule=plateau", "schedule.patience=20", "schedule.warmup_steps=300",
+                "early_stopping.patience=50", "early_stopping.min_delta=0.1"),
+    "max_steps": ("trainer.max_epochs=null", "trainer.max_steps=1099", "schedule=cosine"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_killed_in_warm_up_and_patience(name, tmp_path):
+    lines = {line.partition("=")[0]: line for line in (*ADDING, *SCHEDULES[name])}
+    config_ = config(*lines.values())
+    process = attempt(config_, tmp_path / "whole")
+    process.join()
+    assert process.exitcode == 0
+    killed = end_in_spite_of(KILLS, config_, tmp_path / "run", seed=len(name))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    assert killed > KILLS * 0.7
+    print(f"{name}: {killed} kills")
+    if name == "plateau":
+        assert runs.read_run(tmp_path / "run").epochs < 90
+
+
 @pytest.mark.slow
 def test_without_the_random_state_the_outcome_differs(tmp_path):
     config_ = settings("digits", "full", tmp_path)

@@ -13,6 +13,7 @@ from test_resume import StopAfter, outcome, stop_and_go_on
 from torch.optim import lr_scheduler
 
 from bptt_lab import runs
+from bptt_lab.commands import verify
 from bptt_lab.commands.train import cli
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.outcome import Interrupted
@@ -285,10 +286,13 @@ def test_a_run_whose_time_is_over_ends_as_others_do(limit, tmp_path, undisturbed
     assert outcome(tmp_path) == outcome(undisturbed(*TIMED, "trainer.max_epochs=4"))
 
 
-def test_a_run_may_end_by_the_clock_alone(tmp_path):
+def test_a_run_may_end_by_the_clock_alone(tmp_path, capsys):
     lines = (*SMALL, "trainer.max_epochs=null", "trainer.max_time=40")
     perform(config(*lines, "trainer.enable_progress_bar=true"), tmp_path, job(), Ticking())
     assert runs.read_run(tmp_path).steps > 13
+    runs.write_status(tmp_path, "completed")
+    assert verify.main([str(tmp_path)]) == 2
+    assert "trainer.max_time=40 ended it, and no other run ends at" in capsys.readouterr().err
 
 
 def as_of_old(folder) -> None:
@@ -364,3 +368,23 @@ def test_help_knows_of_them(tmp_path):
     for word in ("* constant", "plateau", "schedule.patience=5", "trainer.max_time=null",
                  "early_stopping.patience=null", "optimizer=nadam", "duration"):  # fmt: skip
         assert word in out, word
+
+
+def test_a_plugs_own_schedule_is_one_class_and_one_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_rates.py").write_text(
+        "from bptt_lab.training.schedules import Schedule\n"
+        "class Sawtooth(Schedule):\n"
+        "    def after_warmup(self, index, count):\n"
+        "        return 1 - index % 4 / 4\n"
+    )
+    (tmp_path / "conf/schedule").mkdir(parents=True)
+    (tmp_path / "conf/schedule/saw.yaml").write_text("_target_: own_rates.Sawtooth\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ["--config-dir", "conf", "allow=[own_rates]", "schedule=saw"]
+    each = "trainer.log_every_n_steps=1"
+    lines = once(*SMALL, each)
+    assert cli.main([*own, *lines, "hydra.run.dir=outputs/run"]) == 0, capsys.readouterr().err
+    found = logged(tmp_path / "outputs/run")
+    assert [found[step] for step in (1, 2, 3, 4, 5)] == [0.02, 0.015, 0.01, 0.005, 0.02]
+    assert verify.main(["outputs/run", "--allow", "own_rates"]) == 0

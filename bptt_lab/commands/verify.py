@@ -16,7 +16,7 @@ from bptt_lab.commands import command
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.core.messages import printable
-from bptt_lab.core.validation import ConfigError, Ge
+from bptt_lab.core.validation import ConfigError, Ge, seconds
 from bptt_lab.runs import Damaged, Run, files, resume
 from bptt_lab.runs.job import Job
 from bptt_lab.training import job as jobs
@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logged = _logged(before)
     allow = list(targets.packages(args.allow or ()))
     experiment = parse({**before.config, "allow": allow}).quiet()
+    limit = experiment.trainer.max_time
+    if limit is not None and (before.seconds or 0) >= seconds(limit):
+        problem = f"trainer.max_time={limit} ended it, and no other run ends at the same step"
+        raise ConfigError(f"{args.run_folder}: {problem}; {ANEW} with trainer.max_steps")
     if before.seconds is not None:
         print(f"training again: the run took {before.seconds:.0f} seconds", flush=True)
     with tempfile.TemporaryDirectory() as place:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,3 +140,43 @@ def test_of_40_jobs_those_that_hang_die_or_raise_harm_no_other(
         assert kinds.get(FATES.get(number, ""), "") in job.reason
         if job.status == "completed":
             assert results(job.folder) == results(tmp_path / "outputs/alone")
+
+
+ADDING = (
+    "dataset=adding", "dataset.num_steps=6", "dataset.train_size=104", "dataset.val_size=16",
+    "dataset.test_size=16", "dataset.batch_size=8", "model.hidden_size=6", "callbacks=none",
+    "num_threads=1", "trainer.log_every_n_steps=7", "trainer.max_epochs=70", "optimizer.lr=0.05",
+    "early_stopping.patience=25", "early_stopping.min_delta=0.001", "schedule.warmup_steps=200",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_fleet_with_schedules_killed_at_any_moment_ends_as_its_jobs_alone(tmp_path, run_here):
+    """Its processes are all killed, now and then, and the sweep is continued."""
+    dice, killed = random.Random(0), 0
+    sweep = (*ADDING, "schedule=cosine,step,exponential,plateau", "schedule.patience=7",
+             "schedule.gamma=.6", "schedule.step_size=150", "checkpoint_seconds=0.05")  # fmt: skip
+    resume: tuple[str, ...] = ()
+    for _ in range(8):
+        command = sweeps.start(tmp_path, "-m", FLEET, ONE, *sweep, *resume, how=Forked)
+        before = {path: path.stat().st_mtime_ns for path in sweeps.checkpoints(tmp_path)}
+        wait_for(
+            lambda command=command, before=before: command.poll() is not None
+            or any(path.stat().st_mtime_ns != before.get(path)
+                   for path in sweeps.checkpoints(tmp_path) if path.exists())
+        )  # fmt: skip
+        time.sleep(dice.uniform(0, 0.4))
+        killed += command.poll() is None
+        for pid in command.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        command.communicate()
+        resume = (f"resume={sweeps.sweep_dir(tmp_path)}",)
+    code, _, err = run_here("-m", FLEET, ONE, *sweep, *resume)
+    assert code == 0, err
+    assert killed > 4
+    code, _, err = run_here("-m", *sweep, "hydra.sweep.dir=outputs/alone")
+    assert code == 0, err
+    for job in sweeps.jobs(tmp_path):
+        assert results(job.folder) == results(tmp_path / "outputs/alone" / job.folder.name)
+    print(f"{killed} kills of 4 jobs each")
