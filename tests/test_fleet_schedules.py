@@ -48,10 +48,15 @@ def test_rates_that_were_those_of_the_first_step_would_show(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nadam", "radam", "adamax"])
-def test_steps_in_which_nothing_counts_have_their_place_in_a_schedule(tmp_path, optimizer):
+def test_steps_in_which_nothing_counts_have_their_place_in_a_schedule(
+    tmp_path,
+    optimizer,
+    taken,  # noqa: F811
+):
     own = ("dataset.chunk_length=3", f"optimizer={optimizer}", "trainer.gradient_clip_val=.1")
     jobs = [(*LONG, *own, *SCHEDULES[name]) for name in ("cosine", "step", "warm")]
-    compared(tmp_path, jobs)
+    assert compared(tmp_path, jobs) == 1
+    assert max(number for number, _ in taken) > 4  # in stretches, as without a schedule
 
 
 def test_jobs_that_stop_early_leave_the_others_as_they_are(tmp_path):
