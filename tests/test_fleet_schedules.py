@@ -71,6 +71,11 @@ def test_jobs_that_stop_early_leave_the_others_as_they_are(tmp_path):
     assert epochs == [4, 3, 2, 4]
 
 
+def test_jobs_that_gather_gradients_have_their_rates_too(tmp_path):
+    own = ("trainer.accumulate_grad_batches=3", "trainer.max_epochs=2")
+    compared(tmp_path, [(*LONG, *own, *SCHEDULES[name]) for name in ("cosine", "exponential")])
+
+
 @pytest.mark.parametrize("steps", [3, 13, 30])
 def test_an_end_by_steps_within_an_epoch(tmp_path, steps):
     own = ("trainer.max_epochs=null", f"trainer.max_steps={steps}")

@@ -212,7 +212,7 @@ def test_a_run_whose_end_is_moved_is_as_one_that_began_so(first, then, tmp_path,
     assert now.manifest["end_moved"]
 
 
-@pytest.mark.parametrize("own", [RUNS["early"], (*MOVED, ENDLESS, "trainer.max_steps=18")])
+@pytest.mark.parametrize("own", [RUNS["early"], (*MOVED, "trainer.max_epochs=2", "trainer.max_steps=18")])
 def test_what_is_stopped_after_its_end_is_tested_and_trained_no_more(
     own, tmp_path, undisturbed, monkeypatch
 ):

@@ -75,8 +75,6 @@ def train(
             error = problem
             break
         counted = [row for row in rows if counts[row] > 0]
-        for want, first in zip(wants, firsts, strict=True):
-            want.module.set_rate(first + index)
         norms = stack.norms() if count else None
         if norms is None or _is_told(norms, counted, wants):
             ready = True
@@ -109,6 +107,8 @@ def _step(
     stack: Stack, counted: Sequence[int], wants: Sequence[Step], numbers: Sequence[int]
 ) -> None:
     """Clip, and let the optimizers step, of those replicas for which something counted."""
+    for want, number in zip(wants, numbers, strict=True):
+        want.module.set_rate(number)
     for row in counted:
         trainer = wants[row].trainer
         if trainer.gradient_clip_val is not None:
