@@ -8,6 +8,7 @@ import pytest
 from fleet_runs import compared, left, side_by_side
 from runs import config, job
 from test_fleet_stretches import LONG, taken  # noqa: F401  # a fixture
+from test_schedules import slowly
 
 from bptt_lab import runs
 from bptt_lab.config import fleets
@@ -47,7 +48,7 @@ def test_rates_that_were_those_of_the_first_step_would_show(tmp_path, monkeypatc
         compared(tmp_path, [(*LONG, *SCHEDULES["cosine"], f"seed={seed}") for seed in range(2)])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nadam", "radam", "adamax"])
+@pytest.mark.parametrize("optimizer", slowly(["sgd", "nadam", "radam", "adamax"], "sgd", "adamax"))
 def test_steps_in_which_nothing_counts_have_their_place_in_a_schedule(
     tmp_path,
     optimizer,
@@ -76,7 +77,7 @@ def test_jobs_that_gather_gradients_have_their_rates_too(tmp_path):
     compared(tmp_path, [(*LONG, *own, *SCHEDULES[name]) for name in ("cosine", "exponential")])
 
 
-@pytest.mark.parametrize("steps", [3, 13, 30])
+@pytest.mark.parametrize("steps", [pytest.param(3, marks=pytest.mark.slow), 13, 30])
 def test_an_end_by_steps_within_an_epoch(tmp_path, steps):
     own = ("trainer.max_epochs=null", f"trainer.max_steps={steps}")
     compared(tmp_path, [(*LONG, *own, *SCHEDULES[name]) for name in ("cosine", "plateau")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -45,6 +46,11 @@ RUNS = {
     "accumulated": ("schedule=cosine", "schedule.warmup_steps=4", "trainer.max_epochs=4",
                     "trainer.max_steps=9", "trainer.accumulate_grad_batches=5"),
 }  # fmt: skip
+
+
+def slowly(names: Iterable[str], *slow: str) -> list:
+    """Every name, some of them marked slow."""
+    return [pytest.param(n, marks=pytest.mark.slow if n in slow else ()) for n in names]
 
 
 def rates(schedule: schedules.Schedule, total: int) -> list[float]:
@@ -155,7 +161,7 @@ def test_without_a_schedule_no_rate_is_written_and_none_is_set(undisturbed):
     assert warm == {1: 0.02 * (1 / 6), 4: 0.02 * (4 / 6), 8: 0.02}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", slowly(RUNS, "step", "exponential", "plateau"))
 def test_stopped_and_continued_is_as_never_stopped(name, tmp_path, undisturbed):
     whole = undisturbed(*RUNS[name])
     stop_and_go_on(tmp_path, config(*SMALL, *RUNS[name]), 0, 5, 11, 8)
@@ -212,7 +218,9 @@ def test_a_run_whose_end_is_moved_is_as_one_that_began_so(first, then, tmp_path,
     assert now.manifest["end_moved"]
 
 
-@pytest.mark.parametrize("own", [RUNS["early"], (*MOVED, "trainer.max_epochs=2", "trainer.max_steps=18")])
+@pytest.mark.parametrize(
+    "own", [RUNS["early"], (*MOVED, "trainer.max_epochs=2", "trainer.max_steps=18")]
+)
 def test_what_is_stopped_after_its_end_is_tested_and_trained_no_more(
     own, tmp_path, undisturbed, monkeypatch
 ):
@@ -273,7 +281,7 @@ class Ticking(Stop):
 TIMED = (*ROUGH, "schedule=plateau", "schedule.patience=1")
 
 
-@pytest.mark.parametrize("limit", ["14", "00:00:00:14", "28"])
+@pytest.mark.parametrize("limit", slowly(["14", "00:00:00:14", "28"], "14", "28"))
 def test_a_run_whose_time_is_over_ends_as_others_do(limit, tmp_path, undisturbed):
     lines = (*SMALL, *TIMED, "trainer.max_epochs=4")
     timed = config(*lines, f"trainer.max_time={limit}")
