@@ -92,24 +92,23 @@ def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
     known = Path(os.path.abspath(str(resumed)))
     listed = runs.read_json(known / runs.SWEEP)
     if listed and not sweep:
-        raise ConfigError(
-            f"resume={resumed}: is a sweep; continue it by {_continuing(listed, resumed)}"
-        )
+        command = shlex.join(continuing(listed, resumed))
+        raise ConfigError(f"resume={resumed}: is a sweep; continue it by {command}")
     if sweep and not listed and (known / runs.MANIFEST).is_file():
         refuse("resume", resumed, "is a run, not a sweep; leave out -m")
     if str(known) != os.path.abspath(folder):
         refuse("resume", resumed, "must be typed, as resume=FOLDER; leave it out here")
 
 
-def _continuing(listed: Mapping[str, Any], folder: object) -> str:
-    """The command that continues a sweep, from what its sweep.json says."""
+def continuing(listed: Mapping[str, Any], folder: object) -> list[str]:
+    """Return the words of the command that continues a sweep, from what its sweep.json says."""
     command = str(listed.get("command") or "bptt-train -m")
     try:
         words = shlex.split(command)
     except ValueError:  # written by somebody else
         words = command.split()
     words = [word for word in words if key_of(word) not in ("resume", "hydra.sweep.dir")]
-    return shlex.join([*words, f"resume={folder}"])
+    return [*words, f"resume={_quoted(str(folder))}" if " " in str(folder) else f"resume={folder}"]
 
 
 def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
@@ -141,7 +140,7 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
     sweep = runs.read_sweep_file(folder)
     where = sweep.get("cwd", "")
     began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
-    known = f"give what it began with: {_continuing(sweep, folder)}"
+    known = f"give what it began with: {shlex.join(continuing(sweep, folder))}"
     way_out = known if sweep.get("command") else "start a new sweep"
     for number, (old, new) in enumerate(zip(began, jobs, strict=False)):
         if old != (now := _placed_lines(new)):

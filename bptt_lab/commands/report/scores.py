@@ -17,9 +17,9 @@ from bptt_lab.commands.report.results import (
 from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.config import signatures
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.sweep import higher_is_better
 
 LOSS = "loss"
-HIGHER_IS_BETTER = ("accuracy", "recall", "correlation", "score", "f1", "r2")
 UNITS = {
     "cross_entropy": "nats",
     "binary_cross_entropy": "nats",
@@ -100,11 +100,6 @@ def place(metric: str, result: tuple[float, float | None] | None) -> tuple[int, 
     if result is None or not math.isfinite(result[0]):
         return (2 if result is None else 1, 0.0)
     return (0, -result[0] if higher_is_better(metric) else result[0])
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better; of a loss, an error, a perplexity it is not."""
-    return any(word in metric for word in HIGHER_IS_BETTER)
 
 
 def _metric(jobs: Sequence[JobResult]) -> str:
