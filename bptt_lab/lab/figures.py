@@ -1,5 +1,6 @@
 """Pictures of a run and of a sweep, in the style of all others."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -20,10 +21,9 @@ class Picture(Figure):
     """A figure that a notebook shows, though no pyplot has it open."""
 
     def _repr_png_(self) -> bytes:
-        import io
-
+        FigureCanvasAgg(self)
         buffer = io.BytesIO()
-        FigureCanvasAgg(self).print_png(buffer)
+        self.savefig(buffer, format="png")
         return buffer.getvalue()
 
 
@@ -50,10 +50,12 @@ def curves(title: str, lines: Iterable[Mapping[str, Any]], tags: Sequence[str]) 
     for tag in tags:
         if tag not in points:
             raise ConfigError(f"{tag}: was not logged; choose from {', '.join(sorted(points))}")
-    figure, axes = _blank(title, "optimizer step", tags[0] if len(tags) == 1 else "")
+    shown = tags[0] if len(tags) == 1 else "" if tags else "loss"
+    figure, axes = _blank(title, "optimizer step", shown)
     for tag in tags or [tag for tag in LOSSES if tag in points]:
         axes.plot(*zip(*points[tag], strict=True), label=tag)
-    axes.legend()
+    if len(axes.lines) > 1:
+        axes.legend()
     return figure
 
 
@@ -79,12 +81,16 @@ def against(
         dots = [(places[value], each) for value in ordered for each in found[value]]
         label = ", ".join(f"{each}" for each in alike) if len(groups) <= NAMED else None
         line = style.LineStyle(colour)
-        axes.plot([places[value] for value in ordered], means, label=label, **line.line())
+        joined = {} if number else {"linestyle": "", "marker": "_", "markersize": 24}
+        axes.plot([places[v] for v in ordered], means, label=label, **line.line() | joined)
         axes.plot(*zip(*dots, strict=True), "o", **line.dots())
     if number and style.spans_decades(values):
         style.powers_of_two(axes.xaxis, sorted(values))
     elif not number:
         axes.set_xticks(list(places.values()), [style.wrapped(str(value), 14) for value in places])
+        axes.set_xlim(-0.5, len(places) - 0.5)
+    elif len(values) <= NAMED:
+        axes.set_xticks(sorted(values))
     if by and len(groups) <= NAMED:
         axes.legend(title=", ".join(by))
     return figure

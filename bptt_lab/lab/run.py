@@ -3,23 +3,22 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bptt_lab import runs
+from bptt_lab.config.schema import Component
 from bptt_lab.lab import figures, records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bptt_lab.gradients.base import GradientStrategy
+    from bptt_lab.lab.diagnosis import Diagnosis
     from bptt_lab.nn.rnn import VanillaRNN
+    from bptt_lab.tasks.base import SequenceBatch, SequenceDataModule
     from bptt_lab.training.module import SequenceModule
 
-
-class Diagnosis(NamedTuple):
-    """What the instruments read of a network."""
-
-    scalars: Mapping[str, float]  # by tag, as in docs/dashboard.md
-    figures: Mapping[str, "Figure"]  # by tag
+PROBE_SIZE = 8  # sequences, as callbacks.probe_size by default
 
 
 class Run:
@@ -98,6 +97,38 @@ class Run:
             ConfigError: for a tag that the run did not log.
         """
         return figures.curves(self.folder.name, runs.read_metrics(self.folder), tags)
+
+    def diagnose(
+        self, *strategies: "GradientStrategy", batch: "SequenceBatch | None" = None
+    ) -> "Diagnosis":
+        """Have the instruments read the network: credit by lag, truncation, spectra, alignment.
+
+        Args:
+            strategies: whose gradients are compared with full BPTT's, as Truncated(k=4).
+            batch: sequences with their targets; None for the validation batch on which the
+                dashboard's curves are measured, which needs the run's data.
+
+        Returns:
+            Scalars and pictures by tag; docs/dashboard.md says what each is.
+        """
+        from bptt_lab.lab import diagnosis
+        from bptt_lab.training.callbacks.probe import probe
+
+        found = probe(self.task, PROBE_SIZE) if batch is None else batch
+        named = {repr(strategy): strategy for strategy in strategies}
+        return diagnosis.diagnose(self.module, found, named)
+
+    @cached_property
+    def task(self) -> "SequenceDataModule":
+        """Its task, with its data.
+
+        Raises:
+            ConfigError: where its data are not there any more.
+        """
+        from bptt_lab.training.build import make
+
+        task: SequenceDataModule = make("dataset", Component.of(self.config["dataset"]))
+        return task
 
     def resume(self, *overrides: Any) -> "Run":
         """Continue it, as `lab.train(resume=folder)` does."""
