@@ -7,6 +7,7 @@ A plug-in's section is a `Component`; its settings' limits are its constructor's
 import dataclasses
 import difflib
 import functools
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -180,6 +181,12 @@ def show(value: object) -> str:
     else:
         text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def quoted(text: str) -> str:
+    """Write a text in quotes, as Hydra reads it: a backslash is one unless a quote follows."""
+    whole = re.sub(r"(\\+)$", r"\1\1", text)
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", whole) + "'"
 
 
 def _reads_otherwise(text: str) -> bool:

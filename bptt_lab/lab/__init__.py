@@ -18,5 +18,6 @@ if TYPE_CHECKING:
     from bptt_lab.lab.start import sweep as sweep
     from bptt_lab.lab.start import train as train
     from bptt_lab.lab.sweeps import Sweep as Sweep
+    from bptt_lab.runs.outcome import Diverged as Diverged
 
 __all__, __getattr__, __dir__ = lazy.exports(__name__, __file__)

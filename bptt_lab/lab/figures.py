@@ -81,7 +81,7 @@ def against(
         dots = [(places[value], each) for value in ordered for each in found[value]]
         label = ", ".join(f"{each}" for each in alike) if len(groups) <= NAMED else None
         line = style.LineStyle(colour)
-        joined = {} if number else {"linestyle": "", "marker": "_", "markersize": 24}
+        joined = {} if number else {"linewidth": 0, "marker": "_", "markersize": 24, "mew": 2}
         axes.plot([places[v] for v in ordered], means, label=label, **line.line() | joined)
         axes.plot(*zip(*dots, strict=True), "o", **line.dots())
     if number and style.spans_decades(values):

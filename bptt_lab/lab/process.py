@@ -56,7 +56,8 @@ class _Relay:
         *lines, self._begun = (self._begun + self._decode(data)).split("\n")
         for line in lines:
             self._pass_on(f"{line}\n")
-        if self._begun and (WIPED in self._begun or not data):
+        is_said = SAYS.startswith(self._begun.split(WIPED)[-1][: len(SAYS)])
+        if self._begun and ((WIPED in self._begun and not is_said) or not data):
             self._pass_on(self._begun)
             self._begun = ""
         with suppress(OSError, ValueError):

@@ -17,7 +17,7 @@ from bptt_lab.runs.outcome import Diverged, Interrupted
 from bptt_lab.runs.resume import continuing
 
 Overrides = str | Mapping[str, Any]  # "gradient.k=8", or {"gradient.k": 8}
-_BARE = re.compile(r"[\w./:+-]+")  # a text that Hydra reads as it is
+_BARE = re.compile(r"[A-Za-z0-9_./:+-]+")  # a text that Hydra reads as it is
 
 
 class Failed(RuntimeError):
@@ -81,7 +81,7 @@ def sweep(
     """
     words = [*_words(space, _values), *_data(data), *_place("sweep", folder, resume)]
     if resume is not None and not words[:-1]:
-        words = continuing(runs.read_sweep_file(Path(resume)), resume)[1:]
+        words = continuing(runs.read_sweep_file(Path(resume)), _text(str(resume)))[1:]
     words += [] if launcher is None else [f"hydra/launcher={launcher}"]
     ended = process.run(["-m", *(word for word in words if word != "-m")])
     found = resume if ended.folder is None else ended.folder
@@ -153,8 +153,7 @@ def _text(value: Any) -> str:
         value = str(value)
     if isinstance(value, str):
         plain = _BARE.fullmatch(value) and schema.show(value) == value
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return value if plain else f"'{escaped}'"
+        return value if plain else schema.quoted(value)
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{_text(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
@@ -171,4 +170,4 @@ def _place(kind: str, folder: str | Path | None, resume: str | Path | None) -> l
         raise ConfigError(f"folder={folder}: the folder is that of resume=; leave it out")
     if resume is not None:
         return [f"resume={_text(str(resume))}"]
-    return [] if folder is None else [f"hydra.{kind}.dir={_text(str(folder))}"]
+    return [] if folder is None else [f"hydra.{kind}.dir={_text(str(Path(folder).absolute()))}"]

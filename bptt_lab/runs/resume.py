@@ -58,7 +58,7 @@ def overrides(lines: Sequence[str]) -> list[str]:
     data = manifest["config"].get("dataset")
     file = data.get("path") if isinstance(data, dict) and not typed & {"dataset", DATA} else None
     if isinstance(file, str) and os.path.isabs(file):  # whatever folder this one is
-        recorded = [*(o for o in recorded if key_of(o) != DATA), f"++{DATA}={_quoted(file)}"]
+        recorded = [*(o for o in recorded if key_of(o) != DATA), f"++{DATA}={schema.quoted(file)}"]
     return _with([*(o for o in recorded if key_of(o) not in typed), *lines], "hydra.run.dir", path)
 
 
@@ -108,7 +108,10 @@ def continuing(listed: Mapping[str, Any], folder: object) -> list[str]:
     except ValueError:  # written by somebody else
         words = command.split()
     words = [word for word in words if key_of(word) not in ("resume", "hydra.sweep.dir")]
-    return [*words, f"resume={_quoted(str(folder))}" if " " in str(folder) else f"resume={folder}"]
+    return [
+        *words,
+        f"resume={schema.quoted(str(folder))}" if " " in str(folder) else f"resume={folder}",
+    ]
 
 
 def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
@@ -246,12 +249,7 @@ def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
 def _with(lines: Sequence[str], key: str, path: Path) -> list[str]:
     if any(key_of(line) == key for line in lines):
         raise ConfigError(f"{key}: the folder is that of resume=; leave it out")
-    return [*lines, f"{key}={_quoted(path)}"]
-
-
-def _quoted(path: str | Path) -> str:
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+    return [*lines, f"{key}={schema.quoted(str(path))}"]
 
 
 def _unquoted(value: str) -> str:
