@@ -11,8 +11,8 @@ from runs import config, job, quick_run, resumed, state_dict
 from test_module import Counting, make_module, trainer
 
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.training.average import Average
 from bptt_lab.training.manifest import parameter_hash
-from bptt_lab.training.module import Average
 from bptt_lab.training.train import perform
 
 

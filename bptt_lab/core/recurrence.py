@@ -13,7 +13,13 @@ from bptt_lab.core.kernels import core, reference
 
 
 def unroll(
-    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, *, recorded: bool = True
+    input_LNI: Tensor,
+    hx_NH: Tensor,
+    weights: Weights,
+    cell: Cell,
+    *,
+    recorded: bool = True,
+    steady: bool = False,
 ) -> Layer:
     """Run one layer over time.
 
@@ -23,14 +29,16 @@ def unroll(
         weights: the layer's parameters.
         cell: its nonlinearity and leak.
         recorded: whether a sweep back is to follow.
+        steady: whether a sequence's states are to depend on nothing but its inputs and first
+            state, to the last bit: not on L, N, its place in the batch or threads. Not recorded.
 
     Returns:
         The layer, row 0 of its states being `hx_NH`. What is not recorded has the states in the
         place of phi's values.
     """
     kernel = core if core.supports(input_LNI, hx_NH, *weights) else reference
-    if cell.leak == 1 or not recorded:
-        states = kernel.unroll(input_LNI, hx_NH, weights, cell)
+    if cell.leak == 1 or steady or not recorded:
+        states = kernel.unroll(input_LNI, hx_NH, weights, cell, steady=steady)
         return Layer(input_LNI, states, states[1:], weights)
     values = input_LNI.new_empty(len(input_LNI), *hx_NH.shape)
     states = kernel.unroll(input_LNI, hx_NH, weights, cell, values)

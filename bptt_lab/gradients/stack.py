@@ -92,18 +92,19 @@ def unroll_layers(
     masks: Sequence[Tensor | None] | None = None,
     *,
     recorded: bool = True,
+    steady: bool = False,
 ) -> Iterator[Layer]:
     """Run a stack over time, one layer after the other, from states hx (num_layers, N, H).
 
     `masks` multiply each layer's input, as `dropout_masks` draws them. Unless `recorded`, what a
-    sweep needs is not kept.
+    sweep needs is not kept. For `steady` see `recurrence.unroll`.
     """
     layer, x_LNI = None, input
     states = hx.unbind()  # iterated over, a tensor takes longer
     for w, h_NH, mask in zip(weights, states, masks or [None] * len(weights), strict=True):
         x_LNI = x_LNI if layer is None else layer.states[1:]
         x_LNI = x_LNI if mask is None else x_LNI * mask
-        layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded)
+        layer = recurrence.unroll(x_LNI, h_NH, w, cell, recorded=recorded, steady=steady)
         yield layer if mask is None else layer._replace(dropout=mask)
 
 

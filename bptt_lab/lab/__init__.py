@@ -1,10 +1,14 @@
-"""The lab from Python: train, sweep, open and use, as the commands do.
+"""bptt_lab from Python: what its commands do, and a trained network at work.
 
-from bptt_lab import lab
+    from bptt_lab import lab
 
-run = lab.train("gradient=truncated", "gradient.k=8")
-sweep = lab.sweep({"gradient": ["full", "truncated"], "seed": range(10)}, launcher="fleet")
-run = lab.open("outputs/...")
+    run = lab.train("gradient=truncated", "gradient.k=8")
+    sweep = lab.sweep({"gradient": ["full", "truncated"], "seed": range(10)}, launcher="fleet")
+    run = lab.open("outputs/...")
+    net = lab.load(run.folder)
+    net.predict(inputs)
+
+Names are imported when they are first used, so that reading the package imports no torch.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +16,8 @@ from typing import TYPE_CHECKING
 from bptt_lab.core import lazy
 
 if TYPE_CHECKING:
+    from bptt_lab.lab.load import load as load
+    from bptt_lab.lab.net import Net as Net
     from bptt_lab.lab.run import Run as Run
     from bptt_lab.lab.start import Failed as Failed
     from bptt_lab.lab.start import open as open

@@ -7,7 +7,8 @@ where its training data are not.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, Ge, check
+from bptt_lab.nn.losses import LOSSES
 
 Name = str | int
 
@@ -56,12 +58,36 @@ class Codec:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in found.items()}
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "Codec":
-        """Undo `plain`."""
+    def of(cls, plain: object) -> "Codec":
+        """Undo `plain`, whoever wrote it.
+
+        Raises:
+            ConfigError: for what is no codec.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(plain, Mapping) or not plain.keys() <= names:
+            raise ConfigError(f"codec: must hold {', '.join(sorted(names))}")
         found: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
         }
+        sizes = {"I": found.get("input_size"), "O": found.get("output_size")}
+        for name, (hint, size) in _HINTS.items():
+            value: Any = found.get(name, getattr(cls, name, None))
+            check(f"codec.{name}", value, hint, {})
+            if size and len(value) not in (0, 1 if hint is _NUMBERS else 0, sizes[size]):
+                problem = f"must hold none or {sizes[size]}"
+                raise ConfigError(f"codec.{name} of {len(value)} items: {problem}")
         return cls(**found)
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether an input is one of some characters, so that a sequence is a text."""
+        return bool(self.symbols) and all(isinstance(s, str) and len(s) == 1 for s in self.symbols)
+
+    @property
+    def gives_numbers(self) -> bool:
+        """Whether an answer is O numbers."""
+        return not self.names_classes and self.loss != "binary_cross_entropy"
 
     @property
     def names_classes(self) -> bool:
@@ -72,13 +98,15 @@ class Codec:
         """Turn a sequence into a network's input (T, I), in float32.
 
         Args:
-            sequence: T symbols, such as a string where symbols are characters; or (T, I) numbers,
-                or (T) numbers where I is 1.
+            sequence: T symbols, such as a string where symbols are characters, or where they are
+                words one with spaces between them; or (T, I) numbers, or (T) where I is 1.
 
         Raises:
             ConfigError: for a sequence that is empty or of another form, and for other symbols.
         """
         if self.symbols:
+            words = isinstance(sequence, str) and not self.is_text
+            sequence = sequence.split() if words else sequence
             numbers = torch.tensor([self._number(symbol) for symbol in sequence])
             _refuse_empty(numbers)
             return functional.one_hot(numbers, self.input_size).float()
@@ -95,6 +123,8 @@ class Codec:
     def _number(self, symbol: Any) -> int:
         known = self._numbers
         name: Any = symbol.item() if isinstance(symbol, np.generic | Tensor) else symbol
+        if self.has_unknown and name not in known and len(str(name).split()) > 1:
+            raise ConfigError(f"symbol {name!r:.40}: must be one word; split it")
         if name not in known and not self.has_unknown:
             first = ", ".join(map(repr, self.symbols[:10]))
             more = ", ..." if len(self.symbols) > 10 else ""
@@ -102,12 +132,13 @@ class Codec:
             raise ConfigError(f"symbol {name!r}: {problem}; leave it out")
         return known.get(name, 0)
 
-    @property
+    @cached_property
     def _numbers(self) -> dict[Name, int]:
-        if "numbers" not in self.__dict__:
-            self.__dict__["numbers"] = {name: n for n, name in enumerate(self.symbols)}
-        found: dict[Name, int] = self.__dict__["numbers"]
-        return found
+        return {name: n for n, name in enumerate(self.symbols)}
+
+    @cached_property
+    def _names(self) -> NDArray[Any]:
+        return np.array(self.classes or range(self.output_size))
 
     def answers(self, output: Tensor) -> NDArray[Any]:
         """Return what outputs (..., O) say.
@@ -117,8 +148,8 @@ class Codec:
             be; or (..., O) numbers in the units of the task's targets.
         """
         if self.names_classes:
-            best: NDArray[Any] = output.argmax(-1).cpu().numpy()
-            return np.array(self.classes)[best] if self.classes else best
+            best: NDArray[Any] = self._names[output.argmax(-1).cpu().numpy()]
+            return best
         if self.loss == "binary_cross_entropy":
             named: NDArray[Any] = (output > 0).cpu().numpy()
             return named
@@ -134,7 +165,7 @@ class Codec:
             ConfigError: where answers are numbers, which have none.
         """
         output = output.detach().double().cpu()
-        if not self.names_classes and self.loss != "binary_cross_entropy":
+        if self.gives_numbers:
             problem = "answers are numbers, without chances; use predict"
             raise ConfigError(f"loss={self.loss}: {problem}")
         alone = self.names_classes
@@ -142,6 +173,23 @@ class Codec:
             torch.softmax(output, -1) if alone else torch.sigmoid(output)
         ).numpy()
         return found
+
+
+_NAMES, _NUMBERS = list[str | int], list[float]
+# The type of each field, and the size that its length is, if it is a list.
+_HINTS: Mapping[str, tuple[Any, str]] = {
+    "input_size": (Annotated[int, Ge(1)], ""),
+    "output_size": (Annotated[int, Ge(1)], ""),
+    "loss": (Literal[tuple(LOSSES)], ""),
+    "symbols": (_NAMES, "I"),
+    "has_unknown": (bool, ""),
+    "classes": (_NAMES, "O"),
+    "input_mean": (_NUMBERS, "I"),
+    "input_std": (_NUMBERS, "I"),
+    "output_mean": (_NUMBERS, "O"),
+    "output_std": (_NUMBERS, "O"),
+    "at_end": (bool, ""),
+}
 
 
 def _as_numbers(sequence: Any) -> NDArray[Any]:

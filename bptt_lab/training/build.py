@@ -1,5 +1,6 @@
 """The composition root: from an experiment to the task and the network that learns it."""
 
+import functools
 from typing import Any, NamedTuple
 
 from hydra.errors import InstantiationException
@@ -66,6 +67,7 @@ def build(experiment: Experiment) -> Built:
         experiment.segment_length,
         embedding,
         experiment.trainer.ema_decay,
+        functools.cache(task.codec),
     )
     try:
         module.configure_optimizers()

@@ -4,7 +4,7 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,45 +18,13 @@ from bptt_lab.nn.losses import ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch
+from bptt_lab.tasks.codec import Codec
+from bptt_lab.training import network
+from bptt_lab.training.average import Average
+from bptt_lab.training.network import Network
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-
-
-class Average:
-    """The exponential moving average of a module's parameters, by name.
-
-    Where the step size stays as it is, the last parameters are a draw from around a minimum, and
-    some draws are bad. Their average is steadier, and costs one pass over the parameters a step. It
-    begins as the parameters do and forgets faster at first: after step t, the first being 1, it
-    keeps min(decay, (t - 1) / (t + 9)) of itself.
-    """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.kept: dict[str, Tensor] = {}  # empty outside of training
-
-    def start(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Begin with the parameters, or go on with what an earlier attempt kept."""
-        self.kept = {n: self.kept.get(n, p).detach().to(p.device, copy=True) for n, p in named}
-
-    def weight(self, step: int) -> float:
-        """Return what the parameters count for that an optimizer step ended with."""
-        return 1 - min(self.decay, (step - 1) / (step + 9))
-
-    @torch.no_grad()
-    def update(self, parameters: Iterator[nn.Parameter], step: int) -> None:
-        """Move towards the parameters that an optimizer step ended with."""
-        new = [p.detach() for p in parameters]
-        torch._foreach_lerp_([*self.kept.values()], new, self.weight(step))
-
-    @torch.no_grad()
-    def swap(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Exchange the average and the parameters, once there is an average."""
-        for name, parameter in named if self.kept else ():
-            other = self.kept[name].clone()
-            self.kept[name].copy_(parameter)
-            parameter.copy_(other)
 
 
 class SequenceModule(LightningModule):
@@ -74,6 +42,8 @@ class SequenceModule(LightningModule):
             that is one-hot it is a table of vectors, as torch.nn.Embedding.
         ema_decay: of the moving average of the parameters, which is then what is validated and
             tested, and what training ends with; None is none.
+        codec: says what the numbers mean, for a checkpoint of which the network can be made again;
+            None leaves that out.
     """
 
     def __init__(
@@ -86,6 +56,7 @@ class SequenceModule(LightningModule):
         segment_length: int | None = None,
         embedding: nn.Linear | None = None,
         ema_decay: float | None = None,
+        codec: Callable[[], Codec] | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -95,6 +66,7 @@ class SequenceModule(LightningModule):
         self.score = score
         self.make_optimizer = make_optimizer
         self.segment_length = segment_length
+        self.codec = codec
         self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
         self.average = None if ema_decay is None else Average(ema_decay)
         self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
@@ -232,8 +204,16 @@ class SequenceModule(LightningModule):
             self.load_state_dict({**self.state_dict(), **self.average.kept})
             self.average.kept = {}
 
+    def description(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides parameters, to make the network again."""
+        if self.codec is None:
+            return {}
+        parts = Network(self.rnn, self.readout, self.embedding, self.codec())
+        return {network.KEY: network.described(parts)}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the average where others look for parameters."""
+        """Say what the network is like; put the average where others look for parameters."""
+        checkpoint.update(self.description())
         if self.average is not None:
             checkpoint["trained_state_dict"] = checkpoint["state_dict"]
             checkpoint["state_dict"] = {**checkpoint["state_dict"], **self.average.kept}

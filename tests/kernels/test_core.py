@@ -364,7 +364,7 @@ def test_in_a_forked_child() -> None:
 
 
 def test_argument_structures_match_the_header() -> None:
-    """Seven pointers, four longs; fifteen pointers, six longs; two ints and a double each."""
+    """Seven pointers, four longs, an int; fifteen, six longs; two ints and a double each."""
     word = ctypes.sizeof(ctypes.c_void_p)
-    assert ctypes.sizeof(core._UnrollArgs) == 11 * word + 16
+    assert ctypes.sizeof(core._UnrollArgs) == 11 * word + 24
     assert ctypes.sizeof(core._SweepArgs) == 21 * word + 16

@@ -38,6 +38,7 @@ class _UnrollArgs(Structure):
         *((name, c_void_p) for name in ["states", "values", "input", "w_ih"]),
         *((name, c_void_p) for name in ["bias_ih", "bias_hh", "w_hh"]),
         *_COMMON,
+        ("steady", c_int),
     ]
 
 
@@ -147,7 +148,13 @@ def _common(input_LNI: Tensor, hidden_size: int, cell: Cell) -> tuple[float, ...
 
 
 def unroll(
-    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, values: Tensor | None = None
+    input_LNI: Tensor,
+    hx_NH: Tensor,
+    weights: Weights,
+    cell: Cell,
+    values: Tensor | None = None,
+    *,
+    steady: bool = False,
 ) -> Tensor:
     """Run one layer over time; see bptt_lab.core.recurrence."""
     num_steps, batch_size, _ = input_LNI.shape
@@ -162,6 +169,7 @@ def unroll(
     args = _UnrollArgs(
         *_pointers(states, values, input_LNI, ih, *biases, hh),
         *_common(input_LNI, hidden_size, cell),
+        steady,
     )
     _call("unroll", states.dtype, byref(args))
     return states

@@ -16,9 +16,18 @@ ELEMENTS = 1 << 16
 
 
 def unroll(
-    input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell, values: Tensor | None = None
+    input_LNI: Tensor,
+    hx_NH: Tensor,
+    weights: Weights,
+    cell: Cell,
+    values: Tensor | None = None,
+    *,
+    steady: bool = False,
 ) -> Tensor:
     """Run one layer over time, Eq. (1) and (2), writing every state once: (L + 1, N, H)."""
+    if steady:
+        assert values is None
+        return _steady_states(input_LNI, hx_NH, weights, cell)
     num_steps, batch_size, _ = input_LNI.shape
     hidden_size, input_size = weights.ih.shape
     states = input_LNI.new_empty(num_steps + 1, batch_size, hidden_size)
@@ -38,6 +47,32 @@ def unroll(
             values[t] = a_NH
         if leak != 1:
             a_NH.mul_(leak).add_(h_NH * (1 - leak))
+        h_NH = a_NH
+    return states
+
+
+def _steady_states(input_LNI: Tensor, hx_NH: Tensor, weights: Weights, cell: Cell) -> Tensor:
+    """Eq. (1) and (2) in elementwise operations only, each number's sum in one order.
+
+    A library's product orders a sum by the shapes that it meets.
+    """
+    states = input_LNI.new_zeros(len(input_LNI) + 1, *hx_NH.shape)
+    states[0] = hx_NH
+    shift = bias(weights)
+    if shift is not None:
+        states[1:] = shift
+    for x_LN, w_H in zip(input_LNI.unbind(2), weights.ih.unbind(1), strict=True):
+        states[1:].addcmul_(x_LN[..., None], w_H)
+    h_NH, *rows = states.unbind(0)
+    for a_NH in rows:
+        for h_N, w_H in zip(h_NH.unbind(1), weights.hh.unbind(1), strict=True):
+            a_NH.addcmul_(h_N[:, None], w_H)
+        if cell.phi == "sigmoid":  # torch's own rounds by a number's place in its tensor
+            a_NH.neg_().exp_().add_(1).reciprocal_()
+        else:
+            NONLINEARITIES[cell.phi].apply_(a_NH)
+        if cell.leak != 1:
+            a_NH.mul_(cell.leak).add_(h_NH * (1 - cell.leak))
         h_NH = a_NH
     return states
 

@@ -129,6 +129,7 @@ class Checkpoints(Checkpoint):
                 "epoch": trainer.current_epoch,
                 "global_step": trainer.global_step,
                 "val/loss": loss,
+                **pl_module.description(),
             }
 
     def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:

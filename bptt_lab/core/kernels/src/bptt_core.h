@@ -31,6 +31,8 @@ typedef struct {
     int phi;
     int threads; /* upper bound; the batch is split over them once, for the whole sequence */
     double leak;
+    int steady; /* 1: a sequence's states depend on nothing but its inputs and h_0: not on L, on N,
+                 * on its place in the batch or on threads. 0: to rounding only. */
 } bptt_unroll_args;
 
 typedef struct {

@@ -3,7 +3,8 @@
  * The input's product is either taken within the step, as more inner steps of the same register
  * tile (no projection is ever written to memory or read back), or, where W_ih and W_hh together
  * would not stay in L2 or a step has too few rows to fill a tile, for a block of steps ahead, into
- * the states' own rows.
+ * the states' own rows. Each is one sum in a fixed order for each number, whatever the tile: where
+ * steady states are asked for, the number of rows decides nothing.
  */
 
 #define L2_WEIGHTS (768 * 1024) /* bytes of packed weights that may be walked through every step */
@@ -38,7 +39,7 @@ static void NAME(unroll_plan)(bptt_job *job) {
     job->split = NAME(split_batch)(a->N, a->threads);
     const double weights = (double)(a->I + a->H) * (double)a->H * sizeof(REAL);
     job->block = 0;
-    if (job->split.rows < FEW_ROWS || weights > L2_WEIGHTS) {
+    if ((job->split.rows < FEW_ROWS && !a->steady) || weights > L2_WEIGHTS) {
         job->block = BLOCK_ROWS / job->split.rows;
         if (job->block < 1) job->block = 1;
     }
@@ -171,7 +172,7 @@ static void NAME(unroll_step)(const bptt_job *job, const NAME(unroll_shared) *s,
             if (within) {
                 const LEFT in = {x + r * a->I, a->I, a->I, 0, a->I};
                 NAME(pair_tile)[height][cols](&in, &h, w, sum);
-            } else if (a->N == 1) {
+            } else if (a->N == 1 && !a->steady) {
                 NAME(row_product)((int)cols, h.start, w, a->H, t % 2, sum);
             } else {
                 NAME(tile)[height][cols](&h, w, sum);
