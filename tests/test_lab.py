@@ -119,7 +119,7 @@ def test_a_sweep_is_its_jobs() -> None:
         sweep.best("nothing")
     with pytest.raises(ConfigError, match=r"seed=-1: must be at least 0.* \(job 1 of 2"):
         lab.sweep({"seed": [1, -1]}, *SMALL)
-    again = sweep.resume()
+    again = lab.sweep(resume=sweep)
     assert again.folder == sweep.folder
     assert "4 of 4 runs completed" in repr(again)
 
@@ -149,7 +149,7 @@ def test_an_interrupt_saves_and_the_run_goes_on() -> None:
     assert isinstance(run, lab.Run)
     assert run.status == "interrupted"
     steps = json.loads((run.folder / runs.SUMMARY).read_text())["epochs"] + 2
-    ended = run.resume(f"trainer.max_epochs={steps}", "force_resume=true")
+    ended = lab.train(f"trainer.max_epochs={steps}", "force_resume=true", resume=run)
     whole = lab.train(*ENDLESS[:-1], f"trainer.max_epochs={steps}")
     assert ended.parameters_sha256 == whole.parameters_sha256
 

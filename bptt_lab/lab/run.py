@@ -24,6 +24,8 @@ PROBE_SIZE = 8  # sequences, as callbacks.probe_size by default
 class Run:
     """A run by its folder, read again at each look: it may be at work.
 
+    It stands for its folder too, as in `lab.train(resume=run)` and `lab.load(run)`.
+
     Attributes:
         folder: where it writes.
     """
@@ -130,11 +132,8 @@ class Run:
         task: SequenceDataModule = make("dataset", Component.of(self.config["dataset"]))
         return task
 
-    def resume(self, *overrides: Any) -> "Run":
-        """Continue it, as `lab.train(resume=folder)` does."""
-        from bptt_lab.lab.start import train
-
-        return train(*overrides, resume=self.folder)
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __repr__(self) -> str:
         record = self.record

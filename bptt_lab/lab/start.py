@@ -1,5 +1,7 @@
 """Runs and sweeps from Python: the words of a command line, from what Python has."""
 
+import hashlib
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +19,8 @@ from bptt_lab.runs.outcome import Diverged, Interrupted
 from bptt_lab.runs.resume import continuing
 
 Overrides = str | Mapping[str, Any]  # "gradient.k=8", or {"gradient.k": 8}
+DATA = Path("outputs", "data")  # where data from Python are kept
+Place = str | os.PathLike[str]  # a run is the place of its folder
 _BARE = re.compile(r"[A-Za-z0-9_./:+-]+")  # a text that Hydra reads as it is
 
 
@@ -27,8 +31,8 @@ class Failed(RuntimeError):
 def train(
     *overrides: Overrides,
     data: Any = None,
-    folder: str | Path | None = None,
-    resume: str | Path | None = None,
+    folder: Place | None = None,
+    resume: Place | None = None,
 ) -> Run:
     """Train a network, as `bptt-train` does with the same overrides, and wait for it.
 
@@ -53,15 +57,15 @@ def train(
     found = resume if ended.folder is None else ended.folder
     if ended.code or found is None:
         _raise(ended, "train")
-    return Run(found)
+    return Run(Path(found))
 
 
 def sweep(
     *space: Overrides,
     launcher: str | None = None,
     data: Any = None,
-    folder: str | Path | None = None,
-    resume: str | Path | None = None,
+    folder: Place | None = None,
+    resume: Place | None = None,
 ) -> Sweep:
     """Train a network for each combination of values, as `bptt-train -m` does, and wait for all.
 
@@ -81,13 +85,13 @@ def sweep(
     """
     words = [*_words(space, _values), *_data(data), *_place("sweep", folder, resume)]
     if resume is not None and not words[:-1]:
-        words = continuing(runs.read_sweep_file(Path(resume)), _text(str(resume)))[1:]
+        words = continuing(runs.read_sweep_file(Path(resume)), _text(os.fspath(resume)))[1:]
     words += [] if launcher is None else [f"hydra/launcher={launcher}"]
     ended = process.run(["-m", *(word for word in words if word != "-m")])
     found = resume if ended.folder is None else ended.folder
     if found is None or ended.code not in (outcome.COMPLETED, outcome.FAILED):
         _raise(ended, "sweep")
-    made = Sweep(found)
+    made = Sweep(Path(found))
     if failed := [run for run in made.runs if run.status != "completed"]:
         first = f"{failed[0].folder.name} ({failed[0].status}: {failed[0].reason})"
         problem = f"{len(failed)} of {len(made.runs)} jobs did not complete, {first} the first"
@@ -95,7 +99,7 @@ def sweep(
     return made
 
 
-def open(folder: str | Path) -> Run | Sweep:
+def open(folder: Place) -> Run | Sweep:
     """Open a run or a sweep that there is, at work or ended.
 
     Raises:
@@ -162,12 +166,32 @@ def _text(value: Any) -> str:
 
 
 def _data(data: Any) -> list[str]:
-    return []
+    """Write a user's data to a file, and return the words that name it.
+
+    It is called after its content, so the same data are the same file, and a command line can
+    train on it as well.
+    """
+    if data is None:
+        return []
+    from bptt_lab.tasks import npz
+    from bptt_lab.tasks.own_data import to_arrays
+
+    arrays = to_arrays(data)
+    DATA.mkdir(parents=True, exist_ok=True)
+    part = DATA / f".{os.getpid()}.part"
+    try:
+        npz.save(part, arrays)
+        with part.open("rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        path = part.replace(DATA / f"{name}.npz")
+    finally:
+        part.unlink(missing_ok=True)
+    return ["dataset=arrays", f"dataset.path={_text(str(path))}"]
 
 
-def _place(kind: str, folder: str | Path | None, resume: str | Path | None) -> list[str]:
+def _place(kind: str, folder: Place | None, resume: Place | None) -> list[str]:
     if folder is not None and resume is not None:
         raise ConfigError(f"folder={folder}: the folder is that of resume=; leave it out")
     if resume is not None:
-        return [f"resume={_text(str(resume))}"]
+        return [f"resume={_text(os.fspath(resume))}"]
     return [] if folder is None else [f"hydra.{kind}.dir={_text(str(Path(folder).absolute()))}"]

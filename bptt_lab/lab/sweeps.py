@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Sweep:
     """A sweep by its folder, read again at each look: it may be at work.
 
+    It stands for its folder too, as in `lab.sweep(resume=sweep)`.
+
     Attributes:
         folder: where it writes.
     """
@@ -93,11 +95,8 @@ class Sweep:
         others = [by] if by else [key for key in self.settings if key not in (x, "seed")]
         return figures.against(self.folder.name, rows, x, y, others)
 
-    def resume(self) -> "Sweep":
-        """Continue it, as `lab.sweep(resume=folder)` does."""
-        from bptt_lab.lab.start import sweep
-
-        return sweep(resume=self.folder)
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __repr__(self) -> str:
         states = [run.status for run in runs.read_sweep(self.folder)]
