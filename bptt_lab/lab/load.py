@@ -41,10 +41,8 @@ def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[s
             not what a run of ours writes, and for a class that may not be named.
 
     Example:
-        >>> from bptt_lab import lab
-        >>> net = lab.load(run_folder)
-        >>> net.predict([0.1, 0.2, 0.3]).shape
-        (3,)
+        net = lab.load("outputs/run")
+        net.predict(inputs)
     """
     check("checkpoint", checkpoint, Which, {})
     path = Path(run)
