@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import ConfigError
+from bptt_lab.core.validation import ConfigError, check
 from bptt_lab.gradients.base import Carry
 from bptt_lab.lab.learner import Learner, MakeOptimizer
 from bptt_lab.lab.net import Net
@@ -36,9 +36,11 @@ def load_learner(
     except CheckpointError as error:
         raise ConfigError(f"{error}; give a file that learner.save wrote") from error
     try:
-        net = Net(network.restored(saved.get(network.KEY), saved.get("state_dict"), allow))
+        net = Net(network.restored(saved, allow))
+        frozen: Any = saved.get("frozen")
+        check("frozen", frozen, list[str], {})
         for name, parameter in net.named_parameters():
-            parameter.requires_grad_(name not in saved.get("frozen", ()))
+            parameter.requires_grad_(name not in frozen)
         with warnings.catch_warnings(action="ignore"):  # of what it has been warned of
             learner = Learner(net, gradient=net.rnn.gradient, optimizer=optimizer)
         made, kept = type(learner.optimizer).__name__, saved.get("optimizer")

@@ -253,7 +253,7 @@ def _as_numbers(sequence: Any) -> NDArray[Any]:
             f"must hold real numbers, none infinite or NaN, all rows alike ({error}); correct it"
         )
         raise ConfigError(f"a sequence: {problem}") from error
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return array.astype(np.float64, order="C")
 
 
 def _refuse_empty(sequence: Sized) -> None:

@@ -138,7 +138,7 @@ class Instrument(Periodic):
         input, target, mask = self._probe
 
         def loss(output: Tensor) -> Tensor:
-            elements = module.loss(module.predict(output), target)
+            elements = module.loss(module.read_out(output), target)
             return masked_sum(elements, mask) / mask.sum()
 
         with torch.no_grad():
