@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING
 from bptt_lab.core import lazy
 
 if TYPE_CHECKING:
+    from bptt_lab.lab.learner import Learner as Learner
     from bptt_lab.lab.load import load as load
+    from bptt_lab.lab.load_learner import load_learner as load_learner
     from bptt_lab.lab.net import Net as Net
     from bptt_lab.lab.run import Run as Run
     from bptt_lab.lab.start import Failed as Failed
     from bptt_lab.lab.start import open as open
     from bptt_lab.lab.start import sweep as sweep
     from bptt_lab.lab.start import train as train
+    from bptt_lab.lab.stream import Stream as Stream
     from bptt_lab.lab.sweeps import Sweep as Sweep
     from bptt_lab.runs.outcome import Diverged as Diverged
+    from bptt_lab.tasks.codec import Codec as Codec
+    from bptt_lab.training.network import Network as Network
 
 __all__, __getattr__, __dir__ = lazy.exports(__name__, __file__)

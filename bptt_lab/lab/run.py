@@ -1,6 +1,6 @@
 """A run: what its folder holds, and what can be made of that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,14 @@ class Run:
 
     It stands for its folder too, as in `lab.train(resume=run)` and `lab.load(run)`.
 
-    Attributes:
+    Args:
         folder: where it writes.
+        allow: packages beside this one whose classes it may name.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, allow: Sequence[str] = ()) -> None:
         self.folder = Path(folder).absolute()
+        self.allow = tuple(allow)
 
     @property
     def record(self) -> runs.Run:
@@ -81,8 +83,15 @@ class Run:
 
     @cached_property
     def module(self) -> "SequenceModule":
-        """The network with its readout, as training ended; see bptt_lab.lab.load."""
-        raise NotImplementedError
+        """The network as a LightningModule with its loss, as `lab.load` reads it.
+
+        Raises:
+            ConfigError: where there is no checkpoint, or a damaged one.
+        """
+        from bptt_lab.lab.load import load
+        from bptt_lab.training.module import SequenceModule
+
+        return SequenceModule.of(load(self.folder, allow=self.allow).network)
 
     @property
     def rnn(self) -> "VanillaRNN":
@@ -125,10 +134,12 @@ class Run:
         """Its task, with its data.
 
         Raises:
-            ConfigError: where its data are not there any more.
+            ConfigError: where its data are not there any more, and for a class not allowed.
         """
+        from bptt_lab.config import targets
         from bptt_lab.training.build import make
 
+        targets.refuse_foreign({"dataset": self.config["dataset"]}, self.allow)
         task: SequenceDataModule = make("dataset", Component.of(self.config["dataset"]))
         return task
 

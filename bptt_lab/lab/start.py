@@ -4,9 +4,11 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bptt_lab import runs
 from bptt_lab.config import schema
@@ -57,7 +59,7 @@ def train(
     found = resume if ended.folder is None else ended.folder
     if ended.code or found is None:
         _raise(ended, "train")
-    return Run(Path(found))
+    return Run(Path(found), _allowed(words))
 
 
 def sweep(
@@ -91,7 +93,7 @@ def sweep(
     found = resume if ended.folder is None else ended.folder
     if found is None or ended.code not in (outcome.COMPLETED, outcome.FAILED):
         _raise(ended, "sweep")
-    made = Sweep(Path(found))
+    made = Sweep(Path(found), _allowed(words))
     if failed := [run for run in made.runs if run.status != "completed"]:
         first = f"{failed[0].folder.name} ({failed[0].status}: {failed[0].reason})"
         problem = f"{len(failed)} of {len(made.runs)} jobs did not complete, {first} the first"
@@ -99,19 +101,23 @@ def sweep(
     return made
 
 
-def open(folder: Place) -> Run | Sweep:
+def open(folder: Place, allow: Sequence[str] = ()) -> Run | Sweep:
     """Open a run or a sweep that there is, at work or ended.
+
+    Args:
+        folder: of the run or the sweep.
+        allow: packages beside this one whose classes its network may name.
 
     Raises:
         ConfigError: for a folder that holds neither.
     """
     path = Path(folder)
     if (path / runs.SWEEP).is_file():
-        return Sweep(path)
+        return Sweep(path, allow)
     if not any((path / name).is_file() for name in (runs.MANIFEST, runs.STATUS)):
         there = "holds no run and no sweep" if path.is_dir() else "is not a folder"
         raise ConfigError(f"{folder}: {there}; give a folder out of outputs/")
-    return Run(path)
+    return Run(path, allow)
 
 
 def _raise(ended: process.Ended, name: str) -> NoReturn:
@@ -163,6 +169,13 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_text, value))}]"
     return schema.show(value)
+
+
+def _allowed(words: Sequence[str]) -> list[str]:
+    """Return the packages that a command line allows."""
+    parser = OverridesParser.create()
+    given = [parser.parse_override(w).value() for w in words if schema.key_of(w) == "allow"]
+    return [name for each in given for name in (each if isinstance(each, list) else [each])]
 
 
 def _data(data: Any) -> list[str]:

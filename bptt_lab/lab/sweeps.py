@@ -1,6 +1,6 @@
 """A sweep: its runs, their settings and results in one table, and pictures of that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +20,19 @@ class Sweep:
 
     It stands for its folder too, as in `lab.sweep(resume=sweep)`.
 
-    Attributes:
+    Args:
         folder: where it writes.
+        allow: packages beside this one whose classes its runs may name.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, allow: Sequence[str] = ()) -> None:
         self.folder = Path(folder).absolute()
+        self.allow = tuple(allow)
 
     @property
     def runs(self) -> list[Run]:
         """Its runs, in their order, begun or not."""
-        return [Run(record.folder) for record in runs.read_sweep(self.folder)]
+        return [Run(record.folder, self.allow) for record in runs.read_sweep(self.folder)]
 
     @property
     def report(self) -> Path:

@@ -55,6 +55,24 @@ def writing(path: Path, how: Literal["anew", "append", "over"]) -> BinaryIO:
     return os.fdopen(_opened(path, flags[how]), "r+b" if how == "over" else "ab")
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Have a file hold this, all of it or what it held before, and have it on the disk.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with writing(part, "anew") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def _opened(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

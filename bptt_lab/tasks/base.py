@@ -162,6 +162,10 @@ class SequenceDataModule(LightningDataModule, ABC):
         """Chunks of the test sequences, in order."""
         return ChunkLoader(self, "test")
 
+    def predict_dataloader(self) -> "ChunkLoader":
+        """Chunks of the test sequences, in order."""
+        return self.test_dataloader()
+
 
 class ChunkLoader:
     """Iterate over one epoch of a split, batch by batch and chunk by chunk.

@@ -5,29 +5,28 @@ anew where the sequences begin, in training, validation and test alike.
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bptt_lab.gradients.base import Carry
 from bptt_lab.gradients.segments import segments
-from bptt_lab.nn.losses import ElementLoss, masked_sum
+from bptt_lab.nn.losses import LOSSES, ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.training import network
 from bptt_lab.training.average import Average
-from bptt_lab.training.network import Network
+from bptt_lab.training.network_module import NetworkModule
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class SequenceModule(LightningModule):
+class SequenceModule(NetworkModule):
     """Network, readout and loss, trained by automatic optimisation.
 
     Args:
@@ -58,19 +57,13 @@ class SequenceModule(LightningModule):
         ema_decay: float | None = None,
         codec: Callable[[], Codec] | None = None,
     ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.rnn = rnn
-        self.readout = readout
+        super().__init__(rnn, readout, embedding, codec)
         self.loss = loss
         self.score = score
         self.make_optimizer = make_optimizer
         self.segment_length = segment_length
-        self.codec = codec
-        self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
         self.average = None if ema_decay is None else Average(ema_decay)
         self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
-        self._training_carry: Carry | None = None
         # Of the latest training batch, for whoever logs them: a value returned costs more.
         self.latest_sum = torch.tensor(0.0)
         self.latest_count = 0
@@ -85,28 +78,50 @@ class SequenceModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes hyperparameters
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        allow: str | Iterable[str] = (),
+        score: Score = lambda prediction, target: {},
+        make_optimizer: MakeOptimizer = torch.optim.Adam,
+    ) -> "SequenceModule":
+        """Make the module of a checkpoint again, without its run's other files.
+
+        Args:
+            checkpoint_path: of a run's `last.ckpt` or `best.ckpt`.
+            map_location: the device on which it is to be.
+            allow: packages beside this one whose classes the checkpoint may name.
+            score: metrics to be measured besides the loss, such as a task's `score`.
+            make_optimizer: what it is to be trained with, if it is.
+
+        Raises:
+            ConfigError: as lab.load, which reads the checkpoints of earlier versions too.
+        """
+        made = cls.of(network.load(Path(checkpoint_path), allow), score, make_optimizer)
+        return made.to(map_location)
+
+    @classmethod
+    def of(
+        cls,
+        parts: Network,
+        score: Score = lambda prediction, target: {},
+        make_optimizer: MakeOptimizer = torch.optim.Adam,
+    ) -> "SequenceModule":
+        """Make the module of a network, with the loss that its codec names."""
+        rnn, readout, embedding, codec = parts
+        loss = LOSSES[codec.loss]
+        return cls(rnn, readout, loss, score, make_optimizer, None, embedding, codec=lambda: codec)
+
     def configure_optimizers(self) -> Optimizer:
         """One optimizer for everything."""
         return self.make_optimizer(self.parameters())
 
-    def carry_before(self, batch: SequenceBatch) -> Carry:
-        """Return the carry that a batch begins with."""
-        if batch.is_first or self.carry is None:
-            return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1], after=self.carry)
-        return self.carry
-
-    def embed(self, input: Tensor) -> Tensor:
-        """Map a batch's input (L, N, I) to the network's."""
-        return input if self.embedding is None else self.embedding(input)
-
-    def predict(self, output: Tensor) -> Tensor:
-        """Map states (L, N, H) to outputs (L, N, O), in the parameters' own precision."""
-        prediction: Tensor = self.readout(output)
-        return prediction.to(self.readout.weight.dtype)
-
     def loss_sum(self, output: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses that count, and the prediction (L, N, O)."""
-        prediction = self.predict(output)
+        prediction = self.read_out(output)
         return masked_sum(self.loss(prediction, batch.target), batch.mask), prediction
 
     def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
@@ -204,13 +219,6 @@ class SequenceModule(LightningModule):
             self.load_state_dict({**self.state_dict(), **self.average.kept})
             self.average.kept = {}
 
-    def description(self) -> dict[str, Any]:
-        """Return what a checkpoint holds besides parameters, to make the network again."""
-        if self.codec is None:
-            return {}
-        parts = Network(self.rnn, self.readout, self.embedding, self.codec())
-        return {network.KEY: network.described(parts)}
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the network is like; put the average where others look for parameters."""
         checkpoint.update(self.description())
@@ -226,7 +234,7 @@ class SequenceModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Leave training's carry for later; an evaluation begins with its own."""
-        self._training_carry, self.carry = self.carry, None
+        self.on_predict_epoch_start()
         self.sums = {}
 
     on_test_epoch_start = on_validation_epoch_start
@@ -252,7 +260,7 @@ class SequenceModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all that counted as val/... or test/..."""
         stage = "test" if self.trainer.testing else "val"
-        self.carry = self._training_carry
+        self.on_predict_epoch_end()
         sums = {
             name: self.trainer.strategy.reduce(value, reduce_op="sum")
             for name, value in self.sums.items()

@@ -148,7 +148,7 @@ def moment(module: SequenceModule, batch: SequenceBatch, step: int) -> Moment:
     input, target, mask = (tensor.to(module.device) for tensor in batch[:3])
 
     def loss(output: Tensor) -> Tensor:
-        elements = module.loss(module.predict(output), target)
+        elements = module.loss(module.read_out(output), target)
         return masked_sum(elements, mask) / mask.sum()
 
     with torch.no_grad():
