@@ -20,6 +20,7 @@ from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.training import network
 from bptt_lab.training.average import Average
+from bptt_lab.training.network import Network
 from bptt_lab.training.network_module import NetworkModule
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
