@@ -7,7 +7,7 @@ import torch
 
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks import files
-from bptt_lab.tasks.columns import read_column
+from bptt_lab.tasks.columns import read_columns
 from bptt_lab.tasks.series import Series, fit_ar, windows
 from tasks.damage import refused
 from tasks.predictors import measure
@@ -39,7 +39,7 @@ def write(folder, content, name="series.csv"):
     ],
 )
 def test_reads_a_column_with_a_header_or_without(tmp_path, content, column, values):
-    read = read_column(str(write(tmp_path, content)), column)
+    (read,) = read_columns(str(write(tmp_path, content)), [column])
     assert read.dtype == torch.float64
     assert read.tolist() == values
 
@@ -47,8 +47,8 @@ def test_reads_a_column_with_a_header_or_without(tmp_path, content, column, valu
 @pytest.mark.parametrize(("num_steps", "order"), [(1, 1), (7, 1), (7, 3), (7, 7), (64, 16)])
 @pytest.mark.parametrize(("begin", "end"), [(16, 90), (90, 97), (97, 100), (16, 100), (99, 100)])
 def test_windows_name_each_value_once_knowing_all_the_ones_before(num_steps, order, begin, end):
-    series = torch.arange(100.0)
-    input, target, mask = windows(series, begin, end, num_steps, order)
+    series = torch.arange(100.0)[:, None]
+    input, target, mask = windows(series, series, (begin, end), num_steps, order)
     assert len(mask) == num_steps
     assert sorted(target[mask].flatten().tolist()) == list(range(begin, end))
     for m in range(mask.shape[1]):
@@ -73,16 +73,18 @@ def test_ar_is_least_squares(order):
     series = noisy()
     design = np.array([[1, *series[t - order : t]] for t in range(order, len(series))])
     wanted = np.linalg.solve(design.T @ design, design.T @ series[order:].numpy())
-    torch.testing.assert_close(fit_ar(series, order).numpy(), wanted, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        fit_ar(series[:, None], series, order).numpy(), wanted, rtol=0, atol=1e-10
+    )
     if order == 2:
-        torch.testing.assert_close(
-            fit_ar(noisy(20000), 2), torch.tensor([0.5, -0.6, 1.2]).double(), rtol=0, atol=0.02
-        )
+        long, wanted = noisy(20000), torch.tensor([0.5, -0.6, 1.2]).double()
+        torch.testing.assert_close(fit_ar(long[:, None], long, 2), wanted, rtol=0, atol=0.02)
 
 
 def test_ar_of_a_series_that_two_fits_explain():
     """Of x_t = -x_{t-1}, = x_{t-2}, ...: the smallest coefficients."""
-    fitted = fit_ar(torch.tensor([1.0, -1] * 20).double(), 4)
+    series = torch.tensor([1.0, -1] * 20).double()
+    fitted = fit_ar(series[:, None], series, 4)
     wanted = torch.tensor([0, 0.25, -0.25, 0.25, -0.25]).double()
     torch.testing.assert_close(fitted, wanted, rtol=0, atol=1e-12)
 
@@ -96,8 +98,10 @@ def test_splits_follow_one_another(small):
     named = [target[mask] for _, target, mask in (small.sequences(split, 0) for split in SPLITS)]
     assert [len(part) for part in named] == [320 - 4, 40, 40]
     everything = torch.cat(named).flatten()
-    assert torch.equal(everything.sort().values, small.series[4:].float().sort().values)
-    assert torch.equal(named[2].flatten().sort().values, small.series[360:].float().sort().values)
+    assert torch.equal(everything.sort().values, small.targets[:, 0][4:].float().sort().values)
+    assert torch.equal(
+        named[2].flatten().sort().values, small.targets[:, 0][360:].float().sort().values
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_splits_by_share_or_by_row(tmp_path, splits, ends):
     begins = (4, *ends)
     for split, begin, end in zip(SPLITS, begins, ends, strict=False):
         _, target, mask = task.sequences(split, 0)
-        wanted = task.series[begin:end].float()
+        wanted = task.targets[:, 0][begin:end].float()
         assert torch.equal(target[mask].flatten().sort().values, wanted.sort().values)
 
 
@@ -136,15 +140,15 @@ def test_standardised_by_the_training_part_alone(tmp_path):
     values = torch.cat((noisy(400), 50 + noisy(100)))
     path = str(write(tmp_path, "\n".join(map(repr, values.tolist()))))
     task = Series(path=path)
-    assert task.series[:400].mean().item() == pytest.approx(0, abs=1e-12)
-    assert task.series[:400].var(correction=0).item() == pytest.approx(1)
+    assert task.targets[:, 0][:400].mean().item() == pytest.approx(0, abs=1e-12)
+    assert task.targets[:, 0][:400].var(correction=0).item() == pytest.approx(1)
     scale = values[:400].std(correction=0)
-    torch.testing.assert_close(task.series * scale + values[:400].mean(), values)
+    torch.testing.assert_close(task.targets[:, 0] * scale + values[:400].mean(), values)
 
 
 def test_references_are_what_they_reach(small):
     input, target, _ = small.sequences("test", 0)
-    constant, *weights = fit_ar(small.series[:320], 4).float()
+    constant, *weights = fit_ar(small.inputs[:320], small.targets[:320, 0], 4).float()
     ar = torch.zeros_like(target)
     for step in range(3, len(input)):
         ar[step] = constant + sum(
@@ -156,7 +160,7 @@ def test_references_are_what_they_reach(small):
     for name, guess in guesses.items():
         assert measure(small, guess) == pytest.approx(references[name], rel=1e-4)
     assert references["ar"]["loss"] < references["persistence"]["loss"]
-    one = small.series[:320].diff().square().mean().item()
+    one = small.targets[:, 0][:320].diff().square().mean().item()
     assert references["mean"]["relative_error"] == pytest.approx(references["mean"]["loss"] / one)
 
 
