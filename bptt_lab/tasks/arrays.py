@@ -100,8 +100,6 @@ class Arrays(SequenceDataModule):
         ConfigError: where the file is missing or damaged, or its arrays do not fit each other.
     """
 
-    unequal = True
-
     @checked
     def __init__(
         self,
@@ -118,6 +116,7 @@ class Arrays(SequenceDataModule):
             refuse(path, f"holds a split, beside dataset.splits={list(splits)}; leave one out")
         if len(data.inputs) == 1 and not data.at_end and data.split is None:
             data = cut_by_time(path, data, splits or SHARES)
+        self.unequal = bool((data.steps < data.inputs.shape[1]).any())
         self.at_end, self.classes = data.at_end, data.classes
         self.loss = "cross_entropy" if data.classes else "mse"
         self.input_size = data.inputs.shape[-1]
@@ -176,12 +175,13 @@ class Arrays(SequenceDataModule):
         count, steps, size = values.shape
         result = np.empty((steps, count, size), np.float32)
         block = max(BLOCK // (steps * size), 1)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             for begin in range(0, count, block):
                 now = slice(begin, begin + block)
                 result[:, now] = ((values[now] - mean) / std).swapaxes(0, 1)
-        if not np.isfinite(result).all():
-            refuse(path, f"{name} must be of numbers below 1e38, but hold larger; scale them")
+        if not np.isfinite(result).all() or not np.isfinite(std).all():
+            problem = f"{name} must fit single precision, but are too large, or vary by too little"
+            refuse(path, f"{problem}; scale them")
         return torch.from_numpy(result)
 
     def sequences(self, split: Split, epoch: int) -> Sequences:

@@ -10,7 +10,7 @@ target is missing, the step does not count.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,9 @@ def from_long(frame: Any, columns: Mapping[str, Any], refuse: Refuse) -> dict[st
         row = frame.iloc[int(twice.argmax())]
         where = ", ".join(f"{key}={row[key]}" for key in keys)
         refuse(f"two rows have {where}; drop one, as by drop_duplicates")
+    if "time" in roles and (kind := frame[roles["time"]].dtype).kind not in "biufmM":
+        problem = f"time must hold numbers or dates, but holds {kind}"
+        refuse(f"{problem}; convert it, as by pandas.to_datetime")
     try:
         frame = frame.sort_values(keys, kind="stable") if keys else frame
     except TypeError as error:
@@ -83,8 +86,8 @@ def from_long(frame: Any, columns: Mapping[str, Any], refuse: Refuse) -> dict[st
 def _roles(frame: Any, columns: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
     if frame.ndim != 2 or not len(frame):
         refuse("must be a DataFrame with rows, but is a Series or empty; give another")
-    if not frame.columns.is_unique:
-        refuse("columns of the frame must have different names; rename them")
+    if not frame.columns.is_unique or frame.columns.nlevels > 1:
+        refuse("columns of the frame must have different names in one level; rename them")
     if unknown := set(columns) - set(ROLES):
         refuse(f"columns have the roles {', '.join(ROLES)}, not {unknown.pop()}; correct it")
     named = {role: role for role in ROLES if role in frame.columns and role != "features"}
@@ -99,7 +102,7 @@ def _roles(frame: Any, columns: Mapping[str, Any], refuse: Refuse) -> dict[str, 
     others = [name for name in frame.columns if name not in used]
     roles["features"] = _listed(roles.get("features", others))
     for name in (*used, *roles["features"]):
-        if name not in frame.columns:
+        if not isinstance(name, Hashable) or name not in frame.columns:
             refuse(f"there is no column {quote(str(name))} among {there}; name another")
     if not roles["features"] or not roles["target"]:
         refuse(f"must have a feature and a target among its columns {there}; add one")

@@ -29,10 +29,16 @@ from bptt_lab.tasks.files import quote
 Refuse = Callable[[str], NoReturn]
 Found = NDArray[Any]
 REQUIRED = ("inputs", "targets")
-NAMES = (*REQUIRED, "mask", "lengths", "split", "classes")
 MOST_CLASSES = 2**14  # the network's output has one number for each
-FITTING = {"inputs": "biuf", "targets": "biufUS", "mask": "biuf", "lengths": "iu",
-           "split": "iuUS", "classes": "iuUS"}  # fmt: skip
+FITTING = {  # by name, which kinds of types fit, and their words
+    "inputs": ("biuf", "numbers"),
+    "targets": ("biufUS", "numbers or text"),
+    "mask": ("biuf", "true and false"),
+    "lengths": ("iu", "integers"),
+    "split": ("iuUS", "integers or text"),
+    "classes": ("iuUS", "integers or text"),
+}
+NAMES = tuple(FITTING)
 # By the kind of a type that does not fit, the way out.
 OTHERWISE = {
     "O": "give numbers or text of one type",
@@ -68,9 +74,10 @@ def check(arrays: Mapping[str, Found], refuse: Refuse, per_step: bool | None = N
     """
     _check_names(arrays, refuse)
     for name, array in arrays.items():
-        if array.dtype.kind not in FITTING[name]:
+        kinds, words = FITTING[name]
+        if array.dtype.kind not in kinds:
             way_out = OTHERWISE.get(array.dtype.kind, "convert them")
-            refuse(f"{name} must hold {_wanted(name)}, but holds {array.dtype}; {way_out}")
+            refuse(f"{name} must hold {words}, but holds {array.dtype}; {way_out}")
     inputs = _inputs(arrays["inputs"], refuse)
     size = inputs.shape[:2]
     at_end = _is_at_end(arrays["targets"].shape, size, per_step, refuse)
@@ -90,11 +97,6 @@ def check(arrays: Mapping[str, Found], refuse: Refuse, per_step: bool | None = N
     targets, classes = _targets(arrays, due, refuse)
     split = _split(arrays["split"], len(inputs), refuse) if "split" in arrays else None
     return Labelled(inputs, targets, mask, steps, split, classes, at_end)
-
-
-def _wanted(name: str) -> str:
-    kinds = FITTING[name]
-    return "numbers" if "f" in kinds and "U" not in kinds else "numbers or text"
 
 
 def _check_names(arrays: Mapping[str, Found], refuse: Refuse) -> None:
@@ -171,7 +173,8 @@ def _finite(name: str, values: Found, counts: Found, refuse: Refuse) -> Found:
             place = np.unravel_index(int(wrong.argmax()), wrong.shape)
             where = ", ".join(map(str, place))
             problem = f"{name}[{where}] must be a finite number, but is {values[place]}"
-            refuse(f"{problem}; fill it in, leave the sequence out, or end before it by lengths")
+            others = "end before it by lengths" if name == "inputs" else "mask the step"
+            refuse(f"{problem}; fill it in, leave the sequence out, or {others}")
     return values if counts.all() else np.where(counts[..., None], values, 0)
 
 
@@ -202,7 +205,7 @@ def _targets(
         if known.ndim != 1 or len(np.unique(known)) != len(known):
             refuse("classes must be different names in one row; correct them")
     if not 2 <= len(known) <= MOST_CLASSES:
-        problem = f"targets hold {len(known)} classes, and 2 to {MOST_CLASSES} are allowed"
+        problem = f"targets must be of 2 to {MOST_CLASSES} classes, but are of {len(known)}"
         refuse(f"{problem}; give numbers as floats, by .astype(float)")
     by_number = names is not None and found.dtype.kind in "biu"
     values = np.arange(len(known)) if by_number else known

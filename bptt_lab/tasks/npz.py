@@ -10,21 +10,24 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks.files import MOST, check_file, check_size, quote, refuse
 
 Arrays = Mapping[str, NDArray[Any]]
-MOST_BYTES = 8 * MOST  # of one array: of text it may be
+MOST_BYTES = 8 * MOST
 HOW = "write it by numpy.savez(FILE, inputs=..., targets=...)"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can say
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
-    *(RuntimeError, ValueError),  # encrypted; a header that is none
+    *(RuntimeError, ValueError, TypeError, LookupError),  # encrypted; a header that is none
+    *(SyntaxError, TokenError, MemoryError),
 )
 
 
@@ -39,24 +42,34 @@ def read(path: str) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(file):
         problem = f"must be a .npz file of arrays, but begins with {_beginning(file)}"
         refuse(path, f"{problem}; {HOW}")
-    arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(file) as archive:
+            members = {}
+            numbers = length = 0
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name == member.filename:
                     problem = f"must hold arrays alone, but holds {quote(name)}"
                     refuse(path, f"{problem}, which is no .npy; {HOW}")
-                if name in arrays:
+                if name in members:
                     refuse(path, f"holds {quote(name)} twice; write the file again")
-                _check_header(path, name, archive, member)
+                members[name] = member
+                numbers += _numbers(path, name, archive, member)
+                length += member.file_size
+                check_size(path, "it", numbers, "give fewer or shorter sequences")
+            if length > MOST_BYTES:
+                limit = f"{MOST_BYTES / 2**30:.3g} GiB"
+                refuse(path, f"must hold at most {limit}, but holds more; give shorter text")
+            arrays = {}
+            for name, member in members.items():
                 with archive.open(member) as stream:
                     arrays[name] = npy.read_array(stream, allow_pickle=False)
+            return arrays
+    except ConfigError:
+        raise
     except _UNREADABLE as error:
-        if type(error).__name__ == "ConfigError":
-            raise
-        refuse(path, f"must be a .npz file that is whole, but is not ({error}); write it again")
-    return arrays
+        problem = quote(str(error) or type(error).__name__)
+        refuse(path, f"must be a .npz file that is whole, but is not ({problem}); write it again")
 
 
 def _beginning(file: Path) -> str:
@@ -67,8 +80,10 @@ def _beginning(file: Path) -> str:
     return "a pickle, which could run anything" if head[:1] == b"\x80" else f"0x{head.hex()}"
 
 
-def _check_header(path: str, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array by its header: objects, and a size above the limits or unlike the file's."""
+def _numbers(path: str, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """How many numbers an array has, by its header; refused where the file's size is another."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        refuse(path, f"{quote(name)} is compressed in another way than by numpy; {HOW}")
     with archive.open(member) as stream:
         version = npy.read_magic(stream)
         if version > (2, 0):  # only for columns whose names are not Latin
@@ -83,9 +98,7 @@ def _check_header(path: str, name: str, archive: zipfile.ZipFile, member: zipfil
     if min(shape, default=1) < 0 or member.file_size - start != numbers * dtype.itemsize:
         size = f"{' x '.join(map(str, shape))} of {dtype}"
         refuse(path, f"{quote(name)} must hold {size}, as its header says; write the file again")
-    check_size(path, quote(name), numbers, "give fewer or shorter sequences")
-    if numbers * dtype.itemsize > MOST_BYTES:
-        refuse(path, f"{quote(name)} holds over {MOST_BYTES / 2**30:.3g} GiB; give shorter names")
+    return numbers
 
 
 def save(path: str | Path, arrays: Arrays) -> None:

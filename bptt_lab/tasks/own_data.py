@@ -14,6 +14,8 @@ from bptt_lab.tasks.labelled import NAMES, Found, check
 
 ITEMS = int | float | complex | str | bytes | bool | np.generic  # entries of an array
 
+DEEPEST = 3  # lists in lists
+
 
 def to_arrays(data: Any, per_step: bool | None = None) -> dict[str, Found]:
     """Return plain arrays, by the names that bptt_lab.tasks.labelled says, for `npz.save`.
@@ -102,6 +104,8 @@ def _gathered(name: str, part: Any) -> Found | Ragged:
         _refuse(f"{name} hold nothing; give at least one")
     if all(isinstance(item, ITEMS) for item in part):
         return _plain(name, _of_items(name, part))
+    if name.count("[") == DEEPEST:
+        _refuse(f"{name} is nested deeper than sequences, steps and features; flatten it")
     items = [_gathered(f"{name}[{number}]", item) for number, item in enumerate(part)]
     whole = [item for item in items if isinstance(item, np.ndarray)]
     if len(whole) < len(items):
@@ -135,7 +139,7 @@ def _of_items(name: str, items: Sequence[Any]) -> Found:
         number = texts.index(not texts[0])
         _refuse(f"{name}[{number}] is {quote(repr(items[number]))} among others; give one kind")
     found = np.asarray(items)
-    if found.dtype.kind == "f" and all(isinstance(item, int | np.integer) for item in items):
+    if found.dtype.kind in "fO" and all(isinstance(item, int | np.integer) for item in items):
         _refuse(f"{name} hold integers too large for an array; number them")
     return found
 
@@ -173,8 +177,11 @@ def _padded(parts: Mapping[str, Found | Ragged]) -> dict[str, Found]:
         arrays["lengths"] = np.array(inputs.lengths)
     for name, part in parts.items():
         if name != "inputs" and isinstance(part, Ragged):
-            if not isinstance(inputs, Ragged) or len(part.items) != len(inputs.items):
+            if not isinstance(inputs, Ragged):
                 _refuse(f"{name} are of unequal length, and inputs are not; give as many")
+            if len(part.items) != len(inputs.items):
+                problem = f"{name} are of {len(part.items)} sequences, and inputs of"
+                _refuse(f"{problem} {len(inputs.items)}; give as many")
             for number, (own, wanted) in enumerate(zip(part.lengths, inputs.lengths, strict=True)):
                 if own != wanted:
                     problem = f"{name}[{number}] has {own} steps, and inputs[{number}] has {wanted}"
