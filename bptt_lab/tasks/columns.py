@@ -249,11 +249,24 @@ def number(text: str) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
+def _finite(values: Iterable[float | None]) -> "array[float] | None":
+    """The values, where each is a finite number."""
+    numbers = array("d")
+    for value in values:
+        if value is None or not math.isfinite(value):
+            return None
+        numbers.append(value)
+    return numbers
+
+
 def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) -> "array[float]":
     """Turn a column into numbers.
 
     Between columns that semicolons separate a point may stand between thousands.
     """
+    plain = (_plain(text) for _, text in cells())
+    if separator != ";" and (numbers := _finite(plain)) is not None:
+        return numbers
     left = READINGS
     for line, text in cells():
         found = {reading: reading(text) for reading in left}
@@ -264,8 +277,6 @@ def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) ->
         if not left:
             problem = f"line {line} must have a finite number in column {column}, but has"
             refuse(path, f"{problem} {quote(text)}; correct it or cut the line")
-    if _plain in left and separator != ";":
-        left = (_plain,)
     values = array("d", (left[0](text) or 0.0 for _, text in cells()))
     for reading in left[1:]:
         for one, (_, text) in zip(values, cells(), strict=True):
