@@ -73,7 +73,7 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     stream: ClassVar[bool] = False  # parallel stretches of one series: kept in order, all at once
     # Sequences end at different steps, the same in every epoch: those about as long go together.
-    unequal: ClassVar[bool] = False
+    unequal: bool = False
     num_elements: ClassVar[tuple[str, ...]] = ()
     # By package: what installs it, and the setting, if any, that does without it.
     needs: ClassVar[Mapping[str, tuple[str, str]]] = {}
