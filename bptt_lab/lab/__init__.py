@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bptt_lab.core import lazy
 
 if TYPE_CHECKING:
+    from bptt_lab.lab.export import export as export
     from bptt_lab.lab.load import load as load
     from bptt_lab.lab.net import Net as Net
 
