@@ -64,7 +64,7 @@ def _of_state_dicts(net: Net, path: Path) -> Iterator[str]:
 def _parser() -> command.Parser:
     parser = trained.parser("bptt-export", DESCRIPTION)
     kinds = command.within(Literal["onnx", "torch"])
-    parser.add_argument("--to", type=kinds, required=True, metavar="FORM", help="onnx or torch")
+    parser.option("--to FORM", "onnx or torch", kinds, "onnx")
     where = "what has this name already is gone; default: net.onnx or net.pt in RUN_FOLDER"
     parser.option("--output FILE", where, command.output)
     return parser

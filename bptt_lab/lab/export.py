@@ -29,9 +29,7 @@ def export(net: Net, path: str | Path, to: Form = "onnx") -> None:
         OSError: for a file that cannot be written.
 
     Example:
-        >>> from bptt_lab import lab
-        >>> net = lab.load(run_folder)
-        >>> lab.export(net, "net.pt", to="torch")
+        lab.export(lab.load("outputs/run"), "net.onnx")
     """
     check("to", to, Form, {})
     buffer = io.BytesIO()
