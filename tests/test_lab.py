@@ -222,7 +222,7 @@ def test_progress_reaches_a_notebook_without_codes_of_terminals(
 
 def test_a_network_is_diagnosed() -> None:
     run = lab.train(*SMALL)
-    found = run.diagnose(Truncated(k=2))
-    assert found.scalars["alignment/cosine_Truncated(k=2)"] <= 1
+    found = run.diagnose(short=Truncated(k=2))
+    assert found.scalars["alignment/cosine_short"] <= 1
     assert found.scalars["truncation/cosine_k_008"] == pytest.approx(1)
     assert "recurrence/eigenvalues" in found.figures

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bptt_lab.core import lazy
 
 if TYPE_CHECKING:
+    from bptt_lab.lab.export import export as export
     from bptt_lab.lab.learner import Learner as Learner
     from bptt_lab.lab.load import load as load
     from bptt_lab.lab.load_learner import load_learner as load_learner

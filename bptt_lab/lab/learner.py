@@ -145,7 +145,8 @@ class Learner:
         buffer = io.BytesIO()
         torch.save(checkpoint_io.compact(content), buffer)
         try:
-            files.replace(path, buffer.getvalue())
+            with files.replacing(path, durable=True) as file:
+                file.write(buffer.getvalue())
         except OSError as error:
             problem = f"{path}: cannot be written ({error.strerror or error}); give another path"
             raise ConfigError(problem) from error

@@ -110,14 +110,14 @@ class Run:
         return figures.curves(self.folder.name, runs.read_metrics(self.folder), tags)
 
     def diagnose(
-        self, *strategies: "GradientStrategy", batch: "SequenceBatch | None" = None
+        self, batch: "SequenceBatch | None" = None, **strategies: "GradientStrategy"
     ) -> "Diagnosis":
         """Have the instruments read the network: credit by lag, truncation, spectra, alignment.
 
         Args:
-            strategies: whose gradients are compared with full BPTT's, as Truncated(k=4).
             batch: sequences with their targets; None for the validation batch on which the
                 dashboard's curves are measured, which needs the run's data.
+            strategies: whose gradients are compared with full BPTT's, as short=Truncated(k=4).
 
         Returns:
             Scalars and pictures by tag; docs/dashboard.md says what each is.
@@ -126,8 +126,7 @@ class Run:
         from bptt_lab.training.callbacks.probe import probe
 
         found = probe(self.task, PROBE_SIZE) if batch is None else batch
-        named = {repr(strategy): strategy for strategy in strategies}
-        return diagnosis.diagnose(self.module, found, named)
+        return diagnosis.diagnose(self.module, found, strategies)
 
     @cached_property
     def task(self) -> "SequenceDataModule":

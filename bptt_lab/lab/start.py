@@ -174,7 +174,8 @@ def _text(value: Any) -> str:
 def _allowed(words: Sequence[str]) -> list[str]:
     """Return the packages that a command line allows."""
     parser = OverridesParser.create()
-    given = [parser.parse_override(w).value() for w in words if schema.key_of(w) == "allow"]
+    own = [word for word in words if schema.key_of(word) == "allow"]
+    given: list[Any] = [parser.parse_override(word).value() for word in own]
     return [name for each in given for name in (each if isinstance(each, list) else [each])]
 
 

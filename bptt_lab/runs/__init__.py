@@ -166,17 +166,8 @@ def write_json(path: Path, content: Mapping[str, object], *, durable: bool = Fal
 
     A `durable` one is on the disk, and not only on its way, before the next step.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with files.writing(part, "anew") as file:
-            file.write((json.dumps(content, indent=2, default=str) + "\n").encode())
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    with files.replacing(path, durable=durable) as file:
+        file.write((json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -55,20 +56,21 @@ def writing(path: Path, how: Literal["anew", "append", "over"]) -> BinaryIO:
     return os.fdopen(_opened(path, flags[how]), "r+b" if how == "over" else "ab")
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Have a file hold this, all of it or what it held before, and have it on the disk.
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` at the end: whole, or not at all.
 
-    Raises:
-        OSError: where it cannot be written.
+    A `durable` one is on the disk, and not only on its way, before it gets its name.
     """
     part = path.with_name(f".{path.name}.part")
     try:
         with writing(part, "anew") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError:
+    except BaseException:
         part.unlink(missing_ok=True)
         raise
 
@@ -97,6 +99,11 @@ def refuse_strange(folder: Path, *more: Path) -> None:
 def no_folder(path: Path) -> str:
     """Say what is wrong with what has a folder's name; empty where that is one, or nothing."""
     return _strange(path, stat.S_ISDIR)
+
+
+def no_file(path: Path) -> str:
+    """Say what is wrong with what has a file's name; empty where that is one, or nothing."""
+    return _strange(path, stat.S_ISREG)
 
 
 def _strange(path: Path, belongs: Callable[[int], bool]) -> str:
