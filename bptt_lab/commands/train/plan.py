@@ -162,10 +162,12 @@ def _experiment(
         return parse(plain, options=command.strategies, here=here)
     except ConfigError as error:
         key, _, rest = str(error).partition("=")
+        if ";" in rest:
+            raise
         choices = compose_choices(command, lines)
         default = OmegaConf.select(choices, key, default=schema.MISSING)
         shown = schema.show([*default] if OmegaConf.is_list(default) else default)
-        if ";" in rest or shown == schema.MISSING or rest.startswith(f"{shown}:"):
+        if shown == schema.MISSING or rest.startswith(f"{shown}:"):
             raise
         raise ConfigError(f"{error}; leave it out for {shown}") from error
 
