@@ -9,7 +9,10 @@ or refused here has imported nothing, and a class is made only where `allow=` na
 """
 
 import ast
+import functools
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -36,7 +39,6 @@ class Installed(ConfigSource):
 
     def __init__(self) -> None:
         super().__init__("installed packages", f"{self.scheme()}://")
-        self._targets: dict[str, dict[str, Names]] = {}
 
     @staticmethod
     def scheme() -> str:
@@ -48,7 +50,7 @@ class Installed(ConfigSource):
         trusted = (*targets.OURS, *self.allowed)
         return [
             name
-            for name, found in (self._found(group) if group in GROUPS else {}).items()
+            for name, found in _found(group).items()
             if not allowed or any(targets.covers(trusted, target) for target in found)
         ]
 
@@ -59,7 +61,7 @@ class Installed(ConfigSource):
             ConfigError: where it has none, since what it names is no such class, or not the only.
         """
         group, name = _parts(config_path)
-        target, *others = self._found(group)[name]
+        target, *others = _found(group)[name]
         if others:
             problem = f"is brought more than once, as {', '.join([target, *others])}"
             schema.refuse(group, name, f"{problem}; uninstall all but one of these packages")
@@ -85,28 +87,44 @@ class Installed(ConfigSource):
     def is_config(self, config_path: str) -> bool:
         """Tell whether a package brings an option."""
         group, name = _parts(config_path)
-        return group in GROUPS and name in self._found(group)
+        return name in _found(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> Names:
         """Return the options of allowed packages, which `glob(*)` stands for."""
         is_group = results_filter == ObjectType.GROUP
         return [] if is_group else self.names(config_path.strip("/"), allowed=True)
 
-    def _found(self, group: str) -> Mapping[str, Names]:
-        """The classes that each option of a group is; one unless packages are at odds."""
-        if group not in self._targets:
-            found = self._targets[group] = {}
-            for entry in _entries(GROUPS[group]):
-                module, _, name = entry.value.partition("[")[0].replace(" ", "").partition(":")
-                target, known = f"{module}.{name}", found.setdefault(entry.name, [])
-                if target not in known:
-                    known.append(target)
-        return self._targets[group]
-
 
 def _parts(config_path: str) -> tuple[str, str]:
     group, _, name = config_path.removesuffix(".yaml").strip("/").rpartition("/")
     return group, name
+
+
+def _found(group: str) -> Mapping[str, Names]:
+    """The classes that each option of a group is; one unless packages are at odds."""
+    if group not in GROUPS:
+        return {}
+    # As Python does, look again where a package may have come or gone.
+    places = tuple((place, _changed(place)) for place in sys.path)
+    return _found_in(places, GROUPS[group])
+
+
+def _changed(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache
+def _found_in(places: Sequence[object], entry_group: str) -> Mapping[str, Names]:
+    found: dict[str, Names] = {}
+    for entry in _entries(entry_group):
+        module, _, name = entry.value.partition("[")[0].replace(" ", "").partition(":")
+        target, known = f"{module}.{name}", found.setdefault(entry.name, [])
+        if target not in known:
+            known.append(target)
+    return found
 
 
 def _entries(group: str) -> Iterator[metadata.EntryPoint]:

@@ -1,10 +1,11 @@
-"""What every task promises, for every file in conf/dataset."""
+"""What every task promises, for every file in conf/dataset, and every allowed package."""
 
 import inspect
 import json
 import math
 from pathlib import Path
 
+import installed
 import pytest
 import torch
 from constructors import parameters
@@ -23,9 +24,15 @@ NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 SPLITS = ("train", "val", "test")
 
 
-@pytest.fixture(params=NAMES)
+BROUGHT = installed.sections("dataset")
+
+
+@pytest.fixture(params=[*NAMES, *BROUGHT])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict:
-    settings = OmegaConf.load(CONF / f"{request.param}.yaml")
+    if request.param in NAMES:
+        settings = OmegaConf.load(CONF / f"{request.param}.yaml")
+    else:
+        settings = BROUGHT[request.param].copy()
     settings.seed = 0
     if request.param in SAMPLES:
         settings.path = str(SAMPLES[request.param](tmp_path))
