@@ -105,7 +105,8 @@ class Loader(ConfigLoaderImpl):
                 # Hydra's own settings are the same in all jobs of a sweep.
                 once = override.is_hydra_override() or is_choice(override, files)
                 (options if once else values).append(override)
-        key = (self._paths, os.getcwd(), config_name, run_mode, *_lines(options))
+        around = (self._paths, os.getcwd(), *self.installed.allowed)
+        key = (*around, config_name, run_mode, *_lines(options))
         packed = self._composed.get(key)
         if packed is None:
             whole = super().load_configuration(config_name, [*_lines(options)], run_mode)
