@@ -134,8 +134,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("documents")
     (folder / "prose.txt").write_text(PROSE)
     write_music(folder)
-    (folder / "mypkg").mkdir()
-    (folder / "mypkg" / "__init__.py").touch()
+    package = ROOT / "tests" / "package"
+    shutil.copytree(package / "mypkg", folder / "mypkg")
+    groups = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]
+    record = folder / "my_package-1.0.dist-info"
+    record.mkdir()
+    entries = [
+        f"[{group}]\n{name} = {value}\n"
+        for group, entry in groups.items()
+        for name, value in entry.items()
+    ]
+    (record / "entry_points.txt").write_text("".join(entries))
     (folder / "mypkg" / "my.py").write_text(
         "from bptt_lab.gradients.truncated import Truncated as Strategy\n"
     )

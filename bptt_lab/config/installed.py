@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from hydra.core.object_type import ObjectType
@@ -119,19 +118,21 @@ def _changed(place: str) -> int:
 @functools.lru_cache
 def _found_in(places: Sequence[object], entry_group: str) -> Mapping[str, Names]:
     found: dict[str, Names] = {}
-    for entry in _entries(entry_group):
-        module, _, name = entry.value.partition("[")[0].replace(" ", "").partition(":")
-        target, known = f"{module}.{name}", found.setdefault(entry.name, [])
+    for option, value in _entries(entry_group):
+        module, _, name = value.partition("[")[0].replace(" ", "").partition(":")
+        target, known = f"{module}.{name}", found.setdefault(option, [])
         if target not in known:
             known.append(target)
     return found
 
 
-def _entries(group: str) -> Iterator[metadata.EntryPoint]:
-    """The entry points of a group that can be options, each package's once.
+def _entries(group: str) -> Iterator[tuple[str, str]]:
+    """The entry points of a group that can be options, name and value, each package's once.
 
     `metadata.entry_points` would raise for all packages where the file of one is damaged.
     """
+    from importlib import metadata  # takes 30 ms, which few command lines need
+
     seen = set()
     for distribution in metadata.distributions():
         try:
@@ -140,8 +141,8 @@ def _entries(group: str) -> Iterator[metadata.EntryPoint]:
             found, package = distribution.entry_points.select(group=group), distribution.name
         except (OSError, TypeError, ValueError, LookupError):
             continue
-        if package not in seen:  # Python, too, takes the first that it finds
-            yield from (entry for entry in found if _NAME.fullmatch(entry.name))
+        if package is None or package not in seen:  # Python, too, takes the first that it finds
+            yield from ((e.name, e.value) for e in found if _NAME.fullmatch(e.name))
         seen.add(package)
 
 
