@@ -249,11 +249,14 @@ def test_two_packages_with_one_name_are_at_odds(bring, capsys):
     assert "is brought more than once, as two.a.B, one.a.B; uninstall all but one" in line
 
 
-def test_a_package_that_comes_later_is_seen(bring):
+def test_a_package_that_comes_later_is_seen(bring, tmp_path):
     source = installed.Installed()
-    assert "late" not in source.names("gradient")
-    bring("late", "[bptt_lab.gradients]\nlate = late.a:B\n")
-    assert "late" in source.names("gradient")
+    bring("early", "[bptt_lab.gradients]\nearly = early.a:B\n")
+    assert {"early", "late"} & {*source.names("gradient")} == {"early"}
+    record = tmp_path / "early_site" / "late-1.0.dist-info"
+    record.mkdir()
+    (record / "entry_points.txt").write_text("[bptt_lab.gradients]\nlate = late.a:B\n")
+    assert {"early", "late"} <= {*source.names("gradient")}
 
 
 def test_defaults_are_those_that_a_configuration_can_say(bring):
