@@ -200,6 +200,7 @@ BROKEN = {
     "hidden = evil.code:_Half [extra]": "is an interface, without states",
     "syntax = evil.bad:Mine": "is not Python",
     "deep = evil.deep:Mine": "is not Python",
+    "chain = evil.chain:Mine": "maximum recursion depth",
     "binary = evil.binary:Mine": "is not Python",
     "system = os:system": "there is no module 'os'",
     "linear = torch.nn:Linear": "must be a GradientStrategy",
@@ -217,7 +218,10 @@ def test_a_broken_one_is_refused_in_a_line_and_harms_no_other(bring, capsys):
         ["[bptt_lab.gradients]", *BROKEN, "../x = evil.code:A", "a b = evil.code:A"]
     )
     deep = "x = " + "-" * 100_000 + "1\n"
-    bring("evil", entries, code=CODE, bad="class Mine(:\n", deep=deep, binary="\0")
+    chain = "from bptt_lab.gradients.full import Full\nclass Mine(Full):\n"
+    chain += f" @property\n def cost(self): return self{'.a' * 2000}\n"
+    bad = "class Mine(:\n"
+    bring("evil", entries, code=CODE, bad=bad, deep=deep, binary="\0", chain=chain)
     for allow in ([], ["allow=[evil]"]):
         assert cli.main(["dry_run=true", *allow]) == 0
         for entry, why in BROKEN.items():

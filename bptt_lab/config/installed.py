@@ -68,7 +68,7 @@ class Installed(ConfigSource):
             packages = _packages(target)
             targets.check_target("", target, targets.KINDS[group], packages)
             section = _section(target)
-        except ConfigError as error:
+        except (ConfigError, RecursionError) as error:
             problem = str(error).removeprefix(f"={target}: ")
             schema.refuse(group, name, f"is {target} by its entry point, but {problem}")
         comment = f"{_description(target)} (allow=[{','.join(packages)}])"
