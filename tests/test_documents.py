@@ -257,8 +257,8 @@ def test_files_and_names_of_contributings_tables(row: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_of_documents(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_python_of_documents(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     names: dict[str, object] = {}
     for block in _blocks((ROOT / name).read_text(encoding="utf-8")):
         if block.language == "python":
