@@ -93,7 +93,8 @@ class Arrays(SequenceDataModule):
         normalise: take the mean of the training part off the inputs, feature by feature, and
             divide by its standard deviation; so with targets that are numbers.
         splits: what is for training, validation and test: three shares, or three numbers of
-            sequences; null is as the file says, or else 0.8, 0.1 and 0.1.
+            sequences, or of steps of a single one; null is as the file says, or else 0.8, 0.1 and
+            0.1.
         settings: as SequenceDataModule has them.
 
     Raises:

@@ -6,7 +6,8 @@ or several; `split` is train, val or test. All others are features. Other names 
 mapping, such as {"sequence": "patient", "time": "day", "features": ["a", "b"], "target": "ill"}.
 
 A target that is the same in all rows of each sequence is one target for the sequence. Where a
-target is missing, the step does not count.
+target is missing, the step does not count. Classes by number of which some are missing need the
+type Int64, as floats are numbers.
 """
 
 import sys

@@ -23,7 +23,6 @@ from bptt_lab.tasks.files import MOST, check_file, check_size, quote, refuse
 Arrays = Mapping[str, NDArray[Any]]
 MOST_BYTES = 8 * MOST
 HOW = "write it by numpy.savez(FILE, inputs=..., targets=...)"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can say
 _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
     *(RuntimeError, ValueError, TypeError, LookupError),  # encrypted; a header that is none
@@ -111,7 +110,7 @@ def save(path: str | Path, arrays: Arrays) -> None:
     try:
         with zipfile.ZipFile(partial, "w") as archive:
             for name, array in sorted(arrays.items()):
-                member = zipfile.ZipInfo(f"{name}.npy", EPOCH)
+                member = zipfile.ZipInfo(f"{name}.npy")  # of 1980
                 with archive.open(member, "w", force_zip64=True) as stream:
                     npy.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
         os.replace(partial, file)

@@ -94,12 +94,11 @@ def _gathered(name: str, part: Any) -> Found | Ragged:
         _refuse(f"{name} is a masked array; fill it, and give a mask of the steps that count")
     if isinstance(part, set | Mapping):
         _refuse(f"{name} must be an array or a list, but is a {type(part).__name__}; convert it")
-    nested = isinstance(part, list | tuple)
-    array = None if nested else np.asarray(part)
-    if array is not None and array.dtype.kind == "O" and array.ndim == 1:
-        nested, part = True, array.tolist()
-    if array is not None and not nested:
-        return _plain(name, array)
+    if not isinstance(part, list | tuple):
+        array = np.asarray(part)
+        if array.dtype.kind != "O" or array.ndim != 1:
+            return _plain(name, array)
+        part = array.tolist()
     if not len(part):
         _refuse(f"{name} hold nothing; give at least one")
     if all(isinstance(item, ITEMS) for item in part):
@@ -145,10 +144,15 @@ def _of_items(name: str, items: Sequence[Any]) -> Found:
 
 
 def _refuse_mixed(name: str, items: Sequence[Found]) -> None:
+    """Refuse items of which no one array can be made."""
     texts = [item.dtype.kind in "US" for item in items]
-    if any(texts) and not all(texts):
-        _refuse(f"{name}[{texts.index(not texts[0])}] is of another kind than those before; "
-                "give text or numbers")  # fmt: skip
+    mixed = texts.index(not texts[0]) if len(set(texts)) > 1 else None
+    try:
+        np.result_type(*{item.dtype for item in items})
+    except TypeError:
+        mixed = next(n for n, item in enumerate(items) if item.dtype != items[0].dtype)
+    if mixed is not None:
+        _refuse(f"{name}[{mixed}] is of another kind than those before; give text or numbers")
 
 
 def _plain(name: str, array: Found) -> Found:

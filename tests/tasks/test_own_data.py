@@ -6,6 +6,7 @@ again, number by number.
 """
 
 import math
+import zipfile
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
@@ -281,6 +282,10 @@ def test_a_file_depends_on_the_content_alone(tmp_path: Path) -> None:
         npz.save(tmp_path / str(number), to_arrays(data))
     contents = {(tmp_path / str(number)).read_bytes() for number in range(len(held))}
     assert len(contents) == 1
+    npz.save(tmp_path / "0", {"targets": K, "inputs": np.asfortranarray(X)})
+    assert (tmp_path / "0").read_bytes() in contents
+    with zipfile.ZipFile(tmp_path / "0") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     npz.save(tmp_path / "other", to_arrays((X + 1e-9, K)))
     assert (tmp_path / "other").read_bytes() not in contents
     assert len(list(tmp_path.iterdir())) == len(held) + 1  # nothing half written
