@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from bptt_lab import runs
 from bptt_lab.commands import command
+from bptt_lab.core.messages import escaped
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.runs import streams
+from bptt_lab.runs import outcome, streams
 
 if TYPE_CHECKING:
     from bptt_lab.lab.net import Net
@@ -39,4 +43,27 @@ def load(args: argparse.Namespace) -> Net:
 
     net = load(args.run_folder, allow=args.allow or ())
     streams.progress("")
+    status = runs.read_status(args.run_folder)
+    if status in ("running", "interrupted", "failed"):
+        outcome.tell(f"{args.run_folder}: the run is {status}; this is its latest checkpoint")
     return net
+
+
+class Writable(Protocol):
+    """What takes text."""
+
+    def write(self, text: str, /) -> int:
+        """Take some."""
+
+
+def stdout() -> Writable:
+    """Return stdout; of what it cannot show, and a terminal would obey, it gets the escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return _Terminal() if sys.stdout.isatty() else sys.stdout
+
+
+class _Terminal:
+    def write(self, text: str, /) -> int:
+        tabs = text.split("\t")
+        return sys.stdout.write("\t".join(map(escaped, tabs)))

@@ -1,6 +1,6 @@
 """Any series: forecasts of columns of a CSV or parquet file, beside persistence and AR(p)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -11,6 +11,7 @@ from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.columns import Column, read_columns
 from bptt_lab.tasks.files import check_size, quote, refuse, split_ends
+from bptt_lab.tasks.inputs import Inputs, Settings, numbered
 from bptt_lab.tasks.kinds import Forecast
 from bptt_lab.tasks.parquet import is_parquet, read_parquet
 
@@ -69,6 +70,10 @@ def windows(
     )
 
 
+def _read_file(path: str, columns: Sequence[Column]) -> list[Tensor]:
+    return (read_parquet if is_parquet(path) else read_columns)(path, columns)
+
+
 class Series(Forecast):
     """Name a later value at every step of a series: training, validation and test in order.
 
@@ -113,7 +118,7 @@ class Series(Forecast):
         read: list[Column] = [*columns] if columns else [column]
         asked: list[Column] = [*targets] if targets else read
         names = list(dict.fromkeys([*read, *asked]))
-        found = (read_parquet if is_parquet(path) else read_columns)(path, names)
+        found = _read_file(path, names)
         self.input_size, self.output_size = len(read), len(asked)
         length = len(found[0])
         num_train, *_ = ends = split_ends(path, length, splits)
@@ -159,6 +164,15 @@ class Series(Forecast):
         """Return the sequences of a split, the same in every epoch."""
         rows = self.inputs.float(), self.targets.float()
         return windows(*rows, self.bounds[split], self.num_steps, self.order, self.horizon)
+
+    @classmethod
+    def read_inputs(cls, path: str, settings: Settings) -> Inputs:
+        """Read the columns that the settings say; rows before a row forecast it."""
+        read = settings.get("columns") or [settings.get("column")]
+        asked = settings.get("targets") or read
+        rows = torch.stack(_read_file(path, read), 1)
+        names, values = (tuple(str(name) for name in part if name) for part in (read, asked))
+        return Inputs(numbered([rows]), settings.get("horizon") or 1, names, values)
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Repeating the present value, AR(p), and the training mean, the best of them first."""
