@@ -76,6 +76,8 @@ def _read(folder: Path, path: str, allow: Iterable[str]) -> Inputs:
     targets.check_target("dataset._target_", target, targets.KINDS["dataset"], trusted)
     task: Any = get_class(target)
     found: Inputs = task.read_inputs(path, settings)
+    if not found.sequences:
+        raise ConfigError(f"--input={path}: holds no sequence; give another file")
     return found
 
 
