@@ -44,6 +44,7 @@ CHEAPLY = {
     "bptt-compare": ("dataset.batch_size=2", "--strategies", "full"),
     "bptt-reproduce": ("--list",),
     "bptt-bench": ("--help",),
+    "bptt-sample": ("--help",),
 }
 TINY = ("num_threads=1", "callbacks=none", "trainer.max_epochs=1", *NET, "dataset.train_size=8")
 SWEEP = (
@@ -183,6 +184,7 @@ def _filled(words: list[str]) -> list[str]:
         text = shlex.join([w for word in words for w in (SWEEP if word == "..." else [word])])
     text = text.replace("RUN_FOLDER", "outputs/run").replace("dataset.path=FILE", "dataset.path=X")
     text = text.replace("outputs/FOLDER", f"outputs/{'sweep' if of_sweep else 'run'}")
+    text = text.replace("--input FILE", "--help")
     text = text.replace("=X", "=rolls.json" if "music" in text else "=prose.txt")
     return shlex.split(text.replace("FOLDER", "outputs/sweep" if of_sweep else "outputs/run"))
 
