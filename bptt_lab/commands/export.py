@@ -23,8 +23,7 @@ dicts of torch.nn.RNN and torch.nn.Linear, with the lines of Python that load th
 @command.named("bptt-export", lasting=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the network, write the file, and print how to use it."""
-    args = _parser().parse_args(argv)
-    command.find_plugins_here()
+    args = trained.arguments(_parser(), argv)
     problem = missing("onnx", "bptt_lab[onnx]") if args.to == "onnx" else None
     if problem:
         raise ConfigError(f"--to onnx: {problem}")

@@ -16,8 +16,7 @@ to TensorBoard after its first epoch, from the network of that epoch."""
 @command.named("bptt-sample")
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the network and print what it writes as it writes it."""
-    args = _parser().parse_args(argv)
-    command.find_plugins_here()
+    args = trained.arguments(_parser(), argv)
     net = trained.load(args)
     from bptt_lab.core.random import generator
     from bptt_lab.tasks.text import go_on

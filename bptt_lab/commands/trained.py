@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,14 +31,25 @@ def parser(name: str, description: str) -> command.Parser:
     return made
 
 
+def arguments(made: command.Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments.
+
+    Raises:
+        ConfigError: for wrong ones, and where there is no such run.
+    """
+    args = made.parse_args(argv)
+    command.find_plugins_here()
+    if not args.run_folder.exists():
+        raise ConfigError(f"{args.run_folder}: there is no such run; give a folder out of outputs/")
+    return args
+
+
 def load(args: argparse.Namespace) -> Net:
     """Load the network that the arguments name.
 
     Raises:
         ConfigError: where there is none.
     """
-    if not args.run_folder.exists():
-        raise ConfigError(f"{args.run_folder}: there is no such run; give a folder out of outputs/")
     streams.loading("torch")
     from bptt_lab.lab.load import load
 

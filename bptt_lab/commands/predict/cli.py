@@ -31,8 +31,7 @@ are counted from 0."""
 @command.named("bptt-predict")
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, load the network, and write the table."""
-    args = _parser().parse_args(argv)
-    command.find_plugins_here()
+    args = trained.arguments(_parser(), argv)
     if args.input is None:
         raise ConfigError("--input: must name a file that the run's task reads; give one")
     there = args.output != STDOUT and args.output.exists()
