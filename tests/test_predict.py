@@ -112,7 +112,8 @@ def test_images(layout, tmp_path):
     SAMPLES["mnist"](data)
     settings = f"dataset.layout={layout}", f"dataset.permuted={layout == 'pixels'}".lower()
     quick_run(run := tmp_path / "run", "dataset=mnist", f"dataset.path={data}", *settings)
-    file = data / "t10k-images-idx3-ubyte.gz"
+    pixels = np.random.default_rng(0).integers(0, 256, 60 * 25, np.uint8)
+    (file := tmp_path / "images.gz").write_bytes(gzip.compress(idx((60, 5, 5), pixels.tobytes())))
     rows = predicted(run, file, tmp_path)
     assert list(rows[0]) == ["sequence", "answer", "chance"] and len(rows) == 60
     images = read_idx(file, 3)
