@@ -134,6 +134,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, a sweep, a text, chorales and a plug-in."""
     folder = tmp_path_factory.mktemp("documents")
     (folder / "prose.txt").write_text(PROSE)
+    (folder / "numbers.csv").write_text("a,b\n0.1,1\n0.2,0\n0.3,1\n")
     write_music(folder)
     package = ROOT / "tests" / "package"
     shutil.copytree(package / "mypkg", folder / "mypkg")
@@ -184,7 +185,7 @@ def _filled(words: list[str]) -> list[str]:
         text = shlex.join([w for word in words for w in (SWEEP if word == "..." else [word])])
     text = text.replace("RUN_FOLDER", "outputs/run").replace("dataset.path=FILE", "dataset.path=X")
     text = text.replace("outputs/FOLDER", f"outputs/{'sweep' if of_sweep else 'run'}")
-    text = text.replace("--input FILE", "--help")
+    text = text.replace("--input FILE", "--input numbers.csv")
     text = text.replace("=X", "=rolls.json" if "music" in text else "=prose.txt")
     return shlex.split(text.replace("FOLDER", "outputs/sweep" if of_sweep else "outputs/run"))
 

@@ -124,6 +124,73 @@ def test_images(layout, tmp_path):
     assert column(rows, "answer") == [str(n) for n in lab.load(run).predict(steps.numpy())]
 
 
+def test_several_columns_further_ahead(tmp_path):
+    draws = np.random.default_rng(1).normal(size=(300, 3))
+    lines = [",".join(map(str, row)) for row in draws]
+    (file := tmp_path / "s.csv").write_text("\n".join(["a,b,c", *lines]))
+    data = "dataset=series", f"dataset.path={file}", "dataset.horizon=2"
+    quick_run(run := tmp_path / "run", *data, "dataset.columns=[a,b]", "dataset.targets=[c,a]")
+    (file := tmp_path / "t.csv").write_text("b,a\n1.5,2.5\n3.5,4.5\n5.5,6.5\n")
+    rows = predicted(run, file, tmp_path)
+    assert column(rows, "step") == ["2", "3", "4"]
+    assert column(rows, "input_a") == ["6.5", "", ""] and column(rows, "input_b")[0] == "5.5"
+    expected = lab.load(run).predict([[2.5, 1.5], [4.5, 3.5], [6.5, 5.5]])
+    found = [[float(row["value_c"]), float(row["value_a"])] for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_numbers_of_any_other_task(tmp_path):
+    more = "dataset.train_size=8", "dataset.num_steps=6"
+    quick_run(run := tmp_path / "adding", "dataset=adding", *more)
+    values = np.random.default_rng(0).random((3, 6, 2))
+    expected = lab.load(run).predict(list(values))
+    np.savez(file := tmp_path / "x.npz", inputs=values)
+    found = [float(x) for x in column(predicted(run, file, tmp_path), "value")]
+    np.testing.assert_allclose(found, np.ravel(expected), rtol=1e-8)
+    np.savez(file, first=values[0], other=values[1])
+    rows = predicted(run, file, tmp_path)
+    assert column(rows, "sequence") == ["first", "other"]
+    assert [float(x) for x in column(rows, "value")] == found[:2]
+    np.savez(file, inputs=values, lengths=[6, 6, 2])
+    short = lab.load(run).predict(values[2, :2])
+    assert float(predicted(run, file, tmp_path)[2]["value"]) == pytest.approx(float(short))
+    text = "\n".join(["x,mark", *(f"{x},{mark}" for x, mark in values[0])])
+    (file := tmp_path / "x.csv").write_text(text)
+    assert [float(x) for x in column(predicted(run, file, tmp_path), "value")] == found[:1]
+
+
+def test_symbols_as_numbers(tmp_path):
+    quick_run(run := tmp_path / "copy", "dataset=copy_memory", "dataset.train_size=8")
+    symbols = np.array([[1, 2, 3, 0], [4, 5, 6, 7]])
+    np.savez(file := tmp_path / "x.npz", inputs=symbols)
+    rows = predicted(run, file, tmp_path)
+    assert column(rows, "input") == [str(n) for n in symbols.ravel()]
+    expected = np.ravel(lab.load(run).predict(symbols))
+    assert column(rows, "answer") == [str(n) for n in expected]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"inputs": np.zeros(3)}, "inputs must be (sequences, steps, numbers)"),
+        ({"inputs": np.zeros((2, 3, 2)), "lengths": [3]}, "lengths must be integers"),
+        ({"inputs": np.zeros((2, 3, 2)), "lengths": [0, 3]}, "from 1 to 3"),
+        ({"inputs": np.zeros((2, 3, 2)), "lengths": [0.5, 3]}, "lengths must be integers"),
+        ({"text": np.array(["a"])}, "'text' must hold rows of numbers"),
+        ({"inputs": np.zeros((2, 3, 4))}, "sequence 0: a sequence of shape (3, 4)"),
+    ],
+)
+def test_damaged_numbers(arrays, problem, trained, tmp_path, capsys):
+    run = trained.folder / "numbers"
+    if not run.exists():
+        quick_run(run, "dataset=adding", "dataset.train_size=8")
+    capsys.readouterr()
+    np.savez(file := tmp_path / "x.npz", **arrays)
+    assert main([str(run), "--input", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and problem in err.splitlines()[-1]
+
+
 def test_a_long_sequence_goes_in_parts_with_the_same_bits(trained, tmp_path, monkeypatch):
     run = trained("text")
     (file := tmp_path / "some.txt").write_text(PROSE[:200])

@@ -21,9 +21,8 @@ from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import LOSSES, masked_sum
 from bptt_lab.tasks.codec import Codec
-from bptt_lab.tasks.files import refuse
 from bptt_lab.tasks.grouping import by_length, lengths_of
-from bptt_lab.tasks.inputs import Inputs, Settings
+from bptt_lab.tasks.inputs import Inputs, Settings, read_numbers
 
 Split = Literal["train", "val", "test"]
 Shape = tuple[str | int | None, str | int]  # steps and sequences
@@ -143,16 +142,16 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     @classmethod
     def read_inputs(cls, path: str, settings: Settings) -> Inputs:
-        """Read a file that a network trained on the task is to answer.
+        """Read a file that a network trained on the task is to answer: numbers, unless it is said.
 
         Args:
             path: of the file.
             settings: those of the task, by which the network was trained.
 
         Raises:
-            ConfigError: for a file that is not as it should be, and where the task reads none.
+            ConfigError: for a file that is not as it should be.
         """
-        refuse(path, f"{cls.__name__} reads no file; use net.predict of bptt_lab.lab in Python")
+        return read_numbers(path)
 
     def callbacks(self) -> list[Callback]:
         """Return what the task wants to show of itself during a run."""

@@ -65,7 +65,7 @@ class Table(NamedTuple):
             yield 0
 
 
-def read_columns(path: str, columns: Sequence[Column]) -> list[Tensor]:
+def read_columns(path: str, columns: Sequence[Column] | None = None) -> list[Tensor]:
     """Read columns in float64.
 
     Lines at the top that begin with # are comments. The next one is a header where its entry is no
@@ -74,12 +74,14 @@ def read_columns(path: str, columns: Sequence[Column]) -> list[Tensor]:
     Args:
         path: a file in UTF-8; commas, semicolons, tabs or bars separate its columns.
         columns: each a name in the header; or a number, the first column being 1; None is the only
-            one.
+            one. None in their place is for all.
 
     Raises:
         ConfigError: naming the line that is not as it should be, or may be read in two ways.
     """
     table = _table(path)
+    if columns is None:
+        columns = range(1, next(table.widths(), 1) + 1)
     found = [_read(table, column) for column in columns]
     if len(set(map(len, found))) > 1:  # a header in one of them
         problem = f"begins with names in some of columns {', '.join(map(str, columns))}"

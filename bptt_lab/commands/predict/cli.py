@@ -104,8 +104,10 @@ def _input(text: str) -> str:
 
 def _parser() -> command.Parser:
     parser = trained.parser("bptt-predict", DESCRIPTION)
-    read = "a text, a CSV file, a JSON of pieces, a CoNLL-U file or one with a sentence a line, or "
-    read += "IDX images, as the run's task reads"
+    read = (
+        "a text, a CSV file, a JSON of pieces, a CoNLL-U file or one with a sentence a line, IDX "
+    )
+    read += "images, or a .npz file of numbers, as the run's task reads"
     parser.option("--input FILE", read, _input)
     parser.option("--output FILE", "a CSV file, or - for stdout", _output, STDOUT)
     return parser
