@@ -30,7 +30,7 @@ class Net(Outputs):
         A sequence's answers depend on nothing but the sequence: neither the others beside it nor
         the number of threads changes a bit, and `stream` gives the same ones step by step. To this
         end each sum is taken in one order, so that outputs equal those of `net(input)` to rounding
-        only.
+        only. With the C core that takes about as long as `net(input)`, without it ten times that.
 
         Args:
             inputs: one sequence, an array of sequences (M, T, ...), or a list of sequences, which
