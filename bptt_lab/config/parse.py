@@ -4,7 +4,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bptt_lab.config import components, gpus, memory_limit, schema, signatures, strategies, targets
+from bptt_lab.config import (
+    components,
+    gpus,
+    loggers,
+    memory_limit,
+    schema,
+    signatures,
+    strategies,
+    targets,
+)
 from bptt_lab.config.components import refuse_unknown, validate
 from bptt_lab.config.schema import Component, Experiment, fields, refuse
 from bptt_lab.config.signatures import Setting
@@ -30,6 +39,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     control = _section("", schema.Control, {**vars(schema.Control()), **given})
     general = _only(composed, fields(schema.General))
     validate("", general, fields(schema.General))
+    loggers.read(general.get("loggers"))
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
     sections: dict[str, Any] = {

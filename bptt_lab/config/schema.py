@@ -100,7 +100,7 @@ class Control:
     allow: str | list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class General:
     """Settings that belong to no section."""
 
@@ -109,9 +109,10 @@ class General:
     segment_length: Annotated[int | None, Ge(1)]
     divergence: Literal["stop", "record"]
     checkpoint_seconds: NotNegative
+    loggers: str | list[object] | None = None  # names, or mappings of a name to settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment(General):
     """One experiment, checked: nobody who holds one need look at a composed configuration."""
 

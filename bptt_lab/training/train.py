@@ -30,6 +30,7 @@ from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks import checkpoints
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
+from bptt_lab.training.loggers import close_loggers
 from bptt_lab.training.trainer import make_trainer
 
 UNFIT = 4  # exit code of a process of several that cannot go on from the checkpoint
@@ -161,6 +162,7 @@ def train(
         trainer.test(module, datamodule=task, verbose=False)
         norms.on_validation_end(trainer, module)
     except BaseException as error:
+        close_loggers(trainer.loggers, "failed")
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
         if saved is not None and not saving.at_work and not own:
             problem = f"{type(error).__name__}: {error}"
@@ -172,6 +174,7 @@ def train(
         raise
     for logger in trainer.loggers:
         logger.finalize("success")
+    close_loggers(trainer.loggers, "success")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     if trainer.is_global_zero:

@@ -26,6 +26,7 @@ from bptt_lab.training.callbacks.shadow import Shadow
 from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
 from bptt_lab.training.fleet import epoch_loop
+from bptt_lab.training.loggers import make_loggers
 from bptt_lab.training.metrics_log import BoardLog, MetricsLog
 
 
@@ -80,6 +81,7 @@ def make_trainer(
         logger=[
             BoardLog(folder, name="", version="", default_hp_metric=False, purge_step=purge_step),
             MetricsLog(folder / runs.METRICS),
+            *make_loggers(experiment, folder, card.hyperparameters),
         ],
         callbacks=callbacks,
     )

@@ -62,7 +62,7 @@ class RunCard(Callback):
         plain = experiment.plain()
         self.config = OmegaConf.to_yaml(plain)
         del plain["callbacks"]
-        settings = dict(flat_settings(plain, job.choices))
+        self.hyperparameters = settings = dict(flat_settings(plain, job.choices))
         given = swept or [line.lstrip("+").partition("=")[0] for line in job.overrides]
         first = [k for key in given for k in settings if k == key or k.startswith(f"{key}.")]
         names = first if swept and first else [*first, *settings]
