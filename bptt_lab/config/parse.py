@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bptt_lab.config import (
@@ -46,6 +47,8 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         **{name: components.component(name, composed[name]) for name in schema.PLUGIN_SECTIONS},
         **{name: _section(name, kind, composed[name]) for name, kind in schema.SECTIONS.items()},
     }
+    if sections["trainer"].fast_dev_run:  # as Lightning has it
+        sections["trainer"] = replace(sections["trainer"], max_epochs=1, val_check_interval=None)
     sections["dataset"] = Component.of(placed(sections["dataset"].section()))
     experiment = Experiment(
         **general,

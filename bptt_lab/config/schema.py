@@ -69,6 +69,9 @@ class Trainer:
     log_every_n_steps: Annotated[int, Ge(1)]
     enable_progress_bar: bool
     ema_decay: Annotated[float | None, Gt(0), Lt(1)] = None
+    # Batches, or a share of an epoch; None: once an epoch.
+    val_check_interval: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    fast_dev_run: bool | None = None
 
 
 @dataclass(frozen=True)

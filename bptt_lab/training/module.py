@@ -71,6 +71,7 @@ class SequenceModule(NetworkModule):
         self.counted = 0.0  # elements since the last optimizer step
         self.share = 0.0  # those of the latest training batch that each process divides by
         self.sums: dict[str, Tensor] = {}  # of the chunks evaluated so far, by name
+        self.after_validation: Callable[[], None] = lambda: None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set at every step; torch would look whether they are parameters, which takes longer.
@@ -212,7 +213,10 @@ class SequenceModule(NetworkModule):
         if self.average is not None:
             self.average.swap(self.named_parameters())
 
-    on_validation_end = on_validation_start
+    def on_validation_end(self) -> None:
+        """Go on with the parameters that are trained; here a run may be saved."""
+        self.on_validation_start()
+        self.after_validation()
 
     def on_fit_end(self) -> None:
         """Keep the average, once everything is saved."""

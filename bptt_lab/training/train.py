@@ -153,6 +153,7 @@ def train(
             "epochs": trainer.current_epoch,
             **({"padded_share": round(padding, 4)} if task.unequal else {}),
             **({"diverged": norms.diverged} if norms.diverged else {}),
+            **({"fast_dev_run": True} if experiment.trainer.fast_dev_run else {}),
             **more,
         }
 
@@ -205,4 +206,6 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
         yield f"  {summary['padded_share']:.1%} of training's steps are padding"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
+    if "fast_dev_run" in summary:
+        yield "  fast_dev_run: a batch each of training, validation and test; it all ran, no more"
     yield runs.folder_and_board("run folder", folder)
