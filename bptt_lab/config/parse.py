@@ -10,6 +10,7 @@ from bptt_lab.config import (
     gpus,
     loggers,
     memory_limit,
+    metrics,
     schema,
     signatures,
     strategies,
@@ -47,6 +48,7 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
         **{name: components.component(name, composed[name]) for name in schema.PLUGIN_SECTIONS},
         **{name: _section(name, kind, composed[name]) for name, kind in schema.SECTIONS.items()},
     }
+    general["metrics"] = metrics.read(general.get("metrics"), sections["dataset"])
     if sections["trainer"].fast_dev_run:  # as Lightning has it
         sections["trainer"] = replace(sections["trainer"], max_epochs=1, val_check_interval=None)
     sections["dataset"] = Component.of(placed(sections["dataset"].section()))

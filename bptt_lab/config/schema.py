@@ -112,6 +112,7 @@ class General:
     segment_length: Annotated[int | None, Ge(1)]
     divergence: Literal["stop", "record"]
     checkpoint_seconds: NotNegative
+    metrics: str | list[str] | None = None  # of torchmetrics, beside the task's own
     loggers: str | list[object] | None = None  # names, or mappings of a name to settings
 
 

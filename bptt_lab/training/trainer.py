@@ -110,6 +110,7 @@ def _instruments(
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
     validated = {f"val/{name}" for values in task.references().values() for name in values}
+    validated |= {f"val/{name}" for name in experiment.metrics or ()}
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
     yield TrainingLoss(every_n_steps=every)
     yield norms

@@ -69,7 +69,8 @@ class RunCard(Callback):
         self.settings = {name: settings[name] for name in dict.fromkeys(names)}
         self.command = job.command
         metrics = next(iter(references.values()))
-        self.metrics = {f"{stage}/{name}": 0.0 for stage in ("val", "test") for name in metrics}
+        tags = (*metrics, *(experiment.metrics or ()))
+        self.metrics = {f"{stage}/{name}": 0.0 for stage in ("val", "test") for name in tags}
         self.references = {
             f"reference/{name.replace(' ', '_')}_{metric}": value
             for name, values in references.items()
