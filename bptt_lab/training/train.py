@@ -128,6 +128,7 @@ def train(
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.callbacks").setLevel(logging.INFO)  # whoever was asked for
     # Lightning 2.6 calls what torch 2.13 deprecates; nothing a user could mend.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
     torch.set_num_threads(experiment.threads)
