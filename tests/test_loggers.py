@@ -8,6 +8,7 @@ import struct
 
 import pytest
 from fleet_runs import QUIET, TASKS, side_by_side
+from lightning.pytorch.loggers.logger import DummyLogger
 from mlflow.tracking import MlflowClient
 from runs import config, job, quick_run, resumed, state_dict
 from test_resume import stop_and_go_on
@@ -155,7 +156,7 @@ def test_a_line_that_a_run_does_not_repeat_is_sent(tmp_path):
     paper.parent.mkdir()
     paper.write_text(json.dumps({"id": "abcd", "lines": 3}))
     log.write_text("".join(f'{{"step": {n}, "a": {n}.0}}\n' for n in (1, 2, 3)))
-    logger = Outside("x", tmp_path, {}, lambda known: (Sink(), known))
+    logger = Outside("x", tmp_path, {}, lambda known: (Sink(), known, None))
     log.write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a": 2.0}\n')
     logger.log_metrics({"a": 2}, 2)
     assert sent == []
@@ -203,3 +204,40 @@ def test_a_link_out_of_the_folder_is_not_followed(place, tmp_path):
     path.symlink_to("file")  # as wandb has them
     if place.count("/"):
         files.refuse_strange(tmp_path / "run")
+    attempt = tmp_path / "run" / "loggers" / "wandb" / "offline-run-1" / "logs"
+    attempt.mkdir(parents=True)
+    (attempt / "debug-core.log").symlink_to(tmp_path / "elsewhere")  # as a killed wandb leaves it
+    path.unlink()
+    files.refuse_strange(tmp_path / "run")
+    (attempt.parent.parent / "latest-run").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match="latest-run: is a link that leads out"):
+        files.refuse_strange(tmp_path / "run")
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_what_is_stored_only_when_closed_is_sent_again_after_a_kill(lasting, tmp_path):
+    sent = []
+
+    class Sink(DummyLogger):
+        def log_metrics(self, metrics, step):
+            sent.append(step)
+
+    def attempt(stored=None):
+        made = Outside("x", tmp_path, {}, lambda known: (Sink(), "abcd", stored), lasting=lasting)
+        sent.clear()
+        return made
+
+    log = tmp_path / "metrics.jsonl"
+    (tmp_path / "loggers").mkdir()
+    logger = attempt()
+    for step in (1, 2, 3):
+        log.write_text("".join(f'{{"step": {n}, "a": 0.0}}\n' for n in range(1, step + 1)))
+        logger.log_metrics({"a": 0}, step)
+    assert sent == [1, 2, 3]
+    attempt().log_metrics({"a": 0}, 3)  # after a kill, from a checkpoint after the second line
+    assert sent == ([] if lasting else [1, 2, 3])
+    attempt(stored=2).log_metrics({"a": 0}, 3)  # where the library knows
+    assert sent == [3]
+    logger.close("success")
+    attempt().log_metrics({"a": 0}, 3)
+    assert sent == []

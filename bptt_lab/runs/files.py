@@ -95,8 +95,12 @@ def refuse_strange(folder: Path, *more: Path) -> None:
     for path, belongs in ours:
         if problem := _strange(path, belongs):
             raise ConfigError(f"{path}: {problem}; move it away")
-    inside = os.path.realpath(folder / _OF_OTHERS)
-    for path in sorted((folder / _OF_OTHERS).rglob("*")):
+    others = folder / _OF_OTHERS
+    inside = os.path.realpath(others)
+    for path in sorted(others.rglob("*")):
+        kind, *below = path.relative_to(others).parts
+        if kind == "wandb" and len(below) > 1:
+            continue  # an attempt before, where wandb has links to its log, and writes no more
         if path.is_symlink() and not os.path.realpath(path).startswith(f"{inside}{os.sep}"):
             raise ConfigError(f"{path}: is a link that leads out of its folder; move it away")
         if not (path.is_symlink() or path.is_file() or path.is_dir()):

@@ -25,6 +25,8 @@ from bptt_lab.runs import files, outcome, sweep
 from bptt_lab.training import metrics_log
 
 PROJECT = "bptt_lab"
+Made = tuple[Logger, str | None, int | None]
+Make = Callable[[str | None], Made]
 _ID = re.compile("[A-Za-z0-9]{4,64}")
 
 
@@ -36,7 +38,9 @@ class Outside(Logger):
         folder: of the run. Files go to `loggers/`, and what a run needs to go on with the same
             record to `loggers/<name>.json`: its id, and how many lines it has got.
         hyperparameters: of the run.
-        make: Lightning's logger for an id, which is None for a new one, and the id that it has.
+        make: from an id, None for a new record, to Lightning's logger, the record's id and how many
+            lines are stored in it, None where only `loggers/<name>.json` knows.
+        lasting: whether a line is stored once it is sent, and not only when the logger is closed.
     """
 
     version = ""
@@ -46,17 +50,20 @@ class Outside(Logger):
         name: str,
         folder: Path,
         hyperparameters: Mapping[str, Any],
-        make: Callable[[str | None], tuple[Logger, str | None]],
+        make: Make,
+        lasting: bool = True,
     ) -> None:
         super().__init__()
-        self._name, self.make, self.hyperparameters = name, make, hyperparameters
+        self._name, self.make, self.lasting = name, make, lasting
+        self.hyperparameters = hyperparameters
         self.metrics, self.paper = folder / runs.METRICS, folder / "loggers" / f"{name}.json"
         self.logger: Logger | None = None
         self.failed = False
         saved = runs.read_json(self.paper)
         known, sent = saved.get("id"), saved.get("lines")
         self.id = known if isinstance(known, str) and _ID.fullmatch(known) else None
-        self.lines = self._lines()[: sent if isinstance(sent, int) and self.id else 0]  # it has got
+        self.before = self._lines()
+        self.lines = self.before[: sent if isinstance(sent, int) and self.id else 0]  # it has got
         self.next = -1  # number of the next line; unknown before the first one
 
     @property
@@ -90,9 +97,11 @@ class Outside(Logger):
         self.logger.finalize(status)
         if self.name == "wandb":
             self.experiment.finish(exit_code=int(status != "success"))
+        self._note(len(self.lines))
 
     def _log(self, metrics: Mapping[str, float], step: int | None) -> None:
         if self.next < 0:
+            self._open()
             lines = self._lines()  # cut to the checkpoint, and the first one after it
             self.next = len(lines) - 1
             for line in lines[len(self.lines) : -1]:
@@ -104,18 +113,27 @@ class Outside(Logger):
             self._send(line)
         self.next += 1
 
+    def _open(self) -> None:
+        self.logger, made, stored = self.make(self.id)
+        if self.id is None:
+            self.logger.log_hyperparams(dict(self.hyperparameters))
+        if stored is not None:
+            self.lines = self.before[:stored]
+        self.id = made
+        self._note(len(self.lines))
+
     def _send(self, line: str) -> None:
-        if self.logger is None:
-            self.logger, made = self.make(self.id)
-            if self.id is None:
-                self.logger.log_hyperparams(dict(self.hyperparameters))
-            self.id = made
+        assert self.logger is not None
         values = json.loads(line)
         step = values.pop("step")
         self.logger.log_metrics({tag: float(value) for tag, value in values.items()}, step)
         self.lines.append(line)
+        if self.lasting:
+            self._note(len(self.lines))
+
+    def _note(self, lines: int) -> None:
         if self.id is not None:
-            runs.write_json(self.paper, {"id": self.id, "lines": len(self.lines)})
+            runs.write_json(self.paper, {"id": self.id, "lines": lines})
 
     def _lines(self) -> list[str]:
         if not self.metrics.exists():
@@ -139,15 +157,19 @@ def make_loggers(
     """Return the loggers that an experiment names; nothing is imported before the first line."""
     makers = {"csv": _csv, "wandb": _wandb, "mlflow": _mlflow}
 
-    def maker(name: str, settings: Mapping[str, Any]) -> Callable[[str | None], Any]:
-        def make(known: str | None) -> tuple[Logger, str | None]:
+    def maker(name: str, settings: Mapping[str, Any]) -> Make:
+        def make(known: str | None) -> Made:
             (folder / "loggers").mkdir(exist_ok=True)
             return makers[name](folder, known, settings)
 
         return make
 
     chosen = loggers.read(experiment.loggers)
-    return [Outside(n, folder, hyperparameters, maker(n, own)) for n, own in chosen.items()]
+    return [
+        # A killed wandb loses what it has not yet written.
+        Outside(name, folder, hyperparameters, maker(name, own), lasting=name != "wandb")
+        for name, own in chosen.items()
+    ]
 
 
 def close_loggers(every: Iterable[Logger], status: str) -> None:
@@ -157,14 +179,15 @@ def close_loggers(every: Iterable[Logger], status: str) -> None:
             logger.close(status)
 
 
-def _csv(folder: Path, known: str | None, settings: Mapping[str, Any]) -> tuple[Logger, None]:
+def _csv(folder: Path, known: str | None, settings: Mapping[str, Any]) -> Made:
     """Write loggers/csv/metrics.csv anew, from the first line on."""
     for name in ("metrics.csv", "hparams.yaml"):
         (folder / "loggers" / "csv" / name).unlink(missing_ok=True)
-    return CSVLogger(folder / "loggers", name="csv", version="", flush_logs_every_n_steps=1), None
+    place = folder / "loggers"
+    return CSVLogger(place, name="csv", version="", flush_logs_every_n_steps=1), None, 0
 
 
-def _wandb(folder: Path, known: str | None, settings: Mapping[str, Any]) -> tuple[Logger, str]:
+def _wandb(folder: Path, known: str | None, settings: Mapping[str, Any]) -> Made:
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
@@ -182,10 +205,10 @@ def _wandb(folder: Path, known: str | None, settings: Mapping[str, Any]) -> tupl
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     if not run.offline and run.url:
         print(f"wandb        {run.url}", flush=True)
-    return WandbLogger(experiment=run), run.id
+    return WandbLogger(experiment=run), run.id, run.step if run.resumed else None
 
 
-def _mlflow(folder: Path, known: str | None, settings: Mapping[str, Any]) -> tuple[Logger, str]:
+def _mlflow(folder: Path, known: str | None, settings: Mapping[str, Any]) -> Made:
     from lightning.pytorch.loggers import MLFlowLogger
 
     logging.getLogger(MLFlowLogger.__module__).setLevel(logging.ERROR)  # not: no experiment yet
@@ -198,7 +221,7 @@ def _mlflow(folder: Path, known: str | None, settings: Mapping[str, Any]) -> tup
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # else it wants a database
     logger = MLFlowLogger(**{**own, **settings}, run_id=known)
     try:
-        return logger, str(logger.run_id)
+        return logger, str(logger.run_id), None
     finally:  # it sets the variable for all other runs of this process
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         os.environ.update({} if place is None else {"MLFLOW_TRACKING_URI": place})
