@@ -43,7 +43,7 @@ def by_hand(experiment):
             rule = module.rnn.gradient
             carry = rule.init_carry(module.rnn, 4) if carry is None else carry
             output, carry = rule.unroll(module.rnn, task.encode(input).double(), carry)
-            losses = module.loss(module.predict(output), target)
+            losses = module.loss(module.read_out(output), target)
             torch.where(mask, losses, 0).sum().backward()
             count += int(mask.sum())
             if number % 3 == 0 or number == 11:
@@ -80,7 +80,7 @@ def test_by_hand_the_first_window_has_the_gradient_through_all_its_chunks():
     for begin in (0, 3, 6):
         part = slice(begin, begin + 3)
         output, carry = module.rnn.gradient.unroll(module.rnn, whole[part], carry)
-        losses = module.loss(module.predict(output), target[part])
+        losses = module.loss(module.read_out(output), target[part])
         torch.where(mask[part], losses, 0).sum().div(mask.sum()).backward()
     for parameter, slope in zip(module.rnn.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, slope, rtol=0, atol=1e-10)

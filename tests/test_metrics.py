@@ -121,7 +121,7 @@ def test_they_are_of_the_network_that_is_tested(tmp_path):
     data = task.sequences("test", 0)
     with torch.no_grad():
         output, _ = module.rnn(task.encode(data.input))
-        guess = module.predict(output)[data.mask]
+        guess = module.read_out(output)[data.mask]
     expected = by_sklearn("classes", guess, data.target[data.mask])
     found = runs.read_run(tmp_path).metrics
     assert found["test/f1"] == pytest.approx(expected["f1"], abs=1e-5)

@@ -281,9 +281,8 @@ def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
     if key not in lengths:
         lengths[key] = batches(experiment.dataset)
     trainer = experiment.trainer
-    if trainer.fast_dev_run:
-        return 1
-    return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+    whole = -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+    return 1 if trainer.fast_dev_run else whole
 
 
 def batches(dataset: Component) -> int:
