@@ -135,14 +135,14 @@ def test_an_interrupt_saves_and_the_run_goes_on() -> None:
     main, seen = threading.get_ident(), []
 
     def interrupt() -> None:
-        wait_for(lambda: Path("cut/metrics.jsonl").is_file())
+        wait_for(lambda: Path("cut/checkpoints/last.ckpt").is_file())
         seen.append(runs.read_status(Path("cut")))
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt, match=r"lab.train\(resume='.*cut'\) goes on"):
-        lab.train(*ENDLESS, folder="cut")
+        lab.train(*ENDLESS, "checkpoint_seconds=0.1", folder="cut")
     thread.join()
     assert seen == ["running"]
     run = lab.open("cut")

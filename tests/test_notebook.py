@@ -23,13 +23,14 @@ import os, signal, threading, time
 from pathlib import Path
 
 def interrupt():
-    while not Path("cut/metrics.jsonl").is_file():
+    while not Path("cut/checkpoints/last.ckpt").is_file():
         time.sleep(0.02)
     os.killpg(0, signal.SIGINT)  # as Jupyter does
 
 threading.Thread(target=interrupt).start()
 try:
-    lab.train({**small, "trainer.max_epochs": 100000}, data=data, folder="cut")
+    long = {"trainer.max_epochs": 100000, "checkpoint_seconds": 0.1}
+    lab.train({**small, **long}, data=data, folder="cut")
     said = "nothing"
 except KeyboardInterrupt as error:
     said = str(error)

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"{args.run_folder}: {problem}")
     logged = _logged(before)
     allow = list(targets.packages(args.allow or ()))
-    experiment = parse({**before.config, "allow": allow}).quiet()
+    experiment = parse({**before.config, "allow": allow, "loggers": None}).quiet()
     if before.seconds is not None:
         print(f"training again: the run took {before.seconds:.0f} seconds", flush=True)
     with tempfile.TemporaryDirectory() as place:

@@ -69,6 +69,9 @@ class Trainer:
     log_every_n_steps: Annotated[int, Ge(1)]
     enable_progress_bar: bool
     ema_decay: Annotated[float | None, Gt(0), Lt(1)] = None
+    # Batches, or a share of an epoch; None: once an epoch.
+    val_check_interval: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    fast_dev_run: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Control:
     allow: str | list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class General:
     """Settings that belong to no section."""
 
@@ -109,9 +112,11 @@ class General:
     segment_length: Annotated[int | None, Ge(1)]
     divergence: Literal["stop", "record"]
     checkpoint_seconds: NotNegative
+    metrics: str | list[str] | None = None  # of torchmetrics, beside the task's own
+    loggers: str | list[object] | None = None  # names, or mappings of a name to settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment(General):
     """One experiment, checked: nobody who holds one need look at a composed configuration."""
 

@@ -133,7 +133,7 @@ def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:
 
 def leftovers(folder: Path) -> list[Path]:
     """List what a run left in its folder, besides the papers that say what and how it is."""
-    ours = [folder / name for name in ("checkpoints", METRICS, SUMMARY)]
+    ours = [folder / name for name in ("checkpoints", "loggers", METRICS, SUMMARY)]
     return [*filter(os.path.lexists, ours), *sorted(folder.glob("events.out.tfevents.*"))]
 
 

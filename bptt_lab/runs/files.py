@@ -21,7 +21,8 @@ _FILES = (
     *("hparams.yaml", "sweep.json", "multirun.yaml", "search.journal", "results.csv"),
 )
 _OF_FILES = ("checkpoints", ".hydra")  # which hold no folders
-_FOLDERS = (*_OF_FILES, "report", "_summary")
+_OF_OTHERS = "loggers"  # where other libraries write, who follow every link
+_FOLDERS = (*_OF_FILES, _OF_OTHERS, "report", "_summary")
 
 
 def reading(path: Path, largest: float = math.inf) -> BufferedReader:
@@ -94,6 +95,16 @@ def refuse_strange(folder: Path, *more: Path) -> None:
     for path, belongs in ours:
         if problem := _strange(path, belongs):
             raise ConfigError(f"{path}: {problem}; move it away")
+    others = folder / _OF_OTHERS
+    inside = os.path.realpath(others)
+    for path in sorted(others.rglob("*")):
+        kind, *below = path.relative_to(others).parts
+        if kind == "wandb" and len(below) > 1:
+            continue  # an attempt before, where wandb has links to its log, and writes no more
+        if path.is_symlink() and not os.path.realpath(path).startswith(f"{inside}{os.sep}"):
+            raise ConfigError(f"{path}: is a link that leads out of its folder; move it away")
+        if not (path.is_symlink() or path.is_file() or path.is_dir()):
+            raise ConfigError(f"{path}: is no regular file; move it away")
 
 
 def no_folder(path: Path) -> str:

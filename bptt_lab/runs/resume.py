@@ -17,7 +17,7 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
 
 # Settings that leave no trace in a result, so that a continued run may have others.
-FREE = ("trainer.enable_progress_bar", "checkpoint_seconds")
+FREE = ("trainer.enable_progress_bar", "checkpoint_seconds", "loggers")
 DATA = "dataset.path"  # relative to the folder in which it was typed
 _OPTIMIZER = "optimizer._target_"
 _DEFAULTS = "torch.optim.Adam", "torch.optim.AdamW"  # before the moving average, and since

@@ -20,6 +20,7 @@ from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.training import network
 from bptt_lab.training.average import Average
+from bptt_lab.training.measures import Measures
 from bptt_lab.training.network import Network
 from bptt_lab.training.network_module import NetworkModule
 
@@ -44,6 +45,7 @@ class SequenceModule(NetworkModule):
             tested, and what training ends with; None is none.
         codec: says what the numbers mean, for a checkpoint of which the network can be made again;
             None leaves that out.
+        measures: metrics beside the task's own, of validation and test; None for none.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class SequenceModule(NetworkModule):
         embedding: nn.Linear | None = None,
         ema_decay: float | None = None,
         codec: Callable[[], Codec] | None = None,
+        measures: Measures | None = None,
     ) -> None:
         super().__init__(rnn, readout, embedding, codec)
         self.loss = loss
         self.score = score
         self.make_optimizer = make_optimizer
         self.segment_length = segment_length
+        self.measures = measures
         self.average = None if ema_decay is None else Average(ema_decay)
         self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
         # Of the latest training batch, for whoever logs them: a value returned costs more.
@@ -71,6 +75,7 @@ class SequenceModule(NetworkModule):
         self.counted = 0.0  # elements since the last optimizer step
         self.share = 0.0  # those of the latest training batch that each process divides by
         self.sums: dict[str, Tensor] = {}  # of the chunks evaluated so far, by name
+        self.after_validation: Callable[[], None] = lambda: None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set at every step; torch would look whether they are parameters, which takes longer.
@@ -212,7 +217,10 @@ class SequenceModule(NetworkModule):
         if self.average is not None:
             self.average.swap(self.named_parameters())
 
-    on_validation_end = on_validation_start
+    def on_validation_end(self) -> None:
+        """Go on with the parameters that are trained; here a run may be saved."""
+        self.on_validation_start()
+        self.after_validation()
 
     def on_fit_end(self) -> None:
         """Keep the average, once everything is saved."""
@@ -237,6 +245,8 @@ class SequenceModule(NetworkModule):
         """Leave training's carry for later; an evaluation begins with its own."""
         self.on_predict_epoch_start()
         self.sums = {}
+        if self.measures is not None:
+            self.measures.begin()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -254,6 +264,8 @@ class SequenceModule(NetworkModule):
                 sums[name] = masked_sum(values, piece.mask)
             for name, value in sums.items():
                 self.sums[name] = self.sums.get(name, 0) + value.double()
+            if self.measures is not None:
+                self.measures.add(prediction, piece.target, piece.mask)
         self.carry = carry
 
     test_step = validation_step
@@ -268,6 +280,10 @@ class SequenceModule(NetworkModule):
         }
         count = sums.pop("count")
         means = {f"{stage}/{name}": (value / count).float() for name, value in sums.items()}
+        if self.measures is not None:
+            means |= {
+                f"{stage}/{n}": count.new_tensor(x) for n, x in self.measures.values().items()
+            }
         # For checkpoints and early stopping; equal on all processes already.
         self.log_dict(means, logger=False, sync_dist=True)
         values = {tag: float(mean) for tag, mean in means.items()}

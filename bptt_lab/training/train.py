@@ -30,6 +30,7 @@ from bptt_lab.training.build import Built, build
 from bptt_lab.training.callbacks import checkpoints
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
+from bptt_lab.training.loggers import close_loggers
 from bptt_lab.training.trainer import make_trainer
 
 UNFIT = 4  # exit code of a process of several that cannot go on from the checkpoint
@@ -127,6 +128,7 @@ def train(
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.callbacks").setLevel(logging.INFO)  # whoever was asked for
     # Lightning 2.6 calls what torch 2.13 deprecates; nothing a user could mend.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
     torch.set_num_threads(experiment.threads)
@@ -152,6 +154,7 @@ def train(
             "epochs": trainer.current_epoch,
             **({"padded_share": round(padding, 4)} if task.unequal else {}),
             **({"diverged": norms.diverged} if norms.diverged else {}),
+            **({"fast_dev_run": True} if experiment.trainer.fast_dev_run else {}),
             **more,
         }
 
@@ -161,6 +164,7 @@ def train(
         trainer.test(module, datamodule=task, verbose=False)
         norms.on_validation_end(trainer, module)
     except BaseException as error:
+        close_loggers(trainer.loggers, "failed")
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
         if saved is not None and not saving.at_work and not own:
             problem = f"{type(error).__name__}: {error}"
@@ -172,6 +176,7 @@ def train(
         raise
     for logger in trainer.loggers:
         logger.finalize("success")
+    close_loggers(trainer.loggers, "success")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     if trainer.is_global_zero:
@@ -202,4 +207,6 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
         yield f"  {summary['padded_share']:.1%} of training's steps are padding"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
+    if "fast_dev_run" in summary:
+        yield "  fast_dev_run: a batch each of training, validation and test; it all ran, no more"
     yield runs.folder_and_board("run folder", folder)

@@ -1,6 +1,6 @@
 """Lightning's trainer with what every run has: loggers, instruments, checkpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from bptt_lab.config.schema import Experiment, refuse
 from bptt_lab.runs import sweep
 from bptt_lab.runs.job import Job
 from bptt_lab.runs.signals import Stop
-from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.tasks.base import SPLITS, SequenceBatch, SequenceDataModule
 from bptt_lab.training.build import make
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
@@ -26,6 +26,7 @@ from bptt_lab.training.callbacks.shadow import Shadow
 from bptt_lab.training.callbacks.training_loss import TrainingLoss
 from bptt_lab.training.checkpoint_io import AtomicCheckpointIO
 from bptt_lab.training.fleet import epoch_loop
+from bptt_lab.training.loggers import make_loggers
 from bptt_lab.training.metrics_log import BoardLog, MetricsLog
 
 
@@ -58,7 +59,13 @@ def make_trainer(
         callbacks.append(Progress())
     # What the run logged after its checkpoint is logged again; TensorBoard drops the first time.
     purge_step = saved["global_step"] + 1 if saved else None
+    interval, num_batches = settings.val_check_interval, len(task.train_dataloader())
+    if isinstance(interval, int) and interval > num_batches:
+        problem = f"must be at most {num_batches}, the batches of an epoch; give that or less"
+        refuse("trainer.val_check_interval", interval, problem)
     trainer = Trainer(
+        **(_limits(task) if settings.fast_dev_run else {}),
+        val_check_interval=1.0 if interval is None else interval,
         max_epochs=settings.max_epochs,
         accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
@@ -80,6 +87,7 @@ def make_trainer(
         logger=[
             BoardLog(folder, name="", version="", default_hp_metric=False, purge_step=purge_step),
             MetricsLog(folder / runs.METRICS),
+            *make_loggers(experiment, folder, card.hyperparameters),
         ],
         callbacks=callbacks,
     )
@@ -87,11 +95,22 @@ def make_trainer(
     return trainer
 
 
+def _limits(task: SequenceDataModule) -> dict[str, Any]:
+    """How many batches of each split there are until something counts in one."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        batches: Iterable[SequenceBatch] = getattr(task, f"{split}_dataloader")()
+        numbers = (n for n, batch in enumerate(batches, 1) if batch.mask.any())
+        found[f"limit_{split}_batches"] = next(numbers, 1)
+    return found
+
+
 def _instruments(
     experiment: Experiment, task: SequenceDataModule, norms: GradientNorms
 ) -> Iterator[Callback]:
     """What watches a run: callbacks that change nothing in it."""
     validated = {f"val/{name}" for values in task.references().values() for name in values}
+    validated |= {f"val/{name}" for name in experiment.metrics or ()}
     every, callbacks = experiment.trainer.log_every_n_steps, experiment.callbacks
     yield TrainingLoss(every_n_steps=every)
     yield norms

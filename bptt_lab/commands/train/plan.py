@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
@@ -165,7 +167,9 @@ def _experiment(
         if ";" in rest:
             raise
         choices = compose_choices(command, lines)
-        default = OmegaConf.select(choices, key, default=schema.MISSING)
+        default = schema.MISSING
+        with suppress(OmegaConfBaseException):  # of a setting in a list
+            default = OmegaConf.select(choices, key, default=default)
         shown = schema.show([*default] if OmegaConf.is_list(default) else default)
         if shown == schema.MISSING or rest.startswith(f"{shown}:"):
             raise
@@ -277,7 +281,8 @@ def _steps(experiment: Experiment, lengths: dict[str, int]) -> int:
     if key not in lengths:
         lengths[key] = batches(experiment.dataset)
     trainer = experiment.trainer
-    return -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+    whole = -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
+    return 1 if trainer.fast_dev_run else whole
 
 
 def batches(dataset: Component) -> int:

@@ -79,6 +79,8 @@ class Checkpoints(Checkpoint):
             self.watching.restore(own["watching"])
             restore_random(self._restored["random"])  # last, so that nothing draws in between
             self._restored = None
+        loop = trainer.fit_loop.epoch_loop
+        pl_module.after_validation = lambda: self._save_inside(trainer, loop.batch_idx)
         self._go_on(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
@@ -101,10 +103,14 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save inside an epoch, unless gradients are half gathered or the epoch ends here."""
-        if not self.is_due:
-            return
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+        """Save inside an epoch, unless validation comes first."""
+        if (batch_idx + 1) % (trainer.val_check_batch or 1):
+            self._save_inside(trainer, batch_idx)
+
+    def _save_inside(self, trainer: Trainer, batch_idx: int) -> None:
+        """Save if it is time, unless gradients are half gathered or the epoch ends here."""
+        half = (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch
+        if self.is_due and not half:
             self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
