@@ -202,11 +202,11 @@ def test_steps_take_no_more_room_as_they_go() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gradient", [SnAp1(), UORO()], ids=repr)
-def test_a_million_steps_take_no_more_room(gradient: GradientStrategy) -> None:
+@pytest.mark.timeout(3600)  # a million steps, perhaps beside other work
+def test_a_million_steps_take_no_more_room() -> None:
     import resource
 
-    one = learner(make(Kind()), gradient, SGD)
+    one = learner(make(Kind()), SnAp1(), SGD)
     x, y, peaks = np.ones(3), np.ones(2), []
     for step in range(1_000_000):
         one.learn_one(x, y)
