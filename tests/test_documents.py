@@ -44,6 +44,7 @@ CHEAPLY = {
     "bptt-compare": ("dataset.batch_size=2", "--strategies", "full"),
     "bptt-reproduce": ("--list",),
     "bptt-bench": ("--help",),
+    "bptt-sample": ("--help",),
 }
 TINY = ("num_threads=1", "callbacks=none", "trainer.max_epochs=1", *NET, "dataset.train_size=8")
 SWEEP = (
@@ -133,9 +134,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, a sweep, a text, chorales and a plug-in."""
     folder = tmp_path_factory.mktemp("documents")
     (folder / "prose.txt").write_text(PROSE)
+    (folder / "numbers.csv").write_text("a,b\n0.1,1\n0.2,0\n0.3,1\n")
     write_music(folder)
-    (folder / "mypkg").mkdir()
-    (folder / "mypkg" / "__init__.py").touch()
+    package = ROOT / "tests" / "package"
+    shutil.copytree(package / "mypkg", folder / "mypkg")
+    groups = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]
+    record = folder / "my_package-1.0.dist-info"
+    record.mkdir()
+    entries = [
+        f"[{group}]\n{name} = {value}\n"
+        for group, entry in groups.items()
+        for name, value in entry.items()
+    ]
+    (record / "entry_points.txt").write_text("".join(entries))
     (folder / "mypkg" / "my.py").write_text(
         "from bptt_lab.gradients.truncated import Truncated as Strategy\n"
     )
@@ -174,6 +185,7 @@ def _filled(words: list[str]) -> list[str]:
         text = shlex.join([w for word in words for w in (SWEEP if word == "..." else [word])])
     text = text.replace("RUN_FOLDER", "outputs/run").replace("dataset.path=FILE", "dataset.path=X")
     text = text.replace("outputs/FOLDER", f"outputs/{'sweep' if of_sweep else 'run'}")
+    text = text.replace("--input FILE", "--input numbers.csv")
     text = text.replace("=X", "=rolls.json" if "music" in text else "=prose.txt")
     return shlex.split(text.replace("FOLDER", "outputs/sweep" if of_sweep else "outputs/run"))
 
@@ -248,8 +260,8 @@ def test_files_and_names_of_contributings_tables(row: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_of_documents(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_python_of_documents(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     names: dict[str, object] = {}
     for block in _blocks((ROOT / name).read_text(encoding="utf-8")):
         if block.language == "python":

@@ -12,8 +12,8 @@ from test_schedules import slowly
 
 from bptt_lab import runs
 from bptt_lab.config import fleets
+from bptt_lab.training.fleet import stretch
 from bptt_lab.training.job import attempt
-from bptt_lab.training.module import SequenceModule
 
 SCHEDULES = {
     "cosine": ("schedule=cosine", "schedule.warmup_steps=13", "optimizer.lr=3e-3"),
@@ -38,13 +38,12 @@ def test_schedules_of_all_kinds_share_a_fleet_and_its_stretches(tmp_path, taken)
 
 
 def test_rates_that_were_those_of_the_first_step_would_show(tmp_path, monkeypatch):
-    def stays(self, step):
-        if self.trainer.global_step + 1 == step:
-            own(self, step)
+    def late(stack, counted, wants, numbers):
+        own(stack, counted, wants, [1 for _ in numbers])
 
-    own = SequenceModule.set_rate
-    monkeypatch.setattr(SequenceModule, "set_rate", stays)
-    with pytest.raises(AssertionError, match="lr"):
+    own = stretch._step
+    monkeypatch.setattr(stretch, "_step", late)
+    with pytest.raises(AssertionError, match="dataset=adding"):
         compared(tmp_path, [(*LONG, *SCHEDULES["cosine"], f"seed={seed}") for seed in range(2)])
 
 

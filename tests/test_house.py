@@ -19,9 +19,9 @@ MAY = {
     "config": {"core"},
     "runs": {"core", "config"},
     "training": {"core", "gradients", "nn", "tasks", "diagnostics", "config", "runs"},
-    "commands": {"core", "gradients", "nn", "tasks", "diagnostics", "config", "runs", "training"},
     "lab": {"core", "gradients", "nn", "tasks", "diagnostics", "config", "runs", "training"},
 }
+MAY["commands"] = {*MAY["lab"], "lab"}
 LIGHTNING = {"lightning", "hydra", "omegaconf"}
 LIBRARIES = {
     "config": {"torch", "lightning", "tensorboard"},

@@ -63,7 +63,7 @@ def test_scalars_are_those_of_the_pure_functions(run):
     input, rnn = built.task.encode(input), built.module.rnn
 
     def loss(output):
-        elements = built.module.loss(built.module.predict(output), target)
+        elements = built.module.loss(built.module.read_out(output), target)
         return elements[mask].mean()
 
     spectrum = diagnostics.lag_spectrum(rnn, input, loss)

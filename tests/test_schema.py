@@ -248,9 +248,10 @@ def choices() -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("line", choices(), ids=",".join)
 def test_every_option_composes_and_passes(line):
     output_paths.register()
-    reads = {"music": __file__, "series": __file__, "mnist": CONF, "tagging": CONF}
+    files = (CONF / "dataset").glob("*.yaml")
+    reads = {path.stem for path in files if '\npath: ""' in path.read_text()}
     names = {choice.partition("=")[2] for choice in line}
-    must_be_given = [f"dataset.path={reads[name]}" for name in names & reads.keys()]
+    must_be_given = [f"dataset.path={__file__}" for _ in names & reads]
     make_plan(arguments.parse_arguments(["--cfg", "job", *line, *must_be_given]))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gradients.expectation import all_signs, with_signs
 from gradients.nets import Net, collect
-from gradients.test_contract import CONF, from_yaml
+from gradients.test_contract import OPTIONS, made
 from torch.nn.utils.rnn import pack_sequence
 
 from bptt_lab import VanillaRNN
@@ -24,7 +24,7 @@ from bptt_lab.gradients import (
     Truncated,
 )
 
-STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))}
+STRATEGIES = {name: made(section) for name, section in OPTIONS.items()}
 CARRY = {name: s for name, s in STRATEGIES.items() if s.carries_influence}
 NET = Net(4, 11, leak=0.5)
 SIGNS = {"uoro": 2, "kf_rtrl": 2}  # drawn a step at H = 2

@@ -32,7 +32,7 @@ NEEDS_DATA = {
     "training.module.SequenceModule.on_train_batch_start": "int: how many elements count",
     "training.module.SequenceModule.on_validation_epoch_end": "float: metrics to log",
     "training.histograms.log_histograms": "cpu: bins are counted there",
-    "training.callbacks.probe.Instrument._moment": "bool: whether the probe has a loss at all",
+    "training.callbacks.probe.probe": "bool: whether the probe has a loss at all",
     "training.callbacks.credit.CreditHistogram.on_train_batch_start": "bool, float: shares to log",
     "training.callbacks.credit_flow.CreditFlow.read": "cpu: what pictures are made of",
     "training.callbacks.gradient_norms.GradientNorms.on_before_optimizer_step": (

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, get_args, get_or
 
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError, unmet
-from bptt_lab.runs import outcome, streams
+from bptt_lab.runs import files, outcome, streams
 from bptt_lab.runs.streams import progress as progress
 
 EXIT_CODES = """\
@@ -157,8 +157,21 @@ def picture(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in PICTURES:
         raise must(text, f"end in {', '.join(PICTURES)}")
+    return _in_a_folder(path)
+
+
+def output(text: str) -> Path:
+    """Read an argument that names a file to write, in the place of what has the name so far."""
+    path = _in_a_folder(Path(text))
+    if problem := files.no_file(path):
+        raise must(text, f"name a file, but what is there {problem}; give another name")
+    return path
+
+
+def _in_a_folder(path: Path) -> Path:
     if not path.parent.is_dir():
-        raise must(text, f"be in a folder, but there is no folder {path.parent}; make it first")
+        where = f"there is no folder {path.parent}; make it first"
+        raise must(str(path), f"be in a folder, but {where}")
     return path
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from bptt_lab import runs
-from bptt_lab.commands import command
+from bptt_lab.commands import command, trained
 from bptt_lab.config import schema, targets
 from bptt_lab.config.parse import parse
 from bptt_lab.core.messages import printable
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"{args.run_folder}: {problem}")
     logged = _logged(before)
     allow = list(targets.packages(args.allow or ()))
-    experiment = parse({**before.config, "allow": allow}).quiet()
+    experiment = parse({**before.config, "allow": allow, "loggers": None}).quiet()
     limit = experiment.trainer.max_time
     if limit is not None and (before.seconds or 0) >= seconds(limit):
         problem = f"trainer.max_time={limit} ended it, and no other run ends at the same step"
@@ -75,13 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> command.Parser:
-    parser = command.Parser("bptt-verify", DESCRIPTION)
-    parser.add_argument(
-        "run_folder", type=Path, metavar="RUN_FOLDER", help="a run's folder, or a job's of a sweep"
-    )
-    parser.option(
-        "--allow PACKAGE,PACKAGE", "as allow=[...] of bptt-train", lambda text: text.split(",")
-    )
+    parser = trained.parser("bptt-verify", DESCRIPTION)
     tolerance = "relative difference of losses to accept from another machine"
     number = command.within(Annotated[float, Ge(0)])
     parser.option("--tolerance R", tolerance, number, TOLERANCE)

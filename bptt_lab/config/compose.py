@@ -9,7 +9,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
@@ -84,7 +84,8 @@ class CommandLine:
 
     def options(self, group: str) -> list[str]:
         """Return the options of a group."""
-        return self._files.get_group_options(group)
+        names = self._files.get_group_options(group)
+        return sorted({*names, *self.loader.installed.names(group)})
 
     @functools.cached_property
     def strategies(self) -> Options:
@@ -93,15 +94,19 @@ class CommandLine:
 
     def takers(self, group: str, setting: str) -> str:
         """Name the options of a group that have a setting, as on a command line."""
-        names = [name for name in self.options(group) if setting in self.option(group, name)[1]]
-        return " or ".join(f"{group}={name}" for name in names)
+        found = []
+        for name in self._files.get_group_options(group):
+            with suppress(ConfigError):  # one that cannot be used
+                found += [f"{group}={name}"] if setting in self.option(group, name)[1] else []
+        return " or ".join(found)
 
     def option(self, group: str, name: str) -> tuple[str, Any]:
         """Return an option's first comment, and what its file sets."""
         loaded: Any = self._files.load_config(f"{group}/{name}")
         comments = [line for line in self.text(f"{group}/{name}.yaml") if line.startswith("#")]
         comments = [line.strip("# ") for line in comments if "@package" not in line]
-        return comments[0] if comments else "", OmegaConf.to_container(loaded.config, resolve=False)
+        comments.append(loaded.header.get("comment", ""))  # of a class that has no file
+        return comments[0], OmegaConf.to_container(loaded.config, resolve=False)
 
     def text(self, path: str) -> list[str]:
         """Return the lines of a configuration file, none where it is not a file of text."""

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bptt_lab.config import targets
+from bptt_lab.config import signatures, targets
 from bptt_lab.config.compose import CommandLine
 from bptt_lab.config.hints import hint
 from bptt_lab.config.schema import key_of, suggest
@@ -140,7 +140,10 @@ def _unknown(key: str, command: CommandLine | None, lines: list[str]) -> str:
     same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
     takers = command.takers(parent, leaf) if parent in choices else ""
-    if takers:
+    target = OmegaConf.select(config, f"{parent}._target_", default=None)
+    if target and leaf in signatures.read(target).settings:
+        way_out = f"{parent} has it, but no value for it; write +{line.lstrip('+')}"
+    elif takers:
         way_out = f"{parent}={choices[parent]} does not take it; choose {takers}"
     elif same_leaf and parent != same_leaf[0]:
         way_out = f"did you mean {same_leaf[0]}?"

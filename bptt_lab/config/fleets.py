@@ -19,7 +19,7 @@ SHARE = 0.5  # of the machine's memory that the jobs of all fleets may take
 # Settings that are data; those of `optimizer` all are, and the numbers of `gradient`.
 MODEL = ("leak", "gain", "init", "spectral_radius", "dropout")
 TRAINER = ("gradient_clip_val", "gradient_clip_algorithm", "ema_decay", "enable_progress_bar")
-GENERAL = ("seed", "checkpoint_seconds", "divergence", "schedule", "early_stopping")
+GENERAL = ("seed", "checkpoint_seconds", "divergence", "schedule", "early_stopping", "loggers")
 # Callbacks of others that are told of whole epochs only.
 OF_EPOCHS = ("lightning.pytorch.callbacks.EarlyStopping",)
 BYTES = 24 * 2**20  # of a job beside its data: its network, trainer, callbacks and files

@@ -7,6 +7,7 @@ so inside Hydra is private. Whoever moves to another Hydra mends this file.
 from hydra._internal.callbacks import Callbacks as Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl as ConfigLoaderImpl
 from hydra._internal.config_loader_impl import get_overrides_dirname as get_overrides_dirname
+from hydra._internal.config_repository import ConfigRepository as ConfigRepository
 from hydra._internal.config_repository import IConfigRepository as IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl as ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra as Hydra

@@ -20,11 +20,13 @@ from typing import Any, Literal
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.config import hydra_internals
-from bptt_lab.config.hydra_internals import ConfigLoaderImpl, IConfigRepository
+from bptt_lab.config.hydra_internals import ConfigLoaderImpl, ConfigRepository, IConfigRepository
+from bptt_lab.config.installed import Installed
 from bptt_lab.config.schema import CONTROL, key_of, refuse
 
 SEARCHPATH = "hydra.searchpath"
@@ -33,11 +35,51 @@ PACKAGES = ("pkg://", "structured://")
 _of_packages: dict[tuple[object, ...], bytes] = {}
 
 
+class Repository(ConfigRepository):
+    """Finds options: ours, then those of the user's folders, then those of installed packages.
+
+    None of the others may have the name of one of ours, which would hide it without a word.
+    """
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        self.installed = Installed()
+        super().__init__(search_path)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Make the sources; the schema, which Hydra wants there, stays the last."""
+        super().initialize_sources(config_search_path)
+        self.sources.insert(-1, self.installed)
+
+    def get_sources(self) -> list[ConfigSource]:
+        """Return the sources that have a place, of which Hydra makes a record."""
+        return [source for source in self.sources if source is not self.installed]
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Load a file, or what stands for one.
+
+        Raises:
+            ConfigError: where one of ours has a namesake in a folder or an allowed package.
+        """
+        group, _, name = config_path.rpartition("/")
+        sources = [source for source in self.sources if source.scheme() in ("pkg", "file")]
+        places = [source for source in sources if source.is_config(config_path)]
+        if places and places[0].provider == "main":
+            way_out = "has the name of one of ours; give it another"
+            if places[1:]:
+                refuse(group, name, f"{places[1].path}/{config_path}.yaml {way_out}")
+            if self.installed.allowed and name in self.installed.names(group, allowed=True):
+                refuse(group, name, f"a package that you allow {way_out}, or allow less")
+        return super().load_config(config_path)
+
+
 class Loader(ConfigLoaderImpl):
     """Loads what `ConfigLoaderImpl` does, and remembers what options compose to."""
 
+    repository: Repository
+
     def __init__(self, search_path: ConfigSearchPath) -> None:
         super().__init__(search_path)
+        self.repository = Repository(search_path)
         self._paths = tuple(str(folder.path) for folder in search_path.get_path())
         self.of_packages = all(path.startswith(PACKAGES) for path in self._paths)
         self._composed = _of_packages if self.of_packages else {}
@@ -63,7 +105,8 @@ class Loader(ConfigLoaderImpl):
                 # Hydra's own settings are the same in all jobs of a sweep.
                 once = override.is_hydra_override() or is_choice(override, files)
                 (options if once else values).append(override)
-        key = (self._paths, os.getcwd(), config_name, run_mode, *_lines(options))
+        around = (self._paths, os.getcwd(), *self.installed.allowed)
+        key = (*around, config_name, run_mode, *_lines(options))
         packed = self._composed.get(key)
         if packed is None:
             whole = super().load_configuration(config_name, [*_lines(options)], run_mode)
@@ -83,6 +126,11 @@ class Loader(ConfigLoaderImpl):
         config = super().load_sweep_config(master_config, sweep_overrides)
         config.hydra.job.override_dirname = words(master_config, sweep_overrides)
         return config
+
+    @property
+    def installed(self) -> Installed:
+        """The options of installed packages, of which those of allowed ones are listed."""
+        return self.repository.installed
 
     def files(self, config_name: str | None, overrides: Sequence[Override]) -> IConfigRepository:
         """Return the files of options, of the folders too that the overrides name."""

@@ -2,9 +2,20 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from bptt_lab.config import components, gpus, memory_limit, schema, signatures, strategies, targets
+from bptt_lab.config import (
+    components,
+    gpus,
+    loggers,
+    memory_limit,
+    metrics,
+    schema,
+    signatures,
+    strategies,
+    targets,
+)
 from bptt_lab.config.components import refuse_unknown, validate
 from bptt_lab.config.schema import Component, Experiment, fields, refuse
 from bptt_lab.config.signatures import Setting
@@ -31,12 +42,16 @@ def parse(composed: Composed, *, options: Options | None = None, here: bool = Tr
     control = _section("", schema.Control, {**vars(schema.Control()), **given})
     general = _only(composed, fields(schema.General))
     validate("", general, fields(schema.General))
+    loggers.read(general.get("loggers"))
     targets.refuse_foreign(composed, control.allow)
     seed = general["seed"]
     sections: dict[str, Any] = {
         **{name: components.component(name, composed[name]) for name in schema.PLUGIN_SECTIONS},
         **{name: _section(name, kind, composed[name]) for name, kind in schema.SECTIONS.items()},
     }
+    general["metrics"] = metrics.read(general.get("metrics"), sections["dataset"])
+    if sections["trainer"].fast_dev_run:  # as Lightning has it
+        sections["trainer"] = replace(sections["trainer"], max_epochs=1, val_check_interval=None)
     sections["dataset"] = Component.of(placed(sections["dataset"].section()))
     experiment = Experiment(
         **general,

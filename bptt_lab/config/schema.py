@@ -7,6 +7,7 @@ A plug-in's section is a `Component`; its settings' limits are its constructor's
 import dataclasses
 import difflib
 import functools
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,9 @@ class Trainer:
     ema_decay: Annotated[float | None, Gt(0), Lt(1)] = None
     max_steps: Annotated[int | None, Ge(1)] = None
     max_time: Annotated[float | str | None, Duration()] = None
+    # Batches, or a share of an epoch; None: once an epoch.
+    val_check_interval: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    fast_dev_run: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Control:
     allow: str | list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class General:
     """Settings that belong to no section."""
 
@@ -128,9 +132,11 @@ class General:
     segment_length: Annotated[int | None, Ge(1)]
     divergence: Literal["stop", "record"]
     checkpoint_seconds: NotNegative
+    metrics: str | list[str] | None = None  # of torchmetrics, beside the task's own
+    loggers: str | list[object] | None = None  # names, or mappings of a name to settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment(General):
     """One experiment, checked: nobody who holds one need look at a composed configuration."""
 
@@ -212,6 +218,12 @@ def show(value: object) -> str:
     else:
         text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def quoted(text: str) -> str:
+    """Write a text in quotes, as Hydra reads it: a backslash is one unless a quote follows."""
+    whole = re.sub(r"(\\+)$", r"\1\1", text)
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", whole) + "'"
 
 
 def _reads_otherwise(text: str) -> bool:

@@ -60,6 +60,7 @@ def open_command_line(args: argparse.Namespace) -> tuple[CommandLine, "Typed"]:
             raise ConfigError(f"{override.input_line}: {problem}")
         if override.key_or_group == "allow" and not override.is_delete():
             allow += targets.packages(_listed(override.value()))
+    command.loader.installed.allowed = allow
     keys = frozenset(override.get_key_element().lstrip("+~") for override in overrides)
     return command, Typed(keys, allow)
 

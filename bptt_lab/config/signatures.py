@@ -149,7 +149,11 @@ def _settings(arguments: ast.arguments, constants: Mapping[str, Any]) -> dict[st
     pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return {
         argument.arg: Setting(
-            _hint(argument.annotation, constants), source_text.literal(default), default is None
+            _hint(argument.annotation, constants),
+            constants[default.id]
+            if isinstance(default, ast.Name) and default.id in constants
+            else source_text.literal(default),
+            default is None,
         )
         for argument, default in pairs
     }

@@ -49,8 +49,8 @@ def source(module: str) -> Path | None:
 def parse(file: Path) -> ast.Module:
     """Return a file's syntax tree; a ConfigError where it is not Python."""
     try:
-        return ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         raise ConfigError(f"{file}, line {line} is not Python: {error}; correct it") from None
 
@@ -72,7 +72,7 @@ def literal(node: ast.expr | None) -> Any:
     """Return the value of an expression that is a literal, else UNKNOWN."""
     try:
         return UNKNOWN if node is None else ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):  # as of {[]: 1}
         return UNKNOWN
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra import version
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -23,14 +24,20 @@ SHADOW = "callbacks.shadow"
 
 
 class Options:
-    """The options of the group `gradient`, those of the user's folders among them."""
+    """The options of the group `gradient`, those of folders and installed packages among them."""
 
     def __init__(self, loader: Loader, name: str, searchpath: Sequence[str] = ()) -> None:
         self.loader, self.name, self.searchpath = loader, name, searchpath
 
     def names(self) -> list[str]:
         """Return the names, in order."""
-        return sorted(self.loader.get_group_options("gradient"))
+        return sorted({*self.trusted(), *self.loader.installed.names("gradient")})
+
+    def trusted(self) -> list[str]:
+        """Return the names, less those of installed packages that are not allowed."""
+        folders = OverridesParser.create().parse_overrides([*self.searchpath])
+        files = self.loader.files(self.name, folders)
+        return files.get_group_options("gradient")
 
     def section(self, name: str) -> Mapping[str, object]:
         """Return an option's `_target_` and settings, interpolations as written."""

@@ -13,7 +13,17 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+
+class _Package(ModuleType):
+    """A package whose names are not hidden by modules in it that are called the same."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        exported = vars(self).get("__all__", ())
+        if name not in exported or not isinstance(value, ModuleType):  # as an import sets it
+            super().__setattr__(name, value)
 
 
 def exports(
@@ -29,6 +39,7 @@ def exports(
         for alias in node.names
     }
     names = sorted([*homes, *others])
+    sys.modules[package].__class__ = _Package
 
     def get(name: str) -> Any:
         if name not in homes:

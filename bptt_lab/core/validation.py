@@ -151,6 +151,17 @@ class OfValidation:
 
 
 @dataclass(frozen=True)
+class Distinct:
+    """The value lists one thing or more, none of them twice."""
+
+    def unmet(self, value: Any, siblings: Mapping[str, Any]) -> str | None:
+        """Say what the list must be."""
+        if value and len(set(value)) == len(value):
+            return None
+        return "must be a list of different names, one or more, as [a,b]"
+
+
+@dataclass(frozen=True)
 class ReadablePath:
     """The value is the path of a folder that can be read, or of a file as ReadableFile has it."""
 

@@ -64,7 +64,7 @@ class Truncated(FutureFacing):
     ) -> None:
         self.k = k
         self.mode = mode
-        self.k1 = (k + 1) // 2 if k1 is None else k1
+        self.k1 = (k + 1) // 2 if k1 is None and mode == "window" else k1
 
     @property
     def one_sweep(self) -> bool:  # type: ignore[override]  # it follows from a setting
@@ -91,6 +91,7 @@ class Truncated(FutureFacing):
         if self.mode == "lag":
             return _lag(stack, self.k)
         if self.mode == "window":
+            assert self.k1 is not None
             return _window(stack, self.k, self.k1)
         return _tail(stack, self.k)
 
@@ -103,6 +104,7 @@ class Truncated(FutureFacing):
         elif self.mode == "lag":
             reached = t - s < self.k
         elif self.mode == "window":
+            assert self.k1 is not None
             end = (-(-t // self.k1) * self.k1).clamp(max=num_steps)
             reached = s > end - self.k
         else:

@@ -41,10 +41,8 @@ def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[s
             not what a run of ours writes, and for a class that may not be named.
 
     Example:
-        >>> from bptt_lab import lab
-        >>> net = lab.load(run_folder)
-        >>> net.predict([0.1, 0.2, 0.3]).shape
-        (3,)
+        net = lab.load("outputs/run")
+        net.predict(inputs)
     """
     check("checkpoint", checkpoint, Which, {})
     path = Path(run)
@@ -53,13 +51,12 @@ def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[s
         saved = checkpoint_io.read(found, "cpu")
     except CheckpointError as error:
         raise ConfigError(f"{error}; {_other(found)}") from error
-    state = saved.get("state_dict")
     if found != path and checkpoint == "last":
-        _refuse_other_sum(path, found, state)
+        _refuse_other_sum(path, found, saved.get("state_dict"))
     try:
-        if network.KEY in saved:
-            return Net(network.restored(saved[network.KEY], state, allow))
-        return Net(network.restored(_by_manifest(found.parent.parent, allow), state, allow))
+        if network.KEY not in saved:
+            saved[network.KEY] = _by_manifest(found.parent.parent, allow)
+        return Net(network.restored(saved, allow))
     except ConfigError as error:
         raise ConfigError(f"{found}: {error}") from error
 

@@ -13,6 +13,7 @@ from bptt_lab.core.cell import NONLINEARITIES
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import Carry, GradientStrategy, compute_dtype
 from bptt_lab.gradients.full import Full
+from bptt_lab.nn import tracing
 
 
 class VanillaRNN(RNNBase):
@@ -186,8 +187,7 @@ class VanillaRNN(RNNBase):
         hx = self.permute_hidden(hx, input.sorted_indices)
         self._check(input.data, hx, input.batch_sizes)
         # The longest first, as packed; the states go back the same way.
-        by_length = PackedSequence(input.data, input.batch_sizes)
-        padded, lengths = pad_packed_sequence(by_length)
+        padded, lengths = pad_packed_sequence(PackedSequence(input.data, input.batch_sizes))
         output, h_n = self._states(padded, hx, lengths.tolist())
         packed = pack_padded_sequence(output, lengths)
         result = PackedSequence(
@@ -258,6 +258,8 @@ class VanillaRNN(RNNBase):
     def _states(
         self, input_LNI: Tensor, hx: Tensor, lengths: list[int] | None = None
     ) -> tuple[Tensor, Tensor]:
+        if tracing.at_work():
+            return tracing.states(self, self.gradient, input_LNI, hx, lengths)
         carry = Carry(hx, None, self.draw, self.estimate)
         unrolled = self.gradient.states(self, input_LNI, carry, lengths)
         # Plain data: nn.Module's own way to set it looks for parameters first.

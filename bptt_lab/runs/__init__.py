@@ -133,7 +133,7 @@ def _paper(folder: Path, name: str, way_out: str) -> dict[str, Any]:
 
 def leftovers(folder: Path) -> list[Path]:
     """List what a run left in its folder, besides the papers that say what and how it is."""
-    ours = [folder / name for name in ("checkpoints", METRICS, SUMMARY)]
+    ours = [folder / name for name in ("checkpoints", "loggers", METRICS, SUMMARY)]
     return [*filter(os.path.lexists, ours), *sorted(folder.glob("events.out.tfevents.*"))]
 
 
@@ -166,17 +166,8 @@ def write_json(path: Path, content: Mapping[str, object], *, durable: bool = Fal
 
     A `durable` one is on the disk, and not only on its way, before the next step.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with files.writing(part, "anew") as file:
-            file.write((json.dumps(content, indent=2, default=str) + "\n").encode())
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    with files.replacing(path, durable=durable) as file:
+        file.write((json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -20,7 +21,8 @@ _FILES = (
     *("hparams.yaml", "sweep.json", "multirun.yaml", "search.journal", "results.csv"),
 )
 _OF_FILES = ("checkpoints", ".hydra")  # which hold no folders
-_FOLDERS = (*_OF_FILES, "report", "_summary")
+_OF_OTHERS = "loggers"  # where other libraries write, who follow every link
+_FOLDERS = (*_OF_FILES, _OF_OTHERS, "report", "_summary")
 
 
 def reading(path: Path, largest: float = math.inf) -> BufferedReader:
@@ -55,6 +57,25 @@ def writing(path: Path, how: Literal["anew", "append", "over"]) -> BinaryIO:
     return os.fdopen(_opened(path, flags[how]), "r+b" if how == "over" else "ab")
 
 
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` at the end: whole, or not at all.
+
+    A `durable` one is on the disk, and not only on its way, before it gets its name.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with writing(part, "anew") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def _opened(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -74,11 +95,26 @@ def refuse_strange(folder: Path, *more: Path) -> None:
     for path, belongs in ours:
         if problem := _strange(path, belongs):
             raise ConfigError(f"{path}: {problem}; move it away")
+    others = folder / _OF_OTHERS
+    inside = os.path.realpath(others)
+    for path in sorted(others.rglob("*")):
+        kind, *below = path.relative_to(others).parts
+        if kind == "wandb" and len(below) > 1:
+            continue  # an attempt before, where wandb has links to its log, and writes no more
+        if path.is_symlink() and not os.path.realpath(path).startswith(f"{inside}{os.sep}"):
+            raise ConfigError(f"{path}: is a link that leads out of its folder; move it away")
+        if not (path.is_symlink() or path.is_file() or path.is_dir()):
+            raise ConfigError(f"{path}: is no regular file; move it away")
 
 
 def no_folder(path: Path) -> str:
     """Say what is wrong with what has a folder's name; empty where that is one, or nothing."""
     return _strange(path, stat.S_ISDIR)
+
+
+def no_file(path: Path) -> str:
+    """Say what is wrong with what has a file's name; empty where that is one, or nothing."""
+    return _strange(path, stat.S_ISREG)
 
 
 def _strange(path: Path, belongs: Callable[[int], bool]) -> str:

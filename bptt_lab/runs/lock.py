@@ -20,6 +20,7 @@ from bptt_lab.runs import files
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds that a killed process may take to be gone
 OURS: dict[Path, "Lock"] = {}  # by folder
+TAKEN: list[Path] = []  # folders that this process has ever held, in their order
 
 
 class Lock:
@@ -60,6 +61,7 @@ def held(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()} on {platform.node()}\n".encode())
         file.flush()
         OURS[folder] = Lock(file.fileno())
+        TAKEN.append(folder)
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from bptt_lab.core.validation import ConfigError, seconds
 from bptt_lab.runs import Run
 
 # Settings that leave no trace in a result, so that a continued run may have others.
-FREE = ("trainer.enable_progress_bar", "checkpoint_seconds")
+FREE = ("trainer.enable_progress_bar", "checkpoint_seconds", "loggers")
 DATA = "dataset.path"  # relative to the folder in which it was typed
 _OPTIMIZER = "optimizer._target_"
 _DEFAULTS = "torch.optim.Adam", "torch.optim.AdamW"  # before the moving average, and since
@@ -58,7 +58,7 @@ def overrides(lines: Sequence[str]) -> list[str]:
     data = manifest["config"].get("dataset")
     file = data.get("path") if isinstance(data, dict) and not typed & {"dataset", DATA} else None
     if isinstance(file, str) and os.path.isabs(file):  # whatever folder this one is
-        recorded = [*(o for o in recorded if key_of(o) != DATA), f"++{DATA}={_quoted(file)}"]
+        recorded = [*(o for o in recorded if key_of(o) != DATA), f"++{DATA}={schema.quoted(file)}"]
     return _with([*(o for o in recorded if key_of(o) not in typed), *lines], "hydra.run.dir", path)
 
 
@@ -92,24 +92,26 @@ def refuse_elsewhere(resumed: object, folder: Path, *, sweep: bool) -> None:
     known = Path(os.path.abspath(str(resumed)))
     listed = runs.read_json(known / runs.SWEEP)
     if listed and not sweep:
-        raise ConfigError(
-            f"resume={resumed}: is a sweep; continue it by {_continuing(listed, resumed)}"
-        )
+        command = shlex.join(continuing(listed, resumed))
+        raise ConfigError(f"resume={resumed}: is a sweep; continue it by {command}")
     if sweep and not listed and (known / runs.MANIFEST).is_file():
         refuse("resume", resumed, "is a run, not a sweep; leave out -m")
     if str(known) != os.path.abspath(folder):
         refuse("resume", resumed, "must be typed, as resume=FOLDER; leave it out here")
 
 
-def _continuing(listed: Mapping[str, Any], folder: object) -> str:
-    """The command that continues a sweep, from what its sweep.json says."""
+def continuing(listed: Mapping[str, Any], folder: object) -> list[str]:
+    """Return the words of the command that continues a sweep, from what its sweep.json says."""
     command = str(listed.get("command") or "bptt-train -m")
     try:
         words = shlex.split(command)
     except ValueError:  # written by somebody else
         words = command.split()
     words = [word for word in words if key_of(word) not in ("resume", "hydra.sweep.dir")]
-    return shlex.join([*words, f"resume={folder}"])
+    return [
+        *words,
+        f"resume={schema.quoted(str(folder))}" if " " in str(folder) else f"resume={folder}",
+    ]
 
 
 def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
@@ -152,7 +154,7 @@ def refuse_changed_sweep(folder: Path, jobs: Sequence[Sequence[str]]) -> None:
     sweep = runs.read_sweep_file(folder)
     where = sweep.get("cwd", "")
     began = [_placed_lines(run.overrides, where) for run in runs.read_sweep(folder)]
-    known = f"give what it began with: {_continuing(sweep, folder)}"
+    known = f"give what it began with: {shlex.join(continuing(sweep, folder))}"
     way_out = known if sweep.get("command") else "start a new sweep"
     for number, (old, new) in enumerate(zip(began, jobs, strict=False)):
         if old != (now := _placed_lines(new)):
@@ -273,12 +275,7 @@ def flat(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
 def _with(lines: Sequence[str], key: str, path: Path) -> list[str]:
     if any(key_of(line) == key for line in lines):
         raise ConfigError(f"{key}: the folder is that of resume=; leave it out")
-    return [*lines, f"{key}={_quoted(path)}"]
-
-
-def _quoted(path: str | Path) -> str:
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+    return [*lines, f"{key}={schema.quoted(str(path))}"]
 
 
 def _unquoted(value: str) -> str:

@@ -8,6 +8,7 @@ from bptt_lab import runs
 from bptt_lab.config.schema import key_of
 from bptt_lab.core.messages import columns, escaped, headed, printable
 
+HIGHER_IS_BETTER = ("accuracy", "recall", "correlation", "score", "f1", "r2")
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
 
 
@@ -48,6 +49,11 @@ def differing(jobs: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the keys to which jobs give different values, or that some of them leave out."""
     keys = dict.fromkeys(key for job in jobs for key in job)
     return [key for key in keys if len({job.get(key) for job in jobs}) > 1]
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of a metric is better; of a loss, an error, a perplexity it is not."""
+    return any(word in metric for word in HIGHER_IS_BETTER)
 
 
 def print_table(sweep_dir: Path) -> int:

@@ -22,6 +22,7 @@ from bptt_lab.core.validation import Ge, checked
 from bptt_lab.nn.losses import LOSSES, masked_sum
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.grouping import by_length, lengths_of
+from bptt_lab.tasks.inputs import Inputs, Settings, read_numbers
 
 Split = Literal["train", "val", "test"]
 Shape = tuple[str | int | None, str | int]  # steps and sequences
@@ -73,7 +74,7 @@ class SequenceDataModule(LightningDataModule, ABC):
 
     stream: ClassVar[bool] = False  # parallel stretches of one series: kept in order, all at once
     # Sequences end at different steps, the same in every epoch: those about as long go together.
-    unequal: ClassVar[bool] = False
+    unequal: bool = False
     num_elements: ClassVar[tuple[str, ...]] = ()
     # By package: what installs it, and the setting, if any, that does without it.
     needs: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -139,6 +140,19 @@ class SequenceDataModule(LightningDataModule, ABC):
         at_end = not bool(mask[:-1].any())
         return Codec(self.input_size, self.output_size, self.loss, symbols, at_end=at_end)
 
+    @classmethod
+    def read_inputs(cls, path: str, settings: Settings) -> Inputs:
+        """Read a file that a network trained on the task is to answer: numbers, unless it is said.
+
+        Args:
+            path: of the file.
+            settings: those of the task, by which the network was trained.
+
+        Raises:
+            ConfigError: for a file that is not as it should be.
+        """
+        return read_numbers(path)
+
     def callbacks(self) -> list[Callback]:
         """Return what the task wants to show of itself during a run."""
         return []
@@ -161,6 +175,10 @@ class SequenceDataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> "ChunkLoader":
         """Chunks of the test sequences, in order."""
         return ChunkLoader(self, "test")
+
+    def predict_dataloader(self) -> "ChunkLoader":
+        """Chunks of the test sequences, in order."""
+        return self.test_dataloader()
 
 
 class ChunkLoader:

@@ -5,7 +5,7 @@ where its training data are not.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -110,31 +110,40 @@ class Codec:
             numbers = torch.tensor([self._number(symbol) for symbol in sequence])
             _refuse_empty(numbers)
             return functional.one_hot(numbers, self.input_size).float()
-        found = torch.from_numpy(_as_numbers(sequence))
-        found = found[:, None] if found.dim() == 1 and self.input_size == 1 else found
-        if found.dim() != 2 or found.shape[1] != self.input_size:
-            shape = tuple(found.shape)
+        found = _as_numbers(sequence)
+        found = found[:, None] if found.ndim == 1 and self.input_size == 1 else found
+        if found.ndim != 2 or found.shape[1] != self.input_size:
             problem = f"must be (steps, {self.input_size}) numbers; reshape it"
-            raise ConfigError(f"a sequence of shape {shape}: {problem}")
+            raise ConfigError(f"a sequence of shape {found.shape}: {problem}")
         _refuse_empty(found)
-        mean, std = self.input_mean or (0.0,), self.input_std or (1.0,)
-        return ((found - torch.tensor(mean).double()) / torch.tensor(std).double()).float()
+        mean, std = self._of_input
+        return torch.from_numpy(((found - mean) / std).astype(np.float32))
 
     def _number(self, symbol: Any) -> int:
-        known = self._numbers
-        name: Any = symbol.item() if isinstance(symbol, np.generic | Tensor) else symbol
-        if self.has_unknown and name not in known and len(str(name).split()) > 1:
+        name = _plain(symbol)
+        if isinstance(name, str | int):
+            if name in self._numbers:
+                return self._numbers[name]
+            if self.has_unknown and len(str(name).split()) <= 1:
+                return 0
+        if self.has_unknown:
             raise ConfigError(f"symbol {name!r:.40}: must be one word; split it")
-        if name not in known and not self.has_unknown:
-            first = ", ".join(map(repr, self.symbols[:10]))
-            more = ", ..." if len(self.symbols) > 10 else ""
-            problem = f"must be one of the {len(self.symbols)} symbols of training, {first}{more}"
-            raise ConfigError(f"symbol {name!r}: {problem}; leave it out")
-        return known.get(name, 0)
+        first = ", ".join(map(repr, self.symbols[:10]))
+        more = ", ..." if len(self.symbols) > 10 else ""
+        problem = f"must be one of the {len(self.symbols)} symbols of training, {first}{more}"
+        raise ConfigError(f"symbol {name!r:.40}: {problem}; leave it out")
 
     @cached_property
     def _numbers(self) -> dict[Name, int]:
         return {name: n for n, name in enumerate(self.symbols)}
+
+    @cached_property
+    def _of_input(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        return np.array(self.input_mean or 0.0), np.array(self.input_std or 1.0)
+
+    @cached_property
+    def _of_output(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        return np.array(self.output_mean or 0.0), np.array(self.output_std or 1.0)
 
     @cached_property
     def _names(self) -> NDArray[Any]:
@@ -153,10 +162,40 @@ class Codec:
         if self.loss == "binary_cross_entropy":
             named: NDArray[Any] = (output > 0).cpu().numpy()
             return named
-        mean, std = self.output_mean or (0.0,), self.output_std or (1.0,)
+        mean, std = self._of_output
         values: NDArray[Any] = output.detach().double().cpu().numpy()
-        scaled: NDArray[Any] = values * np.array(std) + np.array(mean)
+        scaled: NDArray[Any] = values * std + mean
         return scaled
+
+    def target(self, answer: Any) -> Tensor:
+        """Turn the right answer to one step into what the loss compares with.
+
+        Args:
+            answer: as `answers` gives it; one number will do where O is 1.
+
+        Returns:
+            The number of the class, (), or (O) numbers in float32.
+
+        Raises:
+            ConfigError: for another answer.
+        """
+        if self.names_classes:
+            name = _plain(answer)
+            if not isinstance(name, str | int) or name not in self._classes:
+                some = ", ".join(map(repr, list(self._classes)[:10]))
+                problem = f"must be one of the {self.output_size} classes, {some}"
+                raise ConfigError(f"y={name!r:.40}: {problem}{', ...' * (self.output_size > 10)}")
+            return torch.tensor(self._classes[name])
+        found = np.atleast_1d(_as_numbers(answer))
+        if found.shape != (self.output_size,):
+            problem = f"must be {self.output_size} numbers; reshape it"
+            raise ConfigError(f"y of shape {found.shape}: {problem}")
+        mean, std = self._of_output
+        return torch.from_numpy(((found - mean) / std).astype(np.float32))
+
+    @cached_property
+    def _classes(self) -> dict[Name, int]:
+        return {name: n for n, name in enumerate(self.classes or range(self.output_size))}
 
     def chances(self, output: Tensor) -> NDArray[Any]:
         """Return the probability (..., O) of every class.
@@ -164,15 +203,18 @@ class Codec:
         Raises:
             ConfigError: where answers are numbers, which have none.
         """
-        output = output.detach().double().cpu()
         if self.gives_numbers:
             problem = "answers are numbers, without chances; use predict"
             raise ConfigError(f"loss={self.loss}: {problem}")
-        alone = self.names_classes
-        found: NDArray[Any] = (
-            torch.softmax(output, -1) if alone else torch.sigmoid(output)
-        ).numpy()
-        return found
+        odds = output.detach().double().cpu()
+        # In operations whose bits do not depend on a number's place.
+        if self.names_classes:
+            found = (odds - odds.amax(-1, keepdim=True)).exp()
+            found /= found.cumsum(-1)[..., -1:]
+        else:
+            found = 1 / (1 + (-odds).exp())
+        chances: NDArray[Any] = found.numpy()
+        return chances
 
 
 _NAMES, _NUMBERS = list[str | int], list[float]
@@ -192,6 +234,11 @@ _HINTS: Mapping[str, tuple[Any, str]] = {
 }
 
 
+def _plain(value: Any) -> Any:
+    """Return a number of numpy's or torch's as Python's own; anything else as it is."""
+    return value.item() if getattr(value, "ndim", 1) == 0 else value
+
+
 def _as_numbers(sequence: Any) -> NDArray[Any]:
     """Return real numbers in float64."""
     array = sequence.detach().cpu().numpy() if isinstance(sequence, Tensor) else None
@@ -199,12 +246,16 @@ def _as_numbers(sequence: Any) -> NDArray[Any]:
         array = np.asarray(sequence) if array is None else array
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError("it holds NaN or an infinite value")
     except ValueError as error:
-        problem = f"must hold real numbers, all rows alike ({error}); correct it"
+        problem = (
+            f"must hold real numbers, none infinite or NaN, all rows alike ({error}); correct it"
+        )
         raise ConfigError(f"a sequence: {problem}") from error
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return array.astype(np.float64, order="C")
 
 
-def _refuse_empty(sequence: Tensor | Sequence[Any]) -> None:
+def _refuse_empty(sequence: Sized) -> None:
     if not len(sequence):
         raise ConfigError("a sequence of 0 steps: must have one or more; leave it out")

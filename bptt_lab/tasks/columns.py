@@ -1,4 +1,4 @@
-"""One column of a CSV file, as numbers; what may be read in two ways is refused.
+"""Columns of a CSV file, as numbers; what may be read in two ways is refused.
 
 People's files differ in separators, headers and numerals. csv.Sniffer guesses; here the lines must
 agree. Numbers are 1234.5, 1234,5, 1,234.5 or 1.234,5, all of a column alike. Where two ways fit and
@@ -10,7 +10,7 @@ import io
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import dropwhile, islice
 from typing import NamedTuple
@@ -31,6 +31,7 @@ _has_digit = re.compile(r"\d").search
 WAY_OUT = "put a line of names above the numbers"
 POINT = "write each with a decimal point and no other mark, as 1234.5"
 
+Column = str | int | None  # by name, or by number from 1; None is the only one
 Cells = Iterable[tuple[int, str]]  # the number of a line, and what it holds
 Reading = Callable[[str], float | None]
 
@@ -64,24 +65,36 @@ class Table(NamedTuple):
             yield 0
 
 
-def read_column(path: str, column: str | int | None) -> Tensor:
-    """Read a column in float64.
+def read_columns(path: str, columns: Sequence[Column] | None = None) -> list[Tensor]:
+    """Read columns in float64.
 
     Lines at the top that begin with # are comments. The next one is a header where its entry is no
     number, where other columns say so, and where the column is given by name.
 
     Args:
         path: a file in UTF-8; commas, semicolons, tabs or bars separate its columns.
-        column: a name in the header; or a number, the first column being 1; None is the only one.
+        columns: each a name in the header; or a number, the first column being 1; None is the only
+            one. None in their place is for all.
 
     Raises:
         ConfigError: naming the line that is not as it should be, or may be read in two ways.
     """
     table = _table(path)
+    if columns is None:
+        columns = range(1, next(table.widths(), 1) + 1)
+    found = [_read(table, column) for column in columns]
+    if len(set(map(len, found))) > 1:  # a header in one of them
+        problem = f"begins with names in some of columns {', '.join(map(str, columns))}"
+        refuse(path, f"{problem}, and with numbers in others; {WAY_OUT}")
+    return found
+
+
+def _read(table: Table, column: Column) -> Tensor:
+    path = table.path
     first = [text.strip() for text in next(table.rows(), (1, []))[1]]
     if not first:
         refuse(path, "must begin with a header or a value, but begins with an empty line; cut it")
-    place = _place(path, column.strip() if isinstance(column, str) else column, first)
+    place = place_of(path, column, first)
     header = isinstance(column, str) or _has_header(table, first, place)
     if not header and table.separator == ",":
         _refuse_cut_numbers(table, place, len(first))
@@ -128,9 +141,11 @@ def _refuse_other_columns(tables: list[Table]) -> None:
             refuse(path, f"{problem}; cut the lines above the header, or correct it")
 
 
-def _place(path: str, column: str | int | None, first: list[str]) -> int:
+def place_of(path: str, column: Column, first: Sequence[str]) -> int:
+    """Return where a column is among those that a file has, by their names or first entries."""
     names = ", ".join(map(quote, first[:20]))
     if isinstance(column, str):
+        column = column.strip()
         if first.count(column) != 1:
             problem = f"must have one column {quote(column)}, but has {first.count(column)} among"
             refuse(
@@ -138,7 +153,8 @@ def _place(path: str, column: str | int | None, first: list[str]) -> int:
             )
         return first.index(column)
     if column is None and len(first) > 1:
-        refuse(path, f"has {len(first)} columns, beginning {names}; choose one with dataset.column")
+        problem = f"has {len(first)} columns, beginning {names}; choose one with dataset.column"
+        refuse(path, f"{problem}, or some with dataset.columns")
     if column is not None and not 1 <= column <= len(first):
         problem = f"has columns 1 to {len(first)}, but no column {column}"
         refuse(path, f"{problem}; choose another dataset.column")
@@ -235,11 +251,24 @@ def number(text: str) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
+def _finite(values: Iterable[float | None]) -> "array[float] | None":
+    """The values, where each is a finite number."""
+    numbers = array("d")
+    for value in values:
+        if value is None or not math.isfinite(value):
+            return None
+        numbers.append(value)
+    return numbers
+
+
 def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) -> "array[float]":
     """Turn a column into numbers.
 
     Between columns that semicolons separate a point may stand between thousands.
     """
+    plain = (_plain(text) for _, text in cells())
+    if separator != ";" and (numbers := _finite(plain)) is not None:
+        return numbers
     left = READINGS
     for line, text in cells():
         found = {reading: reading(text) for reading in left}
@@ -250,8 +279,6 @@ def parse(path: str, cells: Callable[[], Cells], column: int, separator: str) ->
         if not left:
             problem = f"line {line} must have a finite number in column {column}, but has"
             refuse(path, f"{problem} {quote(text)}; correct it or cut the line")
-    if _plain in left and separator != ";":
-        left = (_plain,)
     values = array("d", (left[0](text) or 0.0 for _, text in cells()))
     for reading in left[1:]:
         for one, (_, text) in zip(values, cells(), strict=True):

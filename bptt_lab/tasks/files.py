@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,6 +86,19 @@ def check_size(
     if numbers > MOST:
         problem = f"{what} would need {numbers * 4 / 2**30:.3g} GiB of memory, of which"
         refuse(path, f"{problem} {MOST * 4 / 2**30:.3g} are allowed; {way_out}")
+
+
+def split_ends(
+    path: str, length: int, splits: Sequence[float], what: str = "rows"
+) -> tuple[int, int, int]:
+    """Return where training, validation and test end, in shares or numbers of so many of them."""
+    by_number = all(isinstance(part, int) for part in splits)
+    sums = accumulate(splits)
+    train, val, test = (int(part if by_number else part * length + 1e-6) for part in sums)
+    if not 0 < train < val < test <= length:
+        problem = f"must hold enough {what} for dataset.splits={list(splits)}, but holds {length}"
+        refuse(path, f"{problem}; give more of them or other splits, as dataset.splits=[30,5,5]")
+    return train, val, test
 
 
 def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.tasks.base import Sequences, Split, at_last_step
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_file, check_size, list_folder, refuse, usable
+from bptt_lab.tasks.inputs import Inputs, Settings, numbered
 from bptt_lab.tasks.kinds import Classification
 
 NUM_CLASSES = 10
@@ -109,6 +110,14 @@ def read_pairs(path: str) -> list[Pair]:
     return pairs
 
 
+def pixel_order(images: Tensor, permuted: bool) -> Tensor:
+    """The order in which the pixels of images (M, rows, columns) are read."""
+    count = images[0].numel()
+    if not permuted:
+        return torch.arange(count)
+    return torch.randperm(count, generator=generator(0, "mnist pixels"))
+
+
 def _either(folder: Path, names: Iterable[str]) -> Path | None:
     """The first of the files that can be read, plain, gzipped or in a folder of the same name."""
     files = [folder / f"{name}{end}" for name in names for end in ("", ".gz", f"/{name}")]
@@ -155,11 +164,8 @@ class Mnist(Classification):
         if fewest < 10:
             refuse(path, f"must hold at least 10 images, but holds {fewest}; add some")
         self.pairs = pairs
-        _, height, width = pairs[0].images.shape
-        self.input_size = width if layout == "rows" else 1
-        self.order = torch.arange(height * width)
-        if permuted:
-            self.order = torch.randperm(height * width, generator=generator(0, "mnist pixels"))
+        self.input_size = pairs[0].images.shape[2] if layout == "rows" else 1
+        self.order = pixel_order(pairs[0].images, permuted)
 
     def part(self, split: Split) -> Pair:
         """Return the images and digits of a split."""
@@ -178,9 +184,8 @@ class Mnist(Classification):
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Return the images of a split in bytes, the same in every epoch."""
         images, digits = self.part(split)
-        pixels = images.flatten(1)[:, self.order]
-        input = pixels.view(len(digits), -1, self.input_size).transpose(0, 1).contiguous()
-        return at_last_step(input, digits)
+        steps = images.flatten(1)[:, self.order].view(len(digits), -1, self.input_size)
+        return at_last_step(steps.transpose(0, 1).contiguous(), digits)
 
     def encode(self, input: Tensor) -> Tensor:
         """From 0 to 1."""
@@ -190,6 +195,14 @@ class Mnist(Classification):
         """Return a codec of pixels from 0 to 255."""
         known = self.input_size, self.output_size, self.loss
         return Codec(*known, input_std=(255.0,), at_end=True)
+
+    @classmethod
+    def read_inputs(cls, path: str, settings: Settings) -> Inputs:
+        """Read the images of an IDX file, gzipped or not."""
+        images = read_idx(Path(path).expanduser(), 3)
+        pixels = images.flatten(1)[:, pixel_order(images, settings.get("permuted", False))]
+        size = 1 if settings.get("layout") == "pixels" else images.shape[2]
+        return Inputs(numbered([*pixels.view(len(images), -1, size)]))
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Always the commonest digit, by the training split's frequencies."""

@@ -15,6 +15,7 @@ from bptt_lab.core.validation import Ge, ReadableFile, checked
 from bptt_lab.tasks.base import SequenceDataModule, Sequences, Split, best_first
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_size, pad, quote, read_text, refuse
+from bptt_lab.tasks.inputs import Inputs, Settings, numbered
 
 LOWEST, HIGHEST = 21, 108  # MIDI numbers of a piano's keys
 NUM_NOTES = HIGHEST - LOWEST + 1
@@ -24,27 +25,36 @@ KEYS: Mapping[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 
 def read_rolls(path: str) -> dict[Split, Sequences]:
     """Read the pieces of every split as `Sequences` that predict the next moment from this one."""
-    text = read_text(path, MOST_JSON)
-    try:
-        data = json.loads(text)
-    except (RecursionError, ValueError) as error:  # nested too deep; no JSON, or endless digits
-        refuse(path, f"must be JSON of lists of numbers, but is not ({error}); get another file")
+    data = _read_json(path)
     if not isinstance(data, dict) or not set(KEYS.values()) <= data.keys():
         there = ", ".join(map(quote, list(data)[:5])) if isinstance(data, dict) else "no keys"
         refuse(path, f"must have the keys train, valid and test, but has {there}; name them so")
     return {split: _sequences(path, key, data[key]) for split, key in KEYS.items()}
 
 
-def _sequences(path: str, key: str, pieces: Any) -> Sequences:
+def _read_json(path: str) -> Any:
+    text = read_text(path, MOST_JSON)
+    try:
+        return json.loads(text)
+    except (RecursionError, ValueError) as error:  # nested too deep; no JSON, or endless digits
+        refuse(path, f"must be JSON of lists of numbers, but is not ({error}); get another file")
+
+
+def _rolls(path: str, key: str, pieces: Any, fewest: int) -> list[Tensor]:
     if not isinstance(pieces, list) or not pieces:
         refuse(path, f"{key} must be a list of pieces; give another file")
     for number, piece in enumerate(pieces):
-        if not isinstance(piece, list) or len(piece) < 2:
-            refuse(path, f"{key}[{number}] must be a list of two moments or more; leave it out")
+        if not isinstance(piece, list) or len(piece) < fewest:
+            least = "two moments or more" if fewest == 2 else "one moment or more"
+            refuse(path, f"{key}[{number}] must be a list of {least}; leave it out")
         for moment, notes in enumerate(piece):
             _check_notes(path, f"{key}[{number}][{moment}]", notes)
     check_size(path, key, NUM_NOTES * len(pieces) * max(map(len, pieces)))
-    rolls = [to_roll(piece) for piece in pieces]
+    return [to_roll(piece) for piece in pieces]
+
+
+def _sequences(path: str, key: str, pieces: Any) -> Sequences:
+    rolls = _rolls(path, key, pieces, fewest=2)
     input, mask = pad([roll[:-1] for roll in rolls])
     return Sequences(input, pad([roll[1:] for roll in rolls])[0], mask)
 
@@ -116,6 +126,14 @@ class Music(SequenceDataModule):
         """Return a codec whose classes are MIDI numbers."""
         notes = tuple(range(LOWEST, HIGHEST + 1))
         return Codec(self.input_size, self.output_size, self.loss, classes=notes)
+
+    @classmethod
+    def read_inputs(cls, path: str, settings: Settings) -> Inputs:
+        """Read the pieces of every key of a JSON file, or of the list that it is."""
+        data = _read_json(path)
+        parts = data if isinstance(data, dict) else {"pieces": data}
+        rolls = {key: _rolls(path, key, pieces, fewest=1) for key, pieces in parts.items()}
+        return Inputs([named for key in rolls for named in numbered(rolls[key], key)])
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """Each note as often as in training: always, or after it was down and after it was not."""

@@ -19,6 +19,7 @@ from bptt_lab.core.validation import ReadablePath, checked
 from bptt_lab.tasks.base import Sequences, Split
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_size, list_folder, pad, quote, read_text, refuse, usable
+from bptt_lab.tasks.inputs import Inputs, Settings, numbered
 from bptt_lab.tasks.kinds import Classification
 
 # The universal parts of speech.
@@ -67,8 +68,11 @@ def find_files(path: str) -> dict[Split, list[Path]]:
     return found
 
 
-def read_conllu(file: Path) -> list[Sentence]:
-    """Read sentences of words and their tags; comments, ranges and empty nodes are left out."""
+def read_conllu(file: Path, *, tagged: bool = True) -> list[Sentence]:
+    """Read sentences of words and their tags; comments, ranges and empty nodes are left out.
+
+    Where they need not be `tagged`, any text may stand for a tag.
+    """
     number, sentences = 0, list[Sentence]()
     sentence: Sentence = []
     for number, line in enumerate(io.StringIO(read_text(file), newline="\n"), start=1):
@@ -89,7 +93,7 @@ def read_conllu(file: Path) -> list[Sentence]:
             refuse(file, f"{problem} {quote(columns[0])}; correct it, or get the file again")
         if not columns[FORM]:
             refuse(file, f"line {number} must have a word in column 2, but has none; correct it")
-        if columns[TAG] not in TAGS:
+        if tagged and columns[TAG] not in TAGS:
             problem = f"line {number} must have a universal tag in column 4, as NOUN, but has"
             refuse(file, f"{problem} {quote(columns[TAG])}; correct it")
         sentence.append((columns[FORM], sys.intern(columns[TAG])))
@@ -158,6 +162,15 @@ class Tagging(Classification):
         symbols = ("", *self.numbers)
         known = self.input_size, self.output_size, self.loss
         return Codec(*known, symbols, has_unknown=True, classes=TAGS)
+
+    @classmethod
+    def read_inputs(cls, path: str, settings: Settings) -> Inputs:
+        """Read the words of a CoNLL-U file, or of one with a sentence a line."""
+        if path.endswith(".conllu"):
+            found = read_conllu(Path(path), tagged=False)
+            return Inputs(numbered([[word for word, _ in sentence] for sentence in found]))
+        lines = (line.split() for line in read_text(path).splitlines())
+        return Inputs(numbered([words for words in lines if words]))
 
     def references(self) -> Mapping[str, Mapping[str, float]]:
         """The commonest tag of each word, of those training saw once too, and the commonest of all.

@@ -7,7 +7,7 @@ is as far as credit travels but not as far as memory does.
 import importlib.util
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from bptt_lab.nn.losses import cross_entropy
 from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.files import check_size, read_text, refuse
+from bptt_lab.tasks.inputs import Inputs, Settings, numbered
 from bptt_lab.tasks.kinds import ClassificationByLoss
 
 MOST_SYMBOLS = 2**14  # different characters; the network's output has one number for each
@@ -128,6 +129,11 @@ class Text(ClassificationByLoss):
         symbols = tuple(self.vocabulary)
         return Codec(len(symbols), len(symbols), self.loss, symbols, classes=symbols)
 
+    @classmethod
+    def read_inputs(cls, path: str, settings: Settings) -> Inputs:
+        """Read a text in UTF-8."""
+        return Inputs(numbered([read_text(path)]))
+
     def score(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Cross-entropy in bits, and whether the likeliest character is right."""
         return {
@@ -205,27 +211,47 @@ def as_code(passage: str) -> str:
     return "\n".join(f"    {line}" for line in passage.splitlines())
 
 
-@torch.no_grad()
 def sample(module: Any, task: Text, length: int, draws: torch.Generator) -> str:
-    """Let a network go on from the first character of the text, each drawn at temperature 1.
+    """Let a network go on from the first character of the text, each drawn at temperature 1."""
+    first = task.tokens[:1]
+    tokens = [*first.tolist(), *go_on(module, first, length, draws)]
+    return to_text(torch.tensor(tokens), task.vocabulary)
 
-    It stops before `length` characters where the network's output is not finite.
+
+@torch.no_grad()
+def go_on(
+    net: Any, read: Tensor, length: int, draws: torch.Generator, temperature: float = 1.0
+) -> Iterator[int]:
+    """Let a network go on from some characters, and yield each that it draws, by number.
+
+    It stops before `length` of them where the network's output is not finite.
+
+    Args:
+        net: what has an rnn, a readout, and an embedding or None.
+        read: numbers of the characters before, one or more.
+        length: how many to draw.
+        draws: what they are drawn from.
+        temperature: divides the logits; 0 is for the likeliest.
     """
-    rnn, readout = module.rnn, module.readout
+    rnn, readout, embedding = net.rnn, net.readout, net.embedding
     modes = {part: part.training for part in (rnn, readout)}
     for part in modes:
         part.eval()
-    token = task.tokens[:1]
-    tokens = [token]
     carry = rnn.gradient.init_carry(rnn, 1)
-    for _ in range(length):
-        input = module.embed(task.encode(token[None]).to(readout.weight))
-        output, carry = rnn.gradient.unroll(rnn, input, carry)
-        chances = torch.softmax(readout(output[0, 0]).double().cpu(), -1)
-        if not chances.isfinite().all():
-            break
-        token = torch.multinomial(chances, 1, generator=draws)
-        tokens.append(token)
-    for part, mode in modes.items():
-        part.train(mode)
-    return to_text(torch.cat(tokens), task.vocabulary)
+    try:
+        for _ in range(length):
+            input = functional.one_hot(read[:, None], readout.out_features).to(readout.weight)
+            input = input if embedding is None else embedding(input)
+            output, carry = rnn.gradient.unroll(rnn, input, carry)
+            logits = readout(output[-1, 0]).double().cpu()
+            if not logits.isfinite().all():
+                break
+            if temperature:
+                chances = torch.softmax((logits - logits.max()) / temperature, -1)
+                read = torch.multinomial(chances, 1, generator=draws)
+            else:
+                read = logits.argmax(-1, keepdim=True)
+            yield int(read)
+    finally:
+        for part, mode in modes.items():
+            part.train(mode)

@@ -14,6 +14,7 @@ from bptt_lab.nn.initialisation import initialise
 from bptt_lab.nn.losses import LOSSES
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.training.measures import make_measures
 from bptt_lab.training.module import SequenceModule
 from bptt_lab.training.schedules import Constant
 
@@ -71,6 +72,7 @@ def build(experiment: Experiment) -> Built:
         embedding,
         experiment.trainer.ema_decay,
         functools.cache(task.codec),
+        make_measures(experiment.metrics, task),
         schedule if changes else None,
     )
     try:

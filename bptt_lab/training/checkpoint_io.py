@@ -111,8 +111,10 @@ def read(path: Path, map_location: Any = None) -> dict[str, Any]:
         listed = any(entry.get("name") == _listed_as(path) for entry in known.values())
         if _sum(file) not in known and (listed or not _agrees_with_itself(file)):
             raise CheckpointError(f"{path}: is not what was written; its sha256 has changed")
-        file.seek(0)
         try:
+            if not _takes_its_own_room(file):
+                raise ValueError("it would take more room than it has")
+            file.seek(0)
             with warnings.catch_warnings(action="ignore"):  # of what is refused anyway
                 return dict(torch.load(file, map_location, weights_only=True))
         except Exception as error:  # a file made to do harm can fail in any way
@@ -196,6 +198,12 @@ def _agrees_with_itself(file: BufferedReader) -> bool:
             return stored and archive.testzip() is None
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError, RuntimeError):
         return False
+
+
+def _takes_its_own_room(file: BufferedReader) -> bool:
+    """Whether a file is an archive whose parts, unpacked, take no more room than it has."""
+    with zipfile.ZipFile(file) as archive:
+        return sum(part.file_size for part in archive.infolist()) <= os.fstat(file.fileno()).st_size
 
 
 def _listed_as(path: Path) -> str:

@@ -7,12 +7,14 @@ pipe whose other end its parent holds, and the kernel closes that whatever the p
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
+from types import ModuleType
 
 from bptt_lab.runs import signals
 
@@ -23,11 +25,17 @@ SAFE_PATH = "PYTHONSAFEPATH"
 def start(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerProcess:
     """Start a process that runs target(*args), with signals blocked until that calls `begin`.
 
-    The target is an importable function, its arguments can be pickled.
+    The target is an importable function, its arguments can be pickled. The process does not run
+    the script again that started this one.
     """
     load()
     process = multiprocessing.get_context("forkserver").Process(target=target, args=args)
-    process.start()
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
     return process
 
 

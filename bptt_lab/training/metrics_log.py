@@ -37,15 +37,20 @@ class MetricsLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one line."""
-        numbers = {tag: float(value) for tag, value in metrics.items()}
-        values = {tag: x if math.isfinite(x) else str(x) for tag, x in numbers.items()}
         with files.writing(self.path, "append") as file:
-            file.write((json.dumps({"step": step, **values}) + "\n").encode())
+            file.write((line(metrics, step) + "\n").encode())
 
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
         """Ignore them: the run's config is a file of its own."""
+
+
+def line(metrics: Mapping[str, float], step: int | None) -> str:
+    """Return the line of a logging event."""
+    numbers = {tag: float(value) for tag, value in metrics.items()}
+    values = {tag: x if math.isfinite(x) else str(x) for tag, x in numbers.items()}
+    return json.dumps({"step": step, **values})
 
 
 class BoardLog(TensorBoardLogger):

@@ -4,32 +4,32 @@ A batch is a chunk. The carry crosses from one chunk to the next of the same seq
 anew where the sequences begin, in training, validation and test alike.
 """
 
-import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bptt_lab.gradients.base import Carry
 from bptt_lab.gradients.segments import segments
-from bptt_lab.nn.losses import ElementLoss, masked_sum
+from bptt_lab.nn.losses import LOSSES, ElementLoss, masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
 from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.training import network
 from bptt_lab.training.average import Average
+from bptt_lab.training.measures import Measures
 from bptt_lab.training.network import Network
-from bptt_lab.training.schedules import Schedule
+from bptt_lab.training.network_module import NetworkModule
+from bptt_lab.training.schedules import Rates, Schedule
 
 Score = Callable[[Tensor, Tensor], dict[str, Tensor]]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class SequenceModule(LightningModule):
+class SequenceModule(NetworkModule):
     """Network, readout and loss, trained by automatic optimisation.
 
     Args:
@@ -46,6 +46,7 @@ class SequenceModule(LightningModule):
             tested, and what training ends with; None is none.
         codec: says what the numbers mean, for a checkpoint of which the network can be made again;
             None leaves that out.
+        measures: metrics beside the task's own, of validation and test; None for none.
         schedule: of the learning rate; None leaves it as it is.
     """
 
@@ -60,30 +61,25 @@ class SequenceModule(LightningModule):
         embedding: nn.Linear | None = None,
         ema_decay: float | None = None,
         codec: Callable[[], Codec] | None = None,
+        measures: Measures | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.rnn = rnn
-        self.readout = readout
+        super().__init__(rnn, readout, embedding, codec)
         self.loss = loss
         self.score = score
         self.make_optimizer = make_optimizer
         self.segment_length = segment_length
-        self.codec = codec
-        self.carry: Carry | None = None  # what the next chunk of the same sequences begins with
+        self.measures = measures
         self.average = None if ema_decay is None else Average(ema_decay)
-        self.schedule = schedule
-        self.rates: list[float] = []  # what the schedule multiplies, of each group of parameters
-        self._total_steps = math.inf
+        self.rates = Rates(schedule)
         self.metrics: dict[str, float] = {}  # the latest of every validation and test metric
-        self._training_carry: Carry | None = None
         # Of the latest training batch, for whoever logs them: a value returned costs more.
         self.latest_sum = torch.tensor(0.0)
         self.latest_count = 0
         self.counted = 0.0  # elements since the last optimizer step
         self.share = 0.0  # those of the latest training batch that each process divides by
         self.sums: dict[str, Tensor] = {}  # of the chunks evaluated so far, by name
+        self.after_validation: Callable[[], None] = lambda: None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Set at every step; torch would look whether they are parameters, which takes longer.
@@ -92,31 +88,50 @@ class SequenceModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes hyperparameters
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        allow: str | Iterable[str] = (),
+        score: Score = lambda prediction, target: {},
+        make_optimizer: MakeOptimizer = torch.optim.Adam,
+    ) -> "SequenceModule":
+        """Make the module of a checkpoint again, without its run's other files.
+
+        Args:
+            checkpoint_path: of a run's `last.ckpt` or `best.ckpt`.
+            map_location: the device on which it is to be.
+            allow: packages beside this one whose classes the checkpoint may name.
+            score: metrics to be measured besides the loss, such as a task's `score`.
+            make_optimizer: what it is to be trained with, if it is.
+
+        Raises:
+            ConfigError: as lab.load, which reads the checkpoints of earlier versions too.
+        """
+        made = cls.of(network.load(Path(checkpoint_path), allow), score, make_optimizer)
+        return made.to(map_location)
+
+    @classmethod
+    def of(
+        cls,
+        parts: Network,
+        score: Score = lambda prediction, target: {},
+        make_optimizer: MakeOptimizer = torch.optim.Adam,
+    ) -> "SequenceModule":
+        """Make the module of a network, with the loss that its codec names."""
+        rnn, readout, embedding, codec = parts
+        loss = LOSSES[codec.loss]
+        return cls(rnn, readout, loss, score, make_optimizer, None, embedding, codec=lambda: codec)
+
     def configure_optimizers(self) -> Optimizer:
         """One optimizer for everything."""
-        optimizer = self.make_optimizer(self.parameters())
-        if self.schedule is not None:
-            self.rates = [group["lr"] for group in optimizer.param_groups]
-        return optimizer
-
-    def carry_before(self, batch: SequenceBatch) -> Carry:
-        """Return the carry that a batch begins with."""
-        if batch.is_first or self.carry is None:
-            return self.rnn.gradient.init_carry(self.rnn, batch.input.shape[1], after=self.carry)
-        return self.carry
-
-    def embed(self, input: Tensor) -> Tensor:
-        """Map a batch's input (L, N, I) to the network's."""
-        return input if self.embedding is None else self.embedding(input)
-
-    def predict(self, output: Tensor) -> Tensor:
-        """Map states (L, N, H) to outputs (L, N, O), in the parameters' own precision."""
-        prediction: Tensor = self.readout(output)
-        return prediction.to(self.readout.weight.dtype)
+        return self.rates.of(self.make_optimizer(self.parameters()))
 
     def loss_sum(self, output: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses that count, and the prediction (L, N, O)."""
-        prediction = self.predict(output)
+        prediction = self.read_out(output)
         return masked_sum(self.loss(prediction, batch.target), batch.mask), prediction
 
     def on_train_batch_start(self, batch: SequenceBatch, batch_idx: int) -> None:
@@ -181,24 +196,15 @@ class SequenceModule(LightningModule):
     ) -> None:
         """Step, unless nothing counted since the last step.
 
-        A chunk before the last one of a last-step task only moves the carry. Its gradient is
-        zero, but Adam would step on its momentum all the same.
+        In a chunk before a last-step task's last one nothing counts, but Adam's momentum steps.
         """
-        self.set_rate(self.trainer.global_step + 1)
+        self.rates.set(optimizer, self.trainer.global_step + 1)
         if self.counted > 0:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             self.stepped()
         elif optimizer_closure is not None:
             optimizer_closure()
         self.counted = 0.0
-
-    def set_rate(self, step: int) -> None:
-        """Give the optimizer the learning rate of a step, from 1 on, by the schedule."""
-        if self.schedule is not None:
-            factor = self.schedule.factor(step, self._total_steps)
-            (optimizer,) = self.trainer.optimizers
-            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * factor
 
     def stepped(self) -> None:
         """Move the average after the optimizer has stepped, before the trainer counts the step."""
@@ -207,8 +213,7 @@ class SequenceModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Begin the average, or go on with it; ask how long the run is to be."""
-        if self.schedule is not None:
-            self._total_steps = self.trainer.estimated_stepping_batches
+        self.rates.total = self.trainer.estimated_stepping_batches
         if self.average is not None:
             self.average.start(self.named_parameters())
 
@@ -217,20 +222,16 @@ class SequenceModule(LightningModule):
         if self.average is not None:
             self.average.swap(self.named_parameters())
 
-    on_validation_end = on_validation_start
+    def on_validation_end(self) -> None:
+        """Go on with the parameters that are trained; here a run may be saved."""
+        self.on_validation_start()
+        self.after_validation()
 
     def on_fit_end(self) -> None:
         """Keep the average, once everything is saved."""
         if self.average is not None and self.average.kept:
             self.load_state_dict({**self.state_dict(), **self.average.kept})
             self.average.kept = {}
-
-    def description(self) -> dict[str, Any]:
-        """Return what a checkpoint holds besides parameters, to make the network again."""
-        if self.codec is None:
-            return {}
-        parts = Network(self.rnn, self.readout, self.embedding, self.codec())
-        return {network.KEY: network.described(parts)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the network is like; put the average where others look for parameters."""
@@ -247,8 +248,10 @@ class SequenceModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Leave training's carry for later; an evaluation begins with its own."""
-        self._training_carry, self.carry = self.carry, None
+        self.on_predict_epoch_start()
         self.sums = {}
+        if self.measures is not None:
+            self.measures.begin()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -266,6 +269,8 @@ class SequenceModule(LightningModule):
                 sums[name] = masked_sum(values, piece.mask)
             for name, value in sums.items():
                 self.sums[name] = self.sums.get(name, 0) + value.double()
+            if self.measures is not None:
+                self.measures.add(prediction, piece.target, piece.mask)
         self.carry = carry
 
     test_step = validation_step
@@ -273,13 +278,17 @@ class SequenceModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all that counted as val/... or test/..."""
         stage = "test" if self.trainer.testing else "val"
-        self.carry = self._training_carry
+        self.on_predict_epoch_end()
         sums = {
             name: self.trainer.strategy.reduce(value, reduce_op="sum")
             for name, value in self.sums.items()
         }
         count = sums.pop("count")
         means = {f"{stage}/{name}": (value / count).float() for name, value in sums.items()}
+        if self.measures is not None:
+            means |= {
+                f"{stage}/{n}": count.new_tensor(x) for n, x in self.measures.values().items()
+            }
         # For checkpoints and early stopping; equal on all processes already.
         self.log_dict(means, logger=False, sync_dist=True)
         values = {tag: float(mean) for tag, mean in means.items()}

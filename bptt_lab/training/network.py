@@ -5,6 +5,7 @@ What is read may come from anyone: types, sizes and names are checked before any
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -17,7 +18,9 @@ from bptt_lab.config.components import refuse_unknown, validate
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.tasks.codec import Codec
+from bptt_lab.training import checkpoint_io
 
 KEY = "network"  # in a checkpoint
 FORM = 1  # of the description; a later one may hold what this version does not know
@@ -69,19 +72,38 @@ def strategy_of(plain: object, allow: str | Iterable[str] = ()) -> GradientStrat
     return found
 
 
-def restored(plain: object, state: object, allow: str | Iterable[str] = ()) -> Network:
-    """Make the network that `described` was given, with the parameters of a state dict.
+def load(path: Path, allow: str | Iterable[str] = ()) -> Network:
+    """Read the network of a checkpoint; `allow` is as on the command line.
+
+    Raises:
+        ConfigError: on one line, for a checkpoint that is damaged or describes no network, and for
+            a class that may not be named.
+    """
+    try:
+        saved = checkpoint_io.read(path, "cpu")
+    except CheckpointError as error:
+        raise ConfigError(f"{error}; give another checkpoint") from error
+    if KEY not in saved:
+        problem = "does not say what its network is like, as earlier versions did not"
+        raise ConfigError(f"{path}: {problem}; use lab.load(run_folder), which needs the data")
+    try:
+        return restored(saved, allow)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def restored(saved: Mapping[str, Any], allow: str | Iterable[str] = ()) -> Network:
+    """Make the network that `described` was given, with a checkpoint's parameters.
 
     Raises:
         ConfigError: for what no network of ours has.
     """
+    plain, state = saved.get(KEY), saved.get("state_dict")
     if not isinstance(plain, dict) or not isinstance(state, Mapping):
         raise ConfigError(f"{KEY}: must say what the network is like")
     if plain.get("form") != FORM:
-        problem = (
-            f"is {plain.get('form')!r:.20}, this version knows {FORM}; install a later bptt_lab"
-        )
-        raise ConfigError(f"{KEY}.form: {problem}")
+        problem = f"this version of bptt_lab knows {FORM} only; install a later one"
+        raise ConfigError(f"{KEY}.form={plain.get('form')!r:.20}: {problem}")
     codec, model = Codec.of(plain.get("codec")), plain.get("model")
     settings = schema.fields(schema.Model)
     if not isinstance(model, dict):

@@ -2,7 +2,7 @@
 
 import math
 
-from bptt_lab.core.metrics import higher_is_better
+from bptt_lab.runs.sweep import higher_is_better
 
 
 class Patience:

@@ -9,6 +9,8 @@ import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar
 
+from torch.optim import Optimizer
+
 from bptt_lab.core.validation import Ge, Gt, Lt, OfValidation, checked
 from bptt_lab.training.patience import Patience
 
@@ -189,3 +191,25 @@ class Plateau(Responsive):
         """Go on from these."""
         self._factor = state["factor"]
         self._patience.load_state_dict(state["patience"])
+
+
+class Rates:
+    """The learning rates of an optimizer's groups of parameters, by a schedule if there is one."""
+
+    def __init__(self, schedule: Schedule | None) -> None:
+        self.schedule = schedule
+        self.total = math.inf  # optimizer steps of the run
+        self.first: list[float] = []  # what factors multiply
+
+    def of(self, optimizer: Optimizer) -> Optimizer:
+        """Note the rates that an optimizer was made with, and return it."""
+        if self.schedule is not None:
+            self.first = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
+
+    def set(self, optimizer: Optimizer, step: int) -> None:
+        """Give it the rates of a step, from 1 on."""
+        if self.schedule is not None:
+            factor = self.schedule.factor(step, self.total)
+            for group, rate in zip(optimizer.param_groups, self.first, strict=True):
+                group["lr"] = rate * factor

@@ -25,11 +25,11 @@ from bptt_lab.runs.lock import Lock
 from bptt_lab.runs.outcome import ONE_LINE, Interrupted, Unfit, conclude, report, start_anew
 from bptt_lab.runs.signals import Stop
 from bptt_lab.tasks.grouping import padded_share
-from bptt_lab.training import checkpoint_io, manifest, processes
+from bptt_lab.training import checkpoint_io, epochs, manifest, processes
 from bptt_lab.training.build import Built, build
-from bptt_lab.training.callbacks import checkpoints
 from bptt_lab.training.callbacks.checkpoints import Checkpoints
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
+from bptt_lab.training.loggers import close_loggers
 from bptt_lab.training.trainer import make_trainer
 
 UNFIT = 4  # exit code of a process of several that cannot go on from the checkpoint
@@ -61,8 +61,8 @@ def perform(experiment: Experiment, folder: Path, job: Job, stop: Stop | None = 
     if starts:
         saved = checkpoint_io.read(starts[0], "cpu")
         with suppress(LookupError, TypeError):  # of an unfit one, as is found when it is loaded
-            epochs = checkpoints.epochs_begun(saved["loops"]["fit_loop"])
-            resume.refuse_early_end(experiment, epochs, saved["global_step"])
+            begun = epochs.epochs_begun(saved["loops"]["fit_loop"])
+            resume.refuse_early_end(experiment, begun, saved["global_step"])
     folder.mkdir(parents=True, exist_ok=True)
     if not starts:
         start_anew(folder, "no whole checkpoint is there")
@@ -128,6 +128,7 @@ def train(
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.callbacks").setLevel(logging.INFO)  # whoever was asked for
     # Lightning 2.6 calls what torch 2.13 deprecates; nothing a user could mend.
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
     torch.set_num_threads(experiment.threads)
@@ -154,6 +155,7 @@ def train(
             "epochs": trainer.current_epoch,
             **({"padded_share": round(padding, 4)} if task.unequal else {}),
             **({"diverged": norms.diverged} if norms.diverged else {}),
+            **({"fast_dev_run": True} if experiment.trainer.fast_dev_run else {}),
             **more,
         }
 
@@ -163,6 +165,7 @@ def train(
         trainer.test(module, datamodule=task, verbose=False)
         norms.on_validation_end(trainer, module)
     except BaseException as error:
+        close_loggers(trainer.loggers, "failed")
         own = isinstance(error, ONE_LINE) or not isinstance(error, Exception)
         if saved is not None and not saving.at_work and not own:
             problem = f"{type(error).__name__}: {error}"
@@ -174,6 +177,7 @@ def train(
         raise
     for logger in trainer.loggers:
         logger.finalize("success")
+    close_loggers(trainer.loggers, "success")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     if trainer.is_global_zero:
@@ -204,4 +208,6 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
         yield f"  {summary['padded_share']:.1%} of training's steps are padding"
     if "diverged" in summary:
         yield f"  diverged on the way: {summary['diverged']}"
+    if "fast_dev_run" in summary:
+        yield "  fast_dev_run: a batch each of training, validation and test; it all ran, no more"
     yield runs.folder_and_board("run folder", folder)

@@ -1,13 +1,17 @@
-"""Every strategy in conf/gradient keeps the contract, and truncation in all its modes."""
+"""Every strategy in conf/gradient keeps the contract, and truncation in all its modes.
+
+So does every one that an installed package brings, with BPTT_ALLOW=PACKAGE.
+"""
 
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import installed
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.gradients.checkpointed import Checkpointed
@@ -22,9 +26,11 @@ from .nets import Net, gradients
 CONF = Path(__file__).parents[2] / "conf" / "gradient"
 
 
-def from_yaml(path: Path) -> GradientStrategy:
-    config = OmegaConf.create({"seed": 0, "gradient": OmegaConf.load(path)})
-    return instantiate(config.gradient)
+SECTIONS = {path.stem: OmegaConf.load(path) for path in sorted(CONF.glob("*.yaml"))}
+
+
+def made(section: DictConfig) -> GradientStrategy:
+    return instantiate(OmegaConf.create({"seed": 0, "gradient": section}).gradient)
 
 
 VARIANTS = [
@@ -38,7 +44,8 @@ VARIANTS = [
     RFLO(feedback="random"),
     *(Checkpointed(every=every) for every in (1, 4)),
 ]
-STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))} | {
+OPTIONS = {**SECTIONS, **installed.sections("gradient")}
+STRATEGIES = {name: made(section) for name, section in OPTIONS.items()} | {
     repr(strategy): strategy for strategy in VARIANTS
 }
 

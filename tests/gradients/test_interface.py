@@ -18,9 +18,9 @@ from bptt_lab.gradients.rtrl import RTRL
 
 from .contract import suited
 from .nets import Net, collect
-from .test_contract import CONF, from_yaml
+from .test_contract import OPTIONS, made
 
-STRATEGIES = {path.stem: from_yaml(path) for path in sorted(CONF.glob("*.yaml"))}
+STRATEGIES = {name: made(section) for name, section in OPTIONS.items()}
 EVERY = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
 
 

@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 PROSE = "The quick brown fox jumps over the lazy dog.\n" * 100
 LEXICON = {"I": "PRON", "see": "VERB", "flights": "NOUN", "to": "ADP", "Boston": "PROPN"}
 
@@ -83,7 +85,18 @@ def write_text(folder: Path) -> Path:
     return file
 
 
+def write_arrays(folder: Path) -> Path:
+    """40 sequences of 2 to 12 steps, of which the class is whether their mean is above 0."""
+    draws, file = np.random.default_rng(3), folder / "arrays.npz"
+    lengths = draws.integers(2, 13, 40)
+    inputs = draws.standard_normal((40, 12, 2))
+    above = np.array([x[:n].mean() > 0 for x, n in zip(inputs, lengths, strict=True)])
+    np.savez(file, inputs=inputs, lengths=lengths, targets=np.where(above, "above", "below"))
+    return file
+
+
 SAMPLES: dict[str, Callable[[Path], Path]] = {
+    "arrays": write_arrays,
     "mnist": write_mnist,
     "music": write_music,
     "series": write_series,

@@ -1,17 +1,18 @@
-"""What every task promises, for every file in conf/dataset."""
+"""What every task promises, for every file in conf/dataset, and every allowed package."""
 
 import inspect
 import json
 import math
 from pathlib import Path
 
+import installed
 import pytest
 import torch
 from constructors import parameters
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from bptt_lab.commands.train import plan
+from bptt_lab.commands.train import steps
 from bptt_lab.config.schema import Component
 from bptt_lab.nn.losses import LOSSES
 from bptt_lab.tasks.base import SequenceDataModule
@@ -23,9 +24,15 @@ NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 SPLITS = ("train", "val", "test")
 
 
-@pytest.fixture(params=NAMES)
+BROUGHT = installed.sections("dataset")
+
+
+@pytest.fixture(params=[*NAMES, *BROUGHT])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict:
-    settings = OmegaConf.load(CONF / f"{request.param}.yaml")
+    if request.param in NAMES:
+        settings = OmegaConf.load(CONF / f"{request.param}.yaml")
+    else:
+        settings = BROUGHT[request.param].copy()
     settings.seed = 0
     if request.param in SAMPLES:
         settings.path = str(SAMPLES[request.param](tmp_path))
@@ -59,7 +66,7 @@ def test_yaml_says_what_the_constructor_says(name: str) -> None:
 def test_the_length_of_an_epoch_is_known_beforehand(settings: dict) -> None:
     for chunk_length in (None, 7):
         settings.chunk_length = chunk_length
-        known = plan.batches(Component.of(OmegaConf.to_container(settings)))
+        known = steps.batches(Component.of(OmegaConf.to_container(settings)))
         assert known == len(instantiate(settings, _convert_="all").train_dataloader())
 
 

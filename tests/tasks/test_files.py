@@ -15,7 +15,7 @@ import pytest
 
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks import mnist1d
-from bptt_lab.tasks.columns import read_column
+from bptt_lab.tasks.columns import read_columns
 from bptt_lab.tasks.mnist import read_pairs
 from bptt_lab.tasks.music import read_rolls
 from bptt_lab.tasks.tagging import Tagging, read_conllu
@@ -176,9 +176,9 @@ def test_columns(tmp_path, name):
     file = tmp_path / "data.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     if isinstance(wanted, str):
-        refused(lambda: read_column(str(file), column), file, wanted)
+        refused(lambda: read_columns(str(file), [column])[0], file, wanted)
     else:
-        assert read_column(str(file), column).tolist() == wanted
+        assert read_columns(str(file), [column])[0].tolist() == wanted
 
 
 NOISE = [math.sin(n * n) for n in range(200)]
@@ -203,8 +203,8 @@ def test_numbers_that_may_be_names(tmp_path, name):
     shifted = [[mean + size * x for x in NOISE[n:] + NOISE[:n]] for n in range(count)]
     file.write_text(lines(header, *(",".join(map(str, row)) for row in zip(*shifted, strict=True))))
     for place, text in enumerate(header.split(",")):
-        refused(lambda place=place: read_column(str(file), place + 1), file, "a value or a name")
-        assert read_column(str(file), text).tolist() == shifted[place]
+        refused(lambda place=place: read_columns(str(file), [place + 1]), file, "a value or a name")
+        assert read_columns(str(file), [text])[0].tolist() == shifted[place]
 
 
 ORDINARY = {
@@ -232,7 +232,7 @@ def test_ordinary_series_without_a_header(tmp_path, name):
     for begin, column in (("{1}", None), ("{0},{1}", 2), ("{2},{1},{1}", 3)):
         rows = (begin.format(n, x, n / 10) for n, x in enumerate(values))
         file.write_text(lines(*rows))
-        assert read_column(str(file), column).tolist() == values
+        assert read_columns(str(file), [column])[0].tolist() == values
 
 
 SENTENCE = "What a piece of work is a man! " * 10
@@ -463,7 +463,7 @@ def test_drawn_curves_need_no_file_and_their_package(monkeypatch):
 
 
 READERS = {
-    "csv": (lambda path: read_column(path, None), "at most 128 MiB, but has 1048576"),
+    "csv": (lambda path: read_columns(path, [None]), "at most 128 MiB, but has 1048576"),
     "text": (lambda path: Text(path=path), "at most 128 MiB, but has 1048576"),
     "json": (read_rolls, "at most 32 MiB, but has 1048576"),
     "conllu": (lambda path: read_conllu(Path(path)), "at most 128 MiB, but has 1048576"),

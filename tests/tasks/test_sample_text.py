@@ -26,10 +26,8 @@ class Writer(LightningModule):
         torch.manual_seed(0)
         self.rnn = VanillaRNN(size, 12, num_layers=2, dropout=0.3)
         self.readout = nn.Linear(12, size)
+        self.embedding = None
         self.modes: list[bool] = []
-
-    def embed(self, input):
-        return input
 
     def training_step(self, batch, batch_idx):
         self.modes.append(self.rnn.training)

@@ -7,7 +7,7 @@ import torch
 
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.tasks import files
-from bptt_lab.tasks.columns import read_column
+from bptt_lab.tasks.columns import read_columns
 from bptt_lab.tasks.series import Series, fit_ar, windows
 from tasks.damage import refused
 from tasks.predictors import measure
@@ -39,7 +39,7 @@ def write(folder, content, name="series.csv"):
     ],
 )
 def test_reads_a_column_with_a_header_or_without(tmp_path, content, column, values):
-    read = read_column(str(write(tmp_path, content)), column)
+    (read,) = read_columns(str(write(tmp_path, content)), [column])
     assert read.dtype == torch.float64
     assert read.tolist() == values
 
@@ -47,8 +47,8 @@ def test_reads_a_column_with_a_header_or_without(tmp_path, content, column, valu
 @pytest.mark.parametrize(("num_steps", "order"), [(1, 1), (7, 1), (7, 3), (7, 7), (64, 16)])
 @pytest.mark.parametrize(("begin", "end"), [(16, 90), (90, 97), (97, 100), (16, 100), (99, 100)])
 def test_windows_name_each_value_once_knowing_all_the_ones_before(num_steps, order, begin, end):
-    series = torch.arange(100.0)
-    input, target, mask = windows(series, begin, end, num_steps, order)
+    series = torch.arange(100.0)[:, None]
+    input, target, mask = windows(series, series, (begin, end), num_steps, order)
     assert len(mask) == num_steps
     assert sorted(target[mask].flatten().tolist()) == list(range(begin, end))
     for m in range(mask.shape[1]):
@@ -73,16 +73,18 @@ def test_ar_is_least_squares(order):
     series = noisy()
     design = np.array([[1, *series[t - order : t]] for t in range(order, len(series))])
     wanted = np.linalg.solve(design.T @ design, design.T @ series[order:].numpy())
-    torch.testing.assert_close(fit_ar(series, order).numpy(), wanted, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        fit_ar(series[:, None], series, order).numpy(), wanted, rtol=0, atol=1e-10
+    )
     if order == 2:
-        torch.testing.assert_close(
-            fit_ar(noisy(20000), 2), torch.tensor([0.5, -0.6, 1.2]).double(), rtol=0, atol=0.02
-        )
+        long, wanted = noisy(20000), torch.tensor([0.5, -0.6, 1.2]).double()
+        torch.testing.assert_close(fit_ar(long[:, None], long, 2), wanted, rtol=0, atol=0.02)
 
 
 def test_ar_of_a_series_that_two_fits_explain():
     """Of x_t = -x_{t-1}, = x_{t-2}, ...: the smallest coefficients."""
-    fitted = fit_ar(torch.tensor([1.0, -1] * 20).double(), 4)
+    series = torch.tensor([1.0, -1] * 20).double()
+    fitted = fit_ar(series[:, None], series, 4)
     wanted = torch.tensor([0, 0.25, -0.25, 0.25, -0.25]).double()
     torch.testing.assert_close(fitted, wanted, rtol=0, atol=1e-12)
 
@@ -96,8 +98,10 @@ def test_splits_follow_one_another(small):
     named = [target[mask] for _, target, mask in (small.sequences(split, 0) for split in SPLITS)]
     assert [len(part) for part in named] == [320 - 4, 40, 40]
     everything = torch.cat(named).flatten()
-    assert torch.equal(everything.sort().values, small.series[4:].float().sort().values)
-    assert torch.equal(named[2].flatten().sort().values, small.series[360:].float().sort().values)
+    assert torch.equal(everything.sort().values, small.targets[:, 0][4:].float().sort().values)
+    assert torch.equal(
+        named[2].flatten().sort().values, small.targets[:, 0][360:].float().sort().values
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_splits_by_share_or_by_row(tmp_path, splits, ends):
     begins = (4, *ends)
     for split, begin, end in zip(SPLITS, begins, ends, strict=False):
         _, target, mask = task.sequences(split, 0)
-        wanted = task.series[begin:end].float()
+        wanted = task.targets[:, 0][begin:end].float()
         assert torch.equal(target[mask].flatten().sort().values, wanted.sort().values)
 
 
@@ -136,15 +140,15 @@ def test_standardised_by_the_training_part_alone(tmp_path):
     values = torch.cat((noisy(400), 50 + noisy(100)))
     path = str(write(tmp_path, "\n".join(map(repr, values.tolist()))))
     task = Series(path=path)
-    assert task.series[:400].mean().item() == pytest.approx(0, abs=1e-12)
-    assert task.series[:400].var(correction=0).item() == pytest.approx(1)
+    assert task.targets[:, 0][:400].mean().item() == pytest.approx(0, abs=1e-12)
+    assert task.targets[:, 0][:400].var(correction=0).item() == pytest.approx(1)
     scale = values[:400].std(correction=0)
-    torch.testing.assert_close(task.series * scale + values[:400].mean(), values)
+    torch.testing.assert_close(task.targets[:, 0] * scale + values[:400].mean(), values)
 
 
 def test_references_are_what_they_reach(small):
     input, target, _ = small.sequences("test", 0)
-    constant, *weights = fit_ar(small.series[:320], 4).float()
+    constant, *weights = fit_ar(small.inputs[:320], small.targets[:320, 0], 4).float()
     ar = torch.zeros_like(target)
     for step in range(3, len(input)):
         ar[step] = constant + sum(
@@ -156,7 +160,7 @@ def test_references_are_what_they_reach(small):
     for name, guess in guesses.items():
         assert measure(small, guess) == pytest.approx(references[name], rel=1e-4)
     assert references["ar"]["loss"] < references["persistence"]["loss"]
-    one = small.series[:320].diff().square().mean().item()
+    one = small.targets[:, 0][:320].diff().square().mean().item()
     assert references["mean"]["relative_error"] == pytest.approx(references["mean"]["loss"] / one)
 
 
@@ -217,3 +221,155 @@ def test_shortest_series_and_largest_split(tmp_path, monkeypatch):
     refused(lambda: Series(path=str(file), column="x"), file, "GiB of memory")
     with pytest.raises(ConfigError, match="order=9: must be at most num_steps=8"):
         Series(path=str(file), num_steps=8, order=9)
+
+
+def lorenz(length=500):
+    """Three columns of which each moves the others, beside a time and a word."""
+    draws, rows = np.random.default_rng(3), [np.array([1.0, 2.0, 3.0])]
+    while len(rows) < length:
+        x, y, z = rows[-1]
+        step = np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z]) * 0.01
+        rows.append(rows[-1] + step + 0.01 * draws.standard_normal(3))
+    return np.array(rows)
+
+
+VALUES = lorenz()
+TABLE = "time,a,word,b,c\n" + "".join(
+    f"{t},{x!r},w,{y!r},{z!r}\n" for t, (x, y, z) in enumerate(VALUES.tolist())
+)
+SEVERAL = [
+    (["a", "b"], ["a", "b"], 1),
+    (["a", "b"], ["a"], 1),
+    (["a"], ["b", "c"], 3),
+    ([2, "c", 4], ["c"], 5),
+    (["c", "b", "a"], [4, 5], 12),
+]
+PLACES = {"a": 0, "b": 1, "c": 2, 2: 0, 4: 1, 5: 2}
+
+
+@pytest.mark.parametrize(("read", "asked", "horizon"), SEVERAL)
+def test_several_columns_and_steps_ahead(tmp_path, read, asked, horizon):
+    """Against loops over rows: what is read, what is asked, and what predictors reach."""
+    order, num_steps = 3, 20
+    file = write(tmp_path, TABLE)
+    given = {"columns": read, "targets": asked, "horizon": horizon}
+    task = Series(path=str(file), num_steps=num_steps, order=order, **given)
+    mean, std = VALUES[:400].mean(0), VALUES[:400].std(0)
+    scaled = (VALUES - mean) / std
+    inputs, targets = scaled[:, [PLACES[c] for c in read]], scaled[:, [PLACES[c] for c in asked]]
+    rows = {tuple(np.float32(row)): t for t, row in enumerate(targets)}
+    begins = {"train": (order + horizon - 1, 400), "val": (400, 450), "test": (450, 500)}
+    for split, (begin, end) in begins.items():
+        input, target, mask = task.sequences(split, 0)
+        named = []
+        for step, m in mask.nonzero().tolist():
+            t = rows[tuple(target[step, m].numpy())]
+            named.append(t)
+            seen = input[: step + 1, m].numpy()
+            wanted = inputs[t - horizon - step : t - horizon + 1]
+            np.testing.assert_allclose(seen, wanted, rtol=1e-6, atol=1e-6)
+            assert step >= order - 1
+        assert sorted(named) == list(range(begin, end))
+
+    # Least squares by its normal equations, and errors one by one.
+    def lags(t):
+        return np.concatenate(([1], inputs[t - order + 1 : t + 1].T.ravel()))
+
+    design = np.array([lags(t - horizon) for t in range(order + horizon - 1, 400)])
+    fitted = np.linalg.pinv(design) @ targets[order + horizon - 1 : 400]
+    errors = {"ar": [], "persistence": [], "mean": []}
+    for t in range(450, 500):
+        guesses = lags(t - horizon) @ fitted, targets[t - horizon], 0 * targets[t]
+        for name, guess in zip(errors, guesses, strict=True):
+            errors[name].append(np.square(guess - targets[t]).mean())
+    apart = np.mean(np.square(targets[horizon:400] - targets[: 400 - horizon]))
+    references = task.references()
+    assert references.keys() == errors.keys()
+    for name, values in errors.items():
+        wanted = {"loss": np.mean(values), "relative_error": np.mean(values) / apart}
+        assert references[name] == pytest.approx(wanted, rel=1e-6)
+    _, target, _ = task.sequences("test", 0)
+    score = task.score(target * 0, target)["relative_error"]
+    torch.testing.assert_close(score, (target.square().mean(-1) / apart).float())
+    codec = task.codec()
+    assert (codec.input_size, codec.output_size) == (len(read), len(asked))
+    assert codec.input_mean == pytest.approx([mean[PLACES[c]] for c in read])
+    assert codec.output_std == pytest.approx([std[PLACES[c]] for c in asked])
+    assert (
+        task.train_dataloader().task.input_size == next(iter(task.val_dataloader())).input.shape[2]
+    )
+
+
+def test_columns_may_be_the_only_one_or_lack_a_target(tmp_path):
+    file = write(tmp_path, TABLE)
+    one, listed = Series(path=str(file), column="b"), Series(path=str(file), columns=["b"])
+    for split in SPLITS:
+        assert all(map(torch.equal, one.sequences(split, 0), listed.sequences(split, 0)))
+    assert one.references() == listed.references()
+    other = Series(path=str(file), column="b", targets=["a"], horizon=1)
+    assert torch.equal(other.sequences("val", 0).input, one.sequences("val", 0).input)
+    assert not torch.equal(other.sequences("val", 0).target, one.sequences("val", 0).target)
+
+
+def test_parquet_is_read_as_csv_is(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(VALUES, columns=["a", "b", "c"]).assign(whole=range(500), word="w")
+    frame.to_parquet(tmp_path / "series.parquet")
+    frame.to_csv(tmp_path / "series.csv", index=False)
+    given = {"columns": ["a", "whole"], "targets": ["c"], "horizon": 2, "num_steps": 20, "order": 3}
+    tasks = [Series(path=str(tmp_path / f"series.{end}"), **given) for end in ("csv", "parquet")]
+    for split in SPLITS:
+        assert all(map(torch.equal, *(task.sequences(split, 0) for task in tasks)))
+    file = tmp_path / "series.parquet"
+    frame.assign(b=[math.nan, *VALUES[1:, 1]]).to_parquet(tmp_path / "gaps.parquet")
+    content = file.read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[: len(content) // 2])
+    (tmp_path / "flipped.parquet").write_bytes(content[:-8] + b"\xff\xff\xff\x7fPAR1")
+    for name, column, complaint in (
+        ("gaps", "b", "row 1 must have a finite number in column 'b', but has none"),
+        ("series", "word", "column 'word' must hold numbers, but holds"),
+        ("series", "d", "must have one column 'd', but has 0 among 'a', 'b', 'c'"),
+        ("series", None, "has 5 columns, beginning 'a'"),
+        ("cut", "a", "must be a whole parquet file, but is not"),
+        ("flipped", "a", "must be a whole parquet file, but is not"),
+    ):
+        file = tmp_path / f"{name}.parquet"
+        refused(lambda f=file, c=column: Series(path=str(f), column=c), file, complaint)
+
+
+def test_parquet_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    file = tmp_path / "series.parquet"
+    file.write_bytes(b"PAR1" * 10)
+    refused(lambda: Series(path=str(file)), file, "run pip install 'bptt_lab[parquet]'")
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"columns": ["a", "a"]}, "must be a list of different names"),
+        ({"columns": []}, "must be a list of different names"),
+        ({"targets": []}, "must be a list of different names"),
+        ({"columns": ["a"], "column": "b"}, "only means something with column=null"),
+        ({"columns": ["a", "word"]}, "line 2 must have a finite number in column 3"),
+        ({"columns": ["a", "d"]}, "must have one column 'd', but has 0 among"),
+        ({"columns": ["a", "b"], "horizon": 400}, "must hold at least 513 values for training"),
+        ({"columns": ["a", "b"], "order": 64}, "must hold at least 258 values for training"),
+        ({"columns": ["a"], "horizon": 0}, "horizon=0: must be at least 1"),
+    ],
+)
+def test_refuses_columns_that_do_not_fit(tmp_path, given, complaint):
+    file = write(tmp_path, TABLE)
+    with pytest.raises(ConfigError) as refusal:
+        Series(path=str(file), **{"splits": [250, 50, 50], **given})
+    assert complaint in str(refusal.value)
+    assert ";" in str(refusal.value) or "must be" in str(refusal.value)
+
+
+def test_refuses_what_repeats_itself_and_columns_with_names_in_part(tmp_path):
+    file = write(tmp_path, "x\n" + "1\n2\n4\n8\n" * 50)
+    refused(lambda: Series(path=str(file), horizon=4), file, "must change within 4 steps")
+    Series(path=str(file), horizon=3)
+    file = write(tmp_path, "10,2.5\n" + "".join(f"{t % 7},{t % 5}\n" for t in range(200)))
+    refused(lambda: Series(path=str(file), columns=["10", 2]), file, "and with numbers in others")

@@ -72,7 +72,7 @@ def _parser() -> command.Parser:
     parser.option(
         "--only NAME,NAME",
         f"some of: {', '.join(OTHERS)} (ratios need {BASELINE}) and the gradient strategies "
-        f"{', '.join(packaged().names())}, with settings as truncated:k=8:mode=lag; "
+        f"{', '.join(packaged().trusted())}, with settings as truncated:k=8:mode=lag; "
         f"default: {','.join(USUAL)}",
         lambda text: _once(text.split(",")),
     )

@@ -66,7 +66,7 @@ def find(name: str) -> Implementation:
     if name in OTHERS:
         return OTHERS[name]
     option, *settings = name.split(":")
-    names = packaged().names()
+    names = packaged().trusted()
     if option not in names:
         raise ConfigError(f"--only={name}: must be one of {', '.join([*OTHERS, *names])}")
     if not all("=" in setting for setting in settings):
@@ -77,7 +77,7 @@ def find(name: str) -> Implementation:
 
 def past_facing() -> list[str]:
     """Return full, every strategy that carries influence forward, and RTRL's products."""
-    found = [n for n in packaged().names() if classes.descends(_component(n).target, PAST_FACING)]
+    found = [n for n in packaged().trusted() if classes.descends(_component(n).target, PAST_FACING)]
     return [BASELINE, "full", *found, PRODUCTS]
 
 

@@ -85,14 +85,16 @@ def read(
         for name in wanted or ():
             if name not in known:
                 raise ConfigError(f"--strategies={name}: must be one of {', '.join(known)}")
-        sections = {n: command.strategies.section(n) for n in known if n in (wanted or known)}
-    if choices.get("gradient", "") in sections:
-        sections[choices["gradient"]] = experiment.gradient.section()
+        names = [name for name in known if name in (wanted or command.strategies.trusted())]
     options, refused = {}, {}
     plain = {**experiment.plain(), "allow": experiment.control.allow}
-    for name, section in sections.items():
+    for name in names:
         try:
             with on_one_line(None, args.overrides):
+                chosen = name == choices.get("gradient")
+                section = (
+                    experiment.gradient.section() if chosen else command.strategies.section(name)
+                )
                 plain["gradient"] = strategies.resolved(section, experiment.seed)
                 options[name] = Option(name, parse(plain).gradient)
         except ConfigError as error:

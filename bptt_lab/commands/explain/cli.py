@@ -1,6 +1,7 @@
 """The command `bptt-explain`: the gradient of one small network, term by term."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -55,7 +56,8 @@ def _component(args: argparse.Namespace) -> Component:
     try:
         component = from_name("--gradient", args.gradient, given, options, allow=args.allow or ())
     except ConfigError as error:  # its settings are options of their own here
-        raise ConfigError(str(error).replace("--gradient.", "--")) from error
+        text = str(error).replace("--gradient._target_", "--gradient").replace("--gradient.", "--")
+        raise ConfigError(re.sub(r"allow=\[(\w+)\]", r"--allow \1", text)) from error
     accepted = signatures.read(component.target).settings
     small = {
         key: value

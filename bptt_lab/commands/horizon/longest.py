@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeGuard
 from bptt_lab.commands.report import results, settings
 from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.report.settings import Value
-from bptt_lab.core.metrics import higher_is_better
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
+from bptt_lab.runs.sweep import higher_is_better
 
 LONGEST = 10**9  # of k and delays, which are axes of a picture
 

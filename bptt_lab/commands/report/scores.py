@@ -16,8 +16,8 @@ from bptt_lab.commands.report.results import (
 )
 from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.config import signatures
-from bptt_lab.core.metrics import higher_is_better
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.sweep import higher_is_better
 
 LOSS = "loss"
 UNITS = {

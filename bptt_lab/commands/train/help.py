@@ -52,17 +52,20 @@ def _help(command: CommandLine) -> Iterator[str]:
     purposes = dict(
         re.findall(r"- (\w+): .*# (.*)", "\n".join(command.text(f"{command.name}.yaml")))
     )
+    said = {}
     for group, names in options.items():
         yield f"  {group}  {purposes.get(group, '')}".rstrip()
         rows = []
         for option in names:
             mark = "*" if choices.get(group) == option else " "
-            rows.append((f"  {mark} {option}", command.option(group, option)[0]))
+            comment, said[group, option] = _option(command, group, option)
+            rows.append((f"  {mark} {option}", comment))
         yield from aligned(rows)
     found = {
-        (group, name): _plugin(command, group, name)
+        (group, name): _plugin(command, group, name, said[group, name])
         for group in schema.PLUGIN_SECTIONS
         for name in options.get(group, [])
+        if said[group, name] is not None
     }
     yield "\nGradient strategies, and what each one claims (a test holds it to that):"
     claims: list[tuple[str, ...]] = [("  gradient=", *CLAIMS.values())]
@@ -81,9 +84,18 @@ def _help(command: CommandLine) -> Iterator[str]:
         yield from _settings(group, settings, values, indent="    ")
 
 
-def _plugin(command: CommandLine, group: str, name: str) -> tuple[Plugin, Mapping[str, Any]]:
+def _option(command: CommandLine, group: str, name: str) -> tuple[str, Any]:
+    """Read an option's first comment and its settings; None of an installed one that is broken."""
+    try:
+        return command.option(group, name)
+    except ConfigError as error:
+        return f"cannot be used: {str(error).partition(': ')[2]}", None
+
+
+def _plugin(
+    command: CommandLine, group: str, name: str, values: Any
+) -> tuple[Plugin, Mapping[str, Any]]:
     """Read an option's class, and the values that its file gives."""
-    values: Any = command.option(group, name)[1]
     if "_target_" not in values:  # it comes from the option's own defaults list
         values = _written(command.compose([*command.searchpath, f"{group}={name}"]))[group]
     try:

@@ -6,9 +6,9 @@ Neither torch nor lightning is imported here, so that a mistake is refused in we
 import argparse
 import collections
 import inspect
-import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bptt_lab import runs
 from bptt_lab.commands.search import record as search
+from bptt_lab.commands.train.steps import count_steps
 from bptt_lab.config import (
     components,
     compose,
@@ -27,12 +29,11 @@ from bptt_lab.config import (
     output_paths,
     schema,
     security,
-    signatures,
 )
 from bptt_lab.config.compose import CommandLine, hydra_setting, num_values
 from bptt_lab.config.errors import compose_choices, on_one_line
 from bptt_lab.config.parse import parse
-from bptt_lab.config.schema import Component, Experiment
+from bptt_lab.config.schema import Experiment
 from bptt_lab.config.security import Typed
 from bptt_lab.core.machine import cores
 from bptt_lab.core.validation import ConfigError
@@ -162,10 +163,14 @@ def _experiment(
         return parse(plain, options=command.strategies, here=here)
     except ConfigError as error:
         key, _, rest = str(error).partition("=")
+        if ";" in rest:
+            raise
         choices = compose_choices(command, lines)
-        default = OmegaConf.select(choices, key, default=schema.MISSING)
+        default = schema.MISSING
+        with suppress(OmegaConfBaseException):  # of a setting in a list
+            default = OmegaConf.select(choices, key, default=default)
         shown = schema.show([*default] if OmegaConf.is_list(default) else default)
-        if ";" in rest or shown == schema.MISSING or rest.startswith(f"{shown}:"):
+        if shown == schema.MISSING or rest.startswith(f"{shown}:"):
             raise
         raise ConfigError(f"{error}; leave it out for {shown}") from error
 
@@ -237,7 +242,7 @@ def show_plan(plan: Plan) -> None:
     placed = _placed(plan)
     rows, total = [["job", "steps", "status", *["runs"][: len(placed)], "overrides"]], 0
     for number, (job, experiment) in enumerate(zip(plan.jobs, plan.experiments, strict=True)):
-        steps, folder = _steps(experiment, lengths), experiment.control.resume
+        steps, folder = count_steps(experiment, lengths), experiment.control.resume
         trainer = experiment.trainer
         if plan.folders and plan.sweep_dir is not None:
             folder = str(plan.sweep_dir / plan.folders[number])
@@ -268,31 +273,3 @@ def _placed(plan: Plan) -> list[str]:
         f"alone: {place.why}" if place.fleet is None else f"in fleet {place.fleet}"
         for place in fleets.place(configs, processes, memory, launcher.replicas)
     ]
-
-
-def _steps(experiment: Experiment, lengths: dict[str, int]) -> int | None:
-    """Most optimizer steps of a job, by its epochs and `max_steps`; None: by the clock alone."""
-    trainer = experiment.trainer
-    if trainer.max_epochs is None:
-        return trainer.max_steps
-    # The seed draws the data, and not how many there are.
-    key = json.dumps({**experiment.dataset.section(), "seed": None}, sort_keys=True)
-    if key not in lengths:
-        lengths[key] = batches(experiment.dataset)
-    steps = -(-lengths[key] // trainer.accumulate_grad_batches) * trainer.max_epochs
-    return steps if trainer.max_steps is None else min(steps, trainer.max_steps)
-
-
-def batches(dataset: Component) -> int:
-    """Batches of a training epoch; without torch, where the class says what they depend on."""
-    plugin = signatures.read(dataset.target)
-    shape = plugin.claims.get("train_shape") or (None, None)
-    steps, sequences, size, chunk = (
-        plugin.value(name, dataset.settings) for name in (*shape, "batch_size", "chunk_length")
-    )
-    if sequences and (steps or not chunk):
-        chunks = -(-steps // chunk) if chunk else 1
-        return int(chunks * math.ceil(sequences / size))
-    from bptt_lab.training.build import make
-
-    return len(make("dataset", dataset).train_dataloader())

@@ -4,7 +4,8 @@
 
 makes every check of a strategy of your own, in seconds; the module must be importable (installed,
 or in the current folder). After the colon stands a class that needs no settings, or an object that
-you made: `--bptt-strategy mypkg.my:with_my_settings`. Each failure says what is broken, each skip
+you made: `--bptt-strategy mypkg.my:with_my_settings`. What a package brings by an entry point in
+`bptt_lab.gradients` has a name: `--bptt-strategy mine`. Each failure says what is broken, each skip
 why a check does not apply. `bptt_lab.conformance.contract.verify(strategy)` returns the same from
 Python, without pytest and under `python -O` too.
 

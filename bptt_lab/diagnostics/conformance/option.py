@@ -11,5 +11,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--bptt-strategy",
         metavar="MODULE:NAME",
-        help="gradient strategy to check with --pyargs bptt_lab.conformance",
+        help="gradient strategy to check with --pyargs bptt_lab.conformance, or an installed NAME",
     )

@@ -25,6 +25,7 @@ from bptt_lab.training import checkpoint_io, metrics_log, trial
 from bptt_lab.training.callbacks.bundle import Bundle
 from bptt_lab.training.callbacks.stretch import ANY
 from bptt_lab.training.callbacks.writers import State
+from bptt_lab.training.epochs import rewind
 from bptt_lab.training.module import SequenceModule
 from bptt_lab.training.random_state import random_state, restore_random
 
@@ -84,6 +85,8 @@ class Checkpoints(Checkpoint):
             self.watching.restore(own["watching"])
             restore_random(self._restored["random"])  # last, so that nothing draws in between
             self._restored = None
+        loop = trainer.fit_loop.epoch_loop
+        pl_module.after_validation = lambda: self._save_inside(trainer, loop.batch_idx)
         self._go_on(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
@@ -108,16 +111,19 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save or end inside an epoch, unless gradients are half gathered or the epoch ends here.
+        """Save or end inside an epoch, unless validation comes first.
 
         Where training ends it is validated, and the rest of the epoch is left out.
         """
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
-            return
-        if self._is_at_limit(trainer):
+        if self._is_at_limit(trainer) and not _is_half(trainer, batch_idx):
             self._note_end(trainer, trainer.fit_loop.state_dict())
             trainer.should_stop = self._ended = True
-        elif self.is_due:
+        elif (batch_idx + 1) % (trainer.val_check_batch or 1):
+            self._save_inside(trainer, batch_idx)
+
+    def _save_inside(self, trainer: Trainer, batch_idx: int) -> None:
+        """Save if it is time, unless gradients are half gathered or the epoch ends here."""
+        if self.is_due and not self._ended and not _is_half(trainer, batch_idx):
             self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
@@ -204,7 +210,7 @@ class Checkpoints(Checkpoint):
             "stopped": trainer.should_stop and not self._ended,  # by a callback
         }
         batches = 0 if self._saves_end else trainer.num_training_batches
-        _rewind(checkpoint["loops"]["fit_loop"], batches)
+        rewind(checkpoint["loops"]["fit_loop"], batches)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: SequenceModule, checkpoint: State
@@ -265,27 +271,9 @@ def read_carry(process: State) -> Carry | None:
     return carry._replace(estimate=estimate)
 
 
-def epochs_begun(fit_loop: State) -> int:
-    """Return how many epochs a checkpoint has seen, one that is not whole included."""
-    whole: int = fit_loop["epoch_progress"]["current"]["processed"]
-    return whole + int(fit_loop["epoch_loop.batch_progress"]["current"]["ready"] > 0)
-
-
-def _rewind(fit_loop: State, num_batches: float) -> None:
-    """Have a checkpoint taken between two epochs begin the next one, at its first batch.
-
-    Lightning's progress then still stands at the end of the epoch before, and a resumed run would
-    go through that end once more.
-    """
-    batches = fit_loop["epoch_loop.batch_progress"]
-    if batches["current"]["ready"] < num_batches:
-        return
-    batches["current"] = dict.fromkeys(batches["current"], 0)
-    batches["is_last_batch"] = False
-    epochs = fit_loop["epoch_progress"]
-    for count in ("total", "current"):
-        done = epochs[count]["processed"]
-        epochs[count] = {**dict.fromkeys(epochs[count], done), "ready": done + 1}
+def _is_half(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether gradients are half gathered, or the epoch ends here."""
+    return bool((batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch)
 
 
 def _to(value: Any, device: torch.device | str) -> Any:

@@ -17,7 +17,7 @@ from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.base import Carry
 from bptt_lab.nn.losses import masked_sum
 from bptt_lab.nn.rnn import VanillaRNN
-from bptt_lab.tasks.base import SequenceDataModule
+from bptt_lab.tasks.base import SequenceBatch, SequenceDataModule
 from bptt_lab.training.callbacks.writers import Periodic, State, tensorboard_writer, write_scalars
 from bptt_lab.training.histograms import LogHistogram, write_histograms
 from bptt_lab.training.module import SequenceModule
@@ -66,7 +66,7 @@ class Instrument(Periodic):
         self.probe_size = probe_size
         self._readings = 0
         self._latest = -1
-        self._probe: tuple[Tensor, Tensor, Tensor] | None = None
+        self._probe: SequenceBatch | None = None
 
     @abstractmethod
     def read(self, moment: Moment) -> Reading:
@@ -130,18 +130,28 @@ class Instrument(Periodic):
         task: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it late
         assert isinstance(task, SequenceDataModule)
         if self._probe is None:
-            data = task.cached("val", 0)
-            steps = min(len(data.mask), task.chunk_length or len(data.mask), MAX_STEPS)
-            part = [tensor[:steps, : self.probe_size].to(module.device) for tensor in data]
-            if not bool(part[2].any()):  # a last-step task in chunks: the end, not the beginning
-                part = [t[-steps:, : self.probe_size].to(module.device) for t in data]
-            self._probe = task.encode(part[0]), part[1], part[2]
-        input, target, mask = self._probe
+            self._probe = probe(task, self.probe_size)
+        return moment(module, self._probe, step)
 
-        def loss(output: Tensor) -> Tensor:
-            elements = module.loss(module.predict(output), target)
-            return masked_sum(elements, mask) / mask.sum()
 
-        with torch.no_grad():
-            input = module.embed(input.to(module.readout.weight.dtype))
-        return Moment(module.rnn, input, loss, step, module.carry)
+def probe(task: SequenceDataModule, size: int) -> SequenceBatch:
+    """Return the first chunk of the first sequences of validation, `size` of them."""
+    data = task.cached("val", 0)
+    steps = min(len(data.mask), task.chunk_length or len(data.mask), MAX_STEPS)
+    part = [tensor[:steps, :size] for tensor in data]
+    if not bool(part[2].any()):  # a last-step task in chunks: the end, not the beginning
+        part = [tensor[-steps:, :size] for tensor in data]
+    return SequenceBatch(task.encode(part[0]), part[1], part[2], is_first=True)
+
+
+def moment(module: SequenceModule, batch: SequenceBatch, step: int) -> Moment:
+    """Return a network and a batch as instruments read them."""
+    input, target, mask = (tensor.to(module.device) for tensor in batch[:3])
+
+    def loss(output: Tensor) -> Tensor:
+        elements = module.loss(module.read_out(output), target)
+        return masked_sum(elements, mask) / mask.sum()
+
+    with torch.no_grad():
+        input = module.embed(input.to(module.readout.weight.dtype))
+    return Moment(module.rnn, input, loss, step, module.carry)

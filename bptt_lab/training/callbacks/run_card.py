@@ -62,14 +62,15 @@ class RunCard(Callback):
         plain = experiment.plain()
         self.config = OmegaConf.to_yaml(plain)
         del plain["callbacks"]
-        settings = dict(flat_settings(plain, job.choices))
+        self.hyperparameters = settings = dict(flat_settings(plain, job.choices))
         given = swept or [line.lstrip("+").partition("=")[0] for line in job.overrides]
         first = [k for key in given for k in settings if k == key or k.startswith(f"{key}.")]
         names = first if swept and first else [*first, *settings]
         self.settings = {name: settings[name] for name in dict.fromkeys(names)}
         self.command = job.command
         metrics = next(iter(references.values()))
-        self.metrics = {f"{stage}/{name}": 0.0 for stage in ("val", "test") for name in metrics}
+        tags = (*metrics, *(experiment.metrics or ()))
+        self.metrics = {f"{stage}/{name}": 0.0 for stage in ("val", "test") for name in tags}
         self.references = {
             f"reference/{name.replace(' ', '_')}_{metric}": value
             for name, values in references.items()

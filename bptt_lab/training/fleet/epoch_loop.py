@@ -81,6 +81,9 @@ class ReplicaLoop(_TrainingEpochLoop):
         left = data_fetcher.length - data_fetcher.fetched - 1
         if self.max_steps > 0:
             left = min(left, self.max_steps - self.global_step - 1)
+        every = trainer.val_check_batch
+        if isinstance(every, int):
+            left = min(left, every - self.batch_progress.current.ready % every - 1)
         idle = min(left, MOST, stretch.idle_steps(self.noting, trainer))
         return min(idle, _room(self.batches.ahead(1)[0])) if idle > 0 else 0
 
@@ -148,7 +151,7 @@ class ReplicaLoop(_TrainingEpochLoop):
             module.backward(loss / trainer.accumulate_grad_batches)
         if not is_step:
             return
-        module.set_rate(trainer.global_step + 1)
+        module.rates.set(optimizer, trainer.global_step + 1)
         if module.counted > 0:
             self._call("on_before_optimizer_step", optimizer)
             if trainer.gradient_clip_val is not None:
@@ -162,8 +165,10 @@ class ReplicaLoop(_TrainingEpochLoop):
         steps.step.increment_completed()
 
     def on_advance_end(self, data_fetcher: Any) -> None:
-        """Validate at the end of an epoch."""
-        if self.by_itself or self.batch_progress.is_last_batch or self.trainer.should_stop:
+        """Validate where it is time, as at the end of an epoch."""
+        told = self.by_itself or self.batch_progress.is_last_batch or self.trainer.should_stop
+        if told or self._should_check_val_fx(data_fetcher):
+            self._batches_that_stepped += max(0, self.passed - 1)
             super().on_advance_end(data_fetcher)
             self.replica.take_generators()  # for a checkpoint at the epoch's end
         elif not self._should_accumulate():
@@ -191,6 +196,11 @@ class ReplicaEvaluation(_EvaluationLoop):
         own = getattr(self._module.score, "__module__", "").startswith("bptt_lab.")
         kind = kinds.kind(self.replica, self.trainer, self._module)
         self.kind = "evaluated", kind if own else self.replica
+
+    def on_run_end(self) -> list[Any]:
+        """Have its own generators, as a checkpoint may be taken."""
+        self.replica.take_generators()
+        return super().on_run_end()
 
     @property
     def _module(self) -> Any:

@@ -154,6 +154,10 @@ class Fused:
                 totals[name] = torch.stack([module.sums.get(name, nothing) for module in modules])
             totals[name] = totals[name] + torch.stack(each).double()
         self._totals = totals  # all at once, too
+        parts = zip(modules, predicted.chunk(len(modules)), batches, strict=True)
+        for module, own, batch in parts:
+            if module.measures is not None:
+                module.measures.add(own, batch.target, batch.mask)
         self._influences = [None] * len(modules)
         self._hx, self._draws, self._trained = self._ends(), [d + 1 for d in self._draws], False
 

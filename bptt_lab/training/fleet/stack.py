@@ -103,7 +103,9 @@ class Stack:
         if self.stacked is None or (self.average is None and any(averages)):
             return False
         rates = [self.modules[row].trainer.optimizers[0].param_groups[0]["lr"] for row in rows]
-        rates += [rate for row in rows for rate in self.modules[row].rates]  # as a schedule begins
+        rates += [
+            rate for row in rows for rate in self.modules[row].rates.first
+        ]  # as a schedule begins
         if max(rates) * 1e6 > torch.finfo(self.parameters.dtype).max:
             return False  # torch refuses a step of such a length
         # Where there is no gradient an optimizer leaves a parameter as it is, decay included.

@@ -108,7 +108,7 @@ def _step(
 ) -> None:
     """Clip, and let the optimizers step, of those replicas for which something counted."""
     for want, number in zip(wants, numbers, strict=True):
-        want.module.set_rate(number)
+        want.module.rates.set(want.trainer.optimizers[0], number)
     for row in counted:
         trainer = wants[row].trainer
         if trainer.gradient_clip_val is not None:
