@@ -181,6 +181,12 @@ def test_the_command_writes_state_dicts_and_the_lines(run, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_model_of_a_checkpoint_goes_into_the_runs_folder(run, capsys):
+    (run / "net.onnx").unlink(missing_ok=True)
+    assert main([str(run / "checkpoints" / "best.ckpt")]) == 0
+    assert (run / "net.onnx").is_file()
+
+
 def test_what_was_there_stays_where_writing_fails(run, tmp_path, monkeypatch):
     file = tmp_path / "net.onnx"
     file.write_text("from before")

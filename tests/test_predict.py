@@ -265,6 +265,13 @@ def test_damaged_files(task, content, problem, trained, tmp_path, capsys):
     assert out == "" and problem in err.splitlines()[-1]
 
 
+def test_a_checkpoint_in_a_run_stands_for_it(trained, tmp_path):
+    run = trained("text")
+    (file := tmp_path / "some.txt").write_text("The quick")
+    rows = predicted(run / "checkpoints" / "last.ckpt", file, tmp_path)
+    assert rows == predicted(run, file, tmp_path)
+
+
 def test_refusals(trained, tmp_path, capsys, monkeypatch):
     run = trained("text")
     (file := tmp_path / "f.txt").write_text("The")

@@ -28,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem:
         raise ConfigError(f"--to onnx: {problem}")
     net = trained.load(args)
-    folder = args.run_folder if args.run_folder.is_dir() else args.run_folder.parent
-    path = args.output or command.output(str(folder / f"net.{ENDS[args.to]}"))
+    path = args.output or command.output(str(trained.folder(args) / f"net.{ENDS[args.to]}"))
     from bptt_lab.lab.export import export
 
     export(net, path, args.to)

@@ -44,6 +44,12 @@ def arguments(made: command.Parser, argv: Sequence[str] | None) -> argparse.Name
     return args
 
 
+def folder(args: argparse.Namespace) -> Path:
+    """Return the run's folder, also of a checkpoint in it."""
+    path: Path = args.run_folder
+    return path if path.is_dir() else path.absolute().parent.parent
+
+
 def load(args: argparse.Namespace) -> Net:
     """Load the network that the arguments name.
 
@@ -55,7 +61,7 @@ def load(args: argparse.Namespace) -> Net:
 
     net = load(args.run_folder, allow=args.allow or ())
     streams.progress("")
-    status = runs.read_status(args.run_folder)
+    status = runs.read_status(folder(args))
     if status in ("running", "interrupted", "failed"):
         outcome.tell(f"{args.run_folder}: the run is {status}; this is its latest checkpoint")
     return net

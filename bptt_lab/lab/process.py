@@ -6,7 +6,6 @@ leaves nothing behind in this process: no seed, no thread count, no handler of s
 """
 
 import codecs
-import errno
 import fcntl
 import os
 import pty
@@ -81,23 +80,30 @@ def run(words: Sequence[str]) -> Ended:
     drawn = notebook or sys.stderr.isatty()
     (out, out_end), (err, err_end) = os.pipe(), _terminal() if drawn else os.pipe()
     told, tells = Pipe(duplex=False)
+    # An interrupt waits until there is somebody to pass it on to.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         place = os.getcwd(), [os.path.abspath(entry) for entry in sys.path], dict(os.environ)
         process = fork_server.start(_work, (list(words), _Ends(out_end, err_end), tells, *place))
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     finally:
         for descriptor in (out_end, err_end):
             os.close(descriptor)
         tells.close()
     assert process.pid is not None
-    open_ends = dict(zip((out, err), relays, strict=True))
-    while open_ends or process.exitcode is None:
+    ends = dict(zip((out, err), relays, strict=True))
+    while True:
         try:
-            _listen(open_ends, process.sentinel)
-            if process.exitcode is not None:  # what it started may keep them open
-                _drain(open_ends)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if _listen(ends, process.sentinel):
+                break
         except KeyboardInterrupt:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGINT)
+    for end in [*ends]:  # what it started may keep them open
+        _close(ends, end)
     process.join()
     folder = None
     with told, suppress(EOFError):
@@ -123,28 +129,21 @@ class _Ends:
         return cls(*(one.detach() for one in sent))
 
 
-def _listen(ends: dict[int, _Relay], sentinel: int) -> None:
-    """Pass on what is there, once there is something, or the process has ended."""
-    for found in wait([*ends, sentinel]):
-        if found in ends and isinstance(found, int):
-            data = b""
-            try:
-                data = os.read(found, 2**16)
-            except OSError as error:
-                if error.errno != errno.EIO:  # a terminal whose other end is closed
-                    raise
-            ends[found].take(data)
-            if not data:
-                os.close(found)
-                del ends[found]
+def _listen(ends: dict[int, _Relay], sentinel: int) -> bool:
+    """Pass on what is there, once there is something; whether the process has ended before."""
+    ready = wait([*ends, sentinel])
+    own = [end for end in ends if end in ready]
+    for end in own:
+        data = b""
+        with suppress(OSError):  # a terminal whose other end is closed
+            data = os.read(end, 2**16)
+        ends[end].take(data) if data else _close(ends, end)
+    return sentinel in ready and not own
 
 
-def _drain(ends: dict[int, _Relay]) -> None:
-    """Pass on what is left of a process that has ended."""
-    while ready := [end for end in wait([*ends], 0) if isinstance(end, int)] if ends else []:
-        _listen({end: ends[end] for end in ready}, ready[0])
-    for end in list(ends):
-        ends.pop(end)
+def _close(ends: dict[int, _Relay], end: int) -> None:
+    ends.pop(end).take(b"")
+    os.close(end)
 
 
 def _terminal() -> tuple[int, int]:

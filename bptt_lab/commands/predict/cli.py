@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if there and args.output.samefile(args.input):
         raise ConfigError(f"--output={args.output}: is the input; give another file")
     net = trained.load(args)
-    inputs = _read(args.run_folder, args.input, args.allow or ())
+    inputs = _read(trained.folder(args), args.input, args.allow or ())
     from bptt_lab.commands.predict import answers
 
     total = sum(len(sequence) for _, sequence in inputs.sequences)
