@@ -113,6 +113,7 @@ def test_a_sweep_is_its_jobs() -> None:
     assert sweep.best("test/accuracy").results["test/accuracy"] == frame["test/accuracy"].max()
     figure = sweep.plot("seed", "test/loss")
     assert len(figure.axes[0].get_legend().get_texts()) == 2
+    assert sweep.plot("gradient", "test/loss").axes[0].get_legend() is None
     with pytest.raises(ConfigError, match=r"x=gradient.k: no run has it; choose from gradient"):
         sweep.plot("gradient.k")
     with pytest.raises(ConfigError, match="metric=nothing: no completed run has it"):

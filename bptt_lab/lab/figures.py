@@ -79,7 +79,8 @@ def against(
         ordered = sorted(found, key=lambda value: places[value])
         means = [fmean(found[value]) for value in ordered]
         dots = [(places[value], each) for value in ordered for each in found[value]]
-        label = ", ".join(f"{each}" for each in alike) if len(groups) <= NAMED else None
+        words = ", ".join(str(each) for each in alike if each is not None)
+        label = words if len(groups) <= NAMED else None
         line = style.LineStyle(colour)
         joined = {} if number else {"linewidth": 0, "marker": "_", "markersize": 24, "mew": 2}
         axes.plot([places[v] for v in ordered], means, label=label, **line.line() | joined)

@@ -9,6 +9,7 @@ import codecs
 import fcntl
 import os
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -68,7 +69,8 @@ class _Relay:
             self.said.append(last.removeprefix(SAYS).strip())
             text = text.removesuffix(last)
         if self.notebook:  # which knows no other code than \r
-            text = text.replace(WIPED, f"\r{' ' * _width()}\r")
+            wiped = f"\r{' ' * _width()}\r"
+            text = re.sub(f"({re.escape(WIPED)})+", wiped, text)
         with suppress(OSError, ValueError):  # a closed stream
             self.stream.write(text)
 

@@ -94,7 +94,7 @@ class Sweep:
             if key is not None and not any(row.get(key) is not None for row in rows):
                 known = ", ".join(key for key in dict.fromkeys(k for row in rows for k in row))
                 raise ConfigError(f"{name}={key}: no run has it; choose from {known}")
-        others = [by] if by else [key for key in self.settings if key not in (x, "seed")]
+        others = [by] if by else [key for key in self.settings if _tells(rows, x, key)]
         return figures.against(self.folder.name, rows, x, y, others)
 
     def __fspath__(self) -> str:
@@ -104,3 +104,9 @@ class Sweep:
         states = [run.status for run in runs.read_sweep(self.folder)]
         done = states.count("completed")
         return f"Sweep({runs.shown(self.folder)}: {done} of {len(states)} runs completed)"
+
+
+def _tells(rows: records.Records, x: str, key: str) -> bool:
+    """Whether a setting, other than the seed, tells runs apart that are alike in x."""
+    pairs = {(str(row.get(x)), str(row.get(key))) for row in rows}
+    return key not in (x, "seed") and len(pairs) > len({first for first, _ in pairs})
