@@ -250,7 +250,11 @@ def test_a_refused_sequence_leaves_the_file_as_it_was(trained, tmp_path, capsys)
         ("music", b"[[[60, 200]]]", "pieces[0][0] must hold MIDI numbers"),
         ("music", b"[[]]", "pieces[0] must be a list of one moment or more"),
         ("mnist", b"no image", "must be IDX"),
-        ("mnist", gzip.compress(idx((2, 3, 3), bytes(18))), "sequence 0: a sequence of shape"),
+        (
+            "mnist",
+            gzip.compress(idx((2, 3, 3), bytes(18)), mtime=0),
+            "sequence 0: a sequence of shape",
+        ),
         ("tagging", b" \n", "holds no sequence"),
         ("text", b"\xff\xfe", "must be a text in UTF-8"),
     ],
