@@ -41,6 +41,7 @@ from bptt_lab.nn.segmented import segmented_loss
 from bptt_lab.tasks.base import SequenceBatch, SequenceDataModule
 from bptt_lab.training import callbacks
 from bptt_lab.training.module import SequenceModule
+from bptt_lab.training.schedules import Cosine
 
 CONF = Path(__file__).parents[1] / "conf"
 L, N, I, H = 7, 3, 2, 4
@@ -174,6 +175,7 @@ class Trainer(SimpleNamespace):
         super().__init__(
             datamodule=task, strategy=strategy, fit_loop=loop, world_size=1, global_rank=0,
             testing=False, global_step=0, is_last_batch=False, current_epoch=0, max_epochs=1,
+            max_steps=-1, optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
             is_global_zero=True, loggers=[TensorBoardLogger(folder)],
         )  # fmt: skip
 
@@ -243,6 +245,7 @@ def test_instruments(kind: type[Callback], task: SequenceDataModule, tmp_path: P
     given = {
         "every_n_steps": 1,
         "divergence": "stop",
+        "schedule": Cosine(warmup_steps=1),
         "strategies": {"lag": _strategy("truncated", mode="lag", k=2), "uoro": _strategy("uoro")},
     }
     wanted = inspect.signature(kind).parameters
