@@ -63,7 +63,8 @@ def test_a_run_leaves_nothing_behind_in_this_process() -> None:
 
 
 def test_what_a_run_logged_and_shows() -> None:
-    run = lab.train(*SMALL, folder="mine")
+    run = lab.train(*SMALL, {"seed": 5}, "seed=0", folder="mine")
+    assert run.config["seed"] == 0
     assert run.folder == Path("mine").absolute()
     frame = run.metrics()
     assert frame["val/loss"].dropna().iloc[-1] == pytest.approx(run.results["val/loss"])
@@ -81,7 +82,7 @@ def test_what_a_run_logged_and_shows() -> None:
         (["gradient=nothing"], "gradient=nothing: there is no such option; choose from adaptive"),
         (["seed=-1"], "seed=-1: must be at least 0; leave it out for 0"),
         ([{"gradient": "truncated", "gradient.k": 0}], "gradient.k=0: must be at least 1"),
-        ([3], "3: must be a text, as 'seed=1', or a mapping"),
+        ([3], "an override of type int: must be a text, as 'seed=1', or a mapping;"),
     ],
 )
 def test_an_error_is_the_commands_line(overrides: list[Any], problem: str) -> None:
@@ -93,7 +94,7 @@ def test_an_error_is_the_commands_line(overrides: list[Any], problem: str) -> No
 
 
 def test_a_run_that_diverges_says_so() -> None:
-    with pytest.raises(lab.Diverged, match=r"loss|gradient"):
+    with pytest.raises(lab.Diverged, match=r"(loss|gradient).*see outputs/"):
         lab.train(*SMALL, "optimizer=sgd", "optimizer.lr=1e30", "model.nonlinearity=relu")
 
 
@@ -227,3 +228,13 @@ def test_a_network_is_diagnosed() -> None:
     assert found.scalars["alignment/cosine_short"] <= 1
     assert found.scalars["truncation/cosine_k_008"] == pytest.approx(1)
     assert "recurrence/eigenvalues" in found.figures
+
+
+def test_how_own_data_are_read_is_said_before_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    draws = np.random.default_rng(0)
+    series = draws.normal(size=(40, 2))  # one series, meant as a single sequence
+    lab.train("trainer.max_epochs=1", "model.hidden_size=4", data=(series, series[:, 0]))
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said == "data: 40 sequences of 2 steps, 1 number a step; 1 number for each sequence"

@@ -558,3 +558,10 @@ def test_window_takes_an_empty_batch():
     rnn = VanillaRNN(I, H, gradient=Truncated(k=3, mode="window"))
     rnn(torch.randn(7, 0, I))[0].sum().backward()
     assert not rnn.weight_hh_l0.grad.any()
+
+
+def test_a_carry_is_no_state() -> None:
+    rnn = VanillaRNN(2, 3)
+    _, carry = rnn.unroll(torch.zeros(4, 1, 2))
+    with pytest.raises(TypeError, match=r"use rnn.unroll\(input, carry\)"):
+        rnn(torch.zeros(4, 1, 2), carry)

@@ -22,6 +22,9 @@ class Diagnosis(NamedTuple):
     scalars: Mapping[str, float]  # by tag; docs/dashboard.md says what each is
     figures: Mapping[str, Figure]  # by tag
 
+    def __repr__(self) -> str:
+        return f"Diagnosis({len(self.scalars)} scalars, figures {', '.join(self.figures)})"
+
 
 def diagnose(
     module: SequenceModule, batch: SequenceBatch, strategies: Mapping[str, GradientStrategy]

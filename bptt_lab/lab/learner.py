@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from bptt_lab.gradients.base import GradientStrategy
 from bptt_lab.lab.outputs import Outputs
 from bptt_lab.nn.losses import LOSSES
 from bptt_lab.runs import files
+from bptt_lab.runs.outcome import Diverged
 from bptt_lab.training import checkpoint_io, network
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -102,6 +104,7 @@ class Learner:
 
         Raises:
             ConfigError: for an `x` or `y` of another form; nothing has changed then.
+            Diverged: where the loss is inf or NaN; the weights are as they were.
         """
         codec = self.net.codec
         self.step(codec.encode([x])[None], None if y is None else codec.target(y))
@@ -118,7 +121,11 @@ class Learner:
         prediction = net.readout(output)
         if target.is_floating_point():
             target = target.to(prediction.dtype)
-        torch.autograd.backward(self._loss(prediction, target[None, None]).sum())
+        loss = self._loss(prediction, target[None, None]).sum()
+        if not math.isfinite(loss.item()):
+            problem = f"the loss is {loss.item()}: the learner has diverged"
+            raise Diverged(f"{problem}; begin again with a smaller rate, or from what was saved")
+        torch.autograd.backward(loss)
         if self.optimizer is not None:
             self.optimizer.step()
             self.optimizer.zero_grad()

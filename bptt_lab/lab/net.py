@@ -51,7 +51,9 @@ class Net(Outputs):
         return back([self.answer(output) for output in self._outputs(encoded)])
 
     def predict_proba(self, inputs: Any) -> Any:
-        """Return the probability of every class, as `predict` does of the answers.
+        """Return the probability of every class, in the order of `net.classes`.
+
+        Its form is that of `predict`, with one more dimension.
 
         Raises:
             ConfigError: as `predict` does, and where answers are numbers.

@@ -31,6 +31,12 @@ class Outputs(nn.Module):
         """Its parts."""
         return Network(self.rnn, self.readout, self.embedding, self.codec)
 
+    @property
+    def classes(self) -> tuple[str | int, ...]:
+        """The names of the classes, in the order of `predict_proba`; none for numbers."""
+        codec = self.codec
+        return () if codec.gives_numbers else codec.classes or tuple(range(codec.output_size))
+
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Map inputs (L, N, I), encoded and time first, to outputs (L, N, O).
 

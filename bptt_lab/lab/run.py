@@ -114,9 +114,12 @@ class Run:
     ) -> "Diagnosis":
         """Have the instruments read the network: credit by lag, truncation, spectra, alignment.
 
+        It is the network that training ended with, the moving average of trainer.ema_decay; the
+        dashboard's curves are of the parameters that the optimizer moves.
+
         Args:
-            batch: sequences with their targets; None for the validation batch on which the
-                dashboard's curves are measured, which needs the run's data.
+            batch: sequences with their targets; None for the first sequences of
+                validation, which needs the run's data.
             strategies: whose gradients are compared with full BPTT's, as short=Truncated(k=4).
 
         Returns:

@@ -125,18 +125,23 @@ def _raise(ended: process.Ended, name: str) -> NoReturn:
     message = ended.message
     if ended.code == outcome.REFUSED:
         raise ConfigError(message)
+    if ended.folder is not None:
+        message = f"{message} (see {runs.shown(ended.folder)})"
     if ended.code == outcome.DIVERGED:
         raise Diverged(message)
     if ended.code == outcome.INTERRUPTED:
         saved = "" if ended.folder is None else f"; lab.{name}(resume={str(ended.folder)!r})"
-        raise KeyboardInterrupt(f"{message}{saved and f'{saved} goes on'}")
+        raise KeyboardInterrupt(f"{ended.message}{saved and f'{saved} goes on'}")
     if ended.code > 128:
         raise Interrupted(ended.code - 128)
     raise Failed(message)
 
 
 def _words(overrides: Iterable[Overrides], text: Callable[[Any], str]) -> list[str]:
-    """Write overrides as a command line does; `text` writes the value of a key."""
+    """Write overrides as a command line does; `text` writes the value of a key.
+
+    Of two of a key the later one counts, so that shared settings can be changed for one run.
+    """
     words = []
     for each in overrides:
         if isinstance(each, str):
@@ -144,9 +149,9 @@ def _words(overrides: Iterable[Overrides], text: Callable[[Any], str]) -> list[s
         elif isinstance(each, Mapping):
             words += [f"{key}={text(value)}" for key, value in each.items()]
         else:
-            problem = "must be a text, as 'seed=1', or a mapping, as {'seed': 1}; correct it"
-            raise ConfigError(f"{each!r}: {problem}")
-    return words
+            problem = "must be a text, as 'seed=1', or a mapping; your own data go in data="
+            raise ConfigError(f"an override of type {type(each).__name__}: {problem}")
+    return [*{schema.key_of(word): word for word in words}.values()]
 
 
 def _values(value: Any) -> str:
@@ -188,9 +193,10 @@ def _data(data: Any) -> list[str]:
     if data is None:
         return []
     from bptt_lab.tasks import npz
-    from bptt_lab.tasks.own_data import to_arrays
+    from bptt_lab.tasks.own_data import described, to_arrays
 
     arrays = to_arrays(data)
+    print(f"data: {described(arrays)}", flush=True)
     DATA.mkdir(parents=True, exist_ok=True)
     part = DATA / f".{os.getpid()}.part"
     try:

@@ -149,12 +149,12 @@ class VanillaRNN(RNNBase):
         Raises:
             ConfigError: for an `hx` where the strategy would carry influence along with it.
         """
+        if isinstance(hx, Carry):
+            raise TypeError("hx: must be a state, not a carry; use rnn.unroll(input, carry)")
         if hx is not None and self.gradient.carries_influence and torch.is_grad_enabled():
-            raise ConfigError(
-                f"hx: must be left out with gradient={self.gradient!r}, whose influence would be "
-                "lost; use rnn.unroll(input, carry), or rnn.unroll(input, hx=hx) where a sequence "
-                "begins"
-            )
+            problem = f"must be left out with gradient={self.gradient!r}, whose influence would be"
+            way_out = "use rnn.unroll(input, carry), or rnn.unroll(input, hx=hx) at a beginning"
+            raise ConfigError(f"hx: {problem} lost; {way_out}")
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):

@@ -49,9 +49,36 @@ def to_arrays(data: Any, per_step: bool | None = None) -> dict[str, Found]:
         _refuse(f"{problem}; put both in a tuple")
     found = {str(name): _gathered(str(name), part) for name, part in parts.items()
              if part is not None}  # fmt: skip
+    for name, part in parts.items():  # a list has no padding
+        if isinstance(part, list | tuple) and _is_of_steps(found[name], found.get("inputs")):
+            found[name] = Ragged([*found[name]])
     arrays = _padded(found)
     check(arrays, _refuse, per_step)
     return arrays
+
+
+def described(arrays: Mapping[str, Found]) -> str:
+    """Say in a line how arrays are read.
+
+        >>> described(to_arrays((np.zeros((4, 5, 2)), [0, 1, 0, 1])))
+        '4 sequences of 5 steps, 2 numbers a step; one of 2 classes for each sequence'
+
+    Raises:
+        ConfigError: as `to_arrays` does.
+    """
+    found = check(arrays, _refuse)
+    (count, _, inputs), steps = found.inputs.shape, found.steps
+    shortest, longest = int(steps.min()), int(steps.max())
+    length = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
+    outputs = found.targets.shape[-1]
+    answer = f"one of {len(found.classes)} classes" if found.classes else _numbers(outputs)
+    each = "sequence" if found.at_end else "step"
+    sequences = f"{count} sequence{'s' * (count > 1)} of {length} steps"
+    return f"{sequences}, {_numbers(inputs)} a step; {answer} for each {each}"
+
+
+def _numbers(count: int) -> str:
+    return "1 number" if count == 1 else f"{count} numbers"
 
 
 def _refuse(problem: str) -> NoReturn:
@@ -84,6 +111,13 @@ class Ragged:
         for row, item in zip(result, self.items, strict=True):
             row[: len(item)] = item
         return result
+
+
+def _is_of_steps(part: Found | Ragged, inputs: Found | Ragged | None) -> bool:
+    """Whether a part has as many steps in each sequence as the longest of unequal inputs."""
+    if not isinstance(inputs, Ragged) or isinstance(part, Ragged) or part.ndim < 2:
+        return False
+    return bool(part.shape[1] == max(inputs.lengths))
 
 
 def _gathered(name: str, part: Any) -> Found | Ragged:

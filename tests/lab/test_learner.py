@@ -17,8 +17,10 @@ from bptt_lab import lab
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import RTRL, UORO, Full, SnAp1, Truncated
 from bptt_lab.gradients.base import GradientStrategy
-from bptt_lab.lab import Learner, Net
+from bptt_lab.lab import Codec, Learner, Net, Network
 from bptt_lab.nn.losses import LOSSES
+from bptt_lab.nn.rnn import VanillaRNN
+from bptt_lab.runs.outcome import Diverged
 from lab.nets import Kind, make
 
 SGD = partial(torch.optim.SGD, lr=0.05)
@@ -213,3 +215,12 @@ def test_a_million_steps_take_no_more_room() -> None:
         if step % 100_000 == 99_999:
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     assert peaks[-1] - peaks[0] < 4096  # KiB
+
+
+def test_a_learner_that_diverges_says_so_and_keeps_its_weights() -> None:
+    net = Net(Network(VanillaRNN(1, 3), torch.nn.Linear(3, 1), None, Codec(1, 1, "mse")))
+    learner = net.learner(gradient=RTRL(), optimizer=partial(torch.optim.SGD, lr=1e12))
+    with pytest.raises(Diverged, match="the learner has diverged"):
+        for _ in range(50):
+            learner.learn_one(1.0, 1e6)
+    assert all(bool(p.isfinite().all()) for p in learner.net.parameters())

@@ -56,6 +56,9 @@ DATA = {
     "numbers alone": ((1.0, 2.0), "but are (); reshape them"),
     "too few targets": ((X, K[:-1]), "targets are (19,), and inputs 20 sequences of 6 steps"),
     "time first": ((X.swapaxes(0, 1), K), "put sequences first, as by inputs.swapaxes(0, 1)"),
+    "a list of more steps than some inputs": (
+        (RAGGED, [np.zeros(max(LENGTHS)) for _ in RAGGED]), "and inputs["
+    ),
     "too few steps": ((X, X[:, 1:]), "targets have 5 steps, and inputs 6"),
     "several classes": ((X, np.stack((K,) * 3, 1)), "there is one class at a time; give classes"),
     "and at a step": ((X, np.stack((LABELS,) * 2, 2)), "give classes (20, 6), or numbers by"),

@@ -50,11 +50,15 @@ class CreditFlow(Instrument):
     def draw(self) -> Mapping[str, Figure]:
         """Draw the map of the moment and the one of training."""
         title = "How far back is the loss felt? log10 |dE_t/dh_(t-d)|"
-        training = decades(
-            title, "lag d (steps)", "optimizer step", torch.stack(self._by_lag), self._steps
-        )
+        if len(self._steps) == 1:  # a map of one row is a curve
+            line = {"credit": (torch.arange(len(self._by_lag[0])), self._by_lag[0])}
+            training = curves(title, "lag d (steps)", "log10", line)
+        else:
+            training = decades(
+                title, "lag d (steps)", "optimizer step", torch.stack(self._by_lag), self._steps
+            )
         with_loss = (self._map > -torch.inf).any(1).nonzero().flatten()
-        if len(with_loss) == 1:  # a map of one row is a curve
+        if len(with_loss) == 1:
             t = int(with_loss[0])
             line = {"credit": (torch.arange(1, t + 2), self._map[t, : t + 1])}
             name = f"Which states does step {t + 1}'s loss feel? log10 |dE_t/dh_s|"
