@@ -1,5 +1,6 @@
 """The lab: runs and sweeps from Python are those of the command line."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from runs import QUICK
 
 from bptt_lab import lab, runs
+from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import Truncated
 from bptt_lab.lab import process, records, start
+from bptt_lab.runs import resume
+from bptt_lab.runs.outcome import Interrupted
 
 SMALL = (*QUICK, "dataset=adding", "dataset.train_size=64", "dataset.num_steps=8")
 ENDLESS = (*(line for line in SMALL if "max_epochs" not in line), "trainer.max_epochs=100000")
@@ -184,7 +189,97 @@ def test_a_value_is_read_as_it_was_written(value: Any) -> None:
 def test_values_of_numpy_and_torch() -> None:
     assert start._values(np.linspace(0, 1, 3).tolist()) == "0.0,0.5,1.0"
     assert start._text(np.float64(0.5)) == start._text(torch.tensor(0.5)) == "0.5"
+    assert start._values(np.array([1e-3, 0.5])) == "0.001,0.5"
+    assert start._values(torch.tensor([1, 2])) == "1,2"
     assert start._values(range(3)) == start._values((0, 1, 2)) == "0,1,2"
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "a,b {c}", 'ü"$x', "a\\"])
+def test_a_folder_of_any_name_is_continued(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = lab.train(*SMALL, folder=name)
+    assert lab.train(resume=run).parameters_sha256 == run.parameters_sha256
+    with pytest.raises(ConfigError, match="is a run, not a sweep"):
+        lab.sweep("seed=0", resume=run)
+    words = resume.continuing({"command": "bptt-train -m seed=0"}, run.folder)
+    assert resume.overrides(words[2:])[-1] == f"hydra.run.dir={schema.quoted(str(run.folder))}"
+
+
+def test_words_that_train_no_network() -> None:
+    with pytest.raises(ConfigError, match=r"-m: is of a sweep; use lab\.sweep"):
+        lab.train("-m", "seed=0,1", *SMALL)
+    for begin in (lab.train, lab.sweep):
+        with pytest.raises(ConfigError, match=r"dry_run=true, .* train nothing; leave them out"):
+            begin("dry_run=true", *SMALL)
+
+
+def test_runs_in_threads_keep_to_their_own_data() -> None:
+    done: dict[int, Any] = {}
+
+    def work(number: int) -> None:
+        inputs = np.random.default_rng(number).random((40, 400, 20)) + number
+        done[number] = lab.train(*QUICK, data=(inputs, np.arange(40) % 2)), inputs
+
+    main = sys.modules["__main__"]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.modules["__main__"] is main
+    for run, inputs in done.values():
+        assert np.array_equal(np.load(run.config["dataset"]["path"])["inputs"], inputs)
+    assert len(done) == len([*Path("outputs", "data").iterdir()]) == 4
+
+
+def test_nobody_need_read_what_a_run_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, SimpleNamespace(write=len)):
+        for name in ("stdout", "stderr"):
+            with monkeypatch.context() as context:
+                context.setattr(sys, name, stream)
+                run = lab.train(*SMALL)
+            assert run.status == "completed"
+
+
+def test_data_that_cannot_be_written_are_refused(here: Path) -> None:
+    (here / "outputs").touch()
+    with pytest.raises(ConfigError, match=r"^data: cannot be written to outputs/data \(.*; make"):
+        lab.train(*QUICK, data=(np.zeros((40, 3)), np.arange(40) % 2))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGKILL, lab.Failed),
+                                               (signal.SIGTERM, Interrupted)])  # fmt: skip
+def test_a_run_that_is_killed(number: int, error: type[BaseException]) -> None:
+    def kill() -> None:
+        wait_for(lambda: Path("cut/checkpoints/last.ckpt").is_file())
+        os.kill(int(Path("cut/.lock").read_text().split()[0]), number)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(error, match=signal.Signals(number).name):
+        lab.train(*ENDLESS, "checkpoint_seconds=0.1", folder="cut")
+    thread.join()
+
+
+def test_a_handler_that_raises_stops_the_run() -> None:
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    def alarm() -> None:
+        wait_for(lambda: Path("cut/checkpoints/last.ckpt").is_file())
+        signal.pthread_kill(main, signal.SIGALRM)
+
+    main, before = threading.get_ident(), signal.signal(signal.SIGALRM, late)
+    thread = threading.Thread(target=alarm)
+    thread.start()
+    try:
+        with pytest.raises(TimeoutError):
+            lab.train(*ENDLESS, "checkpoint_seconds=0.1", folder="cut")
+    finally:
+        thread.join()
+        signal.signal(signal.SIGALRM, before)
+    wait_for(lambda: runs.read_status(Path("cut")) == "interrupted")
 
 
 def test_what_is_no_run_cannot_be_opened(here: Path) -> None:
