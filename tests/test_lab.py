@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from bptt_lab import lab, runs
 from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import Truncated
-from bptt_lab.lab import process, records, start
+from bptt_lab.lab import figures, process, records, start
 from bptt_lab.runs import resume
 from bptt_lab.runs.outcome import Interrupted
 
@@ -298,6 +299,46 @@ def test_there_is_a_table_without_pandas(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pandas", None)
     rows = records.table(records.by_step(lines), "step")
     assert rows == [{"step": 1, "a": 1.0, "b": 2.0}, {"step": 3, "a": 4.0}]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([None, 0.5, 1], ["None", "0.5", "1"]),
+        ([[0.9, 0.99], [0.5, 0.9]], ["[0.9, 0.99]", "[0.5, 0.9]"]),
+        ([True, 1, "1e-3"], ["True", "1", "1e-3"]),
+        ([float("nan"), 1], ["nan", "1"]),
+        ([2, 1, 4], ["1", "2", "4"]),
+    ],
+)
+def test_values_of_any_kind_are_drawn(values: list[Any], ticks: list[str]) -> None:
+    rows = [{"x": value, "y": n, "by": [n]} for n, value in enumerate(values)]
+    figure = figures.against("title", [*rows, {"y": 1.0}], "x", "y", ["by"])
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ticks
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == len(values)
+
+
+def test_all_strategies_are_named_and_nothing_is_not() -> None:
+    rows = [{"x": 1, "y": 1.0, "gradient": f"{n}"} for n in range(13)]
+    for shown, count in ((rows, 13), ([], 0)):
+        legend = figures.against("t", shown, "x", "y", ["gradient"]).axes[0].get_legend()
+        assert (len(legend.get_texts()) if legend else 0) == count
+
+
+def test_a_setting_that_is_nothing_is_drawn_and_one_that_is_not_there_is_not() -> None:
+    sweep = lab.sweep({"trainer.gradient_clip_val": [None, 0.5]}, *SMALL, launcher="fleet")
+    axes = sweep.plot("trainer.gradient_clip_val").axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["None", "0.5"]
+    with pytest.raises(ConfigError, match="y=status: must be a result"):
+        sweep.plot("trainer.gradient_clip_val", "status")
+    summary = sweep.runs[0].folder / runs.SUMMARY
+    content = json.loads(summary.read_text())
+    content["metrics"]["val/loss"] = math.nan
+    summary.write_text(json.dumps(content))
+    assert sweep.best("val/loss").folder == sweep.runs[1].folder
 
 
 def test_progress_reaches_a_notebook_without_codes_of_terminals(
