@@ -70,6 +70,16 @@ def test_every_reader_and_writer_goes_by_it(kind, tmp_path):
     assert elsewhere.read_text() == "{}\n" and not elsewhere.with_name("nothing").exists()
 
 
+def test_a_device_is_not_replaced(tmp_path):
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    with pytest.raises(OSError, match="is no regular file"), files.replacing(device):
+        pass
+    assert device.is_fifo()
+    with pytest.raises(OSError, match="is no regular file"), files.replacing(Path()):
+        pass
+
+
 def test_a_paper_has_a_size(tmp_path, monkeypatch):
     (tmp_path / "x.json").write_text('{"a": 1}')
     assert runs.read_json(tmp_path / "x.json") == {"a": 1}

@@ -1,12 +1,15 @@
 """The lab: runs and sweeps from Python are those of the command line."""
 
+import io
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from runs import QUICK
 
 from bptt_lab import lab, runs
+from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import Truncated
-from bptt_lab.lab import process, records, start
+from bptt_lab.lab import figures, process, records, start
+from bptt_lab.runs import resume
+from bptt_lab.runs.outcome import Interrupted
 
 SMALL = (*QUICK, "dataset=adding", "dataset.train_size=64", "dataset.num_steps=8")
 ENDLESS = (*(line for line in SMALL if "max_epochs" not in line), "trainer.max_epochs=100000")
@@ -186,7 +192,97 @@ def test_a_value_is_read_as_it_was_written(value: Any) -> None:
 def test_values_of_numpy_and_torch() -> None:
     assert start._values(np.linspace(0, 1, 3).tolist()) == "0.0,0.5,1.0"
     assert start._text(np.float64(0.5)) == start._text(torch.tensor(0.5)) == "0.5"
+    assert start._values(np.array([1e-3, 0.5])) == "0.001,0.5"
+    assert start._values(torch.tensor([1, 2])) == "1,2"
     assert start._values(range(3)) == start._values((0, 1, 2)) == "0,1,2"
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "a,b {c}", 'ü"$x', "a\\"])
+def test_a_folder_of_any_name_is_continued(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = lab.train(*SMALL, folder=name)
+    assert lab.train(resume=run).parameters_sha256 == run.parameters_sha256
+    with pytest.raises(ConfigError, match="is a run, not a sweep"):
+        lab.sweep("seed=0", resume=run)
+    words = resume.continuing({"command": "bptt-train -m seed=0"}, run.folder)
+    assert resume.overrides(words[2:])[-1] == f"hydra.run.dir={schema.quoted(str(run.folder))}"
+
+
+def test_words_that_train_no_network() -> None:
+    with pytest.raises(ConfigError, match=r"-m: is of a sweep; use lab\.sweep"):
+        lab.train("-m", "seed=0,1", *SMALL)
+    for begin in (lab.train, lab.sweep):
+        with pytest.raises(ConfigError, match=r"dry_run=true, .* train nothing; leave them out"):
+            begin("dry_run=true", *SMALL)
+
+
+def test_runs_in_threads_keep_to_their_own_data() -> None:
+    done: dict[int, Any] = {}
+
+    def work(number: int) -> None:
+        inputs = np.random.default_rng(number).random((40, 400, 20)) + number
+        done[number] = lab.train(*QUICK, data=(inputs, np.arange(40) % 2)), inputs
+
+    main = sys.modules["__main__"]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.modules["__main__"] is main
+    for run, inputs in done.values():
+        assert np.array_equal(np.load(run.config["dataset"]["path"])["inputs"], inputs)
+    assert len(done) == len([*Path("outputs", "data").iterdir()]) == 4
+
+
+def test_nobody_need_read_what_a_run_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, SimpleNamespace(write=len)):
+        for name in ("stdout", "stderr"):
+            with monkeypatch.context() as context:
+                context.setattr(sys, name, stream)
+                run = lab.train(*SMALL)
+            assert run.status == "completed"
+
+
+def test_data_that_cannot_be_written_are_refused(here: Path) -> None:
+    (here / "outputs").touch()
+    with pytest.raises(ConfigError, match=r"^data: cannot be written to outputs/data \(.*; make"):
+        lab.train(*QUICK, data=(np.zeros((40, 3)), np.arange(40) % 2))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGKILL, lab.Failed),
+                                               (signal.SIGTERM, Interrupted)])  # fmt: skip
+def test_a_run_that_is_killed(number: int, error: type[BaseException]) -> None:
+    def kill() -> None:
+        wait_for(lambda: Path("cut/checkpoints/last.ckpt").is_file())
+        os.kill(int(Path("cut/.lock").read_text().split()[0]), number)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(error, match=signal.Signals(number).name):
+        lab.train(*ENDLESS, "checkpoint_seconds=0.1", folder="cut")
+    thread.join()
+
+
+def test_a_handler_that_raises_stops_the_run() -> None:
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    def alarm() -> None:
+        wait_for(lambda: Path("cut/checkpoints/last.ckpt").is_file())
+        signal.pthread_kill(main, signal.SIGALRM)
+
+    main, before = threading.get_ident(), signal.signal(signal.SIGALRM, late)
+    thread = threading.Thread(target=alarm)
+    thread.start()
+    try:
+        with pytest.raises(TimeoutError):
+            lab.train(*ENDLESS, "checkpoint_seconds=0.1", folder="cut")
+    finally:
+        thread.join()
+        signal.signal(signal.SIGALRM, before)
+    wait_for(lambda: runs.read_status(Path("cut")) == "interrupted")
 
 
 def test_what_is_no_run_cannot_be_opened(here: Path) -> None:
@@ -205,6 +301,46 @@ def test_there_is_a_table_without_pandas(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pandas", None)
     rows = records.table(records.by_step(lines), "step")
     assert rows == [{"step": 1, "a": 1.0, "b": 2.0}, {"step": 3, "a": 4.0}]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([None, 0.5, 1], ["None", "0.5", "1"]),
+        ([[0.9, 0.99], [0.5, 0.9]], ["[0.9, 0.99]", "[0.5, 0.9]"]),
+        ([True, 1, "1e-3"], ["True", "1", "1e-3"]),
+        ([float("nan"), 1], ["nan", "1"]),
+        ([2, 1, 4], ["1", "2", "4"]),
+    ],
+)
+def test_values_of_any_kind_are_drawn(values: list[Any], ticks: list[str]) -> None:
+    rows = [{"x": value, "y": n, "by": [n]} for n, value in enumerate(values)]
+    figure = figures.against("title", [*rows, {"y": 1.0}], "x", "y", ["by"])
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ticks
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == len(values)
+
+
+def test_all_strategies_are_named_and_nothing_is_not() -> None:
+    rows = [{"x": 1, "y": 1.0, "gradient": f"{n}"} for n in range(13)]
+    for shown, count in ((rows, 13), ([], 0)):
+        legend = figures.against("t", shown, "x", "y", ["gradient"]).axes[0].get_legend()
+        assert (len(legend.get_texts()) if legend else 0) == count
+
+
+def test_a_setting_that_is_nothing_is_drawn_and_one_that_is_not_there_is_not() -> None:
+    sweep = lab.sweep({"trainer.gradient_clip_val": [None, 0.5]}, *SMALL, launcher="fleet")
+    axes = sweep.plot("trainer.gradient_clip_val").axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["None", "0.5"]
+    with pytest.raises(ConfigError, match="y=status: must be a result"):
+        sweep.plot("trainer.gradient_clip_val", "status")
+    summary = sweep.runs[0].folder / runs.SUMMARY
+    content = json.loads(summary.read_text())
+    content["metrics"]["val/loss"] = math.nan
+    summary.write_text(json.dumps(content))
+    assert sweep.best("val/loss").folder == sweep.runs[1].folder
 
 
 def test_progress_reaches_a_notebook_without_codes_of_terminals(

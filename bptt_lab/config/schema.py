@@ -24,6 +24,7 @@ from bptt_lab.core.validation import (
     OfValidation,
 )
 
+_BARE = re.compile(r"[A-Za-z0-9_./:+-]+")  # a text that Hydra reads as it is
 MISSING = "???"  # what a YAML file writes for a value that must be given
 
 Positive = Annotated[float, Gt(0)]
@@ -224,6 +225,19 @@ def quoted(text: str) -> str:
     """Write a text in quotes, as Hydra reads it: a backslash is one unless a quote follows."""
     whole = re.sub(r"(\\+)$", r"\1\1", text)
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", whole) + "'"
+
+
+def unquoted(text: str) -> str:
+    """Undo `quoted`; a text without quotes is as it is."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    ends = rf"(\\+)({text[0]}|$)"
+    return re.sub(ends, lambda found: "\\" * (len(found[1]) // 2) + found[2], text[1:-1])
+
+
+def word(text: str) -> str:
+    """Write a text as Hydra reads it, in quotes where it needs some."""
+    return text if _BARE.fullmatch(text) and show(text) == text else quoted(text)
 
 
 def _reads_otherwise(text: str) -> bool:

@@ -1,6 +1,7 @@
 """Pictures of a run and of a sweep, in the style of all others."""
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,7 @@ from bptt_lab.training import style
 
 LOSSES = ("train/loss", "val/loss")
 PALETTE = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, *style.COLOURS)
-NAMED = 12  # lines that a legend can name
+NAMED = 16  # lines that a legend can name
 
 
 class Picture(Figure):
@@ -64,22 +65,23 @@ def against(
     title: str, rows: Sequence[Mapping[str, Any]], x: str, y: str, by: Sequence[str]
 ) -> Figure:
     """Draw rows: y against x, a dot each, and a line through the means of those alike in `by`."""
-    known = [row for row in rows if row.get(x) is not None and row.get(y) is not None]
-    groups: dict[tuple[Any, ...], dict[Any, list[float]]] = {}
+    known = [row for row in rows if x in row and row.get(y) is not None]
+    number = all(_is_number(row[x]) for row in known)
+    groups: dict[tuple[str, ...], dict[Any, list[float]]] = {}
     for row in known:
-        alike = tuple(row.get(key) for key in by)
-        groups.setdefault(alike, {}).setdefault(row[x], []).append(row[y])
-    values = list(dict.fromkeys(row[x] for row in known))
-    number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        alike = tuple(str(row.get(key)) for key in by)
+        place = row[x] if number else str(row[x])
+        groups.setdefault(alike, {}).setdefault(place, []).append(row[y])
+    values = list(dict.fromkeys(row[x] if number else str(row[x]) for row in known))
     places = {v: v for v in values} if number else {v: i for i, v in enumerate(values)}
     figure, axes = _blank(title, x, y)
     for index, (alike, found) in enumerate(sorted(groups.items(), key=str)):
         named = by == ["gradient"]
-        colour = style.colour(str(alike[0])) if named else PALETTE[index % len(PALETTE)]
+        colour = style.colour(alike[0]) if named else PALETTE[index % len(PALETTE)]
         ordered = sorted(found, key=lambda value: places[value])
         means = [fmean(found[value]) for value in ordered]
         dots = [(places[value], each) for value in ordered for each in found[value]]
-        words = ", ".join(str(each) for each in alike if each is not None)
+        words = ", ".join(each for each in alike if each != "None")
         label = words if len(groups) <= NAMED else None
         line = style.LineStyle(colour)
         joined = {} if number else {"linewidth": 0, "marker": "_", "markersize": 24, "mew": 2}
@@ -88,10 +90,15 @@ def against(
     if number and style.spans_decades(values):
         style.powers_of_two(axes.xaxis, sorted(values))
     elif not number:
-        axes.set_xticks(list(places.values()), [style.wrapped(str(value), 14) for value in places])
+        axes.set_xticks(list(places.values()), [style.wrapped(value, 14) for value in places])
         axes.set_xlim(-0.5, len(places) - 0.5)
     elif len(values) <= NAMED:
         axes.set_xticks(sorted(values))
-    if by and len(groups) <= NAMED:
+    if by and 0 < len(groups) <= NAMED:
         axes.legend(title=", ".join(by))
     return figure
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it has a place on an axis."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

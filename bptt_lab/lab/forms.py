@@ -48,7 +48,9 @@ def _is_several(inputs: Any, codec: Codec) -> bool:
         texts = codec.is_text and isinstance(inputs, list | tuple) and len(inputs)
         return bool(texts and isinstance(inputs[0], str)) or _dimensions(inputs) > 1
     if codec.input_size == 1 and _dimensions(inputs) == 2:
-        return len(inputs[0] if isinstance(inputs, list | tuple) else inputs.T) != 1
+        if not isinstance(inputs, list | tuple):
+            return len(inputs.T) != 1
+        return any(_dimensions(one) != 1 or len(one) != 1 for one in inputs)
     return _dimensions(inputs) > 2
 
 

@@ -7,6 +7,7 @@ leaves nothing behind in this process: no seed, no thread count, no handler of s
 
 import codecs
 import fcntl
+import io
 import os
 import pty
 import re
@@ -45,8 +46,8 @@ class Ended(NamedTuple):
 class _Relay:
     """Passes on what the command prints, but for the lines that say why it ends."""
 
-    def __init__(self, stream: TextIO, *, notebook: bool = False) -> None:
-        self.stream, self.notebook = stream, notebook
+    def __init__(self, stream: TextIO | None, *, notebook: bool = False) -> None:
+        self.stream, self.notebook = stream or io.StringIO(), notebook
         self.said: list[str] = []
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._begun = ""  # a line that has no end yet
@@ -60,7 +61,7 @@ class _Relay:
         if self._begun and ((WIPED in self._begun and not is_said) or not data):
             self._pass_on(self._begun)
             self._begun = ""
-        with suppress(OSError, ValueError):
+        with suppress(AttributeError, OSError, ValueError):  # a stream that only writes
             self.stream.flush()
 
     def _pass_on(self, text: str) -> None:
@@ -79,7 +80,7 @@ def run(words: Sequence[str]) -> Ended:
     """Run `bptt-train` with some words, and wait; a KeyboardInterrupt asks it to save and stop."""
     notebook = is_notebook()
     relays = _Relay(sys.stdout), _Relay(sys.stdout if notebook else sys.stderr, notebook=notebook)
-    drawn = notebook or sys.stderr.isatty()
+    drawn = notebook or _is_terminal(sys.stderr)
     (out, out_end), (err, err_end) = os.pipe(), _terminal() if drawn else os.pipe()
     told, tells = Pipe(duplex=False)
     # An interrupt waits until there is somebody to pass it on to.
@@ -102,19 +103,25 @@ def run(words: Sequence[str]) -> Ended:
             if _listen(ends, process.sentinel):
                 break
         except KeyboardInterrupt:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGINT)
+            _ask(process.pid, signal.SIGINT)
+        except BaseException:  # raised by the user's own handler of a signal
+            _ask(process.pid, signal.SIGTERM)
+            raise
     for end in [*ends]:  # what it started may keep them open
         _close(ends, end)
-    process.join()
+    code = fork_server.end(process)
     folder = None
     with told, suppress(EOFError):
         folder = told.recv() if told.poll() else None
-    code = process.exitcode
-    assert code is not None
     said = [line for relay in relays for line in relay.said]
     message = said[-1] if said else outcome.exit_reason(code)
     return Ended(code if code >= 0 else 128 - code, folder, message)
+
+
+def _ask(pid: int, number: int) -> None:
+    """Ask a process to save and stop."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 class _Ends:
@@ -154,6 +161,12 @@ def _terminal() -> tuple[int, int]:
     tty.setraw(end)
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, _width() + 1, 0, 0))
     return ours, end
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    with suppress(AttributeError, ValueError):  # none, a closed one, or one that only writes
+        return stream.isatty()  # type: ignore[union-attr]
+    return False
 
 
 def _width() -> int:

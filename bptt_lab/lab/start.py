@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import re
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,14 +16,13 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.lab import process
 from bptt_lab.lab.run import Run
 from bptt_lab.lab.sweeps import Sweep
-from bptt_lab.runs import outcome
+from bptt_lab.runs import outcome, signals
 from bptt_lab.runs.outcome import Diverged, Interrupted
 from bptt_lab.runs.resume import continuing
 
 Overrides = str | Mapping[str, Any]  # "gradient.k=8", or {"gradient.k": 8}
 DATA = Path("outputs", "data")  # where data from Python are kept
 Place = str | os.PathLike[str]  # a run is the place of its folder
-_BARE = re.compile(r"[A-Za-z0-9_./:+-]+")  # a text that Hydra reads as it is
 
 
 class Failed(RuntimeError):
@@ -55,6 +54,8 @@ def train(
         Interrupted: after another signal.
     """
     words = [*_words(overrides, _text), *_data(data), *_place("run", folder, resume)]
+    if flags := {"-m", "--multirun"}.intersection(words):
+        raise ConfigError(f"{flags.pop()}: is of a sweep; use lab.sweep")
     ended = process.run(words)
     found = resume if ended.folder is None else ended.folder
     if ended.code or found is None:
@@ -74,9 +75,9 @@ def sweep(
     A job that fails does not end the others; it is in the table, with a warning.
 
     Args:
-        space: {"gradient": ["full", "truncated"], "seed": range(10)}: a list, a tuple, a range or
-            a set are the values of a key, anything else is its only value. Or overrides, as
-            "seed=0,1".
+        space: {"gradient": ["full", "truncated"], "seed": range(10)}: a list, a tuple, a range, a
+            set or an array of one dimension are the values of a key, anything else is its only
+            value. Or overrides, as "seed=0,1".
         launcher: how the jobs run: "process" or "fleet", and others in conf/hydra/launcher.
         data: as for `train`.
         folder: where the sweep writes; None for a new folder in outputs/.
@@ -87,7 +88,7 @@ def sweep(
     """
     words = [*_words(space, _values), *_data(data), *_place("sweep", folder, resume)]
     if resume is not None and not words[:-1]:
-        words = continuing(runs.read_sweep_file(Path(resume)), _text(os.fspath(resume)))[1:]
+        words = continuing(runs.read_sweep_file(Path(resume)), os.fspath(resume))[1:]
     words += [] if launcher is None else [f"hydra/launcher={launcher}"]
     ended = process.run(["-m", *(word for word in words if word != "-m")])
     found = resume if ended.folder is None else ended.folder
@@ -132,8 +133,11 @@ def _raise(ended: process.Ended, name: str) -> NoReturn:
     if ended.code == outcome.INTERRUPTED:
         saved = "" if ended.folder is None else f"; lab.{name}(resume={str(ended.folder)!r})"
         raise KeyboardInterrupt(f"{ended.message}{saved and f'{saved} goes on'}")
-    if ended.code > 128:
+    if ended.code - 128 in signals.ASKING:
         raise Interrupted(ended.code - 128)
+    if ended.code == outcome.COMPLETED:
+        problem = "dry_run=true, --help and --cfg train nothing; leave them out"
+        raise ConfigError(f"there is no {'run' if name == 'train' else name}: {problem}")
     raise Failed(message)
 
 
@@ -156,6 +160,8 @@ def _words(overrides: Iterable[Overrides], text: Callable[[Any], str]) -> list[s
 
 def _values(value: Any) -> str:
     """Write the values of a sweep, or one value, as Hydra reads them."""
+    if getattr(value, "ndim", 0) == 1:  # an array or a tensor of numpy's, torch's or pandas'
+        value = value.tolist()
     if not isinstance(value, list | tuple | range | set | frozenset):
         return _text(value)
     return ",".join(map(_text, value))
@@ -167,8 +173,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Path):
         value = str(value)
     if isinstance(value, str):
-        plain = _BARE.fullmatch(value) and schema.show(value) == value
-        return value if plain else schema.quoted(value)
+        return schema.word(value)
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{_text(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
@@ -197,15 +202,19 @@ def _data(data: Any) -> list[str]:
 
     arrays = to_arrays(data)
     print(f"data: {described(arrays)}", flush=True)
-    DATA.mkdir(parents=True, exist_ok=True)
-    part = DATA / f".{os.getpid()}.part"
+    part = DATA / f".{os.getpid()}.{threading.get_ident()}.part"
     try:
-        npz.save(part, arrays)
-        with part.open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        path = part.replace(DATA / f"{name}.npz")
-    finally:
-        part.unlink(missing_ok=True)
+        DATA.mkdir(parents=True, exist_ok=True)
+        try:
+            npz.save(part, arrays)
+            with part.open("rb") as file:
+                name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            path = part.replace(DATA / f"{name}.npz")
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot be written to {DATA} ({error.strerror or error})"
+        raise ConfigError(f"data: {problem}; make room, or go to another folder") from error
     return ["dataset=arrays", f"dataset.path={_text(str(path))}"]
 
 

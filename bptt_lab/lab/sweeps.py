@@ -1,5 +1,6 @@
 """A sweep: its runs, their settings and results in one table, and pictures of that."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +47,16 @@ class Sweep:
 
     def rows(self) -> records.Records:
         """Return one record a run: settings in which runs differ, results, seconds, status."""
+        return [{**dict.fromkeys(self.settings), **row} for row in self._rows()]
+
+    def _rows(self) -> records.Records:
+        """Return `rows`, each with the settings alone that its run has."""
         found, keys = runs.read_sweep(self.folder), self.settings
         rows = []
         for run in found:
             known: Mapping[str, Any] = {**dict(flat(run.config)), **run.choices}
-            texts = settings_of(run.overrides)
-            said = {key: known.get(key, texts.get(key)) for key in keys}
+            there = {**settings_of(run.overrides), **known}
+            said = {key: there[key] for key in keys if key in there}
             ended = {"seconds": run.seconds, "status": run.status, "folder": str(run.folder)}
             rows.append({**said, **run.metrics, **ended})
         return rows
@@ -67,10 +72,11 @@ class Sweep:
             metric: its tag; more is better of an accuracy, a score and the like, less of others.
 
         Raises:
-            ConfigError: where no completed run has it.
+            ConfigError: where no completed run has a finite one.
         """
         found = [run for run in self.runs if run.status == "completed"]
-        scored = {run: run.results[metric] for run in found if metric in run.results}
+        results = {run: run.results.get(metric, math.nan) for run in found}
+        scored = {run: result for run, result in results.items() if math.isfinite(result)}
         if not scored:
             known = sorted({tag for run in found for tag in run.results})
             there = f"choose from {', '.join(known)}" if known else "none has completed"
@@ -89,11 +95,13 @@ class Sweep:
         Raises:
             ConfigError: for a setting or a result that no run has.
         """
-        rows = self.rows()
+        rows = self._rows()
         for key, name in ((x, "x"), (y, "y"), (by, "by")):
-            if key is not None and not any(row.get(key) is not None for row in rows):
+            if key is not None and not any(key in row for row in rows):
                 known = ", ".join(key for key in dict.fromkeys(k for row in rows for k in row))
                 raise ConfigError(f"{name}={key}: no run has it; choose from {known}")
+        if not all(isinstance(row.get(y), int | float | None) for row in rows):
+            raise ConfigError(f"y={y}: must be a result, as test/loss; give it as x or by")
         others = [by] if by else [key for key in self.settings if _tells(rows, x, key)]
         return figures.against(self.folder.name, rows, x, y, others)
 

@@ -62,7 +62,12 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` at the end: whole, or not at all.
 
     A `durable` one is on the disk, and not only on its way, before it gets its name.
+
+    Raises:
+        OSError: for what is no regular file, such as /dev/null, which would be gone.
     """
+    if (problem := no_file(path)) and not path.is_symlink():
+        raise OSError(errno.EINVAL, problem, str(path))
     part = path.with_name(f".{path.name}.part")
     try:
         with writing(part, "anew") as file:

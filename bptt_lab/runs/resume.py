@@ -35,7 +35,7 @@ def overrides(lines: Sequence[str]) -> list[str]:
         ConfigError: for a folder that holds neither, or that was tampered with.
     """
     given = [line for line in lines if key_of(line) == "resume" and "=" in line]
-    folder = _unquoted(given[0].partition("=")[2].strip()) if given else "null"
+    folder = schema.unquoted(given[0].partition("=")[2].strip()) if given else "null"
     if folder == "null":
         return list(lines)
     if not folder.strip():
@@ -108,10 +108,7 @@ def continuing(listed: Mapping[str, Any], folder: object) -> list[str]:
     except ValueError:  # written by somebody else
         words = command.split()
     words = [word for word in words if key_of(word) not in ("resume", "hydra.sweep.dir")]
-    return [
-        *words,
-        f"resume={schema.quoted(str(folder))}" if " " in str(folder) else f"resume={folder}",
-    ]
+    return [*words, f"resume={schema.word(str(folder))}"]
 
 
 def refuse_changed_config(experiment: Experiment, lines: Sequence[str]) -> None:
@@ -176,7 +173,7 @@ def place(key: str, text: str, folder: str = "") -> str:
     """Return an override's value: that of the data's path absolute, any other as it is."""
     if key.lstrip("+~") != DATA or any(mark in text for mark in ",()[]{}"):
         return text
-    return str(placed({"path": _unquoted(text)}, folder)["path"])
+    return str(placed({"path": schema.unquoted(text)}, folder)["path"])
 
 
 def _placed_lines(lines: Sequence[str], folder: str = "") -> list[str]:
@@ -276,8 +273,3 @@ def _with(lines: Sequence[str], key: str, path: Path) -> list[str]:
     if any(key_of(line) == key for line in lines):
         raise ConfigError(f"{key}: the folder is that of resume=; leave it out")
     return [*lines, f"{key}={schema.quoted(str(path))}"]
-
-
-def _unquoted(value: str) -> str:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if quoted else value

@@ -5,7 +5,7 @@ where its training data are not.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -107,6 +107,9 @@ class Codec:
         if self.symbols:
             words = isinstance(sequence, str) and not self.is_text
             sequence = sequence.split() if words else sequence
+            if not isinstance(sequence, Iterable) or getattr(sequence, "ndim", 1) == 0:
+                problem = f"a sequence: must hold symbols, but is {sequence!r:.40}"
+                raise ConfigError(f"{problem}; put one by itself in a list")
             numbers = torch.tensor([self._number(symbol) for symbol in sequence])
             _refuse_empty(numbers)
             return functional.one_hot(numbers, self.input_size).float()
@@ -116,8 +119,7 @@ class Codec:
             problem = f"must be (steps, {self.input_size}) numbers; reshape it"
             raise ConfigError(f"a sequence of shape {found.shape}: {problem}")
         _refuse_empty(found)
-        mean, std = self._of_input
-        return torch.from_numpy(((found - mean) / std).astype(np.float32))
+        return _single("a sequence", found, *self._of_input)
 
     def _number(self, symbol: Any) -> int:
         name = _plain(symbol)
@@ -190,8 +192,7 @@ class Codec:
         if found.shape != (self.output_size,):
             problem = f"must be {self.output_size} numbers; reshape it"
             raise ConfigError(f"y of shape {found.shape}: {problem}")
-        mean, std = self._of_output
-        return torch.from_numpy(((found - mean) / std).astype(np.float32))
+        return _single("y", found, *self._of_output)
 
     @cached_property
     def _classes(self) -> dict[Name, int]:
@@ -241,19 +242,32 @@ def _plain(value: Any) -> Any:
 
 def _as_numbers(sequence: Any) -> NDArray[Any]:
     """Return real numbers in float64."""
-    array = sequence.detach().cpu().numpy() if isinstance(sequence, Tensor) else None
     try:
-        array = np.asarray(sequence) if array is None else array
+        if isinstance(sequence, Tensor):
+            sequence = sequence.detach().cpu()
+            sequence = sequence.float() if sequence.dtype == torch.bfloat16 else sequence
+            sequence = sequence.numpy()
+        if np.ma.is_masked(sequence):
+            raise ValueError("some are masked")
+        array = np.asarray(sequence)
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError("it holds NaN or an infinite value")
-    except ValueError as error:
-        problem = (
-            f"must hold real numbers, none infinite or NaN, all rows alike ({error}); correct it"
-        )
-        raise ConfigError(f"a sequence: {problem}") from error
+    except (ValueError, TypeError, RuntimeError) as error:  # the last two of odd tensors
+        problem = "must hold real numbers, none infinite or NaN, all rows alike"
+        why = str(error).splitlines()[0]
+        raise ConfigError(f"a sequence: {problem} ({why}); correct it") from error
     return array.astype(np.float64, order="C")
+
+
+def _single(name: str, found: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]) -> Tensor:
+    """Normalise, in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        normalised = ((found - mean) / std).astype(np.float32)
+    if not np.isfinite(normalised).all():
+        raise ConfigError(f"{name}: must fit single precision once normalised; scale it")
+    return torch.from_numpy(normalised)
 
 
 def _refuse_empty(sequence: Sized) -> None:

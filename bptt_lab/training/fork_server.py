@@ -20,6 +20,7 @@ from bptt_lab.runs import signals
 
 PRELOAD = "bptt_lab.training.launchers.preload"
 SAFE_PATH = "PYTHONSAFEPATH"
+_ONE = threading.Lock()  # held by the thread that changes what all threads share
 
 
 def start(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerProcess:
@@ -28,15 +29,25 @@ def start(target: Callable[..., None], args: tuple[object, ...]) -> ForkServerPr
     The target is an importable function, its arguments can be pickled. The process does not run
     the script again that started this one.
     """
-    load()
-    process = multiprocessing.get_context("forkserver").Process(target=target, args=args)
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        process.start()
-    finally:
-        sys.modules["__main__"] = main
+    with _ONE:
+        load()
+        process = multiprocessing.get_context("forkserver").Process(target=target, args=args)
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            process.start()
+        finally:
+            sys.modules["__main__"] = main
     return process
+
+
+def end(process: ForkServerProcess) -> int:
+    """Wait for a process and return its exit code."""
+    wait([process.sentinel])
+    with _ONE:  # whoever starts another one looks for those that have ended
+        process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def load() -> None:

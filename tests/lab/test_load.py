@@ -134,6 +134,14 @@ def test_one_number_a_step_needs_no_axis(given: Any, shape: Any) -> None:
         assert net.predict(given).shape == shape
 
 
+def test_sequences_of_one_number_a_step_come_in_any_order() -> None:
+    net = make(Kind(input_size=1, output_size=1))
+    for given in ([[0.1], [0.2, 0.3]], [np.ones(1), np.ones(2)], [[0.2, 0.3], [0.1]]):
+        assert [len(one) for one in net.predict(given)] == [len(one) for one in given]
+    with pytest.raises(ConfigError, match=r"inputs\[1\]: a sequence of shape \(\)"):
+        net.predict([[0.1], 0.2])
+
+
 @pytest.mark.parametrize("given", [[], [[]], np.zeros((0, 4, 3)), [np.zeros((0, 3))], None, "abc"])
 def test_what_is_no_sequence_is_refused_in_one_line(given: Any) -> None:
     with pytest.raises(ConfigError) as error:

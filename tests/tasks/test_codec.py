@@ -55,8 +55,30 @@ def test_pixels_are_read_as_in_training(tmp_path: Path) -> None:
         (["a"], "real numbers"),
         ([[1.0, 2.0]], "reshape"),
         (np.zeros(3, complex), "real numbers"),
+        (np.ma.masked_array([1.0, 2.0], [False, True]), "some are masked"),
+        (torch.zeros(3, 1).to_sparse(), "to_dense"),
+        (torch.zeros(3, 1, device="meta"), "no data"),
+        ([1e300], "single precision"),
     ],
 )
 def test_what_is_no_sequence_is_refused(sequence: object, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         Codec(1, 1, "mse").encode(sequence)
+
+
+def test_numbers_in_half_precision_are_read() -> None:
+    given = torch.tensor([0.5, -2.0])
+    for kind in (torch.bfloat16, torch.float16):
+        assert Codec(1, 1, "mse").encode(given.to(kind)).squeeze(1).equal(given)
+        assert Codec(1, 1, "mse").target(given[0].to(kind)).equal(given[:1])
+
+
+@pytest.mark.parametrize("sequence", [5, None, 0.5, torch.tensor(1), np.array("a")])
+def test_what_is_no_sequence_of_symbols_is_refused(sequence: object) -> None:
+    with pytest.raises(ConfigError, match=r"must hold symbols, but is .*in a list"):
+        Codec(2, 2, "cross_entropy", symbols=("a", "b")).encode(sequence)
+
+
+def test_a_right_answer_that_is_too_large_is_refused() -> None:
+    with pytest.raises(ConfigError, match="y: must fit single precision"):
+        Codec(1, 1, "mse").target(1e300)
