@@ -72,7 +72,7 @@ def against(
         alike = tuple(str(row.get(key)) for key in by)
         place = row[x] if number else str(row[x])
         groups.setdefault(alike, {}).setdefault(place, []).append(row[y])
-    values: list[Any] = [*dict.fromkeys(row[x] if number else str(row[x]) for row in known)]
+    values: list[Any] = list(dict.fromkeys(row[x] if number else str(row[x]) for row in known))
     places = {v: v for v in values} if number else {v: i for i, v in enumerate(values)}
     figure, axes = _blank(title, x, y)
     for index, (alike, found) in enumerate(sorted(groups.items(), key=str)):

@@ -16,16 +16,18 @@ import signal
 import struct
 import sys
 import termios
+import threading
 import traceback
 import tty
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from multiprocessing import Pipe, reduction
+from multiprocessing import Pipe, current_process, reduction
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import lock, outcome
 from bptt_lab.training import fork_server
 
@@ -78,19 +80,19 @@ class _Relay:
 
 def run(words: Sequence[str]) -> Ended:
     """Run `bptt-train` with some words, and wait; a KeyboardInterrupt asks it to save and stop."""
+    if current_process().daemon:
+        problem = "must not be in a daemonic process, such as one of multiprocessing.Pool"
+        raise ConfigError(f"a run {problem}; use threads, or lab.sweep")
     notebook = is_notebook()
     relays = _Relay(sys.stdout), _Relay(sys.stdout if notebook else sys.stderr, notebook=notebook)
     drawn = notebook or _is_terminal(sys.stderr)
     (out, out_end), (err, err_end) = os.pipe(), _terminal() if drawn else os.pipe()
     told, tells = Pipe(duplex=False)
-    # An interrupt waits until there is somebody to pass it on to.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         place = os.getcwd(), [os.path.abspath(entry) for entry in sys.path], dict(os.environ)
-        process = fork_server.start(_work, (list(words), _Ends(out_end, err_end), tells, *place))
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
+        with _interrupts_held() as held:
+            given = list(words), _Ends(out_end, err_end), tells, *place
+            process = fork_server.start(_work, given)
     finally:
         for descriptor in (out_end, err_end):
             os.close(descriptor)
@@ -99,7 +101,8 @@ def run(words: Sequence[str]) -> Ended:
     ends = dict(zip((out, err), relays, strict=True))
     while True:
         try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if held:
+                signal.raise_signal(held.pop())
             if _listen(ends, process.sentinel):
                 break
         except KeyboardInterrupt:
@@ -116,6 +119,24 @@ def run(words: Sequence[str]) -> Ended:
     said = [line for relay in relays for line in relay.said]
     message = said[-1] if said else outcome.exit_reason(code)
     return Ended(code if code >= 0 else 128 - code, folder, message)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """Only note interrupts, until there is somebody to pass them on to.
+
+    To block them would not do: another thread of this process, as numpy has them, would get them.
+    """
+    held: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield held  # only the main thread is told of signals
+        return
+    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ask(pid: int, number: int) -> None:
@@ -196,10 +217,13 @@ def _work(
     os.environ.update(environ)
     os.chdir(cwd)
     sys.path.extend(entry for entry in path if entry not in sys.path)
-    fork_server.begin(GRACE)
     code = outcome.FAILED
     try:
+        fork_server.begin(GRACE)
         code = import_module(COMMAND).main(words)
+    except KeyboardInterrupt as error:  # before the command answers signals
+        code = outcome.INTERRUPTED
+        outcome.report(error)
     except BaseException:
         traceback.print_exc()
     finally:
