@@ -26,6 +26,7 @@ from bptt_lab.gradients import Truncated
 from bptt_lab.lab import figures, process, records, start
 from bptt_lab.runs import resume
 from bptt_lab.runs.outcome import Interrupted
+from bptt_lab.training import fork_server
 
 SMALL = (*QUICK, "dataset=adding", "dataset.train_size=64", "dataset.num_steps=8")
 ENDLESS = (*(line for line in SMALL if "max_epochs" not in line), "trainer.max_epochs=100000")
@@ -263,6 +264,27 @@ def test_a_run_that_is_killed(number: int, error: type[BaseException]) -> None:
     with pytest.raises(error, match=signal.Signals(number).name):
         lab.train(*ENDLESS, "checkpoint_seconds=0.1", folder="cut")
     thread.join()
+
+
+def test_an_interrupt_as_it_starts_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = fork_server.start
+
+    def interrupted(*args: Any) -> Any:
+        # Blocked here, it is delivered to another thread, as one to the whole process may be.
+        thread = threading.Thread(target=signal.raise_signal, args=(signal.SIGINT,))
+        thread.start()
+        thread.join()
+        process = begin(*args)
+        started.append(process)
+        return process
+
+    started: list[Any] = []
+    monkeypatch.setattr(fork_server, "start", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt, match=r"^interrupted"):
+            lab.train(*ENDLESS)
+    assert [process.exitcode for process in started] == [130] * 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_handler_that_raises_stops_the_run() -> None:

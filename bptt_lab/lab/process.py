@@ -16,10 +16,11 @@ import signal
 import struct
 import sys
 import termios
+import threading
 import traceback
 import tty
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import Pipe, reduction
 from multiprocessing.connection import Connection, wait
@@ -83,14 +84,11 @@ def run(words: Sequence[str]) -> Ended:
     drawn = notebook or _is_terminal(sys.stderr)
     (out, out_end), (err, err_end) = os.pipe(), _terminal() if drawn else os.pipe()
     told, tells = Pipe(duplex=False)
-    # An interrupt waits until there is somebody to pass it on to.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         place = os.getcwd(), [os.path.abspath(entry) for entry in sys.path], dict(os.environ)
-        process = fork_server.start(_work, (list(words), _Ends(out_end, err_end), tells, *place))
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
+        with _interrupts_held() as held:
+            given = list(words), _Ends(out_end, err_end), tells, *place
+            process = fork_server.start(_work, given)
     finally:
         for descriptor in (out_end, err_end):
             os.close(descriptor)
@@ -99,7 +97,8 @@ def run(words: Sequence[str]) -> Ended:
     ends = dict(zip((out, err), relays, strict=True))
     while True:
         try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if held:
+                signal.raise_signal(held.pop())
             if _listen(ends, process.sentinel):
                 break
         except KeyboardInterrupt:
@@ -116,6 +115,24 @@ def run(words: Sequence[str]) -> Ended:
     said = [line for relay in relays for line in relay.said]
     message = said[-1] if said else outcome.exit_reason(code)
     return Ended(code if code >= 0 else 128 - code, folder, message)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """Only note interrupts, until there is somebody to pass them on to.
+
+    To block them would not do: another thread of this process, as numpy has them, would get them.
+    """
+    held: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield held  # only the main thread is told of signals
+        return
+    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ask(pid: int, number: int) -> None:
@@ -196,10 +213,13 @@ def _work(
     os.environ.update(environ)
     os.chdir(cwd)
     sys.path.extend(entry for entry in path if entry not in sys.path)
-    fork_server.begin(GRACE)
     code = outcome.FAILED
     try:
+        fork_server.begin(GRACE)
         code = import_module(COMMAND).main(words)
+    except KeyboardInterrupt as error:  # before the command answers signals
+        code = outcome.INTERRUPTED
+        outcome.report(error)
     except BaseException:
         traceback.print_exc()
     finally:
