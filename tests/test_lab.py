@@ -208,6 +208,12 @@ def test_a_folder_of_any_name_is_continued(name: str, monkeypatch: pytest.Monkey
     assert resume.overrides(words[2:])[-1] == f"hydra.run.dir={schema.quoted(str(run.folder))}"
 
 
+def test_a_daemonic_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "current_process", lambda: SimpleNamespace(daemon=True))
+    with pytest.raises(ConfigError, match=r"multiprocessing\.Pool; use threads, or lab\.sweep"):
+        lab.train(*SMALL)
+
+
 def test_words_that_train_no_network() -> None:
     with pytest.raises(ConfigError, match=r"-m: is of a sweep; use lab\.sweep"):
         lab.train("-m", "seed=0,1", *SMALL)

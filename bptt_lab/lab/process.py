@@ -22,11 +22,12 @@ import tty
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from multiprocessing import Pipe, reduction
+from multiprocessing import Pipe, current_process, reduction
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import lock, outcome
 from bptt_lab.training import fork_server
 
@@ -79,6 +80,9 @@ class _Relay:
 
 def run(words: Sequence[str]) -> Ended:
     """Run `bptt-train` with some words, and wait; a KeyboardInterrupt asks it to save and stop."""
+    if current_process().daemon:
+        problem = "must not be in a daemonic process, such as one of multiprocessing.Pool"
+        raise ConfigError(f"a run {problem}; use threads, or lab.sweep")
     notebook = is_notebook()
     relays = _Relay(sys.stdout), _Relay(sys.stdout if notebook else sys.stderr, notebook=notebook)
     drawn = notebook or _is_terminal(sys.stderr)
