@@ -47,7 +47,9 @@ def test_rates_that_were_those_of_the_first_step_would_show(tmp_path, monkeypatc
         compared(tmp_path, [(*LONG, *SCHEDULES["cosine"], f"seed={seed}") for seed in range(2)])
 
 
-@pytest.mark.parametrize("optimizer", slowly(["sgd", "nadam", "radam", "adamax"], "sgd", "adamax"))
+@pytest.mark.parametrize(
+    "optimizer", slowly(["sgd", "nadam", "radam", "adamax"], "sgd", "radam", "adamax")
+)
 def test_steps_in_which_nothing_counts_have_their_place_in_a_schedule(
     tmp_path,
     optimizer,

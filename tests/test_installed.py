@@ -103,7 +103,8 @@ def test_a_run_of_them_has_the_bits_of_our_own_strategy(site, tmp_path):
     assert "is completed already" in train(tmp_path, site, "resume=outputs/mine")
 
 
-@pytest.mark.parametrize("launcher", ["fleet", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["fleet", "process"])
 def test_a_sweep_of_them_in_processes_and_fleets(site, tmp_path, launcher):
     sweep = ("-m", *QUICK, "dataset=counting", "gradient=full,mine", "seed=0,1")
     folder = f"outputs/{launcher}"

@@ -198,7 +198,10 @@ def test_values_of_numpy_and_torch() -> None:
     assert start._values(range(3)) == start._values((0, 1, 2)) == "0,1,2"
 
 
-@pytest.mark.parametrize("name", ["a b", "it's", "a,b {c}", 'ü"$x', "a\\"])
+NAMES = [pytest.param(name, marks=pytest.mark.slow) for name in ("a b", "it's", "a\\")]
+
+
+@pytest.mark.parametrize("name", ["a,b {c}", 'ü"$x', *NAMES])
 def test_a_folder_of_any_name_is_continued(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = lab.train(*SMALL, folder=name)
     assert lab.train(resume=run).parameters_sha256 == run.parameters_sha256
@@ -358,6 +361,7 @@ def test_all_strategies_are_named_and_nothing_is_not() -> None:
         assert (len(legend.get_texts()) if legend else 0) == count
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_nothing_is_drawn_and_one_that_is_not_there_is_not() -> None:
     sweep = lab.sweep({"trainer.gradient_clip_val": [None, 0.5]}, *SMALL, launcher="fleet")
     axes = sweep.plot("trainer.gradient_clip_val").axes[0]
