@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(STAMP)
-	@echo "Installing what tests and checks need besides, Ray and mypy among it. 0.4 GB more, 1 minute of a processor and the download, once."
+	@echo "Installing what tests and checks need besides, Ray, pandas and mypy among it. 1 GB more, 1 minute of a processor and the download, once."
 	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
