@@ -196,6 +196,7 @@ def test_a_run_says_that_it_stopped_early(tmp_path, capsys):
 
 
 ENDLESS = "trainer.max_epochs=null"
+WITHIN = (ENDLESS, "trainer.val_check_interval=4")
 MOVED = ("schedule=plateau", "schedule.patience=1", "early_stopping.patience=9", *ROUGH)
 
 
@@ -206,6 +207,8 @@ MOVED = ("schedule=plateau", "schedule.patience=1", "early_stopping.patience=9",
         ((ENDLESS, "trainer.max_steps=18"), (ENDLESS, "trainer.max_steps=43")),
         ((ENDLESS, "trainer.max_steps=26"), (ENDLESS, "trainer.max_steps=39")),
         (("trainer.max_steps=7", "trainer.max_epochs=3"), ("trainer.max_epochs=3",)),
+        # At a validation inside an epoch.
+        ((*WITHIN, "trainer.max_steps=8"), (*WITHIN, "trainer.max_steps=21")),
     ],
 )
 def test_a_run_whose_end_is_moved_is_as_one_that_began_so(first, then, tmp_path, undisturbed):
@@ -216,6 +219,14 @@ def test_a_run_whose_end_is_moved_is_as_one_that_began_so(first, then, tmp_path,
     assert now.steps > before.steps
     assert outcome(tmp_path) == outcome(undisturbed(*MOVED, *then))
     assert now.manifest["end_moved"]
+
+
+def test_patience_that_ends_where_a_limit_does_ends_a_run_for_good(tmp_path, undisturbed):
+    own = (*ROUGH, *WITHIN, "early_stopping.patience=1", "early_stopping.min_delta=9")
+    perform(config(*SMALL, *own, "trainer.max_steps=8"), tmp_path, job())
+    later = (*own, "trainer.max_steps=21")
+    perform(resumed(config(*SMALL, *later), tmp_path), tmp_path, job())
+    assert outcome(tmp_path) == outcome(undisturbed(*later))
 
 
 @pytest.mark.parametrize(

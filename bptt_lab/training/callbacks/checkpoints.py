@@ -86,7 +86,7 @@ class Checkpoints(Checkpoint):
             restore_random(self._restored["random"])  # last, so that nothing draws in between
             self._restored = None
         loop = trainer.fit_loop.epoch_loop
-        pl_module.after_validation = lambda: self._save_inside(trainer, loop.batch_idx)
+        pl_module.after_validation = lambda: self._pause(trainer, loop.batch_idx)
         self._go_on(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: SequenceModule, *_: Any) -> None:
@@ -111,19 +111,22 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SequenceModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save or end inside an epoch, unless validation comes first.
+        """Save or end inside an epoch, unless validation comes first."""
+        if (batch_idx + 1) % (trainer.val_check_batch or 1):
+            self._pause(trainer, batch_idx)
 
-        Where training ends it is validated, and the rest of the epoch is left out.
+    def _pause(self, trainer: Trainer, batch_idx: int) -> None:
+        """Save or end if it is time, unless gradients are half gathered or the epoch ends here.
+
+        Where training ends it is validated, if it is not yet, and the rest of the epoch is left
+        out. A run that has stopped early has ended already.
         """
-        if self._is_at_limit(trainer) and not _is_half(trainer, batch_idx):
+        if trainer.should_stop or _is_half(trainer, batch_idx):
+            return
+        if self._is_at_limit(trainer):
             self._note_end(trainer, trainer.fit_loop.state_dict())
             trainer.should_stop = self._ended = True
-        elif (batch_idx + 1) % (trainer.val_check_batch or 1):
-            self._save_inside(trainer, batch_idx)
-
-    def _save_inside(self, trainer: Trainer, batch_idx: int) -> None:
-        """Save if it is time, unless gradients are half gathered or the epoch ends here."""
-        if self.is_due and not self._ended and not _is_half(trainer, batch_idx):
+        elif self.is_due:
             self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
