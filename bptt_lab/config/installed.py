@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hydra.core.object_type import ObjectType
@@ -29,6 +30,7 @@ GROUPS: Mapping[str, str] = {"gradient": "bptt_lab.gradients", "dataset": "bptt_
 _NAME = re.compile(r"(?!(?:null|true|false|nan|inf)$)[a-z_][a-z0-9_-]*", re.IGNORECASE | re.ASCII)
 Names = list[str]  # `list` is Hydra's name of a method
 LONGEST = 100  # characters of a description
+DAMAGED = OSError, TypeError, ValueError, LookupError
 
 
 class Installed(ConfigSource):
@@ -138,9 +140,12 @@ def _entries(group: str) -> Iterator[tuple[str, str]]:
         try:
             if f"[{group}]" not in (distribution.read_text("entry_points.txt") or ""):
                 continue
-            found, package = distribution.entry_points.select(group=group), distribution.name
-        except (OSError, TypeError, ValueError, LookupError):
+            found = distribution.entry_points.select(group=group)
+        except DAMAGED:
             continue
+        package = None
+        with suppress(*DAMAGED):  # importlib_metadata, once it is loaded, raises for no name
+            package = distribution.name
         if package is None or package not in seen:  # Python, too, takes the first that it finds
             yield from ((e.name, e.value) for e in found if _NAME.fullmatch(e.name))
         seen.add(package)
