@@ -154,6 +154,7 @@ def test_a_glob_stands_for_those_of_allowed_packages(here, capsys):
     assert not here.exists()
 
 
+@pytest.mark.slow
 def test_other_commands_know_them_by_name(here):
     with pytest.raises(ConfigError, match=r"add allow=\[mypkg\]"):
         from_name("--gradient", "mine", {}, packaged())

@@ -133,6 +133,7 @@ def test_a_sweep_is_its_jobs() -> None:
     assert "4 of 4 runs completed" in repr(again)
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_in_the_table_and_a_warning() -> None:
     space = {"optimizer.lr": [1e-3, 1e30], "optimizer": "sgd", "model.nonlinearity": "relu"}
     with pytest.warns(UserWarning, match="1 of 2 jobs did not complete, .*diverged"):
@@ -244,6 +245,7 @@ def test_runs_in_threads_keep_to_their_own_data() -> None:
     assert len(done) == len([*Path("outputs", "data").iterdir()]) == 4
 
 
+@pytest.mark.slow
 def test_nobody_need_read_what_a_run_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     closed.close()

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import nbformat
-import pytest
 from commands import Forked
 from nbclient import NotebookClient
 
@@ -38,9 +37,15 @@ said
 """
 
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nbformat.NotebookNode]:
-    folder = tmp_path_factory.mktemp("notebook")
+def test_the_notebook(tmp_path: Path) -> None:
+    """One test, since a kernel takes seconds: its runs, what it shows, an interrupt."""
+    executed = execute(tmp_path)
+    runs_are_the_commands(*executed)
+    pictures_tables_and_progress_are_shown(*executed)
+    an_interrupt_of_the_kernel_saves(*executed)
+
+
+def execute(folder: Path) -> tuple[Path, nbformat.NotebookNode]:
     notebook = nbformat.read(EXAMPLE, as_version=4)
     for source in (TOLD, INTERRUPTED):
         notebook.cells.append(nbformat.v4.new_code_cell(source))
@@ -54,8 +59,7 @@ def value(notebook: nbformat.NotebookNode, place: int) -> str:
     return str(output.data["text/plain"])
 
 
-def test_its_runs_are_the_commands(executed: tuple[Path, nbformat.NotebookNode]) -> None:
-    folder, notebook = executed
+def runs_are_the_commands(folder: Path, notebook: nbformat.NotebookNode) -> None:
     own, jobs, right = json.loads(value(notebook, -2).strip("'"))
     assert len(jobs) == 6
     assert right > 0.9
@@ -69,10 +73,7 @@ def test_its_runs_are_the_commands(executed: tuple[Path, nbformat.NotebookNode])
         assert there.parameters_sha256 == run.parameters_sha256
 
 
-def test_it_shows_pictures_tables_and_progress(
-    executed: tuple[Path, nbformat.NotebookNode],
-) -> None:
-    folder, notebook = executed
+def pictures_tables_and_progress_are_shown(folder: Path, notebook: nbformat.NotebookNode) -> None:
     shown = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
     pictures = [o for o in shown if "image/png" in o.get("data", {})]
     assert len(pictures) == 2
@@ -83,8 +84,7 @@ def test_it_shows_pictures_tables_and_progress(
     assert (folder / "turns.onnx").is_file()
 
 
-def test_an_interrupt_of_the_kernel_saves(executed: tuple[Path, nbformat.NotebookNode]) -> None:
-    folder, notebook = executed
+def an_interrupt_of_the_kernel_saves(folder: Path, notebook: nbformat.NotebookNode) -> None:
     assert "lab.train(resume=" in value(notebook, -1)
     run = runs.read_run(folder / "cut")
     assert run.status == "interrupted"

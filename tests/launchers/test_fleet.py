@@ -73,6 +73,7 @@ def test_a_job_that_fails_in_a_fleet_harms_no_other(tmp_path, run_here):
     assert results(found["well"].folder) == results(tmp_path / "outputs/alone")
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_and_each_goes_on_alone_or_in_a_fleet(tmp_path, run_here):
     long = (*SMALL, "trainer.max_epochs=8", "checkpoint_seconds=0", "seed=range(3)")
     command = sweeps.start(tmp_path, "-m", FLEET, ONE, *long, how=Forked)
