@@ -164,6 +164,7 @@ def test_an_interrupt_saves_and_the_run_goes_on() -> None:
     assert ended.parameters_sha256 == whole.parameters_sha256
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard(here: Path) -> None:
     script = here / "script.py"
     script.write_text(
