@@ -1,13 +1,15 @@
-# make train | make test | make test-slow | make sanitize | make lint | make format
+# make train | make test | make test-slow | make docs | make sanitize | make lint | make format
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
+NOTEBOOKS := $(patsubst docs/%.py,build/%.ipynb,$(wildcard docs/lessons/[0-9]*.py))
+SOURCES   := $(shell find bptt_lab conf -name '*.py' -o -name '*.yaml' -o -name '*.c')
 # On a terminal pip shows how far it is; in a log it would fill pages.
 PIP     = test -t 1 || quiet=--quiet; $(BIN)/pip install $$quiet --disable-pip-version-check
 
-.PHONY: train test test-slow sanitize lint format clean
+.PHONY: train test test-slow docs sanitize lint format clean
 
 train: $(STAMP)
 	@$(BIN)/bptt-train $(ARGS)
@@ -17,6 +19,15 @@ test: $(DEV)
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow $(ARGS)
+
+# The site, in build/site/index.html. Each lesson is run, so that its pictures are this machine's.
+docs: $(DEV) $(NOTEBOOKS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open build/site/index.html."
+
+build/lessons/%.ipynb: docs/lessons/%.py $(SOURCES) | $(DEV)
+	@mkdir -p build/lessons/work
+	$(BIN)/jupytext --quiet --to ipynb --run-path build/lessons/work --output $@ --execute $<
 
 # The C core under the address, undefined-behaviour, leak and thread sanitizers.
 sanitize:

@@ -106,7 +106,7 @@ def alignment(
     Raises:
         ConfigError: where `draws` is not 1 or more, or there is no strategy.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Truncated

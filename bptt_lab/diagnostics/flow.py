@@ -56,7 +56,7 @@ def credit_flow(
     Raises:
         ValueError: where `input` or `hx` has the wrong shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> flow = credit_flow(VanillaRNN(2, 3), torch.randn(9, 4, 2), torch.sum)

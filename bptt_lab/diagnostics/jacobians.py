@@ -61,7 +61,7 @@ def jacobian_spectrum(
         ConfigError: where `lag` or `layer` is out of range.
         ValueError: where `input` or `hx` has the wrong shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> spectrum = jacobian_spectrum(VanillaRNN(2, 3), torch.randn(9, 4, 2), lag=5)

@@ -139,7 +139,7 @@ def lag_spectrum(
         ConfigError: where `max_lag` is not 1 or more.
         ValueError: where `input` or `hx` has the wrong shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> rnn = VanillaRNN(2, 3)

@@ -43,7 +43,7 @@ def lyapunov_spectrum(
         ConfigError: where `layer` or `burn_in` is out of range.
         ValueError: where `input` or `hx` has the wrong shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> lyapunov_spectrum(VanillaRNN(2, 3), torch.randn(9, 4, 2)).shape

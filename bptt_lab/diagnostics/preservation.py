@@ -41,7 +41,7 @@ def omega(
         ConfigError: where `layer` is out of range.
         ValueError: where `input` or `hx` has the wrong shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> bool(omega(VanillaRNN(2, 3), torch.randn(9, 4, 2), torch.sum) > 0)

@@ -41,7 +41,7 @@ class Adaptive(PerUnroll):
     Raises:
         ConfigError: where a setting lies outside these limits.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Adaptive
         >>> rnn = VanillaRNN(3, 5, gradient=Adaptive(target=0.1, k_max=32))

@@ -36,7 +36,7 @@ class ARTBP(PerUnroll):
     Raises:
         ConfigError: where a setting lies outside these limits.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import ARTBP
         >>> rnn = VanillaRNN(3, 5, gradient=ARTBP(mean_length=16))

@@ -20,7 +20,7 @@ class Autograd(GradientStrategy):
 
     Cost: as full, with an accumulation into the weight gradients at every step.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Autograd
         >>> rnn = VanillaRNN(3, 5, gradient=Autograd())

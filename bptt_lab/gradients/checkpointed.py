@@ -33,7 +33,7 @@ class Checkpointed(GradientStrategy):
     Raises:
         ConfigError: for an `every` below 1.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Checkpointed
         >>> rnn = VanillaRNN(3, 5, gradient=Checkpointed())

@@ -44,7 +44,7 @@ class CreditClip(Modifier):
     Raises:
         ConfigError: where `of` assigns credit otherwise than by a sweep, or `clip` is not above 0.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import CreditClip, Full
         >>> rnn = VanillaRNN(3, 5, gradient=CreditClip(of=Full(), clip=0.1))

@@ -43,7 +43,7 @@ class FeedbackAlignment(Modifier):
     Raises:
         ConfigError: where `of` is not a future-facing strategy.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import FeedbackAlignment, Full
         >>> rnn = VanillaRNN(3, 5, gradient=FeedbackAlignment(of=Full()))

@@ -18,7 +18,7 @@ class Full(FutureFacing):
 
         c_t = q_t + J_{t+1}^T c_{t+1},  J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Full

@@ -34,7 +34,7 @@ class KFRTRL(RandomFactors):
     Raises:
         ConfigError: for stacked layers, and for an input or hx that asks for a gradient.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import KFRTRL
         >>> rnn = VanillaRNN(3, 5, gradient=KFRTRL(seed=1))

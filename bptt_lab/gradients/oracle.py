@@ -35,7 +35,7 @@ def terms(
         time t and use time s; for "input" (T, T, N, I), the input at s; for "hx"
         (T, T, num_layers, N, H), which is used at the first step only.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> rnn = VanillaRNN(2, 3)
         >>> G = terms(rnn, torch.randn(4, 1, 2), torch.sum)["weight_hh_l0"]

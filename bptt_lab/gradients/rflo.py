@@ -35,7 +35,7 @@ class RFLO(Diagonal):
     Raises:
         ConfigError: where a setting lies outside these limits, and as PastFacing does.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import RFLO
         >>> rnn = VanillaRNN(3, 5, leak=0.1, gradient=RFLO())

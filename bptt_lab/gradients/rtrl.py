@@ -45,7 +45,7 @@ class RTRL(PastFacing):
         ConfigError: where a setting lies outside these limits, for `store` with a block, for a
             network whose influence is too large, and as PastFacing does.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import RTRL
         >>> rnn = VanillaRNN(3, 5, gradient=RTRL(block=5))

@@ -20,7 +20,7 @@ class SnAp1(Diagonal):
         (2) d_t = (1 - leak) + leak phi'(a_t) * diag(W_hh)
         (3) dE/dtheta = sum_t q_t * e_t
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import SnAp1
         >>> rnn = VanillaRNN(3, 5, gradient=SnAp1())

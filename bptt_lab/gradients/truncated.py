@@ -45,7 +45,7 @@ class Truncated(FutureFacing):
     Raises:
         ConfigError: where a setting lies outside these limits.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Truncated
         >>> rnn = VanillaRNN(3, 5, gradient=Truncated(k=4, mode="lag"))

@@ -33,7 +33,7 @@ class UORO(RandomFactors):
     Raises:
         ConfigError: for stacked layers, and for an input or hx that asks for a gradient.
 
-    Example:
+    Examples:
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import UORO
         >>> rnn = VanillaRNN(3, 5, gradient=UORO(seed=1))

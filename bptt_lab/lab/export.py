@@ -28,7 +28,7 @@ def export(net: Net, path: str | Path, to: Form = "onnx") -> None:
             torch.nn.RNN cannot be.
         OSError: for a file that cannot be written.
 
-    Example:
+    Examples:
         lab.export(lab.load("outputs/run"), "net.onnx")
     """
     check("to", to, Form, {})

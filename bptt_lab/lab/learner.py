@@ -43,7 +43,7 @@ class Learner:
     Raises:
         ConfigError: for a strategy that cannot train all that is to be trained.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> import torch
         >>> from bptt_lab import VanillaRNN

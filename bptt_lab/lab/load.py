@@ -40,7 +40,7 @@ def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[s
         ConfigError: on one line, for a folder that holds no run, a checkpoint that is damaged or
             not what a run of ours writes, and for a class that may not be named.
 
-    Example:
+    Examples:
         net = lab.load("outputs/run")
         net.predict(inputs)
     """

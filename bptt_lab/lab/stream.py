@@ -22,7 +22,7 @@ class Stream:
     Attributes:
         hx: every layer's state, (num_layers, 1, H).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.lab import Codec, Net, Network

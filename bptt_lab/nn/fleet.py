@@ -50,7 +50,7 @@ class Fleet(nn.Module):
     Raises:
         ValueError: for other than R leaks or strategies, and as VanillaRNN does.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab.nn import Fleet
         >>> fleet = Fleet(8, 10, 20, leak=[0.1 * (r + 1) for r in range(8)])

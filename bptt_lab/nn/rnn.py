@@ -17,13 +17,12 @@ from bptt_lab.nn import tracing
 
 
 class VanillaRNN(RNNBase):
-    r"""Elman RNN of one or more layers, a drop-in for :class:`torch.nn.RNN`.
+    """Elman RNN of one or more layers, a drop-in for `torch.nn.RNN`.
 
     Each layer computes
 
-    .. math::
-        a_t &= W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh} \\
-        h_t &= (1 - \text{leak})\, h_{t-1} + \text{leak}\; \phi(a_t)
+        a_t = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
+        h_t = (1 - leak) h_{t-1} + leak phi(a_t)
 
     Parameter names, shapes, default initialisation, `forward` and the errors are nn.RNN's, and
     state dicts load both ways. What `.backward()` means is decided by `gradient`.
@@ -61,7 +60,7 @@ class VanillaRNN(RNNBase):
         ValueError, TypeError: as nn.RNN does; for `leak` outside (0, 1] and a `gradient` that is no
             strategy object too.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN
         >>> from bptt_lab.gradients import Truncated
@@ -217,7 +216,7 @@ class VanillaRNN(RNNBase):
             ValueError: for an input that is packed or not batched, and for both `carry` and `hx`.
             TypeError: for a `carry` that is no Carry.
 
-        Example:
+        Examples:
             >>> import torch
             >>> from bptt_lab import VanillaRNN
             >>> from bptt_lab.gradients import RTRL

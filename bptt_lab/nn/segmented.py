@@ -51,7 +51,7 @@ def segmented_loss(
         ValueError: where units would be dropped, the strategy is not exact or carries influence,
             time is not first, `every` is below 1, or input, target or mask wants a gradient.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from bptt_lab import VanillaRNN, segmented_loss
         >>> from bptt_lab.nn.losses import mse

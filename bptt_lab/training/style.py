@@ -97,7 +97,7 @@ def colour(name: str) -> str:
     It follows from the name alone: it depends neither on the other strategies of a picture nor on
     those that are installed.
 
-    Example:
+    Examples:
         >>> colour("full")
         '#5D7BF1'
     """

@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 def verify(strategy: GradientStrategy) -> list[Outcome]:
     """Hold a strategy to the whole contract, in a second or a few.
 
-    Example:
+    Examples:
         >>> from bptt_lab.gradients.truncated import Truncated
         >>> outcomes = verify(Truncated(k=4))
         >>> [str(outcome) for outcome in outcomes if outcome.status == "failed"]

@@ -1,0 +1,50 @@
+"""The documentation site: it builds without a warning, and needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOADED = re.compile(r"""<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)=["']?(https?:)?//""")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` builds it, lessons with whatever results lie in build/lessons."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # a broken link or anchor is a warning, and fails
+    return folder
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = [*site.rglob("*.html")]
+    assert len(pages) > 20
+    for page in pages:
+        assert not LOADED.search(page.read_text(encoding="utf-8")), page.name
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+
+
+def test_formulas_are_mathml(site: Path) -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    assert sum(text.count("<math") for text in pages.values()) > 100
+    for page, text in pages.items():
+        prose = re.sub(r"<(pre|code|script)\b.*?</\1>|<[^>]*>", "", text, flags=re.DOTALL)
+        left = re.search(r".*(\\[(\[]|\\(frac|sum|prod|partial|mathrm)\b|\$\S).*", prose)
+        assert not left, f"{page.name}: {left and left[0]}"
+
+
+def test_every_lesson_is_a_page_with_its_notebook(site: Path) -> None:
+    lessons = sorted(path.stem for path in (ROOT / "docs" / "lessons").glob("[0-9]*.py"))
+    for name in lessons:
+        for suffix in (".html", ".ipynb", ".py.txt"):
+            assert (site / "lessons" / f"{name}{suffix}").is_file()
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [*re.findall(r"lessons/(\d\w+)\.md", nav)] == lessons
