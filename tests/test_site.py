@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,23 @@ def test_every_lesson_is_a_page_with_its_notebook(site: Path) -> None:
             assert (site / "lessons" / f"{name}{suffix}").is_file()
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [*re.findall(r"lessons/(\d\w+)\.md", nav)] == lessons
+
+
+def test_the_front_page_is_short_and_its_picture_is_drawn_from_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 130
+    (picture,) = re.findall(r"\]\((docs/pictures/\w+\.svg)\)", readme)
+    monkeypatch.setattr(sys, "argv", ["front_picture.py", str(tmp_path / "again.svg")])
+    runpy.run_path(str(ROOT / "scripts" / "front_picture.py"), run_name="__main__")
+    numbers = [
+        [float(number) for number in re.findall(r"-?\d+\.\d+", path.read_text())]
+        for path in (ROOT / picture, tmp_path / "again.svg")
+    ]
+    assert numbers[0] == pytest.approx(numbers[1], abs=0.01)  # points; 72 are an inch
+
+
+def test_the_citation_names_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
