@@ -403,3 +403,15 @@ def test_shown_outputs_of_commands(name: str, capfd: pytest.CaptureFixture[str])
         return done.stdout + done.stderr
 
     _walk(name, run, lambda: "".join(capfd.readouterr()))
+
+
+def test_everything_public_is_in_the_reference() -> None:
+    pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md")]
+    named = set(re.findall(r"^::: (\S+)$", "\n".join(pages), re.MULTILINE))
+    for package in ("bptt_lab", "bptt_lab.nn", *(f"bptt_lab.{p}" for p in ("gradients", "lab"))):
+        for name in {*importlib.import_module(package).__all__} - {"__version__"}:
+            places = {f"{package}.*", f"{package}.{name}", f"{package}.{name}.{name}"}
+            assert named & places, f"{package}.{name} is in no page of docs/reference"
+    for path in (ROOT / "conf" / "dataset").glob("*.yaml"):
+        (target,) = re.findall(r"^_target_: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert target in named, f"{target} is in no page of docs/reference"
