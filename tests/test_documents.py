@@ -12,8 +12,10 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,14 +27,18 @@ from tasks.samples import PROSE, write_music
 
 import bptt_lab
 from bptt_lab.commands.train import cli as train
+from bptt_lab.lab import process
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(bptt_lab.__file__).parent
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
-    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")),
 )
+# In these a section stands by itself: its blocks know nothing of the sections before it.
+BY_SECTION = {f"docs/{name}.md" for name in ("dropin", "python", "sweeps", "tasks", "trained")}
+SHELL = ("", "sh")  # languages of blocks that hold commands
 COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 EXAMPLE = re.compile(r"^\s*>>> ", re.MULTILINE)
 
@@ -85,15 +91,41 @@ class Block(NamedTuple):
 
     language: str  # "" where it is indented
     lines: list[str]
+    options: dict[str, str]  # of a fence: title, exec, ...
+    section: int  # how many headings of the second level stand above it
+
+
+def _flat(text: str) -> str:
+    """The text without the indentation of admonitions and tabs."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        begins = re.match(r"(!!!|\?\?\?\+?|===) ", line)
+        inside = bool(begins) or (inside and (not line or line.startswith("    ")))
+        lines.append(line[4:] if inside and not begins else line)
+    flat = "\n".join(lines) + "\n"
+    return flat if flat == text else _flat(flat)
+
+
+BLOCK = re.compile(
+    r"^```(?P<language>\w*)(?P<options>.*)\n(?P<fenced>(?s:.*?))^```$|(?P<indented>(?:^    .*\n)+)"
+    r"|^## ",
+    re.MULTILINE,
+)
 
 
 def _blocks(text: str) -> list[Block]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    rest = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    indented = re.findall(r"(?:^    .*\n)+", rest, re.MULTILINE)
-    return [Block(language or "text", body.splitlines()) for language, body in fenced] + [
-        Block("", [line[4:] for line in body.splitlines()]) for body in indented
-    ]
+    blocks, section = [], 0
+    for found in BLOCK.finditer(_flat(text)):
+        if found["indented"]:
+            lines = [line[4:] for line in found["indented"].splitlines()]
+            blocks.append(Block("", lines, {}, section))
+        elif found["fenced"] is not None:
+            options = dict(re.findall(r'(\w+)="(.*?)"', found["options"]))
+            lines = found["fenced"].splitlines()
+            blocks.append(Block(found["language"] or "text", lines, options, section))
+        else:
+            section += 1
+    return blocks
 
 
 def _is_command(line: str) -> bool:
@@ -102,14 +134,24 @@ def _is_command(line: str) -> bool:
 
 def _spans(text: str) -> list[str]:
     """The spans of code in the prose and in the tables, each on one line."""
-    prose = re.sub(r"^(```.*?^```| {4}.*?)$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^(```.*?^```| {4}.*?)$", "", _flat(text), flags=re.MULTILINE | re.DOTALL)
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
 
 
+def _lines(block: Block) -> list[str]:
+    """The commands of a block, each on one line."""
+    if block.language not in SHELL or not any(map(_is_command, block.lines)):
+        return []
+    lines = "\n".join(block.lines).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+#\s.*", "", line) for line in lines if line.strip()]
+
+
 def _commands(text: str) -> list[str]:
-    """The commands of all blocks that have one, and of all spans."""
-    blocks = [block.lines for block in _blocks(text) if any(map(_is_command, block.lines))]
-    lines = [re.sub(r"\s+#\s.*", "", line) for lines in blocks for line in lines if line.strip()]
+    """The commands of all indented blocks that have one, and of all spans.
+
+    Those of fenced blocks may need what the blocks above them have made: `_walk` runs them.
+    """
+    lines = [line for block in _blocks(text) if not block.language for line in _lines(block)]
     return list(dict.fromkeys(lines + [span for span in _spans(text) if _is_command(span)]))
 
 
@@ -150,6 +192,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mypkg" / "my.py").write_text(
         "from bptt_lab.gradients.truncated import Truncated as Strategy\n"
     )
+    for name in DOCUMENTS:
+        for block in _blocks((ROOT / name).read_text(encoding="utf-8")):
+            _write(block, folder)
     (folder / "my_conf" / "gradient").mkdir(parents=True)
     (folder / "my_conf" / "gradient" / "mine.yaml").write_text(
         "_target_: mypkg.my.Strategy\nk: 4\n"
@@ -194,6 +239,12 @@ def _filled(words: list[str]) -> list[str]:
 def test_commands_of_documents(
     line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    monkeypatch.chdir(folder)
+    _cheaply(line, request.config)
+
+
+def _cheaply(line: str, config: pytest.Config, code: int = 0) -> None:
+    """Run a command in this folder, with what makes it cheap."""
     program, *arguments = words = shlex.split(line)
     if program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -202,18 +253,18 @@ def test_commands_of_documents(
         program, *arguments = words = ["bptt-train", *shlex.split(given)]
     if program in ("python", "pip", "tensorboard"):
         assert shutil.which(program, path=str(Path(sys.executable).parent)), line
-        assert all((ROOT / word).is_file() for word in arguments if word.endswith(".py")), line
+        scripts = [word for word in arguments if word.endswith(".py")]
+        assert all((ROOT / name).is_file() or Path(name).is_file() for name in scripts), line
     elif program == "pytest":
         for word in arguments:
             if word.startswith("--") and word != "--pyargs":
-                request.config.getoption(word)
+                config.getoption(word)
             assert not word.startswith("bptt_lab") or find_spec(word), line
     else:
         assert program in COMMANDS, f"{program}: there is no such command"
         if arguments or line.startswith("make train"):
-            monkeypatch.chdir(folder)
             cheaply = [word for word in CHEAPLY.get(program, ()) if not {word, "--help"} & {*words}]
-            assert _run(*_filled(words), *cheaply) == 0, line
+            assert _run(*_filled(words), *cheaply) == code, line
 
 
 @pytest.mark.parametrize("setting", _everywhere(_settings))
@@ -259,10 +310,108 @@ def test_files_and_names_of_contributings_tables(row: str) -> None:
             assert any(map(defined.search, texts)), f"there is no {span} in these files"
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_of_documents(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    names: dict[str, object] = {}
-    for block in _blocks((ROOT / name).read_text(encoding="utf-8")):
+def _write(block: Block, folder: Path) -> None:
+    """Write a block with a title into the file that this names."""
+    if title := block.options.get("title"):
+        path = folder / title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(block.lines) + "\n", encoding="utf-8")
+
+
+def _masked(lines: list[str]) -> str:
+    """Lines without their numbers, times and random names, and without a table's widths."""
+    text = "\n".join(re.sub(r"\d[\w.:+-]*", "#", line.rstrip()) for line in lines)
+    return re.sub(r"-{3,}", "---", re.sub(r"[ \t]+", " ", text)) + "\n"
+
+
+def _assert_shown(block: Block, printed: str, after: str) -> None:
+    """The lines of a block were printed, in this order; a line of dots stands for any lines."""
+    parts = _masked(block.lines).split("...\n")
+    pattern = r"(?m:^)" + r"(?:.*\n)*?".join(re.escape(part) for part in parts)
+    assert re.search(pattern, _masked(printed.splitlines())), f"{after}\nprints\n{printed}"
+
+
+def _walk(name: str, run: Callable[[str, int], str], read: Callable[[], str]) -> None:
+    """Do what a page says from top to bottom, as its reader does, in this folder.
+
+    Args:
+        name: of the document.
+        run: runs a command that is to end with an exit code, and returns what it prints; "" is
+            not compared.
+        read: returns what was printed since it was last called.
+    """
+    names: dict[object, dict[str, object]] = {}
+    blocks = _blocks((ROOT / name).read_text(encoding="utf-8"))
+    printed, last = "", ""
+    for block, following in zip(blocks, [*blocks, None][1:], strict=True):
+        _write(block, Path())
         if block.language == "python":
-            exec("\n".join(block.lines), names)
+            session = block.section if name in BY_SECTION else 0
+            last = "\n".join(block.lines)
+            exec(last, names.setdefault(session, {"__name__": "__main__"}))
+            printed = read()
+        elif block.language == "output" and printed:
+            _assert_shown(block, printed, last)
+        elif block.language in SHELL[1:]:
+            for last in _lines(block):
+                said = following.lines[0] if following and following.language == "output" else ""
+                printed = run(last, 2 if said.startswith(f"{shlex.split(last)[0]}: ") else 0)
+
+
+@pytest.fixture
+def at_page(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is a new one with all that pages speak of."""
+    monkeypatch.chdir(shutil.copytree(folder, tmp_path / "page"))
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "site"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def lightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `lab` starts in a process of its own trains for one epoch, without instruments."""
+    start, light = process.run, {"trainer.max_epochs": "1", "callbacks": "none"}
+
+    def run(words: list[str]) -> process.Ended:
+        kept = [word for word in words if word.partition("=")[0] not in light]
+        return start([*kept, *(f"{key}={value}" for key, value in light.items())])
+
+    monkeypatch.setattr(process, "run", run)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.usefixtures("at_page", "lightly")
+def test_blocks_of_documents(
+    name: str, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    def run(line: str, code: int) -> str:
+        _cheaply(line, request.config, code)
+        return ""
+
+    _walk(name, run, lambda: "".join(capfd.readouterr()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_SECTION | {"docs/index.md", "docs/runs.md"})
+@pytest.mark.usefixtures("at_page")
+def test_shown_outputs_of_commands(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A page's commands as they stand, in processes of their own."""
+    def run(line: str, code: int) -> str:
+        if not line.startswith(("bptt-", "python ")) or "FOLDER" in line or "--help" in line:
+            return ""
+        done = subprocess.run(line, shell=True, capture_output=True, text=True)
+        assert done.returncode == code, f"{line}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    _walk(name, run, lambda: "".join(capfd.readouterr()))
+
+
+def test_everything_public_is_in_the_reference() -> None:
+    pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md")]
+    named = set(re.findall(r"^::: (\S+)$", "\n".join(pages), re.MULTILINE))
+    for package in ("bptt_lab", "bptt_lab.nn", *(f"bptt_lab.{p}" for p in ("gradients", "lab"))):
+        for name in {*importlib.import_module(package).__all__} - {"__version__"}:
+            places = {f"{package}.*", f"{package}.{name}", f"{package}.{name}.{name}"}
+            assert named & places, f"{package}.{name} is in no page of docs/reference"
+    for path in (ROOT / "conf" / "dataset").glob("*.yaml"):
+        (target,) = re.findall(r"^_target_: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert target in named, f"{target} is in no page of docs/reference"

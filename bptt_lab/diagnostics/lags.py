@@ -59,7 +59,7 @@ class LagSpectrum:
 
     @cached_property
     def projections(self) -> dict[str, Tensor]:
-        """<G_d, g> / |g|^2, (D,): signed shares of g that sum to 1 over T lags."""
+        """`<G_d, g> / |g|^2`, (D,): signed shares of g that sum to 1 over T lags."""
         return {name: _ratio(s.along, s.full) for name, s in self._squares.items()}
 
     @cached_property

@@ -61,12 +61,12 @@ class GradientStrategy(ABC):
     """
 
     exact_within_chunk: bool = False  # .grad equals full BPTT's on one whole sequence
-    exact_across_chunks: bool = False  # and summed over the sequence's chunks, parameters fixed
+    exact_across_chunks: bool = False  # so is its sum over a sequence's chunks, parameters fixed
     unbiased: bool = False  # its expectation is full BPTT's gradient within a chunk
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
-    fuses: ClassVar[bool] = True  # a run with it may share a process with others; see docs/runs.md
+    fuses: ClassVar[bool] = True  # a run with it may share a process with others, in a fleet
     faces_future: ClassVar[bool] = False  # credit flows back, so that a modifier may change it
     input_gradient: ClassVar[bool] = True  # the input gets one, so that it may be an embedding's
     twice_differentiable: bool = False  # so is .grad under create_graph; the others refuse there

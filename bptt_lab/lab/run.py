@@ -42,7 +42,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Return waiting, running, completed, failed, diverged, interrupted or unreadable."""
+        """One of waiting, running, completed, failed, diverged, interrupted or unreadable."""
         return self.record.status
 
     @property

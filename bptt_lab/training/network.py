@@ -31,8 +31,8 @@ class Network(NamedTuple):
     """A recurrent network with what stands before and after it, and what its numbers mean."""
 
     rnn: VanillaRNN
-    readout: nn.Linear
-    embedding: nn.Linear | None
+    readout: nn.Linear  # from H states to O outputs
+    embedding: nn.Linear | None  # from symbols to the rnn's inputs; None: these are one-hot
     codec: Codec
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import formulas
 import lessons
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+EVERY = re.compile(r"^::: ([\w.]+)\.\*\n((?: {4}.*\n)*)", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -22,6 +26,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, content in lessons.pages(Path(config.config_file_path).parent):
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """`::: package.*` is every name that the package exports and the page does not name itself."""
+    named = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)", markdown, re.MULTILINE)}
+
+    def directives(found: re.Match[str]) -> str:
+        package, options = found.groups()
+        names = [name for name in import_module(package).__all__ if name not in named]
+        return "\n".join(f"::: {package}.{name}\n{options}" for name in names)
+
+    return EVERY.sub(directives, markdown)
 
 
 def on_page_content(html: str, **_: object) -> str:
