@@ -83,17 +83,18 @@ def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
 class Block(NamedTuple):
     """An indented or a fenced block of a document."""
 
-    language: str  # "" where it is indented
+    language: str  # "" where it is indented, "site" where the site shows what came of it
     lines: list[str]
 
 
 def _blocks(text: str) -> list[Block]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     rest = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     indented = re.findall(r"(?:^    .*\n)+", rest, re.MULTILINE)
-    return [Block(language or "text", body.splitlines()) for language, body in fenced] + [
-        Block("", [line[4:] for line in body.splitlines()]) for body in indented
-    ]
+    return [
+        Block("site" if "exec=" in options else language or "text", body.splitlines())
+        for language, options, body in fenced
+    ] + [Block("", [line[4:] for line in body.splitlines()]) for body in indented]
 
 
 def _is_command(line: str) -> bool:
