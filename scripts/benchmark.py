@@ -1,4 +1,4 @@
-"""Measure what docs/speed.md says of speed and memory, and write benchmarks/MACHINE.csv.
+"""Measure what docs/performance.md says of speed and memory, and write benchmarks/MACHINE.csv.
 
     python scripts/benchmark.py                  # every shape, 1 and 2 threads; some 10 minutes
     python scripts/benchmark.py --isa avx2       # further options are those of bptt-bench

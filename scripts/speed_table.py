@@ -1,4 +1,4 @@
-"""Print docs/speed.md's table from a file that scripts/benchmark.py wrote.
+"""Print docs/performance.md's table from a file that scripts/benchmark.py wrote.
 
 python scripts/speed_table.py                          # from the file that the page names
 python scripts/speed_table.py --write                  # ... into the page
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "speed.md"
+PAGE = ROOT / "docs" / "performance.md"
 MARKED = re.compile(r"<!-- speed: (\S+) -->\n.*?<!-- end of speed -->", re.DOTALL)
 BASELINE = "nn.RNN"
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
 def source(page: str) -> str:
     """Return the path of the file that the page's table comes from."""
     found = MARKED.search(page)
-    assert found, "docs/speed.md has no <!-- speed: FILE --> ... <!-- end of speed -->"
+    assert found, "docs/performance.md has no <!-- speed: FILE --> ... <!-- end of speed -->"
     return found[1]
 
 
