@@ -83,8 +83,8 @@ for t in (1, 2, 3):
 # ## Three uses of one matrix
 #
 # We want $dE_3/dW$. Only $h_3$ meets the loss $E_3$, but $h_3$ is made of $h_2$, which was made
-# with $W$ too, and so was $h_1$. Write $W_1, W_2, W_3$ for the matrix as steps 1, 2 and 3 use it. The
-# three are equal. If all three move together, their effects add up:
+# with $W$ too, and so was $h_1$. Write $W_1, W_2, W_3$ for the matrix as steps 1, 2 and 3 use it.
+# The three are equal. If all three move together, their effects add up:
 #
 # $$\frac{dE_3}{dW} = \frac{\partial E_3}{\partial W_3} + \frac{\partial E_3}{\partial W_2} +
 # \frac{\partial E_3}{\partial W_1}$$
@@ -95,17 +95,16 @@ for t in (1, 2, 3):
 # \frac{\partial \bar y_3}{\partial h_3} \frac{\partial h_3}{\partial h_s}
 # \frac{\partial^+ h_s}{\partial W}$$
 #
-# Many texts call the state $s_t$ and the step $k$, and write
-# $\frac{\partial E_3}{\partial W} = \sum_k \frac{\partial E_3}{\partial \bar y_3}
-# \frac{\partial \bar y_3}{\partial s_3} \frac{\partial s_3}{\partial s_k}
-# \frac{\partial s_k}{\partial W}$: the same sum. We compute the factors from left to right.
+# Many texts call the state $s_t$ and the step $k$, and write $\frac{\partial E_3}{\partial W} =
+# \sum_k \frac{\partial E_3}{\partial \bar y_3} \frac{\partial \bar y_3}{\partial s_3}
+# \frac{\partial s_3}{\partial s_k} \frac{\partial s_k}{\partial W}$: the same sum. We compute the
+# factors from left to right.
 
 # %% [markdown]
 # ### The loss and its own state: $q_3$
 #
-# The first two factors together are a row of two numbers, the *immediate credit*
-# $q_3 = \partial E_3 / \partial h_3$. The derivative of the softmax is
-# $\mathrm{diag}(\bar y) - \bar y \bar y^T$.
+# The first two factors together are a row of two numbers, the *immediate credit* $q_3 = \partial
+# E_3 / \partial h_3$. The derivative of the softmax is $\mathrm{diag}(\bar y) - \bar y \bar y^T$.
 
 # %%
 
@@ -140,12 +139,12 @@ show("J_3 J_2", J[3] @ J[2])
 # ### The use itself: the immediate derivative
 #
 # The last factor is where most people stumble. $\partial^+ h_s / \partial W$ asks how $h_s$ moves
-# when $W$ moves **at step $s$ only, with $h_{s-1}$ held fixed**. The plus says so. What earlier uses
-# of $W$ do to $h_{s-1}$ belongs to the other paths and must not be counted here.
+# when $W$ moves **at step $s$ only, with $h_{s-1}$ held fixed**. The plus says so. What earlier
+# uses of $W$ do to $h_{s-1}$ belongs to the other paths and must not be counted here.
 #
 # $h_s$ has two entries and $W$ has four, so this factor holds eight numbers, $\bar M_s[i, j, k] =
-# \partial^+ h_s[i] / \partial W[j, k]$. Row $j$ of $W$ feeds unit $j$ alone: the number is
-# $(1 - h_s[i]^2)\, h_{s-1}[k]$ where $i = j$, and 0 elsewhere.
+# \partial^+ h_s[i] / \partial W[j, k]$. Row $j$ of $W$ feeds unit $j$ alone: the number is $(1 -
+# h_s[i]^2)\, h_{s-1}[k]$ where $i = j$, and 0 elsewhere.
 
 # %%
 Mbar = {s: torch.einsum("ij,k->ijk", torch.diag(slope[s]), h[s - 1]) for s in (1, 2, 3)}
@@ -237,8 +236,8 @@ assert same(counted_twice, term_33 + 2 * term_32 + 3 * term_31)
 assert same(torch.einsum("i,ijk->jk", q[3], M[3]), by_terms)
 
 # %% [markdown]
-# $M_t$ needs no later step, so it can be carried along while the network runs.
-# [Lesson 5](5_online.py) learns in this way.
+# $M_t$ needs no later step, so it can be carried along while the network runs. [Lesson
+# 5](5_online.py) learns in this way.
 
 # %% [markdown]
 # ## All losses: a triangle of terms
