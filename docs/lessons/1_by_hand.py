@@ -95,16 +95,20 @@ for t in (1, 2, 3):
 # \frac{\partial \bar y_3}{\partial h_3} \frac{\partial h_3}{\partial h_s}
 # \frac{\partial^+ h_s}{\partial W}$$
 #
-# Many texts call the state $s_t$ and the step $k$, and write $\frac{\partial E_3}{\partial W} =
-# \sum_k \frac{\partial E_3}{\partial \bar y_3} \frac{\partial \bar y_3}{\partial s_3}
-# \frac{\partial s_3}{\partial s_k} \frac{\partial s_k}{\partial W}$: the same sum. We compute the
-# factors from left to right.
+# Many texts call the state $s_t$ and the step that used the matrix $k$. There the same sum reads
+#
+# $$\frac{\partial E_3}{\partial W} = \sum_{k=1}^{3} \frac{\partial E_3}{\partial \bar y_3}
+# \frac{\partial \bar y_3}{\partial s_3} \frac{\partial s_3}{\partial s_k}
+# \frac{\partial s_k}{\partial W}$$
+#
+# We compute its factors from left to right.
 
 # %% [markdown]
 # ### The loss and its own state: $q_3$
 #
-# The first two factors together are a row of two numbers, the *immediate credit* $q_3 = \partial
-# E_3 / \partial h_3$. The derivative of the softmax is $\mathrm{diag}(\bar y) - \bar y \bar y^T$.
+# The first two factors together are a row of two numbers, the *immediate credit*
+# $q_3 = \partial E_3 / \partial h_3$. The derivative of the softmax is
+# $\mathrm{diag}(\bar y) - \bar y \bar y^T$.
 
 # %%
 
@@ -142,9 +146,9 @@ show("J_3 J_2", J[3] @ J[2])
 # when $W$ moves **at step $s$ only, with $h_{s-1}$ held fixed**. The plus says so. What earlier
 # uses of $W$ do to $h_{s-1}$ belongs to the other paths and must not be counted here.
 #
-# $h_s$ has two entries and $W$ has four, so this factor holds eight numbers, $\bar M_s[i, j, k] =
-# \partial^+ h_s[i] / \partial W[j, k]$. Row $j$ of $W$ feeds unit $j$ alone: the number is $(1 -
-# h_s[i]^2)\, h_{s-1}[k]$ where $i = j$, and 0 elsewhere.
+# $h_s$ has two entries and $W$ has four, so this factor holds eight numbers,
+# $\bar M_s[i, j, k] = \partial^+ h_s[i] / \partial W[j, k]$. Row $j$ of $W$ feeds unit $j$ alone:
+# the number is $(1 - h_s[i]^2)\, h_{s-1}[k]$ where $i = j$, and 0 elsewhere.
 
 # %%
 Mbar = {s: torch.einsum("ij,k->ijk", torch.diag(slope[s]), h[s - 1]) for s in (1, 2, 3)}
@@ -236,8 +240,8 @@ assert same(counted_twice, term_33 + 2 * term_32 + 3 * term_31)
 assert same(torch.einsum("i,ijk->jk", q[3], M[3]), by_terms)
 
 # %% [markdown]
-# $M_t$ needs no later step, so it can be carried along while the network runs. [Lesson
-# 5](5_online.py) learns in this way.
+# $M_t$ needs no later step, so it can be carried along while the network runs.
+# [Lesson 5](5_online.py) learns in this way.
 
 # %% [markdown]
 # ## All losses: a triangle of terms
