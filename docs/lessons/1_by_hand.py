@@ -241,7 +241,7 @@ assert same(torch.einsum("i,ijk->jk", q[3], M[3]), by_terms)
 
 # %% [markdown]
 # $M_t$ needs no later step, so it can be carried along while the network runs.
-# [Lesson 5](5_online.py) learns in this way.
+# [Lesson 5](5_online.md) learns in this way.
 
 # %% [markdown]
 # ## All losses: a triangle of terms
@@ -294,7 +294,7 @@ draw_triangle()
 
 # %% [markdown]
 # The *lag* of a term is $t - s$, the number of Jacobians in it. Truncation leaves out some terms of
-# this triangle ([lesson 3](3_truncation.py)).
+# this triangle ([lesson 3](3_truncation.md)).
 
 # %% [markdown]
 # ## One sweep instead of all terms
@@ -355,7 +355,7 @@ assert all(f"{number:.5f}" in told for number in by_terms.flatten().tolist())
 #
 # 1. Set `h_0` to zeros. One of the three terms of $dE_3/dW$ is then zero: which, and why?
 # 2. Multiply `W` by 0.5, then by 2. How do the lengths of the three terms change? The reason is the
-#    subject of [lesson 2](2_vanishing.py).
+#    subject of [lesson 2](2_vanishing.md).
 # 3. Write down $dE_3/dU$. Only one factor changes. Check it with `torch.autograd.grad`.
 # 4. $dE_3/dV$ needs no sum over steps. Why?
 #
