@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import pages
 import pytest
 import torch
 from tasks.samples import PROSE, write_music
@@ -83,17 +84,17 @@ def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
 class Block(NamedTuple):
     """An indented or a fenced block of a document."""
 
-    language: str  # "" where it is indented
+    language: str  # "" where it is indented, "file" where a reader is to write it to one
     lines: list[str]
 
 
 def _blocks(text: str) -> list[Block]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    rest = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    rest = pages.FENCED.sub("", text)
     indented = re.findall(r"(?:^    .*\n)+", rest, re.MULTILINE)
-    return [Block(language or "text", body.splitlines()) for language, body in fenced] + [
-        Block("", [line[4:] for line in body.splitlines()]) for body in indented
-    ]
+    return [
+        Block("file" if block.title else block.language or "text", block.text.splitlines())
+        for block in pages.blocks(text)
+    ] + [Block("", [line[4:] for line in body.splitlines()]) for body in indented]
 
 
 def _is_command(line: str) -> bool:
@@ -136,10 +137,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prose.txt").write_text(PROSE)
     (folder / "numbers.csv").write_text("a,b\n0.1,1\n0.2,0\n0.3,1\n")
     write_music(folder)
-    package = ROOT / "tests" / "package"
-    shutil.copytree(package / "mypkg", folder / "mypkg")
-    groups = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]
-    record = folder / "my_package-1.0.dist-info"
+    pages.write("extending.md", folder)
+    groups = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["entry-points"]
+    record = folder / "mypkg-1.0.dist-info"
     record.mkdir()
     entries = [
         f"[{group}]\n{name} = {value}\n"
@@ -147,13 +147,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in entry.items()
     ]
     (record / "entry_points.txt").write_text("".join(entries))
-    (folder / "mypkg" / "my.py").write_text(
-        "from bptt_lab.gradients.truncated import Truncated as Strategy\n"
-    )
-    (folder / "my_conf" / "gradient").mkdir(parents=True)
-    (folder / "my_conf" / "gradient" / "mine.yaml").write_text(
-        "_target_: mypkg.my.Strategy\nk: 4\n"
-    )
     here = Path.cwd()
     os.chdir(folder)
     try:
@@ -262,6 +255,7 @@ def test_files_and_names_of_contributings_tables(row: str) -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_python_of_documents(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "site")  # where the site's blocks find `show`
     names: dict[str, object] = {}
     for block in _blocks((ROOT / name).read_text(encoding="utf-8")):
         if block.language == "python":
