@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import pages
 import pytest
 import torch
 from tasks.samples import PROSE, write_music
@@ -89,7 +90,7 @@ def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
 class Block(NamedTuple):
     """An indented or a fenced block of a document."""
 
-    language: str  # "" where it is indented
+    language: str  # "" where it is indented, "file" where a reader is to write it to one
     lines: list[str]
     options: dict[str, str]  # of a fence: title, exec, ...
     section: int  # how many headings of the second level stand above it
@@ -178,10 +179,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prose.txt").write_text(PROSE)
     (folder / "numbers.csv").write_text("a,b\n0.1,1\n0.2,0\n0.3,1\n")
     write_music(folder)
-    package = ROOT / "tests" / "package"
-    shutil.copytree(package / "mypkg", folder / "mypkg")
-    groups = tomllib.loads((package / "pyproject.toml").read_text())["project"]["entry-points"]
-    record = folder / "my_package-1.0.dist-info"
+    pages.write("extending.md", folder)
+    groups = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["entry-points"]
+    record = folder / "mypkg-1.0.dist-info"
     record.mkdir()
     entries = [
         f"[{group}]\n{name} = {value}\n"
@@ -189,16 +189,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in entry.items()
     ]
     (record / "entry_points.txt").write_text("".join(entries))
-    (folder / "mypkg" / "my.py").write_text(
-        "from bptt_lab.gradients.truncated import Truncated as Strategy\n"
-    )
     for name in DOCUMENTS:
         for block in _blocks((ROOT / name).read_text(encoding="utf-8")):
             _write(block, folder)
-    (folder / "my_conf" / "gradient").mkdir(parents=True)
-    (folder / "my_conf" / "gradient" / "mine.yaml").write_text(
-        "_target_: mypkg.my.Strategy\nk: 4\n"
-    )
     here = Path.cwd()
     os.chdir(folder)
     try:

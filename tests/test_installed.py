@@ -1,6 +1,6 @@
 """Installed packages bring strategies and tasks by entry points, and nothing of them runs unasked.
 
-The package in `tests/package/` is installed by pip, without a network.
+The package of docs/extending.md is installed by pip, as the page says, without a network.
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
+import pages
 import pytest
 from commands import Forked
 from runs import QUICK, state_dict
@@ -26,18 +24,22 @@ from bptt_lab.config.strategies import from_name, packaged
 from bptt_lab.core.validation import ConfigError
 
 ALLOW = "allow=[mypkg]"
-PACKAGE = Path(__file__).parent / "package"
+MARK = """
+import os
+from pathlib import Path
+
+if "MYPKG_IMPORTED" in os.environ:
+    Path(os.environ["MYPKG_IMPORTED"]).touch()
+"""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder for the path, into which pip has installed the package."""
-    folder = tmp_path_factory.mktemp("installed")
-    source, target = shutil.copytree(PACKAGE, folder / "source"), folder / "site"
-    offline = ("--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check")
-    pip = (sys.executable, "-m", "pip", "install", "-q", *offline)
-    subprocess.run([*pip, "--target", str(target), str(source)], check=True)
-    return target
+    """What is on the path once the page's package is installed, which tells when it is imported."""
+    source = pages.write("extending.md", tmp_path_factory.mktemp("mypkg"))
+    with (source / "mypkg" / "__init__.py").open("a") as file:
+        file.write(MARK)
+    return pages.install(source, tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture
@@ -45,7 +47,8 @@ def here(site, tmp_path, monkeypatch):
     """The package on the path, a folder of one's own, and the file that an import leaves."""
     imported = tmp_path / "imported"
     monkeypatch.setenv("MYPKG_IMPORTED", str(imported))
-    monkeypatch.syspath_prepend(site)
+    for place in reversed(site.split(os.pathsep)):
+        monkeypatch.syspath_prepend(place)
     monkeypatch.chdir(tmp_path)
     yield imported
     assert not [name for name in sys.modules if name.partition(".")[0] == "mypkg"]
@@ -73,7 +76,7 @@ def bring(tmp_path, monkeypatch):
 
 def train(tmp_path, site, *arguments):
     main = "bptt_lab.commands.train.cli:main"
-    command = Forked(main, (*arguments, ALLOW), tmp_path, {"PYTHONPATH": str(site)})
+    command = Forked(main, (*arguments, ALLOW), tmp_path, {"PYTHONPATH": site})
     out, err = command.communicate()
     assert command.returncode == 0, err
     return out
@@ -89,24 +92,26 @@ def refused(capsys, *arguments):
 
 
 def test_a_run_of_them_has_the_bits_of_our_own_strategy(site, tmp_path):
-    for gradient in ("mine", "truncated"):
-        chosen = ("dataset=counting", f"gradient={gradient}", "gradient.k=3", "seed=7")
-        train(tmp_path, site, *QUICK, *chosen, f"hydra.run.dir=outputs/{gradient}")
-    mine, ours = (tmp_path / "outputs" / gradient for gradient in ("mine", "truncated"))
+    """Where a chunk is one step there is nothing to damp."""
+    for gradient in ("damped", "full"):
+        chosen = ("dataset=delayed_xor", "dataset.chunk_length=1", f"gradient={gradient}")
+        small = ("dataset.num_steps=3", "dataset.delay=1", "dataset.train_size=64", "seed=7")
+        train(tmp_path, site, *QUICK, *chosen, *small, f"hydra.run.dir=outputs/{gradient}")
+    mine, ours = (tmp_path / "outputs" / gradient for gradient in ("damped", "full"))
     expected = state_dict(ours)
     assert all(equal(value, expected[key]) for key, value in state_dict(mine).items())
     config = json.loads((mine / runs.MANIFEST).read_text())["config"]
-    assert config["gradient"] == {"_target_": "mypkg.rules.Mine", "k": 3}
-    sizes = {"num_steps": 5, "train_size": 64, "val_size": 256, "test_size": 1024}
-    usual = {"batch_size": 32, "chunk_length": None, "seed": 7}
-    assert config["dataset"] == {"_target_": "mypkg.tasks.Counting", **sizes, **usual}
-    assert "is completed already" in train(tmp_path, site, "resume=outputs/mine")
+    assert config["gradient"] == {"_target_": "mypkg.rules.Damped", "gamma": 0.8}
+    sizes = {"num_steps": 3, "delay": 1, "train_size": 64, "val_size": 256, "test_size": 1024}
+    usual = {"batch_size": 32, "chunk_length": 1, "seed": 7}
+    assert config["dataset"] == {"_target_": "mypkg.tasks.DelayedXor", **sizes, **usual}
+    assert "is completed already" in train(tmp_path, site, "resume=outputs/damped")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["fleet", "process"])
 def test_a_sweep_of_them_in_processes_and_fleets(site, tmp_path, launcher):
-    sweep = ("-m", *QUICK, "dataset=counting", "gradient=full,mine", "seed=0,1")
+    sweep = ("-m", *QUICK, "dataset=delayed_xor", "gradient=full,damped", "seed=0,1")
     folder = f"outputs/{launcher}"
     out = train(tmp_path, site, *sweep, f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}")
     assert "4 of 4 jobs completed" in out
@@ -116,14 +121,14 @@ def test_a_sweep_of_them_in_processes_and_fleets(site, tmp_path, launcher):
 
 @pytest.mark.slow
 def test_a_shadow_by_name(site, tmp_path):
-    shadow = ("callbacks=default", "callbacks.shadow=[mine]", "callbacks.every_n_steps=1")
+    shadow = ("callbacks=default", "callbacks.shadow=[damped]", "callbacks.every_n_steps=1")
     quick = [line for line in QUICK if line != "callbacks=none"]
-    train(tmp_path, site, *quick, *shadow, "dataset=counting", "hydra.run.dir=outputs/run")
+    train(tmp_path, site, *quick, *shadow, "dataset=delayed_xor", "hydra.run.dir=outputs/run")
     metrics = runs.read_metrics(tmp_path / "outputs" / "run")
-    assert any("alignment/cosine_mine" in line for line in metrics)
+    assert any("alignment/cosine_damped" in line for line in metrics)
 
 
-@pytest.mark.parametrize("option", ["gradient=mine", "dataset=counting"])
+@pytest.mark.parametrize("option", ["gradient=damped", "dataset=delayed_xor"])
 def test_without_leave_a_line_says_which_one_it_takes(here, capsys, option):
     assert "add allow=[mypkg] to the command line" in refused(capsys, option)
     assert cli.main([option, ALLOW, "dry_run=true"]) == 0
@@ -131,51 +136,53 @@ def test_without_leave_a_line_says_which_one_it_takes(here, capsys, option):
 
 
 def test_limits_are_the_annotations(here, capsys):
-    line = refused(capsys, "gradient=mine", "gradient.k=1", ALLOW)
-    assert line == "gradient.k=1: must be at least 2; leave it out for 4"
-    assert "gradient.kk=1: there is no such" in refused(capsys, "gradient=mine", "gradient.kk=1")
+    line = refused(capsys, "gradient=damped", "gradient.gamma=1", ALLOW)
+    assert line == "gradient.gamma=1: must be less than 1; leave it out for 0.8"
+    assert "gradient.k=1: there is no such" in refused(capsys, "gradient=damped", "gradient.k=1")
 
 
 def test_help_lists_them_without_an_import(here, capsys):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert "mine                Biased: credit that is cut every k steps. (allow=[mypkg])" in out
-    assert "    gradient.k=4  integer, at least 2" in out
-    assert "    dataset.num_steps=5        integer, at least 1" in out
+    shrinks = "Biased: credit shrinks by the factor gamma with each step back in time."
+    assert f"damped              {shrinks} (allow=[mypkg])" in out
+    assert "    gradient.gamma=0.8  number, greater than 0, less than 1" in out
+    assert "    dataset.num_steps=20       integer, at least 2" in out
     assert not here.exists()
 
 
 def test_a_glob_stands_for_those_of_allowed_packages(here, capsys):
-    sweep = ("-m", "gradient=glob([m*,full])", "dry_run=true")
+    sweep = ("-m", "gradient=glob([d*,full])", "dry_run=true")
     assert cli.main([*sweep]) == 0
-    assert "gradient=mine" not in capsys.readouterr().out
+    assert "gradient=damped" not in capsys.readouterr().out
     assert cli.main([*sweep, ALLOW]) == 0
-    assert "gradient=mine" in capsys.readouterr().out
+    assert "gradient=damped" in capsys.readouterr().out
     assert not here.exists()
 
 
 @pytest.mark.slow
 def test_other_commands_know_them_by_name(here):
     with pytest.raises(ConfigError, match=r"add allow=\[mypkg\]"):
-        from_name("--gradient", "mine", {}, packaged())
-    found = from_name("--gradient", "mine", {"k": 2}, packaged(), allow=["mypkg"])
-    assert found.section() == {"_target_": "mypkg.rules.Mine", "k": 2}
-    asked = request.read(["dataset=counting", "gradient=mine", "gradient.k=2", ALLOW], None, None)
-    assert "mine" in [option.name for option in asked.options]
-    assert next(option.k for option in asked.options if option.name == "mine") == 2
+        from_name("--gradient", "damped", {}, packaged())
+    found = from_name("--gradient", "damped", {"gamma": 0.5}, packaged(), allow=["mypkg"])
+    assert found.section() == {"_target_": "mypkg.rules.Damped", "gamma": 0.5}
+    chosen = ["dataset=delayed_xor", "gradient=damped", "gradient.gamma=0.5", ALLOW]
+    asked = request.read(chosen, None, None)
+    (option,) = (option for option in asked.options if option.name == "damped")
+    assert option.component.settings["gamma"] == 0.5
     asked = request.read(["dataset=adding"], None, None)
-    assert "mine" not in [*(option.name for option in asked.options), *asked.refused]
-    (why,) = request.read(["dataset=adding"], None, ["mine"]).refused.values()
+    assert "damped" not in [*(option.name for option in asked.options), *asked.refused]
+    (why,) = request.read(["dataset=adding"], None, ["damped"]).refused.values()
     assert "add allow=[mypkg]" in why
     assert not here.exists()
 
 
 def test_a_folder_of_the_users_comes_before_a_package(here, tmp_path, capsys):
     (tmp_path / "conf" / "gradient").mkdir(parents=True)
-    option = tmp_path / "conf" / "gradient" / "mine.yaml"
+    option = tmp_path / "conf" / "gradient" / "damped.yaml"
     option.write_text("_target_: bptt_lab.gradients.truncated.Truncated\nk: 9\n")
     for folder in (["--config-dir", "conf"], ["hydra.searchpath=[conf]"]):
-        assert cli.main([*folder, "gradient=mine", "--cfg", "job", "--package", "gradient"]) == 0
+        assert cli.main([*folder, "gradient=damped", "--cfg", "job", "--package", "gradient"]) == 0
         assert "k: 9" in capsys.readouterr().out
 
 
@@ -246,7 +253,7 @@ def test_a_damaged_package_hides_no_other(bring, here, capsys, tmp_path):
     record = tmp_path / "bytes_site" / "bytes-1.0.dist-info"
     (record / "entry_points.txt").write_bytes(b"[bptt_lab.gradients]\n\xff = a:B\n")
     (record / "METADATA").unlink()
-    assert cli.main(["gradient=mine", ALLOW, "dry_run=true"]) == 0
+    assert cli.main(["gradient=damped", ALLOW, "dry_run=true"]) == 0
 
 
 def test_two_packages_with_one_name_are_at_odds(bring, capsys):

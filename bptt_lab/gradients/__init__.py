@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bptt_lab.gradients.feedback_alignment import FeedbackAlignment as FeedbackAlignment
     from bptt_lab.gradients.full import Full as Full
     from bptt_lab.gradients.future import FutureFacing as FutureFacing
+    from bptt_lab.gradients.future import OneSweep as OneSweep
     from bptt_lab.gradients.future import PerUnroll as PerUnroll
     from bptt_lab.gradients.kf_rtrl import KFRTRL as KFRTRL
     from bptt_lab.gradients.modifier import Modifier as Modifier

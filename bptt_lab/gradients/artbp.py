@@ -7,10 +7,10 @@ import torch
 
 from bptt_lab.core.random import generator
 from bptt_lab.core.validation import Gt, checked
-from bptt_lab.gradients.future import Estimate, PerUnroll, Rule
+from bptt_lab.gradients.future import OneSweep
 
 
-class ARTBP(PerUnroll):
+class ARTBP(OneSweep):
     """Unbiased random truncation: full BPTT's sweep, cut at random and reweighted.
 
     Use it where a fixed truncation's bias points the wrong way. Do not use it where the chunk
@@ -84,8 +84,3 @@ class ARTBP(PerUnroll):
         random = generator(self.seed, "artbp", draw)
         uniforms = torch.rand(num_steps - 1, generator=random, dtype=torch.float64)
         return self.keep(uniforms.tolist())
-
-    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
-        """One sweep with these cuts."""
-        keep = self.factors(num_steps, draw)
-        return lambda stack: stack.sweep(keep)

@@ -149,9 +149,10 @@ class GradientStrategy(ABC):
         raise NotImplementedError(f"{type(self).__name__} never forms the credit dE/dh_t")
 
     def mask(self, num_steps: int) -> Tensor:
-        """Return M[t, s], (T, T) booleans: whether the loss at t reaches the parameters' use at s.
+        """Return M[t, s], (T, T): whether the loss at t reaches the parameters' use at s.
 
-        That is s <= t where the strategy is exact within a chunk.
+        Booleans, or weights in float64 where a term of the gradient counts in part. That is
+        s <= t where the strategy is exact within a chunk.
 
         Raises:
             NotImplementedError: where no fixed mask describes the strategy.

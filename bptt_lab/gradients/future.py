@@ -112,6 +112,28 @@ class FutureFacing(PerUnroll):
         return self.assign
 
 
+class OneSweep(PerUnroll):
+    """A strategy whose every unroll is one adjoint sweep, with `factors` on the credit's way."""
+
+    @abstractmethod
+    def factors(self, num_steps: int, draw: int) -> Sequence[float] | None:
+        """Return what multiplies the credit that each step hands to the step before.
+
+        Args:
+            num_steps: L.
+            draw: index of the unroll's random numbers.
+
+        Returns:
+            L factors: 0 cuts, 1 keeps. The first one belongs to the state before the first step,
+            and is not used. None keeps everything.
+        """
+
+    def begin(self, num_steps: int, draw: int, estimate: Estimate) -> Rule:
+        """Sweep once."""
+        keep = self.factors(num_steps, draw)
+        return lambda stack: stack.sweep(keep)
+
+
 class _Unroll(torch.autograd.Function):
     """The whole stack, forward; the rule's gradients, backward.
 

@@ -213,18 +213,26 @@ class Derivation:
         show("|difference| / |full|", found.relative_error)
 
     def _show_mask(self, mask: Tensor) -> None:
-        self.text.prose("M[t, s] = 1 where the loss at t reaches the use of W at s:")
+        says = "= 1 where the loss at t reaches the use of W at s:"
+        if mask.is_floating_point():
+            says = "multiplies the term of the loss at t and the use of W at s:"
+        self.text.prose(f"M[t, s] {says}")
         self.text.lines.append("          " + "  ".join(f"s={s}" for s in self.steps))
         for t in self.steps:
-            cells = (f" {int(mask[t - 1, s - 1])} " if s <= t else " . " for s in self.steps)
+            cells = (f"{weight(mask, t, s):^3.2g}" if s <= t else " . " for s in self.steps)
             self.text.lines.append(f"    t={t}   {'  '.join(cells)}".rstrip())
         kept = []
         for term in self.terms:
-            is_kept = bool(mask[term.t - 1, term.s - 1])
-            kept += [term] * is_kept
-            state = "kept" if is_kept else "cut "
+            share = weight(mask, term.t, term.s)
+            kept += [term._replace(value=share * term.value)] * (share != 0)
+            state = {0: "cut ", 1: "kept"}.get(share, f"{share:.2f}")
             self.text.show(f"{state}  lag {term.lag}  |{term.name}|", term.value.norm())
         self.text.show(f"the sum of the {len(kept)} kept", total(kept))
+
+
+def weight(mask: Tensor, t: int, s: int) -> float:
+    """Return M[t, s]."""
+    return float(mask[t - 1, s - 1])
 
 
 def total(terms: Sequence[Term]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from bptt_lab.commands.explain.derivation import Derivation
+from bptt_lab.commands.explain.derivation import Derivation, weight
 from bptt_lab.commands.explain.example import StrategyGradient
 from bptt_lab.training import style
 from bptt_lab.training.style import GREY
@@ -33,13 +33,15 @@ def draw(derivation: Derivation, name: str, found: StrategyGradient, path: Path)
     left = f"the gradient left has {cosine} with the full one, {error}"
     axes.set_title(f"every term of d{derivation.loss}/dW, and its share;\n{left}", color=GREY)
     for term, norm in zip(terms, norms, strict=True):
-        kept = mask is None or bool(mask[term.t - 1, term.s - 1])
+        share = 1.0 if mask is None else weight(mask, term.t, term.s)
+        kept = share != 0
         colour = GREY if mask is None else KEPT if kept else CUT
         disc: Any = {"color": colour, "markersize": LARGEST * (norm / max(norms)) ** 0.5}
         axes.plot(term.s, term.t, "o", **disc)
         if not kept:
             axes.plot(term.s, term.t, "x", color="white", markersize=9, markeredgewidth=2.6)
-        state = "" if mask is None else ", kept" if kept else ", cut"
+        known = {0: ", cut", 1: "" if mask is None else ", kept"}
+        state = known.get(share, f", times {share:.2f}")
         label = f"lag {term.lag}{state}\n|{term.name}|\n{norm:.4f}, {norm / sum(norms):.0%}"
         below: Any = {"xytext": (0, -27), "textcoords": "offset points", "fontsize": 9}
         axes.annotate(label, (term.s, term.t), color=colour, ha="center", va="top", **below)

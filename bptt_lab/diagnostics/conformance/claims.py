@@ -59,9 +59,10 @@ def check_mask(strategy: GradientStrategy) -> None:
         mask = compare.stated_mask(strategy, num_steps)
         if mask is None:
             raise Skipped(f"{strategy} states no mask")
-        form = mask.dtype == torch.bool and mask.shape == (num_steps, num_steps)
-        require(form, f"mask: must be ({num_steps}, {num_steps}) booleans")
-        require(not (mask & ~compare.full_mask(num_steps)).any(), "mask: a loss reaches the future")
+        form = mask.dtype in (torch.bool, torch.float64) and mask.shape == (num_steps, num_steps)
+        require(form, f"mask: must be ({num_steps}, {num_steps}) booleans, or weights in float64")
+        ahead = mask.bool() & ~compare.full_mask(num_steps)
+        require(not ahead.any(), "mask: a loss reaches the future")
         if strategy.exact_within_chunk:
             full = torch.equal(mask, compare.full_mask(num_steps))
             require(full, "mask: claims to be exact within a chunk, but its mask is not full")
