@@ -2,13 +2,16 @@
 
 import gc
 import os
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
 
 import hypothesis
 import numpy as np
 import pytest
+import sampling
 import torch
+from matplotlib.figure import Figure
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
@@ -20,6 +23,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    sampling.whole = config.option.markexpr != "not slow"
+
+
 def pytest_collection_finish() -> None:
     """Keep what is loaded by now out of every later collection of garbage."""
     gc.collect()
@@ -28,8 +35,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the painting of instruments' pictures, which takes half of a short run."""
+    """Leave out the painting of pictures, which takes half of a short run or of a report."""
     black = np.zeros((3, 2, 2), dtype=np.uint8)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **how: Path(file).touch())
     monkeypatch.setattr("torch.utils.tensorboard.writer.figure_to_image", lambda *_: black)
 
 

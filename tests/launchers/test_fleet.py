@@ -34,13 +34,13 @@ def results(folder: Path) -> dict[str, object]:
 
 
 def test_jobs_side_by_side_leave_what_they_leave_alone(tmp_path, run_here):
-    sweep = (*TINY, "gradient=full,truncated", "gradient.k=3", "seed=range(2)", "dry_run=false")
+    sweep = (*TINY, "gradient=full,truncated", "gradient.k=3", "dry_run=false")
     for name, launcher in (("fleet", FLEET), ("process", "hydra/launcher=process")):
         code, out, err = run_here("-m", launcher, *sweep, f"hydra.sweep.dir={tmp_path / name}")
         assert code == 0, err
         assert ("times as fast" in out) == (name == "fleet")
     folders = [path.parent for path in sorted((tmp_path / "fleet").glob("*/summary.json"))]
-    assert len(folders) == 4
+    assert len(folders) == 2
     for folder in folders:
         alone = tmp_path / "process" / folder.name
         assert results(folder) == results(alone)
@@ -100,14 +100,14 @@ def test_jobs_beside_one_that_hangs_save_and_go_on_alone(tmp_path, run_here, mon
     asked = []
 
     def is_over(self, running, now):
-        if len(running.jobs) > 1 and not asked and sweeps.checkpoints(tmp_path):
-            asked.append(running)
+        if len(running.jobs) > 1 and not asked:
+            asked.append(wait_for(lambda: sweeps.checkpoints(tmp_path)))
             return True
         return own(self, running, now)
 
     own = FleetLauncher.is_over
     monkeypatch.setattr(FleetLauncher, "is_over", is_over)
-    long = (*SMALL, "trainer.max_epochs=6", "checkpoint_seconds=0", "seed=range(3)")
+    long = (*SMALL, "trainer.max_epochs=8", "seed=range(2)")
     limit = "hydra.launcher.time_limit=100000"
     code, out, err = run_here("-m", FLEET, ONE, limit, *long)
     assert code == 0, err

@@ -80,6 +80,7 @@ def test_links_lead_somewhere(half: Path) -> None:
     assert all((half / unquote(str(link))).exists() for link in links)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_table_is_best_first_with_references_among_the_settings(tmp_path: Path) -> None:
     jobs: list[dict[str, Any]] = [
         {"gradient": "full", "final": 0.05},
@@ -91,6 +92,7 @@ def test_the_table_is_best_first_with_references_among_the_settings(tmp_path: Pa
     assert table.index("autograd") < table.index("0.1000") < table.index("full")
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_references_of_a_setting_s_own_have_a_column_and_empty_columns_are_left_out(
     tmp_path: Path,
 ) -> None:
@@ -105,6 +107,7 @@ def test_references_of_a_setting_s_own_have_a_column_and_empty_columns_are_left_
     assert "references, accuracy" not in alike and "mean cosine" not in text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_settings_within_the_spread_are_named(tmp_path: Path) -> None:
     jobs = [
         {"gradient": g, "seed": s, "final": level + 0.1 * s}
@@ -152,6 +155,7 @@ def test_any_sweep_has_a_report(tmp_path: Path, jobs: list[dict[str, Any]]) -> N
     assert (sweep / "results.csv").read_text().count("\n") >= 1 + len(jobs)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_lost_files_are_no_error(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", strategies())
     names = ("metrics.jsonl", "summary.json", "manifest.json", "status.json")
@@ -162,6 +166,7 @@ def test_lost_files_are_no_error(tmp_path: Path) -> None:
     assert Page(sweep / "report.html").text.count("waiting") >= 1
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_summary_for_tensorboard_is_mean_and_spread(tmp_path: Path) -> None:
     jobs = [*strategies(), {"gradient": "autograd"}]
     write_report(sweep := write_sweep(tmp_path / "s", jobs))
@@ -186,11 +191,13 @@ def test_the_summary_for_tensorboard_is_mean_and_spread(tmp_path: Path) -> None:
     assert len(list((summary / "digits_full").iterdir())) == 1
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_one_seed_has_no_summary_beside_its_runs(tmp_path: Path) -> None:
     write_report(sweep := write_sweep(tmp_path / "s", [{"lr": 0.1}, {"lr": 0.2}]))
     assert not (sweep / "_summary").exists()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_target_can_be_given(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", strategies())
     assert cli.main([str(sweep), "--target-loss", "0.75"]) == 0
@@ -212,6 +219,7 @@ def test_what_is_in_the_way_is_refused_before_anything_is_written(
     assert sorted(sweep.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("unpainted")
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_captions_speak_of_seeds_that_are_there(tmp_path: Path, seeds: int) -> None:
     jobs = [{"seed": seed, "lr": lr} for lr in (0.1, 0.2) for seed in range(seeds)]
@@ -266,6 +274,7 @@ def test_importing_the_report_is_cheap_and_only_the_events_need_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_names_that_users_gave_are_escaped_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +293,7 @@ def test_names_that_users_gave_are_escaped_everywhere(
     assert '"<i>&amp;' in page.text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_sweeper_that_lists_no_jobs_has_a_report(tmp_path: Path) -> None:
     jobs = [{"lr": 0.001 * 1.1**i, "final": 0.5 + 0.01 * i} for i in range(30)]
     sweep = write_sweep(tmp_path / "s", jobs)

@@ -116,6 +116,7 @@ def test_two_strategies_of_one_colour_differ_in_their_dashes(
     assert styles[("full",)].dashes != styles[("mine",)].dashes
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
     jobs = [{"gradient": "full", "seed": 0}, *({"gradient": "uoro", "seed": s} for s in (0, 1))]
     folder = write_sweep(tmp_path / "sweep", jobs)

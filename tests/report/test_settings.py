@@ -135,6 +135,7 @@ def test_a_job_without_a_config_is_of_the_setting_that_its_overrides_are(tmp_pat
     assert [job.run.status for job in read.jobs[:1]] == ["unreadable"]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     finals = {"full": 0.7, "autograd": 0.7, "rtrl": 0.6}
     jobs = [{"gradient": g, "final": v} for g, v in finals.items()]
