@@ -90,7 +90,7 @@ def accuracies() -> dict[int, list[float]]:
     lines = [line for line in MEASURED.read_text().splitlines() if not line.startswith("#")]
     found = defaultdict(list)
     for row in csv.DictReader(lines):
-        found[int(row["k"])].append(float(row["test/accuracy"]))
+        found[int(row["k"])].append(float(row["test_accuracy"]))
     return dict(sorted(found.items()))
 
 

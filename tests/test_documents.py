@@ -388,6 +388,7 @@ def test_blocks_of_documents(
 @pytest.mark.usefixtures("at_page")
 def test_shown_outputs_of_commands(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """A page's commands as they stand, in processes of their own."""
+
     def run(line: str, code: int) -> str:
         if not line.startswith(("bptt-", "python ")) or "FOLDER" in line or "--help" in line:
             return ""
