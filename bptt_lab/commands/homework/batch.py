@@ -31,7 +31,7 @@ def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[
         if words.near(got, value):
             return [f"{name}: {sentence}"]
     if c := words.ratio(got, expected):
-        return [f"{name}: {words.scale([(c, {'T': 0, 'H': 0, 'N': len(alone)})])}"]
+        return [f"{name}: {words.scale([(c, {})])}"]
     for n in range(len(alone)):
         one, wanted = np.take(got, n, axis), np.take(expected, n, axis)
         if not words.near(one, wanted):

@@ -53,7 +53,7 @@ class Letter(NamedTuple):
     slope: str = ""
 
     def __str__(self) -> str:
-        return {"W": "W_hh", "W^T": "W_hh^T"}.get(self.kind) or f"phi'({_a(self.step)})"
+        return {"W": "W_hh", "W^T": "W_hh^T"}.get(self.kind) or f"phi'(a_{self.step})"
 
 
 Word = tuple[Letter, ...]
@@ -135,33 +135,46 @@ def ratio(got: Array, expected: Array) -> float | None:
 
 
 # Mistakes as data: a factor too many that is a number, and what it means.
+FIXED: Mapping[str, float] = {"has the wrong sign": -1, "counts twice": 2, "is halved": 0.5}
 SCALES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
-    "has the wrong sign": lambda n: -1,
-    "counts twice": lambda n: 2,
-    "is halved": lambda n: 0.5,
     "is divided by T: a mean over the steps, not their sum": lambda n: 1 / n["T"],
-    "is divided by T - 1": lambda n: 1 / (n["T"] - 1) if n["T"] > 1 else 0,
+    "is divided by T - 1": lambda n: 1 / (n["T"] - 1),
     "is multiplied by T": lambda n: n["T"],
     "is divided by H: a mean over the hidden units": lambda n: 1 / n["H"],
-    "is divided by k": lambda n: 1 / n.get("k", 0) if n.get("k") else 0,
-    "is divided by N, the number of sequences": lambda n: 1 / n["N"] if n["N"] > 1 else 0,
-    "is divided by T k": lambda n: 1 / (n["T"] * n["k"]) if n.get("k") else 0,
-    "is multiplied by k": lambda n: n.get("k", 0),
+    "is multiplied by H": lambda n: n["H"],
+    "is divided by k": lambda n: 1 / n["k"],
+    "is multiplied by k": lambda n: n["k"],
+    "is divided by T k": lambda n: 1 / (n["T"] * n["k"]),
 }
 
 
 def scale(found: Sequence[tuple[float, Mapping[str, int]]]) -> str | None:
     """Name the number by which all cases are too large; None where they have none in common."""
-    names = [
-        name
-        for name, factor in SCALES.items()
-        if all(abs(c - factor(sizes)) < 1e-4 * abs(c) for c, sizes in found)
-    ]
-    if names:
-        return " or ".join(names)
-    if all(abs(c - found[0][0]) < 1e-4 * abs(c) for c, _ in found):
-        return f"is {found[0][0]:.3g} times what it should be"
-    return None
+    first = found[0][0]
+    same = all(_equal(c, first) for c, _ in found)
+    for name, number in FIXED.items():
+        if same and _equal(first, number):
+            return name
+    if len({tuple(sizes.items()) for _, sizes in found}) > 1:  # or any size may be the number
+        names = [
+            name
+            for name in SCALES
+            if all(_equal(c, _factor(name, sizes)) for c, sizes in found)
+        ]
+        if names:
+            return " or ".join(names)
+    return f"is {first:.3g} times what it should be" if same else None
+
+
+def _factor(name: str, sizes: Mapping[str, int]) -> float:
+    try:
+        return SCALES[name](sizes)
+    except (KeyError, ZeroDivisionError):
+        return 0.0
+
+
+def _equal(one: float, other: float) -> bool:
+    return abs(one - other) < 1e-4 * abs(one)
 
 
 def edits(word: Word, steps: Iterable[int]) -> Iterator[tuple[str, Word]]:
@@ -176,7 +189,7 @@ def edits(word: Word, steps: Iterable[int]) -> Iterator[tuple[str, Word]]:
                 if j != letter.step:
                     yield f"has {phi(j)} for {letter}", (*before, phi(j), *after)
             for slope in filter(None, SLOPES):
-                formula = slope.replace("{j}", _index(letter.step))
+                formula = slope.replace("{j}", str(letter.step))
                 yield f"has {formula} for {letter}", (*before, letter._replace(slope=slope), *after)
         else:
             other = W if letter == WT else WT
@@ -306,9 +319,26 @@ def _sorted(word: Word) -> Word:
     return tuple(letter for kind, part in parts for letter in (sorted(part) if kind == "phi" else part))
 
 
-def _index(step: int) -> str:
-    return str(step) if step >= 0 else "{t-1}"
+def simplest(
+    fields: Sequence[Iterable[str]],
+    explains: Callable[[tuple[str, ...]], str | None],
+    most: int = 3,
+) -> list[str]:
+    """Say which choices explain what was measured, those with the fewest mistakes.
 
-
-def _a(step: int) -> str:
-    return f"a_{_index(step)}"
+    Args:
+        fields: for each thing that may be wrong the mistakes, "" among them for none.
+        explains: returns None where these choices do not explain it, else what more is wrong, or "".
+        most: mistakes at once.
+    """
+    for number in range(most + 1):
+        found: dict[str, bool] = {}
+        for which in itertools.combinations(range(len(fields)), number):
+            options = [filter(None, f) if i in which else [""] for i, f in enumerate(fields)]
+            for names in itertools.product(*options):
+                if (more := explains(names)) is not None:
+                    found[" and ".join(filter(None, [*names, more]))] = bool(more)
+        if found:
+            fewest = min(found.values())
+            return [sentence for sentence, scaled in found.items() if scaled == fewest]
+    return []
