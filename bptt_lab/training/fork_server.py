@@ -50,13 +50,13 @@ def end(process: ForkServerProcess) -> int:
     return process.exitcode
 
 
-def load() -> None:
-    """Start the server, unless it runs; it loads torch while the caller goes on.
+def load(preload: str = PRELOAD) -> None:
+    """Start the server, unless it runs; it loads torch, by a module, while the caller goes on.
 
     Signals to all processes of the terminal are for this process, so the server has them blocked.
     It looks for no modules in the folder where the user happens to be.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([preload])
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"

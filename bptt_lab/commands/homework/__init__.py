@@ -1,0 +1,1 @@
+"""Homework that grades itself: the command `bptt-homework`."""

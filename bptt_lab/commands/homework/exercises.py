@@ -1,0 +1,60 @@
+"""The exercises in their order, and the folder that holds them."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from bptt_lab.commands.homework import adjoint, forward, rtrl, truncation, weights
+from bptt_lab.commands.homework.exercise import Exercise
+from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs.files import no_folder
+
+ALL: tuple[Exercise, ...] = (
+    forward.EXERCISE,
+    adjoint.EXERCISE,
+    weights.EXERCISE,
+    truncation.CHUNK,
+    truncation.LAG,
+    rtrl.EXERCISE,
+)
+NAMES = ", ".join(exercise.file for exercise in ALL)
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the exercises and their README into a new or empty folder.
+
+    Raises:
+        ConfigError: where there is something, which is never overwritten.
+    """
+    if problem := no_folder(folder):
+        raise ConfigError(f"{folder}: {problem}; give the name of a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"{folder}: holds files already; give the name of a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for template in sorted(files(__package__).joinpath("templates").iterdir(), key=lambda t: t.name):
+        if template.name.endswith((".py", ".md")):
+            path = folder / template.name
+            with path.open("xb") as file:
+                file.write(template.read_bytes())
+            written.append(path)
+    return written
+
+
+def find(path: Path) -> list[tuple[Path, Exercise]]:
+    """The exercises of a folder, or the one that a file is.
+
+    Raises:
+        ConfigError: where there is none.
+    """
+    if path.is_dir():
+        found = [(path / exercise.file, exercise) for exercise in ALL]
+        if not any(file.exists() for file, _ in found):
+            problem = f"holds none of {NAMES}; bptt-homework new DIR writes them"
+            raise ConfigError(f"{path}: {problem}")
+        return found
+    if not path.exists():
+        raise ConfigError(f"{path}: does not exist; bptt-homework new {path} writes the exercises")
+    named = [exercise for exercise in ALL if exercise.file == path.name]
+    if not named:
+        raise ConfigError(f"{path}: is none of the exercises; they are called {NAMES}")
+    return [(path, named[0])]

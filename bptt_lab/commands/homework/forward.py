@@ -1,0 +1,285 @@
+"""Exercise 1: the forward step and the forward pass.
+
+    (1) h_t = tanh(W_ih x_t + W_hh h_{t-1} + b)
+
+Each step of a pass is held to the answer's own state before it, so that the first wrong step is
+found, and a wrong step does not make those after it wrong.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bptt_lab.commands.homework import words
+from bptt_lab.commands.homework.draws import Draws
+from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part, differ
+from bptt_lab.commands.homework.words import Array
+
+STEPS = ((3, 2, 4), (2, 3, 3), (1, 5, 3))  # N, I and H of calls of `step`
+PASSES = ((4, 2, 3, 2), (3, 1, 2, 4), (5, 3, 3, 3))  # T, N, I and H of calls of `forward`
+
+
+class Weights(NamedTuple):
+    """W_ih (H, I), W_hh (H, H) and b (H,)."""
+
+    ih: Array
+    hh: Array
+    bias: Array
+
+
+# Mistakes as data: what stands for tanh, W_ih x_t, W_hh h_{t-1}, b, and what is added besides.
+OUTER: Mapping[str, Callable[[Array], Array]] = {
+    "": np.tanh,
+    "tanh is lacking": lambda a: a,
+    "tanh stands twice": lambda a: np.tanh(np.tanh(a)),
+    "the logistic function for tanh": lambda a: 1 / (1 + np.exp(-a)),
+    "relu for tanh": lambda a: np.maximum(a, 0),
+    "phi' = 1 - tanh(a_t)^2 for tanh": lambda a: 1 - np.tanh(a) ** 2,
+    "the wrong sign of h_t": lambda a: -np.tanh(a),
+    "sin for tanh": np.sin,
+}
+Product = Callable[[Array, Weights], Array]
+INPUT: Mapping[str, Product] = {
+    "": lambda x, w: x @ w.ih.T,
+    "W_ih is transposed": lambda x, w: x @ w.ih,
+    "x_t without W_ih": lambda x, w: x,
+    "W_hh for W_ih": lambda x, w: x @ w.hh.T,
+}
+STATE: Mapping[str, Product] = {
+    "": lambda h, w: h @ w.hh.T,
+    "W_hh is transposed": lambda h, w: h @ w.hh,
+    "h_{t-1} without W_hh": lambda h, w: h,
+    "W_ih for W_hh": lambda h, w: h @ w.ih.T,
+    "only the diagonal of W_hh is used": lambda h, w: h * np.diag(w.hh),
+    "tanh(h_{t-1}) for h_{t-1}": lambda h, w: np.tanh(h) @ w.hh.T,
+    "W_hh stands twice": lambda h, w: h @ w.hh.T @ w.hh.T,
+}
+TIMES: Mapping[str, float] = {
+    "": 1,
+    "{} is lacking": 0,
+    "the wrong sign of {}": -1,
+    "{} counts twice": 2,
+}
+ADDENDS = ("W_ih x_t", "W_hh h_{t-1}", "the bias")
+BESIDES: Mapping[str, Callable[[Array, Array], Array]] = {
+    "": lambda h, before: h,
+    "h_{t-1} is added to h_t": lambda h, before: h + before,
+    "h_t is multiplied by h_{t-1}": lambda h, before: h * before,
+    "h_t is the mean of h_{t-1} and tanh(a_t)": lambda h, before: (h + before) / 2,
+    "the sequences are averaged": lambda h, before: 0 * h + h.mean(0),
+}
+TIMES_OF = [{n.replace("{}", addend): c for n, c in TIMES.items()} for addend in ADDENDS]
+FIELDS: Sequence[Mapping[str, object]] = (OUTER, INPUT, STATE, *TIMES_OF, BESIDES)
+RIGHT = ("",) * len(FIELDS)
+# Which input and which state a step of the pass takes, of t and T; None for zeros.
+TAKES_INPUT: Mapping[str, Callable[[int, int], int | None]] = {
+    "": lambda t, T: t,
+    "x_{t-1} for x_t, and 0 at t=1": lambda t, T: t - 1 if t > 1 else None,
+    "x_{t-1} for x_t, and x_T at t=1 (index -1)": lambda t, T: t - 1 if t > 1 else T,
+    "x_{t-1} for x_t, and x_1 at t=1": lambda t, T: max(t - 1, 1),
+    "x_{t+1} for x_t, and x_1 at t=T": lambda t, T: t % T + 1,
+    "x_{t+1} for x_t, and x_T at t=T": lambda t, T: min(t + 1, T),
+    "x_{t+1} for x_t, and 0 at t=T": lambda t, T: t + 1 if t < T else None,
+    "the inputs are taken in reverse order": lambda t, T: T + 1 - t,
+    "x_1 at every step": lambda t, T: 1,
+}
+TAKES_STATE: Mapping[str, Callable[[int, int], int | None]] = {
+    "": lambda t, T: t - 1,
+    "hx is not used: zeros for h_0, the carried state is forgotten": (
+        lambda t, T: t - 1 if t > 1 else None
+    ),
+    "the state is not carried on: h_0 for h_{t-1} at every step": lambda t, T: 0,
+    "the state is reset to 0 at every step": lambda t, T: None,
+    "the state is reset to 0 at every step but the first": lambda t, T: 0 if t == 1 else None,
+    "h_{t-2} for h_{t-1}, and h_0 at t=1": lambda t, T: max(t - 2, 0),
+    "h_{t-2} for h_{t-1}, and zeros at t=1": lambda t, T: t - 2 if t > 1 else None,
+    "h_1 for h_{t-1} after t=1": lambda t, T: min(t - 1, 1),
+}
+
+
+def compute(names: Sequence[str], x: Array, h: Array, weights: Weights) -> Array | None:
+    """One step with these mistakes; None where the sizes do not allow them."""
+    outer, of_x, of_h, *times, besides = names
+    c_x, c_h, c_b = (table[name] for table, name in zip(TIMES_OF, times, strict=True))
+    try:
+        a = c_x * INPUT[of_x](x, weights) + c_h * STATE[of_h](h, weights) + c_b * weights.bias
+        found: Array = BESIDES[besides](OUTER[outer](a), h)
+    except ValueError:
+        return None
+    return found
+
+
+def _weights(draws: Draws, I: int, H: int) -> Weights:  # noqa: E741
+    return Weights(draws.weights(H, I), draws.weights(H, H), draws.weights(H))
+
+
+def _step(seed: int, N: int, I: int, H: int) -> tuple[Array, Array, Weights]:  # noqa: E741
+    draws = Draws(100 + seed)
+    return draws.vectors(N, I), draws.states(N, H), _weights(draws, I, H)
+
+
+def _pass(seed: int, T: int, N: int, I: int, H: int) -> tuple[Array, Array, Weights]:  # noqa: E741
+    draws = Draws(150 + seed)
+    return draws.vectors(T, N, I), draws.states(N, H), _weights(draws, I, H)
+
+
+def calls() -> dict[str, Call]:
+    """Make the calls."""
+    found = {}
+    for number, sizes in enumerate(STEPS):
+        found[f"terms {number} step"] = _call("step", *_step(number, *sizes))
+    for number, more in enumerate(PASSES):
+        found[f"terms {10 + number} pass"] = _call("forward", *_pass(number, *more))
+    for number, other in enumerate([(1, 2, 3, 3), (7, 4, 2, 5), (2, 1, 1, 1)]):
+        found[f"together {number}"] = _call("forward", *_pass(20 + number, *other))
+    found["again terms 10 pass"] = found["terms 10 pass"]
+    return found
+
+
+def _call(function: str, x: Array, h: Array, weights: Weights) -> Call:
+    first = {"x_t": x, "h_tm1": h} if function == "step" else {"input": x, "hx": h}
+    shapes = {"h_t": h.shape}
+    if function == "forward":
+        shapes = {"output": (*x.shape[:2], h.shape[-1]), "h_n": h.shape}
+    more = {"weight_ih": weights.ih, "weight_hh": weights.hh, "bias": weights.bias}
+    return Call(function, {**first, **more}, shapes)
+
+
+def right(x: Array, h: Array, weights: Weights) -> dict[str, Array]:
+    """Eq. (1), step by step."""
+    output = []
+    for x_t in x:
+        h = np.tanh(x_t @ weights.ih.T + h @ weights.hh.T + weights.bias)
+        output.append(h)
+    return {"output": np.stack(output), "h_n": h}
+
+
+def judge(answers: Answers) -> list[Part]:
+    """Judge a step, then a pass step by step, then what it hands on."""
+    step = [f"terms {number} step" for number in range(len(STEPS))]
+    whole = [f"terms {10 + number} pass" for number in range(len(PASSES))]
+    part = answers.part
+    parts = [
+        part("step: h_t = tanh(W_ih x_t + W_hh h_{t-1} + b)", 4, step, lambda: _judge_step(answers)),
+        part("forward: from step to step", 3, whole, lambda: _judge_pass(answers)),
+        part("forward: h_n, the state to go on from", 2, whole, lambda: _judge_last(answers)),
+    ]
+    names = answers.named("together")
+    expected = {}
+    for name in names:
+        x, h, *weights = answers.calls[name].arguments.values()
+        expected[name] = right(x, h, Weights(*weights))  # type: ignore[arg-type]
+    return [*parts, answers.together(parts, 1, expected)]
+
+
+def _judge_step(answers: Answers) -> list[str]:
+    settings = [n for n in answers.settings() if n < 10]
+    cases = [
+        (_step(n, *STEPS[n]), answers[f"terms {n} step"]["h_t"]) for n in settings
+    ]
+    found = words.simplest(FIELDS, lambda names: _fits(names, cases))
+    if found == [""]:
+        return []
+    (x, h, weights), got = cases[0]
+    expected = compute(RIGHT, x, h, weights)
+    assert expected is not None
+    return [f"step: {' or '.join(found[:3])}"] if found else [differ("step: h_t", got, expected)]
+
+
+Cases = Sequence[tuple[tuple[Array, Array, Weights], Array]]
+
+
+def _fits(names: tuple[str, ...], cases: Cases) -> str | None:
+    for (x, h, weights), got in cases:
+        made = compute(names, x, h, weights)
+        if made is None or not words.near(got, made):
+            return None
+    return ""
+
+
+def _judge_pass(answers: Answers) -> list[str] | bool:
+    passes = {
+        n: (_pass(n - 10, *PASSES[n - 10]), answers[f"terms {n} pass"]["output"])
+        for n in answers.settings()
+        if n >= 10
+    }
+
+    def steps(names: tuple[str, str], only: int = 0) -> Cases:
+        """Every step with the input and the state that it takes; or step `only`."""
+        found = []
+        for (x, hx, weights), output in passes.values():
+            states = [hx, *output]
+            for t in range(1, len(x) + 1):
+                of_x, of_h = (f[n](t, len(x)) for f, n in zip(takes, names, strict=True))
+                x_t = 0 * x[0] if of_x is None else x[of_x - 1]
+                h = 0 * hx if of_h is None else states[of_h]
+                if only in (0, t):
+                    found.append(((x_t, h, weights), output[t - 1]))
+        return found
+
+    takes = (TAKES_INPUT, TAKES_STATE)
+    made = {(x, h): steps((x, h)) for x in TAKES_INPUT for h in TAKES_STATE}
+    found = words.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], made[n[-2], n[-1]]), 2)
+    if found == [""]:
+        return []
+    own = " or ".join(_judge_step(answers)) if answers.settings()[:1] < [10] else ""
+    of_step = [[name for name in field if name in own] for field in FIELDS]
+    if words.simplest(of_step, lambda n: _fits(n, made["", ""]), len(FIELDS)):
+        return False  # nothing but the mistakes of the step
+    if found:
+        return [f"forward: {' or '.join(found[:3])}"]
+    flipped = [(given, output[::-1]) for given, output in passes.values()]
+    if all(words.near(got, right(*given)["output"]) for given, got in flipped):
+        return ["forward: output stands in reverse order: index 0 holds the last step"]
+    for t in range(1, max(T for T, *_ in PASSES) + 1):
+        cases = steps(("", ""), t)
+        if _fits(RIGHT, cases) is None:
+            one = {(x, h): steps((x, h), t) for x in TAKES_INPUT for h in TAKES_STATE}
+            found = words.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], one[n[-2], n[-1]]), 2)  # noqa: B023
+            if found:
+                return [f"forward, t={t}: {' or '.join(found[:3])}"]
+            for given, got in cases:
+                expected = compute(RIGHT, *given)
+                assert expected is not None
+                if not words.near(got, expected):
+                    return [differ(f"forward, t={t}: h_{t}", got, expected)]
+    return []
+
+
+# Mistakes as data: what somebody hands on for h_n.
+LAST: Mapping[str, Callable[[Array, Array], Array]] = {
+    "is h_1, the first state": lambda output, hx: output[0],
+    "is h_{T-1}": lambda output, hx: output[-2] if len(output) > 1 else hx,
+    "is hx, the state before the first step": lambda output, hx: hx,
+    "is 0": lambda output, hx: 0 * hx,
+    "is the mean of all states": lambda output, hx: output.mean(0),
+    "is the sum of all states": lambda output, hx: output.sum(0),
+}
+
+
+def _judge_last(answers: Answers) -> list[str]:
+    """Compare h_n with the answer's own states."""
+    cases = []
+    for n in answers.settings():
+        if n >= 10:
+            answer = answers[f"terms {n} pass"]
+            given = _pass(n - 10, *PASSES[n - 10])
+            if not words.near(answer["h_n"], right(*given)["h_n"]):
+                cases.append((answer["h_n"], answer["output"], given[1]))
+    if all(words.near(got, output[-1]) for got, output, _ in cases):
+        return []
+    for sentence, make in LAST.items():
+        if all(words.near(got, make(output, hx)) for got, output, hx in cases):
+            return [f"h_n {sentence}, must be h_T"]
+    got, output, _ = cases[0]
+    return [differ("h_n", got, output[-1])]
+
+
+EXERCISE = Exercise(
+    "1_forward.py",
+    "the forward step and the forward pass",
+    "lesson 1 and `bptt-explain`, whose section 2 works the states out",
+    calls,
+    judge,
+)

@@ -1,0 +1,205 @@
+"""Exercises 4 and 5: the gradient of the weights, with credit cut by chunk and by lag.
+
+    (1) dE/dW = 1/N sum_n sum over (t, s) that are kept: outer(delta[t, s], x_s or h_{s-1})
+    (2) delta[t, s] = phi'(a_s) W_hh^T phi'(a_{s+1}) ... W_hh^T phi'(a_t) q_t
+    (3) chunk k keeps s <= t in the same chunk; lag k keeps 0 <= t - s < k
+
+A q that is 0 but at t, and inputs and states that are independent, give every delta[t, s]. It is
+read twice, off weight_ih and off weight_hh, and the better reading is what the rest is held to.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from bptt_lab.commands.homework import uses, weights
+from bptt_lab.commands.homework.draws import Draws, only
+from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
+from bptt_lab.commands.homework.terms import Judge, Measured, chunk, lag
+from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, Use
+from bptt_lab.commands.homework.words import Array
+
+SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (4, 3), (7, 2))  # T and k; H is T + 1
+Keeps = Callable[[int, int, int], bool]  # of t, s and k
+
+
+class Setting(NamedTuple):
+    """The arguments of a call, in its order."""
+
+    q: Array
+    input: Array
+    h: Array
+    hx: Array
+    weight_hh: Array
+    k: int
+
+
+def draw(seed: int, T: int, N: int, I: int, H: int, k: int) -> Setting:  # noqa: E741
+    """Draw the arguments."""
+    draws = Draws(400 + seed)
+    q, input = draws.vectors(T, N, H), draws.vectors(T, N, I)
+    return Setting(q, input, draws.states(T, N, H), draws.states(N, H), draws.weights(H, H), k)
+
+
+def right(keeps: Keeps, given: Setting) -> dict[str, Array]:
+    """Eq. (1), term by term."""
+    T, N, H = given.q.shape
+    kept = np.zeros_like(given.q)
+    slope = 1 - given.h**2
+    for t in range(1, T + 1):
+        delta = slope[t - 1] * given.q[t - 1]
+        for s in range(t, 0, -1):
+            if keeps(t, s, given.k):
+                kept[s - 1] += delta
+            if s > 1:
+                delta = slope[s - 2] * (delta @ given.weight_hh)
+    return weights.right(kept, given.input, given.h, given.hx)
+
+
+def calls(function: str) -> dict[str, Call]:
+    """Make the calls."""
+    found = {}
+    for number, given in _measuring().items():
+        for t in range(1, len(given.q) + 1):
+            found[f"terms {number} {t}"] = _call(function, given._replace(q=only(given.q, t)))
+    given = draw(30, 5, 3, 2, 4, 2)
+    for n in range(3):
+        one = [a[..., n : n + 1, :] for a in given[:4]]
+        found[f"single {n}"] = _call(function, Setting(*one, *given[4:]))
+    found["batch"] = _call(function, given)
+    others = [(1, 2, 3, 3, 1), (7, 4, 2, 3, 3), (4, 2, 2, 2, 9), (5, 1, 1, 4, 5), (9, 2, 3, 5, 4)]
+    for number, sizes in enumerate(others):
+        found[f"together {number}"] = _call(function, draw(40 + number, *sizes))
+    found["again batch"] = found["batch"]
+    return found
+
+
+def _measuring() -> dict[int, Setting]:
+    sizes = enumerate(SETTINGS)
+    return {number: draw(number, T, 1, T + 2, T + 1, k) for number, (T, k) in sizes}
+
+
+def _call(function: str, given: Setting) -> Call:
+    I, H = given.input.shape[-1], given.h.shape[-1]  # noqa: E741
+    shapes = {"weight_ih": (H, I), "weight_hh": (H, H), "bias": (H,)}
+    return Call(function, given._asdict(), shapes)
+
+
+def _sizes(given: Setting) -> dict[str, int]:
+    return {"T": len(given.q), "N": 1, "H": given.h.shape[-1], "k": given.k}
+
+
+class Reading:
+    """The terms of an answer, read off its gradients, and the verdict on them."""
+
+    def __init__(self, answers: Answers, keeps: Keeps) -> None:
+        def mask(t: int, s: int, T: int, k: int) -> bool:
+            return keeps(t, s, k)
+
+        self._answers = answers
+        measuring = _measuring()
+        self._given = {number: measuring[number] for number in answers.settings()}
+        self.ih = Judge(list(self._measured("weight_ih")), mask, True)
+        self.hh = Judge(list(self._measured("weight_hh")), mask, True)
+        self.best = self.ih if _faults(self.ih) <= _faults(self.hh) else self.hh
+        self._deltas = [m.got for m in self.best.measured]
+
+    def _stacked(self, number: int, output: str, T: int) -> Array:
+        return np.stack([self._answers[f"terms {number} {t}"][output] for t in range(1, T + 1)])
+
+    def _measured(self, output: str) -> Iterator[Measured]:
+        for number, given in self._given.items():
+            T = len(given.q)
+            states = np.concatenate([given.hx, given.h[:, 0]])
+            vectors = given.input[:, 0] if output == "weight_ih" else states
+            parts = np.einsum(
+                "thm,mv->tvh", self._stacked(number, output, T), np.linalg.pinv(vectors)
+            )
+            by_step = dict(enumerate(states))
+            yield Measured(_sizes(given), by_step, given.weight_hh, given.q[:, 0], parts[:, :T])
+
+    def uses(self, output: str) -> list[Use]:
+        """What the deltas of the better reading are multiplied with."""
+        found = []
+        for (number, given), deltas in zip(self._given.items(), self._deltas, strict=True):
+            states = np.concatenate([given.hx, given.h[:, 0]])
+            vectors = given.input[:, 0] if output == "weight_ih" else states
+            got = self._stacked(number, output, len(given.q))
+            first = int(output == "weight_ih")
+            found.append(Use(_sizes(given), vectors, first, got, deltas))
+        return found
+
+    def weight(self, output: str) -> list[str]:
+        """What is wrong with a weight's gradient, given the terms."""
+        own = self.ih if output == "weight_ih" else self.hh
+        if own.is_right():
+            return []
+        table, letter = (INPUTS_BY_K, "x") if own is self.ih else (STATES_BY_K, "h")
+        found = uses.judge(output, self.uses(output), table, letter)
+        if found and uses.UNNAMED in found[0] and not own.misplaced:
+            return [f"{output}: {sentence}" for sentence in [*own.values, *own.cut]] or found
+        return found
+
+    def bias(self) -> list[str]:
+        """What is wrong with the bias's gradient, given the terms."""
+        got = [self._stacked(number, "bias", len(given.q)) for number, given in self._given.items()]
+        sizes = [_sizes(given) for given in self._given.values()]
+        if not uses.bias("bias", sizes, got, self.best.rights()):
+            return []
+        return uses.bias("bias", sizes, got, self._deltas)
+
+
+def _faults(judge: Judge) -> int:
+    return len(judge.values) + len(judge.cut) + 9 * bool(judge.misplaced)
+
+
+def judge(answers: Answers, keeps: Keeps) -> list[Part]:
+    """Judge the terms, then what is made of them."""
+    terms, part = answers.named("terms"), answers.part
+    readings: list[Reading] = []
+
+    def reading() -> Reading:
+        if not readings:
+            readings.append(Reading(answers, keeps))
+        return readings[0]
+
+    def best(values: bool) -> list[str]:
+        judge = reading().best
+        if judge.misplaced:
+            return [judge.misplaced] if values else []
+        return judge.values if values else judge.cut
+
+    parts = [
+        part("which terms (t, s) are kept", 3, terms, lambda: best(False)),
+        part("the terms' factors: phi' and W_hh", 2, terms, lambda: best(True)),
+        part("weight_ih: outer(delta_s, x_s)", 1, terms, lambda: reading().weight("weight_ih")),
+        part("weight_hh: outer(delta_s, h_{s-1})", 1, terms, lambda: reading().weight("weight_hh")),
+        part("bias: the sum of delta_s", 1, terms, lambda: reading().bias()),
+        part(
+            "the mean over sequences",
+            1,
+            [*answers.named("single"), "batch"],
+            lambda: weights.over_sequences(answers),
+        ),
+    ]
+    names = ["batch", *answers.named("together")]
+    given = {name: Setting(*answers.calls[name].arguments.values()) for name in names}  # type: ignore[arg-type]
+    expected = {name: right(keeps, given[name]) for name in names}
+    return [*parts, answers.together(parts, 1, expected)]
+
+
+CHUNK = Exercise(
+    "4_chunk.py",
+    "truncation by chunk",
+    "lesson 3 and the page on truncation",
+    lambda: calls("chunk_gradients"),
+    lambda answers: judge(answers, chunk),
+)
+LAG = Exercise(
+    "5_lag.py",
+    "truncation by lag",
+    "lesson 3 and the page on truncation",
+    lambda: calls("lag_gradients"),
+    lambda answers: judge(answers, lag),
+)

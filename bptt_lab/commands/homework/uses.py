@@ -1,0 +1,240 @@
+"""Which vector each delta_s is multiplied with: the gradient of a weight, taken apart.
+
+    (1) dE/dW_ih = sum_s outer(delta_s, x_s),  dE/dW_hh = sum_s outer(delta_s, h_{s-1})
+
+Where the vectors are independent, the gradient says what each of them was multiplied with.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bptt_lab.commands.homework import words
+from bptt_lab.commands.homework.exercise import differ
+from bptt_lab.commands.homework.words import Array
+
+UNNAMED = ", loss at t="  # in a sentence that no named mistake explains
+Partner = Callable[[int, int, int, int], int | None]  # of s, T, k and the loss's t
+
+
+class Use(NamedTuple):
+    """What was measured in one setting.
+
+    Attributes:
+        sizes: T, N, H and maybe k.
+        vectors: the vectors by their steps, the first of them first.
+        first: the step of the first vector.
+        gradients: of a loss at each t, (T, H, width).
+        deltas: what the loss at t gives to step s, (T, T, H).
+    """
+
+    sizes: Mapping[str, int]
+    vectors: Array
+    first: int
+    gradients: Array
+    deltas: Array
+
+    def by(self, partner: Partner) -> Array:
+        """The gradients if delta_s meets the vector of partner(s)."""
+        T, k = self.sizes["T"], self.sizes.get("k", 0)
+        met = np.zeros((T, T, self.vectors.shape[1]))
+        for t, s in itertools.product(range(1, T + 1), repeat=2):
+            step = partner(s, T, k, t)
+            if step is not None and 0 <= step - self.first < len(self.vectors):
+                met[t - 1, s - 1] = self.vectors[step - self.first]
+        found: Array = np.einsum("tsh,tsm->thm", self.deltas, met)
+        return found
+
+    def parts(self) -> Array:
+        """What each vector was multiplied with, (T, vectors, H), if the gradient is made of them."""
+        inverse = np.linalg.pinv(self.vectors)  # (width, vectors)
+        found: Array = np.einsum("thm,mv->tvh", self.gradients, inverse)
+        return found
+
+
+def _no_first(s: int, T: int, k: int, t: int) -> int | None:
+    return None if s == 1 else s - 1
+
+
+# Mistakes as data: what somebody multiplies delta_s with.
+INPUTS: Mapping[str, Partner] = {
+    "": lambda s, T, k, t: s,
+    "x_{t-1} for x_t, and nothing at t=1": _no_first,
+    "x_{t-1} for x_t, and x_T at t=1 (index -1)": lambda s, T, k, t: s - 1 if s > 1 else T,
+    "x_{t-1} for x_t, and x_1 at t=1": lambda s, T, k, t: max(s - 1, 1),
+    "x_{t+1} for x_t": lambda s, T, k, t: s + 1,
+    "x_{t+1} for x_t, and x_1 at t=T": lambda s, T, k, t: s % T + 1,
+    "x_{t+1} for x_t, and x_T at t=T": lambda s, T, k, t: min(s + 1, T),
+    "the inputs are taken in reverse order": lambda s, T, k, t: T + 1 - s,
+    "x_1 at every step": lambda s, T, k, t: 1,
+    "x_T at every step": lambda s, T, k, t: T,
+    "the first step's part is lacking": lambda s, T, k, t: None if s == 1 else s,
+    "the last step's part is lacking": lambda s, T, k, t: None if s == T else s,
+    "only the last step's part is there": lambda s, T, k, t: s if s == T else None,
+    "only the first step's part is there": lambda s, T, k, t: s if s == 1 else None,
+}
+INPUTS_BY_K: Mapping[str, Partner] = {
+    **INPUTS,
+    "x_t of the loss's step for x_s": lambda s, T, k, t: t,
+    "0 for x_t at the first step of each chunk": lambda s, T, k, t: None if (s - 1) % k == 0 else s,
+}
+STATES: Mapping[str, Partner] = {
+    "": lambda s, T, k, t: s - 1,
+    "h_t for h_{t-1}": lambda s, T, k, t: s,
+    "h_0, which is hx, is not used: the carried state is forgotten, or step 1 left out": _no_first,
+    "h_T for h_0 at t=1 (index -1): hx is not used": lambda s, T, k, t: s - 1 if s > 1 else T,
+    "h_1 for h_0 at t=1: hx is not used": lambda s, T, k, t: max(s - 1, 1),
+    "h_{t-2} for h_{t-1}": lambda s, T, k, t: s - 2,
+    "h_{t-2} for h_{t-1}, and h_0 at t=1": lambda s, T, k, t: max(s - 2, 0),
+    "h_{t+1} for h_{t-1}": lambda s, T, k, t: s + 1,
+    "h_t for h_{t-1}, and nothing at t=1": lambda s, T, k, t: s if s > 1 else None,
+    "h_t for h_{t-1}, and nothing at t=T": lambda s, T, k, t: s if s < T else None,
+    "h_0 at every step": lambda s, T, k, t: 0,
+    "h_T at every step": lambda s, T, k, t: T,
+    "the states are taken in reverse order": lambda s, T, k, t: T - s,
+    "the last step's part is lacking": lambda s, T, k, t: None if s == T else s - 1,
+    "only the last step's part is there": lambda s, T, k, t: s - 1 if s == T else None,
+    "only the first step's part is there": lambda s, T, k, t: 0 if s == 1 else None,
+}
+STATES_BY_K: Mapping[str, Partner] = {
+    **STATES,
+    "h_{t-1} of the loss's step for h_{s-1}": lambda s, T, k, t: t - 1,
+    "the state is reset to 0 at the start of each chunk, where only the credit is cut": (
+        lambda s, T, k, t: None if (s - 1) % k == 0 else s - 1
+    ),
+    "the state is reset to 0 at the start of each chunk but the first, where only the credit is "
+    "cut": lambda s, T, k, t: None if s > 1 and (s - 1) % k == 0 else s - 1,
+    "each chunk starts from hx again, where only the credit is cut": (
+        lambda s, T, k, t: 0 if (s - 1) % k == 0 else s - 1
+    ),
+    "the state is reset to 0 at the start of each chunk counted from the end": (
+        lambda s, T, k, t: None if (T - s + 1) % k == 0 else s - 1
+    ),
+}
+
+
+def judge(name: str, uses: Sequence[Use], partners: Mapping[str, Partner], letter: str) -> list[str]:
+    """Say what is wrong with a weight's gradient, given the deltas that it is made of.
+
+    Args:
+        name: of the weight.
+        uses: what was measured.
+        partners: INPUTS or STATES.
+        letter: x or h.
+    """
+    right = partners[""]
+    if all(words.near(use.gradients, use.by(right)) for use in uses):
+        return []
+    if not any(np.abs(use.gradients).max() > 1e-9 for use in uses):
+        return [f"{name}: is 0"]
+    found = list(_named(uses, partners))
+    if found:
+        return [f"{name}: {' or '.join(found[:3])}"]
+    square = [use for use in uses if use.gradients.shape[1] == use.gradients.shape[2]]
+    if len(square) == len(uses):
+        turned = [use._replace(gradients=use.gradients.transpose(0, 2, 1)) for use in uses]
+        text = f"is transposed: outer({letter}, delta) for outer(delta, {letter})"
+        if words.near(turned[0].gradients, turned[0].by(right)):
+            return [f"{name}: {text}"]
+        if found := list(_named(turned, partners)):
+            return [f"{name}: {text}, and {' or '.join(found[:3])}"]
+    return list(_first(name, uses, right, letter))
+
+
+def _named(uses: Sequence[Use], partners: Mapping[str, Partner]) -> Iterator[str]:
+    for sentence, partner in partners.items():  # the right one comes first
+        made = [(use.gradients, use.by(partner), use.sizes) for use in uses]
+        ratios = [
+            (1.0 if words.near(got, value) else words.ratio(got, value), sizes)
+            for got, value, sizes in made
+        ]
+        factors = [(c, sizes) for c, sizes in ratios if c is not None]
+        if len(factors) < len(uses):
+            continue
+        if all(abs(c - 1) < 1e-4 for c, _ in factors):
+            yield sentence
+        elif name := words.scale(factors):
+            yield f"{sentence}, and {name}" if sentence else name
+            if not sentence:
+                return
+
+
+def _first(name: str, uses: Sequence[Use], right: Partner, letter: str) -> Iterator[str]:
+    """The first vector that is multiplied with something wrong."""
+    for use in uses:
+        parts, T, k = use.parts(), use.sizes["T"], use.sizes.get("k", 0)
+        expected = np.zeros_like(parts)
+        for s in range(1, T + 1):
+            step = right(s, T, k, T)
+            assert step is not None
+            expected[:, step - use.first] = use.deltas[:, s - 1]
+        made = np.einsum("tvh,vm->thm", parts, use.vectors)
+        for t in range(T):
+            if not words.near(made[t], use.gradients[t]):
+                text = f"{name}{UNNAMED}{t + 1}: is not a sum of outer(delta_s, {letter}_j)"
+                yield differ(text, use.gradients[t], use.by(right)[t])
+                return
+            limit = words.TOLERANCE * max(np.abs(use.deltas[t]).max(), 1e-9)
+            wrong = np.abs(parts[t] - expected[t]).max(1) > limit
+            if wrong.any():
+                yield f"{name}{UNNAMED}{t + 1}: {_meets(use, t, parts[t], expected[t], wrong, letter)}"
+                return
+
+
+def _meets(
+    use: Use, t: int, parts: Array, expected: Array, wrong: NDArray[np.bool_], letter: str
+) -> str:
+    """Say what the first vector that is multiplied with something wrong is multiplied with."""
+    indices = [int(v) for v in np.flatnonzero(wrong)]
+    v = indices[0]
+    for j in indices[1:]:  # one of them has what belongs to the other
+        for a, b in ((v, j), (j, v)):
+            if np.abs(expected[a]).max() > 0 and words.near(parts[b], expected[b] + expected[a]):
+                if np.abs(parts[a]).max() < words.TOLERANCE:
+                    return f"{letter}_{b + use.first} for {letter}_{a + use.first}"
+    what = f"what {letter}_{v + use.first} is multiplied with"
+    if np.abs(parts[v]).max() < words.TOLERANCE:
+        return f"{what} is missing"
+    if c := words.ratio(parts[v], expected[v]):
+        return f"{what} {words.scale([(c, use.sizes)])}"
+    return differ(what, parts[v], expected[v])
+
+
+def bias(name: str, sizes: Sequence[Mapping[str, int]], got: Sequence[Array], deltas: Sequence[Array]) -> list[str]:
+    """Say what is wrong with the bias's gradient, the sum of the deltas.
+
+    Args:
+        name: of the bias.
+        sizes: T, N, H and maybe k, by setting.
+        got: (T, H) by setting, of a loss at each t.
+        deltas: (T, T, H) by setting.
+    """
+    expected = [d.sum(1) for d in deltas]
+    if all(map(words.near, got, expected)):
+        return []
+    if not any(np.abs(g).max() > 1e-9 for g in got):
+        return [f"{name}: is 0"]
+    ratios = [words.ratio(g, e) for g, e in zip(got, expected, strict=True)]
+    if all(ratios) and (scale := words.scale(list(zip(ratios, sizes, strict=True)))):  # type: ignore[arg-type]
+        return [f"{name}: {scale}"]
+    lacking: Mapping[str, Callable[[int, int], bool]] = {
+        "the first step's delta is lacking": lambda s, T: s > 1,
+        "the last step's delta is lacking": lambda s, T: s < T,
+        "only the last step's delta is there": lambda s, T: s == T,
+        "only the first step's delta is there": lambda s, T: s == 1,
+    }
+    for sentence, keep in lacking.items():
+        kept = [
+            np.einsum("tsh,s->th", d, [float(keep(s + 1, len(d))) for s in range(len(d))])
+            for d in deltas
+        ]
+        if all(map(words.near, got, kept)):
+            return [f"{name}: {sentence}"]
+    for g, e in zip(got, expected, strict=True):
+        for t in range(len(g)):
+            if not words.near(g[t], e[t]):
+                return [differ(f"{name}{UNNAMED}{t + 1}", g[t], e[t])]
+    return []

@@ -1,0 +1,32 @@
+"""Each planted mistake gets the right sentence, and no right answer loses a point."""
+
+import pytest
+
+from .answers import RIGHT, findings, grade, planted
+from .mistakes import ONE, TWO
+from .variants import VARIANTS
+
+
+@pytest.mark.parametrize(("file", "replacement", "sentence"), ONE)
+def test_a_mistake_is_named(file, replacement, sentence):
+    verdict = planted(file, replacement)
+    assert any(sentence in finding for finding in findings(verdict)), findings(verdict)
+    assert verdict.status == "wrong" and verdict.points < 10
+
+
+@pytest.mark.parametrize(("file", "replacements", "sentences"), TWO)
+def test_mistakes_at_once_are_all_named(file, replacements, sentences):
+    found = findings(planted(file, *replacements))
+    for sentence in sentences:
+        assert any(sentence in finding for finding in found), found
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [*RIGHT.items(), *((file, code) for file, _, code in VARIANTS)],
+    ids=[*RIGHT, *(f"{file} {name}" for file, name, _ in VARIANTS)],
+)
+def test_a_right_answer_gets_all_points(file, code):
+    verdict = grade(file, code)
+    assert findings(verdict) == []
+    assert verdict.status == "right" and verdict.points == 10 and not verdict.notes
