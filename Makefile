@@ -26,8 +26,7 @@ docs: $(DEV) $(NOTEBOOKS)
 	@echo "Open build/site/index.html."
 
 build/lessons/%.ipynb: docs/lessons/%.py $(SOURCES) | $(DEV)
-	@mkdir -p build/lessons/work
-	$(BIN)/jupytext --quiet --to ipynb --run-path build/lessons/work --output $@ --execute $<
+	$(BIN)/python scripts/site/execute.py $< $@
 
 # The C core under the address, undefined-behaviour, leak and thread sanitizers.
 sanitize:
