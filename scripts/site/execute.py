@@ -1,6 +1,6 @@
 """Run a lesson and write its notebook.
 
-    python scripts/site/execute.py docs/lessons/1_by_hand.py build/lessons/1_by_hand.ipynb
+python scripts/site/execute.py docs/lessons/1_by_hand.py build/lessons/1_by_hand.ipynb
 """
 
 from __future__ import annotations
