@@ -16,6 +16,8 @@ from bptt_lab.commands.homework.words import Array
 def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[str]:
     """Say how sequences that stand side by side along an axis differ from each alone."""
     expected = np.concatenate(alone, axis)
+    if not expected.any():
+        return [f"{name}: is 0 for each sequence alone"]
     if words.near(got, expected):
         return []
     mean = np.repeat(expected.mean(axis, keepdims=True), len(alone), axis)
@@ -51,6 +53,8 @@ def mean(
         mistakes: sentences, and what they make of the right answer up to a factor.
     """
     N = len(alone)
+    if not any(a.any() for a in alone):
+        return [f"{name}: is 0 for each sequence alone"]
     columns = np.stack([a.reshape(-1) for a in alone], 1)
     if words.near(got, np.mean(alone, 0)):
         return []
@@ -59,7 +63,11 @@ def mean(
         for sentence, value in (mistakes or {}).items():
             if words.ratio(got, value):
                 return [f"{name}: {sentence}"]
-        return [differ(f"{name} is not the mean of what each sequence has alone", got, np.mean(alone, 0))]
+        return [
+            differ(
+                f"{name} is not the mean of what each sequence has alone", got, np.mean(alone, 0)
+            )
+        ]
     counts = [float(c) for c in found]
     if np.allclose(counts, 0, atol=1e-5):
         return [f"{name} is 0"]

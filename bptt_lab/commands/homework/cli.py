@@ -17,9 +17,9 @@ RIGHT, WRONG = 0, 1
 SECONDS = 20
 DESCRIPTION = """\
 `new DIR` writes six exercises on backpropagation through time, each a file with a hole, and a
-README. `grade DIR` runs each of them and says which term of the sum is wrong. `grade DIR/2_adjoint.py`
-grades one, `grade CLASS/*` a class. It runs the code that it grades: in a process with limits, but
-not in a sandbox."""
+README. `grade DIR` runs each of them and says which term of the sum is wrong;
+`grade DIR/2_adjoint.py` grades one, `grade CLASS/*` a class. The code that it grades runs in a
+process with limits, but in no sandbox."""
 
 
 @command.named("bptt-homework")
