@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
 from commands import Forked, wait_for
@@ -14,7 +16,7 @@ from bptt_lab.commands.homework.cli import main
 from bptt_lab.commands.homework.exercise import Part, Verdict
 from bptt_lab.commands.homework.show import as_csv, table, text
 
-from .answers import ADJOINT, BY_FILE, RIGHT
+from .answers import ADJOINT, BY_FILE, RIGHT, planted
 
 COMMAND = "bptt_lab.commands.homework.cli:main"
 
@@ -177,3 +179,10 @@ def test_the_holes_are_holes_and_the_readme_names_them_all():
             for output in call.shapes:
                 assert f"{output}" in texts[file]
         assert f"| `{file}` |" in texts["README.md"]
+
+
+def test_the_answer_that_the_page_shows():
+    page = (Path(__file__).parents[2] / "docs" / "homework.md").read_text()
+    (block,) = re.findall(r"^```text\n(2_adjoint.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    verdict = planted("2_adjoint.py", ("(slope[t + 1] * credit[t + 1])", "credit[t + 1]"))
+    assert text(verdict).startswith(block)

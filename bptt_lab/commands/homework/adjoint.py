@@ -145,7 +145,7 @@ def _all(t: int, s: int, T: int, k: int) -> bool:
 EXERCISE = Exercise(
     "2_adjoint.py",
     "the adjoint sweep",
-    "lesson 1 and `bptt-explain`, which works out a small network term by term",
+    "lesson 1, By hand; or run bptt-explain, which works a small network out term by term",
     calls,
     judge,
 )

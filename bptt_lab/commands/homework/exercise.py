@@ -142,7 +142,7 @@ class Answers:
             more = [] if isinstance(others, bool) else list(others)
             if said:
                 return Part(name, worth, others is not False and not more, more)
-            return Part(name, worth, False, [*more, f"{self.calls[bad].sizes} {what}"])
+            return Part(name, worth, False, [*more, f"{what}; called as {self.calls[bad].sizes}"])
         found = find()
         if isinstance(found, bool):
             return Part(name, worth, found)

@@ -284,7 +284,7 @@ def _judge_last(answers: Answers) -> list[str] | bool:
 EXERCISE = Exercise(
     "1_forward.py",
     "the forward step and the forward pass",
-    "lesson 1 and `bptt-explain`, whose section 2 works the states out",
+    "lesson 1, By hand; or run bptt-explain, whose section 2 works the states out",
     calls,
     judge,
 )

@@ -252,4 +252,4 @@ def _mean(answers: Answers) -> list[str] | bool:
     return batch.mean("gradient, N=3", answers["batch"]["gradient"], alone, mistakes)
 
 
-EXERCISE = Exercise("6_rtrl.py", "one step of RTRL", "lesson 5", calls, judge)
+EXERCISE = Exercise("6_rtrl.py", "one step of RTRL", "lesson 5, Learning online", calls, judge)

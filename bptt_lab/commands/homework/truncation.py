@@ -200,14 +200,14 @@ def judge(answers: Answers, keeps: Keeps) -> list[Part]:
 CHUNK = Exercise(
     "4_chunk.py",
     "truncation by chunk",
-    "lesson 3 and the page on truncation",
+    "lesson 3, What truncation throws away, and the page Truncation in four senses",
     lambda: calls("chunk_gradients"),
     lambda answers: judge(answers, chunk),
 )
 LAG = Exercise(
     "5_lag.py",
     "truncation by lag",
-    "lesson 3 and the page on truncation",
+    "lesson 3, What truncation throws away, and the page Truncation in four senses",
     lambda: calls("lag_gradients"),
     lambda answers: judge(answers, lag),
 )

@@ -146,7 +146,7 @@ def _sizes(T: int) -> dict[str, int]:
 EXERCISE = Exercise(
     "3_weights.py",
     "the gradients of the weights",
-    "lesson 1, Section on the sum over steps; `bptt-explain` prints each outer product",
+    "lesson 1, By hand; or run bptt-explain, which prints every term of dE/dW_hh",
     calls,
     judge,
 )
