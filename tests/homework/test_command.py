@@ -112,8 +112,8 @@ def test_nothing_is_overwritten(tmp_path, capsys):
         (["new", "a", "b"], "b: means nothing to `new DIR`"),
         (["new", "a", "--json"], "--json: means nothing to `new DIR`"),
         (["new", "other.py"], "other.py: is no folder; give the name of a new folder"),
-        (["mark", "empty"], "action: invalid choice: 'mark'"),
-        (["new"], "the following arguments are required: PATH"),
+        (["mark", "empty"], "mark: is neither new nor grade"),
+        (["new"], "new: needs a folder; bptt-homework new DIR"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_refused_in_one_line(
