@@ -12,8 +12,9 @@ import numpy as np
 
 from bptt_lab.commands.homework import batch, words
 from bptt_lab.commands.homework.draws import Draws, only
+from bptt_lab.commands.homework.edits import compare
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
-from bptt_lab.commands.homework.terms import Judge, Measured, compare
+from bptt_lab.commands.homework.terms import Judge, Measured
 from bptt_lab.commands.homework.words import Array
 
 SETTINGS = ((4, 5), (3, 7), (4, 3))  # T and H of the calls that measure terms

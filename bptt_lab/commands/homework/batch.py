@@ -33,7 +33,8 @@ def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[
         if words.near(got, value):
             return [f"{name}: {sentence}"]
     if c := words.ratio(got, expected):
-        return [f"{name}: {words.scale([(c, {})])}"]
+        by_n = "is divided by N" if abs(c * len(alone) - 1) < 1e-4 else ""
+        return [f"{name}: {by_n or words.scale([(c, {})])}"]
     for n in range(len(alone)):
         one, wanted = np.take(got, n, axis), np.take(expected, n, axis)
         if not words.near(one, wanted):
@@ -81,5 +82,5 @@ def mean(
         for c, sentence in named.items():
             if abs(counts[0] - c) < 1e-4:
                 return [f"{name}: {sentence}"]
-    listed = ", ".join(f"{c:.3g}" for c in counts)
+    listed = ", ".join(f"{round(c, 6) + 0.0:.3g}" for c in counts)
     return [f"{name}: the sequences count {listed} times, must count 1/{N} each"]

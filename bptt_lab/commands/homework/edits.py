@@ -15,6 +15,8 @@ from bptt_lab.commands.homework.words import (
     Letter,
     W,
     Word,
+    near,
+    numbers,
     phi,
     ratio,
     scale,
@@ -196,3 +198,39 @@ def simplest(
             fewest = min(found.values())
             return [sentence for sentence, scaled in found.items() if scaled == fewest]
     return []
+
+
+def compare(cells: Sequence[tuple[str, Word, Case]]) -> list[str]:
+    """Say what is wrong with values each of which is a word of something of the answer's own.
+
+    Args:
+        cells: name, right word and what was measured; cells of one name are cases of one thing.
+    """
+    wrong = [cell for cell in cells if not near(cell[2].got, cell[2].value(cell[1]))]
+    if not wrong:
+        return []
+    name, word, case = wrong[0]
+    if not case.got.any():
+        same = all(
+            not c.got.any() for n, _, c in wrong if n.split(": ")[-1] == name.split(": ")[-1]
+        )
+        return [f"{name}: is missing" if same else f"{name}: is 0"]
+    same = [c for n, _, c in wrong if n == name]
+    found = explain(word, same)
+    where = ""
+    if len(same) < len([n for n, _, _ in cells if n == name]):
+        where = f", where T={case.sizes['T']}"
+    text = " or ".join(found[:3])
+    text = text or f"is {numbers(case.got)}, must be {numbers(case.value(word))}"
+    sentences = [f"{name}{where}: {text}"]
+    everywhere = [
+        rule.sentence
+        for rule in RULES
+        if all(near(c.got, c.value(apply(rule, "everywhere", w))) for _, w, c in cells)
+    ]
+    others = [n for n in dict.fromkeys(n for n, _, _ in wrong) if n != name]
+    if others and everywhere:
+        sentences.append(f"what explains all steps: {' or '.join(everywhere)}")
+    elif others:
+        sentences.append(f"wrong, too: {'; '.join(others[:5])}{'; ...' if others[5:] else ''}")
+    return sentences

@@ -245,7 +245,8 @@ WORTH = 10  # points of an exercise
 
 def judge(exercise: Exercise, answers: Mapping[str, Answer]) -> Verdict:
     """Judge the answers to an exercise's calls."""
-    parts = exercise.judge(Answers(exercise.calls(), answers))
+    with np.errstate(all="ignore"):  # an answer may hold numbers whose squares are infinite
+        parts = exercise.judge(Answers(exercise.calls(), answers))
     assert sum(part.worth for part in parts) == WORTH
     changed = sorted({name for answer in answers.values() for name in answer.changed})
     note = f"changes its argument {', '.join(changed)}; whoever calls it may still need that"

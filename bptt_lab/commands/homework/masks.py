@@ -89,8 +89,26 @@ LACKING_BY_K: Mapping[str, Mask] = {
         t <= T // k * k
     ),
     "a loss counts only where it sees k steps": lambda t, s, T, k: t >= k,
+    "only the last chunk counts": lambda t, s, T, k: t > (T - 1) // k * k,
+    "only the first chunk counts": lambda t, s, T, k: t <= k,
     "only the last loss of each chunk counts": lambda t, s, T, k: t % k == 0 or t == T,
     "only the last loss of each full chunk counts": lambda t, s, T, k: t % k == 0,
+}
+# How often somebody counts a term that counts once.
+COUNTS: Mapping[str, Callable[[int, int, int, int], float]] = {
+    "a loss is added again in every later window of k steps that holds it": (
+        lambda t, s, T, k: sum(step - k < s for step in range(t, T + 1))
+    ),
+    "a loss is added again at every later step": lambda t, s, T, k: T - t + 1,
+    "each chunk is divided by its length": (
+        lambda t, s, T, k: 1 / (min(T, ((t - 1) // k + 1) * k) - (t - 1) // k * k)
+    ),
+    "each loss is divided by the number of its terms": (
+        lambda t, s, T, k: 1 / sum(lag(t, step, k) for step in range(1, T + 1))
+    ),
+    "each loss is divided by t": lambda t, s, T, k: 1 / t,
+    "each term is divided by t - s + 1": lambda t, s, T, k: 1 / (t - s + 1),
+    "each loss is multiplied by t": lambda t, s, T, k: t,
 }
 # An answer that stands in the wrong place: the step whose term is at s.
 PLACES: Mapping[str, Callable[[int, int], int]] = {

@@ -15,6 +15,7 @@ import numpy as np
 
 from bptt_lab.commands.homework import batch, edits, words
 from bptt_lab.commands.homework.draws import Draws
+from bptt_lab.commands.homework.edits import compare
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part, differ
 from bptt_lab.commands.homework.rtrl_mistakes import (
     CARRIES,
@@ -24,7 +25,6 @@ from bptt_lab.commands.homework.rtrl_mistakes import (
     PRODUCTS,
     VECTORS,
 )
-from bptt_lab.commands.homework.terms import compare
 from bptt_lab.commands.homework.words import Array, Case
 
 UNITS = (3, 4)  # H of the calls that measure

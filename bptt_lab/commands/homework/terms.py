@@ -13,6 +13,7 @@ from bptt_lab.commands.homework import edits, words
 from bptt_lab.commands.homework.edits import WHERE
 from bptt_lab.commands.homework.masks import (
     BY_K,
+    COUNTS,
     LACKING,
     LACKING_BY_K,
     LOSSES,
@@ -157,11 +158,15 @@ class Judge:
         m, t, s = self._wrong[0]
         cases = [m.case(t, s) for m, *at in self._wrong if at == [t, s]]
         found = edits.explain(self._word(t, s), cases)
+        if all(" and " in sentence for sentence in found):
+            found = self._elsewhere(t, s, cases) or found
         text = " or ".join(found[:3])
         if not found:
             got, expected = m.got[t - 1, s - 1], self._value[id(m), t, s]
             text = f"is {numbers(got)}, must be {numbers(expected)}"
-        yield f"{m.at(t, s)}: {text}"
+        everywhere = len(cases) == len([at for at in self._present if at[1:] == (t, s)])
+        where = "" if everywhere or self._by_k else f", where T={m.sizes['T']}"
+        yield f"{m.at(t, s)}{where}: {text}"
         if len({at[1:] for at in self._wrong}) == 1:
             return
         twice = bool(found) and all(" and " in sentence for sentence in found)
@@ -175,6 +180,17 @@ class Judge:
         else:
             yield f"other terms (t, s) that are wrong: {_listed(others)}"
 
+    def _elsewhere(self, t: int, s: int, cases: Sequence[Case]) -> list[str]:
+        """Say which other term stands there."""
+        steps = range(1, max(cases[0].states) + 1)
+        others = {f"is the term (t, s) = ({t}, {j})": self._word(t, j) for j in steps if j <= t}
+        more = {f"is what q_{t} gives as q_{j}": self._word(j, s) for j in steps if j >= s}
+        return [
+            sentence
+            for sentence, word in {**others, **more}.items()
+            if all(words.near(case.got, case.value(word)) for case in cases)
+        ]
+
     def _everywhere(self, twice: bool) -> list[str]:
         """The rules that explain all terms, each with where it holds; pairs of them if `twice`."""
         ratios = [
@@ -183,6 +199,8 @@ class Judge:
         sizes = [m.sizes for m, _, _ in self._present]
         if all(ratios) and (name := words.scale(list(zip(ratios, sizes, strict=True)))):  # type: ignore[arg-type]
             return [f"every one {name}"]
+        if counts := [name for name, count in COUNTS.items() if self._counts(count)]:
+            return counts
         found = {}
         for where, rule in itertools.product(WHERE, edits.RULES):
             if rule.sentence not in found and self._holds(rule, where):
@@ -194,11 +212,18 @@ class Judge:
         ]
         pairs = itertools.combinations(itertools.product(places[:3], edits.RULES), 2)
         for (where, rule), (there, other) in pairs:
-            name = f"{rule.sentence}, and {other.sentence}"
+            name = ", and ".join(sorted((rule.sentence, other.sentence)))
             new = rule.kind != other.kind and name not in found
             if new and self._holds(rule, where, (other, there)):
                 found[name] = name
         return list(found.values())
+
+    def _counts(self, count: Callable[[int, int, int, int], float]) -> bool:
+        """Whether every term is there as often as that says."""
+        return self._by_k and all(
+            self._is(at, self._value[_key(at)] * count(*at[1:], at[0].sizes["T"], at[0].sizes["k"]))
+            for at in self._present
+        )
 
     def _holds(self, rule: edits.Rule, where: str, *more: tuple[edits.Rule, str]) -> bool:
         def value(m: Measured, t: int, s: int) -> Array:
@@ -263,35 +288,3 @@ def _by_lag(at: tuple[Measured, int, int]) -> tuple[int, int]:
 def _listed(terms: Sequence[tuple[Measured, int, int]]) -> str:
     found = [f"({t}, {s})" for t, s in dict.fromkeys((t, s) for _, t, s in terms)]
     return ", ".join(found[:6]) + (", ..." if found[6:] else "")
-
-
-def compare(cells: Sequence[tuple[str, Word, Case]]) -> list[str]:
-    """Say what is wrong with values each of which is a word of something of the answer's own.
-
-    Args:
-        cells: name, right word and what was measured; cells of one name are cases of one thing.
-    """
-    wrong = [cell for cell in cells if not words.near(cell[2].got, cell[2].value(cell[1]))]
-    if not wrong:
-        return []
-    name, word, case = wrong[0]
-    if not case.got.any():
-        same = all(
-            not c.got.any() for n, _, c in wrong if n.split(": ")[-1] == name.split(": ")[-1]
-        )
-        return [f"{name}: is missing" if same else f"{name}: is 0"]
-    found = edits.explain(word, [c for n, _, c in wrong if n == name])
-    text = " or ".join(found[:3])
-    text = text or f"is {numbers(case.got)}, must be {numbers(case.value(word))}"
-    sentences = [f"{name}: {text}"]
-    everywhere = [
-        rule.sentence
-        for rule in edits.RULES
-        if all(words.near(c.got, c.value(edits.apply(rule, "everywhere", w))) for _, w, c in cells)
-    ]
-    others = [n for n in dict.fromkeys(n for n, _, _ in wrong) if n != name]
-    if others and everywhere:
-        sentences.append(f"what explains all steps: {' or '.join(everywhere)}")
-    elif others:
-        sentences.append(f"wrong, too: {'; '.join(others[:5])}{'; ...' if others[5:] else ''}")
-    return sentences

@@ -186,12 +186,13 @@ def _first(name: str, uses: Sequence[Use], right: Partner, letter: str) -> Itera
             wrong = np.abs(parts[t] - expected[t]).max(1) > limit
             if wrong.any():
                 text = _meets(use, parts[t], expected[t], wrong, letter)
-                yield f"{name}{UNNAMED}{t + 1}: {text}"
+                at = f"{name}{UNNAMED}{t + 1}"
+                yield f"{at}: {text}" if text else differ(at, use.gradients[t], use.by(right)[t])
                 return
 
 
 def _meets(use: Use, parts: Array, expected: Array, wrong: NDArray[np.bool_], letter: str) -> str:
-    """Say what the first vector that is multiplied with something wrong is multiplied with."""
+    """Say what the first vector that meets something wrong meets; empty if more than one does."""
     indices = [int(v) for v in np.flatnonzero(wrong)]
     v = indices[0]
     for j in indices[1:]:  # one of them has what belongs to the other
@@ -199,6 +200,8 @@ def _meets(use: Use, parts: Array, expected: Array, wrong: NDArray[np.bool_], le
             lacks = expected[a].any() and np.abs(parts[a]).max() < words.TOLERANCE
             if lacks and words.near(parts[b], expected[b] + expected[a]):
                 return f"{letter}_{b + use.first} for {letter}_{a + use.first}"
+    if any(not expected[j].any() for j in indices):  # no vector alone explains it
+        return ""
     what = f"what {letter}_{v + use.first} is multiplied with"
     if np.abs(parts[v]).max() < words.TOLERANCE:
         return f"{what} is missing"

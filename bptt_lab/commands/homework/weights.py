@@ -87,7 +87,7 @@ def judge(answers: Answers) -> list[Part]:
 def over_sequences(
     answers: Answers, credit: str, mistakes: Mapping[str, Mapping[str, Array]] | None = None
 ) -> list[str]:
-    """Compare N=3 with the answer's own to each of the three.
+    """Compare N=3 with the answer's own to each of the three; false where that says nothing.
 
     Args:
         answers: to the calls "batch" and "single 0" to "single 2".
@@ -96,8 +96,8 @@ def over_sequences(
     """
     sentences = []
     for output in OUTPUTS:
-        if answers.constant(output, credit):  # said already
-            continue
+        if answers.constant(output, credit):
+            return False
         alone = [answers[f"single {n}"][output] for n in range(3)]
         known = (mistakes or {}).get(output)
         sentences += batch.mean(f"{output}, N=3", answers["batch"][output], alone, known)

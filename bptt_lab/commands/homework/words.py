@@ -150,6 +150,8 @@ SCALES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
     "is multiplied by H": lambda n: n["H"],
     "is divided by k": lambda n: 1 / n["k"],
     "is multiplied by k": lambda n: n["k"],
+    "is divided by the number of chunks": lambda n: 1 / -(-n["T"] // n["k"]),
+    "is divided by T // k": lambda n: 1 / (n["T"] // n["k"]),
     "is divided by T k": lambda n: 1 / (n["T"] * n["k"]),
 }
 
