@@ -211,10 +211,7 @@ def compare(cells: Sequence[tuple[str, Word, Case]]) -> list[str]:
         return []
     name, word, case = wrong[0]
     if not case.got.any():
-        same = all(
-            not c.got.any() for n, _, c in wrong if n.split(": ")[-1] == name.split(": ")[-1]
-        )
-        return [f"{name}: is missing" if same else f"{name}: is 0"]
+        return [f"{name}: is missing"]
     same = [c for n, _, c in wrong if n == name]
     found = explain(word, same)
     where = ""

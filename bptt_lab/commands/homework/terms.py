@@ -164,8 +164,8 @@ class Judge:
         if not found:
             got, expected = m.got[t - 1, s - 1], self._value[id(m), t, s]
             text = f"is {numbers(got)}, must be {numbers(expected)}"
-        everywhere = len(cases) == len([at for at in self._present if at[1:] == (t, s)])
-        where = "" if everywhere or self._by_k else f", where T={m.sizes['T']}"
+        always = len(cases) == len([at for at in self._present if at[1:] == (t, s)])
+        where = "" if always or self._by_k else f", where T={m.sizes['T']}"
         yield f"{m.at(t, s)}{where}: {text}"
         if len({at[1:] for at in self._wrong}) == 1:
             return

@@ -86,7 +86,7 @@ def judge(answers: Answers) -> list[Part]:
 
 def over_sequences(
     answers: Answers, credit: str, mistakes: Mapping[str, Mapping[str, Array]] | None = None
-) -> list[str]:
+) -> list[str] | bool:
     """Compare N=3 with the answer's own to each of the three; false where that says nothing.
 
     Args:
