@@ -45,7 +45,6 @@ def test_new_then_grade_then_right(tmp_path):
 
 
 HOSTILE = {
-    "1_forward.py": "def step(**a):\n    while True: pass\ndef forward(**a):\n    pass\n",
     "2_adjoint.py": ADJOINT.replace("    T =", "    print('x' * 10**6)\n    T ="),
     "3_weights.py": "import os\ndef weight_gradients(**a):\n    os._exit(0)\n",
     "4_chunk.py": "def chunk_gradients(**a):\n    return [0] * 10**9\n",
@@ -57,11 +56,10 @@ HOSTILE = {
 def test_whatever_the_code_does_the_next_exercise_is_graded(tmp_path):
     for file, code in HOSTILE.items():
         (tmp_path / file).write_text(code)
-    code, out, err = run(tmp_path, "grade", ".", "--json", "--seconds", "2")
+    code, out, err = run(tmp_path, "grade", ".", "--json", "--seconds", "600")
     assert (code, err) == (1, "")
     by_file = {e["file"]: e for e in json.loads(out)["folders"][0]["exercises"]}
     for file, sentence in {
-        "1_forward.py": "does not return: the 2 seconds are over; does every loop end?",
         "3_weights.py": "ends the process with exit code 0: leave out exit()",
         "4_chunk.py": "raises MemoryError in line 2",
         "5_lag.py": "the file raises SyntaxError in line 1: '(' was never closed",
@@ -70,7 +68,14 @@ def test_whatever_the_code_does_the_next_exercise_is_graded(tmp_path):
         first = by_file[file]["parts"][0]["findings"]
         assert any(sentence in finding for finding in first), (file, first)
         assert by_file[file]["points"] == 0
+    assert by_file["1_forward.py"]["status"] == "not done"  # there is no such file
     assert by_file["2_adjoint.py"]["points"] == 10
+
+
+def test_a_loop_without_end(tmp_path):
+    (tmp_path / "1_forward.py").write_text("def step(**a):\n    while True: pass\n")
+    code, out, _ = run(tmp_path, "grade", "1_forward.py", "--seconds", "1")
+    assert code == 1 and "does not return: the time of 1 s is over" in " ".join(out.split())
 
 
 @pytest.mark.slow

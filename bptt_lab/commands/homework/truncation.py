@@ -142,6 +142,8 @@ class Reading:
         table, letter = (INPUTS_BY_K, "x") if own is self.ih else (STATES_BY_K, "h")
         found = uses.judge(output, self.uses(output), table, letter)
         if found and uses.UNNAMED in found[0] and not own.misplaced:
+            if self.best.cut and own.cut and not own.values:
+                return False  # the same terms
             return [f"{output}: {sentence}" for sentence in [*own.values, *own.cut]] or found
         return found
 
