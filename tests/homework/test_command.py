@@ -17,6 +17,8 @@ from bptt_lab.commands.homework.exercise import Part, Verdict
 from bptt_lab.commands.homework.show import as_csv, table, text
 
 from .answers import ADJOINT, BY_FILE, RIGHT, planted
+from .mistakes import ONE, TWO
+from .variants import VARIANTS
 
 COMMAND = "bptt_lab.commands.homework.cli:main"
 
@@ -191,3 +193,6 @@ def test_the_answer_that_the_page_shows():
     (block,) = re.findall(r"^```text\n(2_adjoint.*?)^```$", page, re.MULTILINE | re.DOTALL)
     verdict = planted("2_adjoint.py", ("(slope[t + 1] * credit[t + 1])", "credit[t + 1]"))
     assert text(verdict).startswith(block)
+    assert "more than a hundred mistakes" in page and len(ONE) + len(TWO) > 100
+    (number,) = re.findall(r"grades ([0-9]+) right answers", " ".join(page.split()))
+    assert int(number) == len(RIGHT) + len(VARIANTS)
