@@ -21,7 +21,7 @@ from bptt_lab.commands.homework.terms import Judge, Measured
 from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, Use
 from bptt_lab.commands.homework.words import Array
 
-SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (7, 3), (7, 2))  # T and k; H is T + 1
+SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (7, 3), (7, 2), (6, 5))  # T and k; H is T + 1
 Keeps = Callable[[int, int, int], bool]  # of t, s and k
 
 
