@@ -51,6 +51,7 @@ CHEAPLY = {
     "bptt-compare": ("dataset.batch_size=2", "--strategies", "full"),
     "bptt-reproduce": ("--list",),
     "bptt-bench": ("--help",),
+    "bptt-homework": ("--help",),
     "bptt-sample": ("--help",),
 }
 TINY = ("num_threads=1", "callbacks=none", "trainer.max_epochs=1", *NET, "dataset.train_size=8")

@@ -1,4 +1,4 @@
-"""A right answer to each exercise, as a student may write it; the mistakes are planted into these."""
+"""A right answer to each exercise, as a student may write it, to plant mistakes in."""
 
 import types
 

@@ -13,10 +13,8 @@ SWEEP = "credit[t] = q[t] + (slope[t + 1] * credit[t + 1]) @ weight_hh"
 
 def at(step: int, wrong: str) -> tuple[str, str]:
     """A mistake in the sweep's carry at one step only: into step `step` - 1 from `step`."""
-    return (
-        f"            {SWEEP}\n",
-        f"            {SWEEP}\n            if t + 2 == {step}:\n                credit[t] = {wrong}\n",
-    )
+    line, pad = f"            {SWEEP}\n", " " * 12
+    return line, f"{line}{pad}if t + 2 == {step}:\n{pad}    credit[t] = {wrong}\n"
 
 
 ONE = [

@@ -7,14 +7,22 @@ from .mistakes import ONE, TWO
 from .variants import VARIANTS
 
 
-@pytest.mark.parametrize(("file", "replacement", "sentence"), ONE)
+def some(cases: list) -> list:
+    """Every fourth of them; the others are slow tests."""
+    return [
+        pytest.param(*case, marks=[pytest.mark.slow] if number % 4 else [])
+        for number, case in enumerate(cases)
+    ]
+
+
+@pytest.mark.parametrize(("file", "replacement", "sentence"), some(ONE))
 def test_a_mistake_is_named(file, replacement, sentence):
     verdict = planted(file, replacement)
     assert any(sentence in finding for finding in findings(verdict)), findings(verdict)
     assert verdict.status == "wrong" and verdict.points < 10
 
 
-@pytest.mark.parametrize(("file", "replacements", "sentences"), TWO)
+@pytest.mark.parametrize(("file", "replacements", "sentences"), some(TWO))
 def test_mistakes_at_once_are_all_named(file, replacements, sentences):
     found = findings(planted(file, *replacements))
     for sentence in sentences:

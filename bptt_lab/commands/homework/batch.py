@@ -16,6 +16,8 @@ from bptt_lab.commands.homework.words import Array
 def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[str]:
     """Say how sequences that stand side by side along an axis differ from each alone."""
     expected = np.concatenate(alone, axis)
+    if not expected.any():
+        return [f"{name}: is 0 for each sequence alone"]
     if words.near(got, expected):
         return []
     mean = np.repeat(expected.mean(axis, keepdims=True), len(alone), axis)
@@ -31,7 +33,8 @@ def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[
         if words.near(got, value):
             return [f"{name}: {sentence}"]
     if c := words.ratio(got, expected):
-        return [f"{name}: {words.scale([(c, {})])}"]
+        by_n = "is divided by N" if abs(c * len(alone) - 1) < 1e-4 else ""
+        return [f"{name}: {by_n or words.scale([(c, {})])}"]
     for n in range(len(alone)):
         one, wanted = np.take(got, n, axis), np.take(expected, n, axis)
         if not words.near(one, wanted):
@@ -51,6 +54,8 @@ def mean(
         mistakes: sentences, and what they make of the right answer up to a factor.
     """
     N = len(alone)
+    if not any(a.any() for a in alone):
+        return [f"{name}: is 0 for each sequence alone"]
     columns = np.stack([a.reshape(-1) for a in alone], 1)
     if words.near(got, np.mean(alone, 0)):
         return []
@@ -59,7 +64,11 @@ def mean(
         for sentence, value in (mistakes or {}).items():
             if words.ratio(got, value):
                 return [f"{name}: {sentence}"]
-        return [differ(f"{name} is not the mean of what each sequence has alone", got, np.mean(alone, 0))]
+        return [
+            differ(
+                f"{name} is not the mean of what each sequence has alone", got, np.mean(alone, 0)
+            )
+        ]
     counts = [float(c) for c in found]
     if np.allclose(counts, 0, atol=1e-5):
         return [f"{name} is 0"]
@@ -73,5 +82,5 @@ def mean(
         for c, sentence in named.items():
             if abs(counts[0] - c) < 1e-4:
                 return [f"{name}: {sentence}"]
-    listed = ", ".join(f"{c:.3g}" for c in counts)
+    listed = ", ".join(f"{round(c, 6) + 0.0:.3g}" for c in counts)
     return [f"{name}: the sequences count {listed} times, must count 1/{N} each"]

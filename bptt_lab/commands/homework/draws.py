@@ -27,7 +27,8 @@ class Draws:
 
 
 def only(values: Array, t: int) -> Array:
-    """The values with those of all steps but t put to 0; steps count from 1."""
+    """The values with those of all steps but t put to 0; steps count from 1, and 0 is none."""
     kept = np.zeros_like(values)
-    kept[t - 1] = values[t - 1]
+    if t:
+        kept[t - 1] = values[t - 1]
     return kept

@@ -1,4 +1,4 @@
-"""What an exercise is: the calls that are made of a student's functions, and a judge of the answers.
+"""What an exercise is: calls of a student's functions, and a judge of the answers.
 
 The judge sees numbers only. Where they come from, a process of its own or a test, is not its
 business.
@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bptt_lab.commands.homework import words
-from bptt_lab.commands.homework.terms import numbers
-from bptt_lab.commands.homework.words import Array
+from bptt_lab.commands.homework.words import Array, numbers
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -86,6 +85,19 @@ class Answers:
         assert not isinstance(found, str), found
         return found
 
+    def linear(self, number: int, t: int, output: str) -> Array:
+        """What a setting's loss at t adds to an output, over what is there without any loss."""
+        found: Array = self[f"terms {number} {t}"][output] - self[f"terms {number} 0"][output]
+        return found
+
+    def constant(self, output: str, what: str) -> list[str]:
+        """Say that an output is not 0 where all credit is."""
+        for number in self.settings():
+            found = self[f"terms {number} 0"][output]
+            if np.abs(found).max() > words.TOLERANCE:
+                return [f"{output}: is {numbers(found)} where {what} is 0 at all steps"]
+        return []
+
     def problem(self, names: Iterable[str]) -> str:
         """Return the name of the first of some calls that has no usable answer."""
         return next((name for name in names if not self.ok(name)), "")
@@ -95,7 +107,7 @@ class Answers:
         return not isinstance(self._checked[name], str)
 
     def usable(self, name: str) -> bool:
-        """Whether a call is a measurement, "terms SETTING T", and all of its setting have answers."""
+        """Whether a call is a measurement, "terms SETTING T", and its whole setting is answered."""
         kind, *setting = name.split()[:2]
         return kind == "terms" and all(map(self.ok, self.named(f"terms {setting[0]} ")))
 
@@ -130,13 +142,15 @@ class Answers:
             more = [] if isinstance(others, bool) else list(others)
             if said:
                 return Part(name, worth, others is not False and not more, more)
-            return Part(name, worth, False, [*more, f"{self.calls[bad].sizes} {what}"])
+            return Part(name, worth, False, [*more, f"{what}; called as {self.calls[bad].sizes}"])
         found = find()
         if isinstance(found, bool):
             return Part(name, worth, found)
         return Part(name, worth, not found, found)
 
-    def together(self, parts: Sequence[Part], worth: int, right: Mapping[str, Shapes | Any]) -> Part:
+    def together(
+        self, parts: Sequence[Part], worth: int, right: Mapping[str, Mapping[str, Array]]
+    ) -> Part:
         """Judge the part of everything together, on calls of which the right answers are given."""
 
         def find() -> Sequence[str] | bool:
@@ -159,7 +173,11 @@ class Answers:
         first = np.argwhere(~np.isclose(got, expected, rtol=1e-4, atol=1e-6))
         at = f"{output}{list(map(int, first[0]))}" if len(first) else output
         where = tuple(first[0]) if len(first) else ...
-        shown = f"is {float(got[where]):.5g}, must be {float(expected[where]):.5g}" if len(first) else ""
+        shown = (
+            f"is {float(got[where]):.5g}, must be {float(expected[where]):.5g}"
+            if len(first)
+            else ""
+        )
         return f"{self.calls[name].sizes}: {at} {shown or 'is wrong'}"
 
     def _repeats(self) -> bool:
@@ -227,7 +245,8 @@ WORTH = 10  # points of an exercise
 
 def judge(exercise: Exercise, answers: Mapping[str, Answer]) -> Verdict:
     """Judge the answers to an exercise's calls."""
-    parts = exercise.judge(Answers(exercise.calls(), answers))
+    with np.errstate(all="ignore"):  # an answer may hold numbers whose squares are infinite
+        parts = exercise.judge(Answers(exercise.calls(), answers))
     assert sum(part.worth for part in parts) == WORTH
     changed = sorted({name for answer in answers.values() for name in answer.changed})
     note = f"changes its argument {', '.join(changed)}; whoever calls it may still need that"
@@ -246,7 +265,9 @@ def _check(call: Call, answer: Answer) -> dict[str, Array] | str:
         try:
             array = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
-            return f"returns {name} that is no tensor, array or list of numbers in rows of one length"
+            return (
+                f"returns {name} that is no tensor, array or list of numbers in rows of one length"
+            )
         if array.shape != shape:
             hint = ""
             if array.ndim == 2 and array.shape[::-1] == shape:

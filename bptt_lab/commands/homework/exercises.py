@@ -1,6 +1,7 @@
 """The exercises in their order, and the folder that holds them."""
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bptt_lab.commands.homework import adjoint, forward, rtrl, truncation, weights
@@ -31,13 +32,19 @@ def write(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder}: holds files already; give the name of a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for template in sorted(files(__package__).joinpath("templates").iterdir(), key=lambda t: t.name):
-        if template.name.endswith((".py", ".md")):
-            path = folder / template.name
-            with path.open("xb") as file:
-                file.write(template.read_bytes())
-            written.append(path)
+    for template in templates():
+        path = folder / template.name
+        with path.open("xb") as file:
+            file.write(template.read_bytes())
+        written.append(path)
     return written
+
+
+def templates() -> list[Traversable]:
+    """The files that `write` writes."""
+    folder = files(__package__).joinpath("templates")
+    found = [t for t in folder.iterdir() if t.name.endswith((".py", ".md"))]
+    return sorted(found, key=lambda template: template.name)
 
 
 def find(path: Path) -> list[tuple[Path, Exercise]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bptt_lab.commands.homework import words
+from bptt_lab.commands.homework import edits, words
 from bptt_lab.commands.homework.draws import Draws
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part, differ
 from bptt_lab.commands.homework.words import Array
@@ -110,16 +110,16 @@ def compute(names: Sequence[str], x: Array, h: Array, weights: Weights) -> Array
     return found
 
 
-def _weights(draws: Draws, I: int, H: int) -> Weights:  # noqa: E741
+def _weights(draws: Draws, I: int, H: int) -> Weights:
     return Weights(draws.weights(H, I), draws.weights(H, H), draws.weights(H))
 
 
-def _step(seed: int, N: int, I: int, H: int) -> tuple[Array, Array, Weights]:  # noqa: E741
+def _step(seed: int, N: int, I: int, H: int) -> tuple[Array, Array, Weights]:
     draws = Draws(100 + seed)
     return draws.vectors(N, I), draws.states(N, H), _weights(draws, I, H)
 
 
-def _pass(seed: int, T: int, N: int, I: int, H: int) -> tuple[Array, Array, Weights]:  # noqa: E741
+def _pass(seed: int, T: int, N: int, I: int, H: int) -> tuple[Array, Array, Weights]:
     draws = Draws(150 + seed)
     return draws.vectors(T, N, I), draws.states(N, H), _weights(draws, I, H)
 
@@ -155,13 +155,21 @@ def right(x: Array, h: Array, weights: Weights) -> dict[str, Array]:
     return {"output": np.stack(output), "h_n": h}
 
 
+def _late(x: Array, h: Array, weights: Weights) -> Array:
+    """The states h_0 ... h_{T-1}."""
+    found: Array = np.concatenate([h[None], right(x, h, weights)["output"][:-1]])
+    return found
+
+
 def judge(answers: Answers) -> list[Part]:
     """Judge a step, then a pass step by step, then what it hands on."""
     step = [f"terms {number} step" for number in range(len(STEPS))]
     whole = [f"terms {10 + number} pass" for number in range(len(PASSES))]
     part = answers.part
     parts = [
-        part("step: h_t = tanh(W_ih x_t + W_hh h_{t-1} + b)", 4, step, lambda: _judge_step(answers)),
+        part(
+            "step: h_t = tanh(W_ih x_t + W_hh h_{t-1} + b)", 4, step, lambda: _judge_step(answers)
+        ),
         part("forward: from step to step", 3, whole, lambda: _judge_pass(answers)),
         part("forward: h_n, the state to go on from", 2, whole, lambda: _judge_last(answers)),
     ]
@@ -175,10 +183,10 @@ def judge(answers: Answers) -> list[Part]:
 
 def _judge_step(answers: Answers) -> list[str]:
     settings = [n for n in answers.settings() if n < 10]
-    cases = [
-        (_step(n, *STEPS[n]), answers[f"terms {n} step"]["h_t"]) for n in settings
-    ]
-    found = words.simplest(FIELDS, lambda names: _fits(names, cases))
+    cases = [(_step(n, *STEPS[n]), answers[f"terms {n} step"]["h_t"]) for n in settings]
+    if not any(got.any() for _, got in cases):
+        return ["step: h_t is 0"] if cases else []
+    found = edits.simplest(FIELDS, lambda names: _fits(names, cases))
     if found == [""]:
         return []
     (x, h, weights), got = cases[0]
@@ -205,6 +213,9 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
         if n >= 10
     }
 
+    if not any(output.any() for _, output in passes.values()):
+        return ["forward: output is 0"]
+
     def steps(names: tuple[str, str], only: int = 0) -> Cases:
         """Every step with the input and the state that it takes; or step `only`."""
         found = []
@@ -220,23 +231,25 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
 
     takes = (TAKES_INPUT, TAKES_STATE)
     made = {(x, h): steps((x, h)) for x in TAKES_INPUT for h in TAKES_STATE}
-    found = words.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], made[n[-2], n[-1]]), 2)
+    found = edits.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], made[n[-2], n[-1]]), 2)
     if found == [""]:
         return []
     own = " or ".join(_judge_step(answers)) if answers.settings()[:1] < [10] else ""
     of_step = [[name for name in field if name in own] for field in FIELDS]
-    if words.simplest(of_step, lambda n: _fits(n, made["", ""]), len(FIELDS)):
+    if edits.simplest(of_step, lambda n: _fits(n, made["", ""]), len(FIELDS)):
         return False  # nothing but the mistakes of the step
     if found:
         return [f"forward: {' or '.join(found[:3])}"]
     flipped = [(given, output[::-1]) for given, output in passes.values()]
     if all(words.near(got, right(*given)["output"]) for given, got in flipped):
         return ["forward: output stands in reverse order: index 0 holds the last step"]
+    if all(words.near(got, _late(*given)) for given, got in passes.values()):
+        return ["forward: output holds h_0 ... h_{T-1}: it begins with hx and lacks the last state"]
     for t in range(1, max(T for T, *_ in PASSES) + 1):
         cases = steps(("", ""), t)
         if _fits(RIGHT, cases) is None:
             one = {(x, h): steps((x, h), t) for x in TAKES_INPUT for h in TAKES_STATE}
-            found = words.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], one[n[-2], n[-1]]), 2)  # noqa: B023
+            found = edits.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], one[n[-2], n[-1]]), 2)  # noqa: B023
             if found:
                 return [f"forward, t={t}: {' or '.join(found[:3])}"]
             for given, got in cases:
@@ -258,7 +271,7 @@ LAST: Mapping[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def _judge_last(answers: Answers) -> list[str]:
+def _judge_last(answers: Answers) -> list[str] | bool:
     """Compare h_n with the answer's own states."""
     cases = []
     for n in answers.settings():
@@ -268,7 +281,7 @@ def _judge_last(answers: Answers) -> list[str]:
             if not words.near(answer["h_n"], right(*given)["h_n"]):
                 cases.append((answer["h_n"], answer["output"], given[1]))
     if all(words.near(got, output[-1]) for got, output, _ in cases):
-        return []
+        return not cases or any(output.any() for _, output, _ in cases)
     for sentence, make in LAST.items():
         if all(words.near(got, make(output, hx)) for got, output, hx in cases):
             return [f"h_n {sentence}, must be h_T"]
@@ -279,7 +292,7 @@ def _judge_last(answers: Answers) -> list[str]:
 EXERCISE = Exercise(
     "1_forward.py",
     "the forward step and the forward pass",
-    "lesson 1 and `bptt-explain`, whose section 2 works the states out",
+    "lesson 1, By hand; or run bptt-explain, whose section 2 works the states out",
     calls,
     judge,
 )

@@ -65,9 +65,9 @@ def _answers(reader: Connection, end: float) -> Iterator[tuple[str, Answer]]:
 def _why(process: ForkServerProcess, seconds: int) -> str:
     process.join(0.2)
     if process.exitcode is None:
-        return f"does not return: the {seconds} seconds are over; does every loop end?"
+        return f"does not return: the time of {seconds} s is over; does every loop end?"
     if process.exitcode == -signal.SIGXCPU:
-        return f"does not return: the {seconds} seconds are over; does every loop end?"
+        return f"does not return: the time of {seconds} s is over; does every loop end?"
     if process.exitcode < 0:
         name = signal.Signals(-process.exitcode).name
         return f"ends the process by {name}; does it need more than {MEMORY} MB?"

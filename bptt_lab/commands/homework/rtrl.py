@@ -9,16 +9,23 @@ the answer's own M_t.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from bptt_lab.commands.homework import batch, words
+from bptt_lab.commands.homework import batch, edits, words
 from bptt_lab.commands.homework.draws import Draws
+from bptt_lab.commands.homework.edits import compare
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part, differ
-from bptt_lab.commands.homework.terms import compare
-from bptt_lab.commands.homework.words import SLOPES, Array, Case
+from bptt_lab.commands.homework.rtrl_mistakes import (
+    CARRIES,
+    FACTORS,
+    INFLUENCES,
+    PLACES,
+    PRODUCTS,
+    VECTORS,
+)
+from bptt_lab.commands.homework.words import Array, Case
 
 UNITS = (3, 4)  # H of the calls that measure
 NOW, BEFORE = 2, 1  # the steps t and t - 1 in a word
@@ -57,9 +64,11 @@ def calls() -> dict[str, Call]:
         given = draw(number, 1, H)
         found[f"terms {number} without"] = _call(given._replace(influence=0 * given.influence))
         found[f"terms {number} with"] = _call(given)
+        found[f"terms {number} 0"] = _call(given._replace(q_t=0 * given.q_t))
     given = draw(8, 3, 4)
     for n in range(3):
-        found[f"single {n}"] = _call(Given(*(a[n : n + 1] for a in given[:4]), given.weight_hh))
+        influence, q_t, h_t, h_tm1 = (a[n : n + 1] for a in given[:4])
+        found[f"single {n}"] = _call(Given(influence, q_t, h_t, h_tm1, given.weight_hh))
     found["batch"] = _call(given)
     for number, (N, H) in enumerate([(2, 2), (4, 3), (1, 1), (2, 5)]):
         found[f"together {number}"] = _call(draw(20 + number, N, H))
@@ -73,83 +82,8 @@ def _call(given: Given) -> Call:
     return Call("rtrl_step", given._asdict(), shapes)
 
 
-# Mistakes as data: what somebody carries of M (H, H, H), as a function of M, W_hh, phi' and its
-# kind before.
-CARRIES: Mapping[str, Callable[[Array, Array, Array], Array]] = {
-    "M_{t-1} is kept as it is: J_t is lacking": lambda M, W, slope: M,
-    "only the diagonal of W_hh is used": (
-        lambda M, W, slope: np.einsum("i,i,ijm->ijm", slope, np.diag(W), M)
-    ),
-    "J_t multiplies the index j of dW_hh[j, m], not i": (
-        lambda M, W, slope: np.einsum("j,jl,ilm->ijm", slope, W, M)
-    ),
-    "J_t multiplies the index m of dW_hh[j, m], not i": (
-        lambda M, W, slope: np.einsum("m,ml,ijl->ijm", slope, W, M)
-    ),
-    "W_hh multiplies i, but phi' the index j": (
-        lambda M, W, slope: np.einsum("j,il,ljm->ijm", slope, W, M)
-    ),
-    "W_hh multiplies i, but phi' the index m": (
-        lambda M, W, slope: np.einsum("m,il,ljm->ijm", slope, W, M)
-    ),
-    "J_t^T for J_t: its transpose": lambda M, W, slope: np.einsum("l,li,ljm->ijm", slope, W, M),
-    "J_t stands twice": lambda M, W, slope: np.einsum(
-        "i,il,l,lp,pjm->ijm", slope, W, slope, W, M
-    ),
-}
-# What the immediate influence is made of: [i = j], a vector at m, and phi'.
-PLACES: Mapping[str, Callable[[Array, Array, Array], Array]] = {
-    "": lambda slope, v, W: np.einsum("i,ij,m->ijm", slope, np.eye(len(v)), v),
-    "[i = j] is lacking: every i has it": lambda slope, v, W: np.einsum(
-        "i,j,m->ijm", slope, np.ones_like(v), v
-    ),
-    "[i = j] is lacking, and phi' is that of j": lambda slope, v, W: np.einsum(
-        "i,j,m->ijm", np.ones_like(v), slope, v
-    ),
-    "j and m are swapped": lambda slope, v, W: np.einsum("i,im,j->ijm", slope, np.eye(len(v)), v),
-    "W_hh[i, j] for [i = j]": lambda slope, v, W: np.einsum("i,ij,m->ijm", slope, W, v),
-    "W_hh[j, i] for [i = j]": lambda slope, v, W: np.einsum("i,ji,m->ijm", slope, W, v),
-    "phi' is that of m": lambda slope, v, W: np.einsum("m,ij,m->ijm", slope, np.eye(len(v)), v),
-}
-VECTORS: Mapping[str, Callable[[Array, Array], Array]] = {
-    "": lambda h, before: before,
-    "h_t for h_{t-1}": lambda h, before: h,
-    "1 for h_{t-1}": lambda h, before: np.ones_like(h),
-    "a_{t-1} for h_{t-1}": lambda h, before: np.arctanh(before),
-}
-FACTORS: Mapping[str, Callable[[Array, Array], Array]] = {
-    "": lambda h, before: 1 - h**2,
-    "lacks phi'(a_t)": lambda h, before: np.ones_like(h),
-    "phi'(a_{t-1}) for phi'(a_t)": lambda h, before: 1 - before**2,
-    "phi'(a_t) twice": lambda h, before: (1 - h**2) ** 2,
-    **{
-        f"{slope.replace('{j}', 't')} for phi'(a_t)": lambda h, before, f=f: f(h, np.arctanh(h))
-        for slope, f in SLOPES.items()
-        if slope
-    },
-}
-# What the gradient is made of: an influence, and how q meets it.
-INFLUENCES = {
-    "": lambda old, bar, new: new,
-    "M_{t-1} for M_t: the gradient is taken before the update": lambda old, bar, new: old,
-    "Mbar_t for M_t: what is carried is lacking": lambda old, bar, new: bar,
-    "J_t M_{t-1} for M_t: the immediate part is lacking": lambda old, bar, new: new - bar,
-}
-PRODUCTS: Mapping[str, Callable[[Array, Array, Array], Array]] = {
-    "": lambda q, slope, M: np.einsum("i,ijm->jm", q, M),
-    "the gradient is transposed": lambda q, slope, M: np.einsum("i,ijm->mj", q, M),
-    "q_t is not used": lambda q, slope, M: M.sum(0),
-    "q_t meets the index j, not i": lambda q, slope, M: np.einsum("j,ijm->jm", q, M),
-    "q_t meets the index m, not i": lambda q, slope, M: np.einsum("m,ijm->jm", q, M),
-    "q_t meets j, and i is what is left": lambda q, slope, M: np.einsum("j,ijm->im", q, M),
-    "q_t meets m, and i and j are what is left": lambda q, slope, M: np.einsum("m,ijm->ij", q, M),
-    "phi'(a_t) q_t for q_t": lambda q, slope, M: np.einsum("i,i,ijm->jm", q, slope, M),
-    "q_t meets only i = j": lambda q, slope, M: np.einsum("j,jjm->jm", q, M),
-}
-
-
 class Step(NamedTuple):
-    """One measured step of one sequence: arguments without the index of the sequence, and answers."""
+    """One measured step of one sequence: arguments without the sequence's index, and answers."""
 
     old: Array
     q: Array
@@ -174,9 +108,19 @@ def _steps(answers: Answers) -> list[Step]:
         immediate = answers[f"terms {number} without"]["influence"][0]
         answer = answers[f"terms {number} with"]
         new = answer["influence"][0]
-        arguments = [a[0] for a in given[:4]]
+        old, q, h, before = (a[0] for a in given[:4])
         found.append(
-            Step(*arguments, given.weight_hh, immediate, new - immediate, new, answer["gradient"])
+            Step(
+                old,
+                q,
+                h,
+                before,
+                given.weight_hh,
+                immediate,
+                new - immediate,
+                new,
+                answer["gradient"],
+            )
         )
     return found
 
@@ -188,7 +132,7 @@ def judge(answers: Answers) -> list[Part]:
     parts = [
         part("Mbar_t: the immediate influence", 2, terms, lambda: _immediate(_steps(answers))),
         part("J_t M_{t-1}: what is carried", 3, terms, lambda: _carried(_steps(answers))),
-        part("the gradient: q_t M_t", 2, terms, lambda: _gradient(_steps(answers))),
+        part("the gradient: q_t M_t", 2, terms, lambda: _gradient(answers)),
         part("each sequence has its own influence", 1, several, lambda: _apart(answers)),
         part("the gradient is the mean over sequences", 1, several, lambda: _mean(answers)),
     ]
@@ -198,7 +142,7 @@ def judge(answers: Answers) -> list[Part]:
 
 
 def _fit(pairs: list[tuple[Array, Array, dict[str, int]]]) -> str | None:
-    """Say by which factor all pairs of got and made differ; None where they are not proportional."""
+    """Say by which factor all pairs of got and made differ; None where there is no such factor."""
     if all(words.near(got, made) for got, made, _ in pairs):
         return ""
     ratios = [(words.ratio(got, made), sizes) for got, made, sizes in pairs]
@@ -210,7 +154,9 @@ def _immediate(steps: list[Step]) -> list[str]:
     def fit(names: tuple[str, ...]) -> str | None:
         place, vector, factor = names
         made = [
-            PLACES[place](FACTORS[factor](s.h, s.before), VECTORS[vector](s.h, s.before), s.weight_hh)
+            PLACES[place](
+                FACTORS[factor](s.h, s.before), VECTORS[vector](s.h, s.before), s.weight_hh
+            )
             for s in steps
         ]
         return _fit([(s.immediate, m, s.sizes) for s, m in zip(steps, made, strict=True)])
@@ -219,7 +165,7 @@ def _immediate(steps: list[Step]) -> list[str]:
         return []
     if not any(s.immediate.any() for s in steps):
         return ["Mbar_t is lacking: with M_{t-1} = 0 the influence is 0"]
-    found = words.simplest([PLACES, VECTORS, FACTORS], fit)
+    found = edits.simplest([PLACES, VECTORS, FACTORS], fit)
     wanted = PLACES[""](1 - steps[0].h ** 2, steps[0].before, steps[0].weight_hh)
     return _say("Mbar_t", found, steps[0].immediate, wanted)
 
@@ -252,7 +198,11 @@ def _by_t(sentence: str) -> str:
     return sentence
 
 
-def _gradient(steps: list[Step]) -> list[str]:
+def _gradient(answers: Answers) -> list[str] | bool:
+    steps = _steps(answers)
+    if not any(s.new.any() for s in steps):
+        return False
+
     def fit(names: tuple[str, ...]) -> str | None:
         influence, product = names
         return _fit(
@@ -270,9 +220,11 @@ def _gradient(steps: list[Step]) -> list[str]:
 
     if fit(("", "")) == "":
         return []
+    if constant := answers.constant("gradient", "q_t"):
+        return constant
     if not any(s.gradient.any() for s in steps):
         return ["the gradient is 0"]
-    found = words.simplest([INFLUENCES, PRODUCTS], fit)
+    found = edits.simplest([INFLUENCES, PRODUCTS], fit)
     wanted = PRODUCTS[""](steps[0].q, steps[0].q, steps[0].new)
     return _say("the gradient", found, steps[0].gradient, wanted)
 
@@ -288,16 +240,16 @@ def _apart(answers: Answers) -> list[str]:
     return batch.apart("influence, N=3", answers["batch"]["influence"], alone, axis=0)
 
 
-def _mean(answers: Answers) -> list[str]:
+def _mean(answers: Answers) -> list[str] | bool:
     q = draw(8, 3, 4).q_t
     influence = answers["batch"]["influence"]
     own = np.einsum("ni,nijm->jm", q, influence) / len(q)
     if words.near(answers["batch"]["gradient"], own):
-        return []
+        return bool(influence.any())
     alone = [answers[f"single {n}"]["gradient"] for n in range(3)]
     crossed = np.einsum("i,ijm->jm", q.mean(0), influence.mean(0))
     mistakes = {"q_t and M_t are averaged over the sequences before their product": crossed}
     return batch.mean("gradient, N=3", answers["batch"]["gradient"], alone, mistakes)
 
 
-EXERCISE = Exercise("6_rtrl.py", "one step of RTRL", "lesson 5", calls, judge)
+EXERCISE = Exercise("6_rtrl.py", "one step of RTRL", "lesson 5, Learning online", calls, judge)

@@ -24,6 +24,8 @@ def text(verdict: Verdict) -> str:
         lines += _wrapped(verdict.problem)
     elif verdict.status == "not done":
         lines += _wrapped("not done yet")
+    elif verdict.status == "right":
+        lines += _wrapped("all right")
     else:
         for part in verdict.parts:
             lines += _part(part)
@@ -37,9 +39,8 @@ def text(verdict: Verdict) -> str:
 def _part(part: Part) -> list[str]:
     mark = "not yet" if part.not_done else "right" if part.right else "wrong"
     got = part.worth if part.right else 0
-    lines = [f"  {mark:<7} {got}/{part.worth} {part.name}"]
-    if not part.right and not part.not_done and not part.findings:
-        return [*lines, *_wrapped("follows from the above, or is hidden by it")]
+    above = not (part.right or part.not_done or part.findings)
+    lines = [f"  {mark:<7} {got}/{part.worth} {part.name}{', see above' if above else ''}"]
     for finding in part.findings:
         lines += _wrapped(finding)
     return lines

@@ -1,6 +1,6 @@
 """What is wrong with the terms (t, s) of an answer: which are there, and what each is made of.
 
-    term[t, s] = what the loss at t gives to step s, measured by a q that is 0 at all other steps
+term[t, s] = what the loss at t gives to step s, measured by a q that is 0 at all other steps
 """
 
 import itertools
@@ -9,10 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bptt_lab.commands.homework import words
-from bptt_lab.commands.homework.words import TOLERANCE, WHERE, Array, Case, Word
-
-Mask = Callable[[int, int, int, int], bool]  # of t, s, T and k
+from bptt_lab.commands.homework import edits, words
+from bptt_lab.commands.homework.edits import WHERE
+from bptt_lab.commands.homework.masks import (
+    BY_K,
+    COUNTS,
+    LACKING,
+    LACKING_BY_K,
+    LOSSES,
+    MASKS,
+    PLACES,
+    Mask,
+)
+from bptt_lab.commands.homework.words import TOLERANCE, Array, Case, Word, numbers
 
 
 class Measured(NamedTuple):
@@ -39,97 +48,6 @@ class Measured(NamedTuple):
         return f"{k}t={t}, s={s}"
 
 
-def chunk(t: int, s: int, k: int) -> bool:
-    """Whether s is in the chunk of t, and not after it."""
-    return k > 0 and s <= t and (t - 1) // k == (s - 1) // k
-
-
-def lag(t: int, s: int, k: int) -> bool:
-    """Whether s is one of the k steps that end at t."""
-    return 0 <= t - s < k
-
-
-# Mistakes as data: which terms somebody keeps who keeps the wrong ones.
-MASKS: Mapping[str, Mask] = {
-    "nothing is cut": lambda t, s, T, k: s <= t,
-    "no credit is carried back: only the terms t = s are there": lambda t, s, T, k: s == t,
-    "credit is carried one step back and no further": lambda t, s, T, k: lag(t, s, 2),
-}
-BY_K: Mapping[str, Mask] = {
-    "off by one in k: cut by chunk k+1 for k": lambda t, s, T, k: chunk(t, s, k + 1),
-    "off by one in k: cut by chunk k-1 for k": lambda t, s, T, k: chunk(t, s, k - 1),
-    "off by one in k: cut by chunk k-1 for k, or 1 where that is 0": (
-        lambda t, s, T, k: chunk(t, s, max(1, k - 1))
-    ),
-    "off by one in k: cut by lag k+1 for k": lambda t, s, T, k: lag(t, s, k + 1),
-    "off by one in k: cut by lag k-1 for k; k counts the loss's own step": (
-        lambda t, s, T, k: lag(t, s, k - 1)
-    ),
-    "off by one in k: cut by lag k-1 for k, or 1 where that is 0": (
-        lambda t, s, T, k: lag(t, s, max(1, k - 1))
-    ),
-    "off by two in k: cut by lag k+2 for k": lambda t, s, T, k: lag(t, s, k + 2),
-    "cut by lag, not by chunk": lambda t, s, T, k: lag(t, s, k),
-    "cut by chunk, not by lag": lambda t, s, T, k: chunk(t, s, k),
-    "chunks are counted from the end, so that the first one is the short one": (
-        lambda t, s, T, k: chunk(T + 1 - s, T + 1 - t, k)
-    ),
-    "chunks begin one step early: the first one has k-1 steps": (
-        lambda t, s, T, k: chunk(t + 1, s + 1, k)
-    ),
-    "chunks begin one step late: the first one has k+1 steps": (
-        lambda t, s, T, k: chunk(max(t - 1, 1), max(s - 1, 1), k) and s <= t
-    ),
-    "a step alone, then chunks of k": lambda t, s, T, k: chunk(t + k - 1, s + k - 1, k),
-    "the short last chunk is joined to the one before": (
-        lambda t, s, T, k: s <= t and _joined(t, T, k) == _joined(s, T, k)
-    ),
-    "credit crosses one step into the chunk before": (
-        lambda t, s, T, k: s <= t and s > (t - 1) // k * k - 1
-    ),
-    "the first step of a chunk is dropped": (
-        lambda t, s, T, k: chunk(t, s, k) and (s - 1) % k != 0
-    ),
-    "the last step of a chunk is dropped": lambda t, s, T, k: chunk(t, s, k) and t % k != 0,
-    "only the last k steps are used": lambda t, s, T, k: s <= t and s > T - k,
-    "cut after every k-th step of all losses together, as window (k, 2k)": (
-        lambda t, s, T, k: s <= t and s > min(T, -(-t // k) * k) - 2 * k
-    ),
-    "there are k chunks, not chunks of k": lambda t, s, T, k: chunk(t, s, max(1, T // k)),
-    "there are k chunks, not chunks of k, rounded up": lambda t, s, T, k: chunk(t, s, -(-T // k)),
-    "terms of lag exactly k-1 only": lambda t, s, T, k: t - s == k - 1,
-}
-# The same on top of the right mask: `right and this`.
-LACKING: Mapping[str, Mask] = {
-    "nothing is carried back to the first step, s=1": lambda t, s, T, k: s > 1 or s == t,
-    "nothing is carried back from the last loss, t=T": lambda t, s, T, k: t < T or s == t,
-    "the last loss's q_T is not used": lambda t, s, T, k: t < T,
-    "only the last loss's q_T is used": lambda t, s, T, k: t == T,
-    "the first loss's q_1 is not used": lambda t, s, T, k: t > 1,
-    "the first step, s=1, gets nothing": lambda t, s, T, k: s > 1,
-    "the last step, s=T, gets nothing": lambda t, s, T, k: s < T,
-    "only the first step, s=1, gets something": lambda t, s, T, k: s == 1,
-    "only the last step, s=T, gets something": lambda t, s, T, k: s == T,
-    "a loss's own step, t = s, is lacking": lambda t, s, T, k: s < t,
-}
-LACKING_BY_K: Mapping[str, Mask] = {
-    "the losses after the last full chunk of k steps are dropped": lambda t, s, T, k: t <= T // k * k,
-    "a loss counts only where it sees k steps": lambda t, s, T, k: t >= k,
-    "only the last loss of each chunk counts": lambda t, s, T, k: t % k == 0 or t == T,
-    "only the last loss of each full chunk counts": lambda t, s, T, k: t % k == 0,
-}
-# An answer that stands in the wrong place: the step whose term is at s.
-PLACES: Mapping[str, Callable[[int, int], int]] = {
-    "the steps stand in reverse order: index 0 holds the last one": lambda s, T: T + 1 - s,
-    "every step stands one index late: index t holds step t": lambda s, T: s - 1,
-    "every step stands one index early": lambda s, T: s + 1,
-}
-
-
-def _joined(t: int, T: int, k: int) -> int:
-    return min((t - 1) // k, max(0, T // k - 1)) if k else 0
-
-
 class Judge:
     """The verdict on terms that were measured in several settings.
 
@@ -154,14 +72,17 @@ class Judge:
         self.values: list[str] = []
         self.cut: list[str] = []
         self._wrong: list[tuple[Measured, int, int]] = []
-        self.misplaced = self._misplaced()
-        if self.misplaced:
-            return
+        self.misplaced = ""
         self._present = [
             at for at, there in zip(self._at, self._there, strict=True) if there and at[2] <= at[1]
         ]
-        self._wrong = [at for at in self._present if not self._is(at, self._value[_key(at)])]
-        self._wrong.sort(key=_by_lag)
+        wrong = [at for at in self._present if not self._is(at, self._value[_key(at)])]
+        if not wrong and self._there == self._kept:
+            return
+        self.misplaced = self._misplaced()
+        if self.misplaced:
+            return
+        self._wrong = sorted(wrong, key=_by_lag)
         if self._wrong:
             self.values = list(self._explain_values())
         if self._there != self._kept:
@@ -170,6 +91,11 @@ class Judge:
     def keeps(self, m: Measured, t: int, s: int) -> bool:
         """Whether a term belongs there."""
         return s <= t and self._right(t, s, m.sizes["T"], m.sizes.get("k", 0))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no term is there, so that nothing can be said of what is made of them."""
+        return not any(self._there)
 
     def is_right(self, lag: Callable[[int], bool] = lambda lag: True) -> bool:
         """Whether the terms of some lags t - s are right: there, or cut, and of the right value."""
@@ -215,20 +141,36 @@ class Judge:
         for sentence, place in PLACES.items():
             if all(self._is(at, moved(*at[:2], place(at[2], at[0].sizes["T"]))) for at in self._at):
                 return sentence
+        for sentence, taken in LOSSES.items():
+            if all(self._is(at, self._taken(taken, *at)) for at in self._at):
+                return sentence
         return ""
+
+    def _taken(self, taken: Callable[[int, int], int | None], m: Measured, t: int, s: int) -> Array:
+        """The term if q_t is taken at other steps than t."""
+        value: Array = 0 * m.q[0]
+        for step in m.steps:
+            if taken(step, m.sizes["T"]) == t and self.keeps(m, step, s):
+                value = value + m.case(t, s).value(self._word(step, s))
+        return value
 
     def _explain_values(self) -> Iterator[str]:
         m, t, s = self._wrong[0]
         cases = [m.case(t, s) for m, *at in self._wrong if at == [t, s]]
-        found = words.explain(self._word(t, s), cases)
+        found = edits.explain(self._word(t, s), cases)
+        if all(" and " in sentence for sentence in found):
+            found = self._elsewhere(t, s, cases) or found
         text = " or ".join(found[:3])
         if not found:
             got, expected = m.got[t - 1, s - 1], self._value[id(m), t, s]
             text = f"is {numbers(got)}, must be {numbers(expected)}"
-        yield f"{m.at(t, s)}: {text}"
+        always = len(cases) == len([at for at in self._present if at[1:] == (t, s)])
+        where = "" if always or self._by_k else f", where T={m.sizes['T']}"
+        yield f"{m.at(t, s)}{where}: {text}"
         if len({at[1:] for at in self._wrong}) == 1:
             return
-        if everywhere := self._everywhere():
+        twice = bool(found) and all(" and " in sentence for sentence in found)
+        if everywhere := self._everywhere(twice):
             yield f"what explains all terms: {' or '.join(everywhere[:3])}"
             return
         same = [at for at in self._wrong[1:] if self._has(at, found)]
@@ -238,32 +180,56 @@ class Judge:
         else:
             yield f"other terms (t, s) that are wrong: {_listed(others)}"
 
-    def _everywhere(self) -> list[str]:
-        """The rules that explain all terms, each with where it holds."""
-        ratios = [words.ratio(m.got[t - 1, s - 1], self._value[id(m), t, s]) for m, t, s in self._present]
+    def _elsewhere(self, t: int, s: int, cases: Sequence[Case]) -> list[str]:
+        """Say which other term stands there."""
+        steps = range(1, max(cases[0].states) + 1)
+        others = {f"is the term (t, s) = ({t}, {j})": self._word(t, j) for j in steps if j <= t}
+        more = {f"is what q_{t} gives as q_{j}": self._word(j, s) for j in steps if j >= s}
+        return [
+            sentence
+            for sentence, word in {**others, **more}.items()
+            if all(words.near(case.got, case.value(word)) for case in cases)
+        ]
+
+    def _everywhere(self, twice: bool) -> list[str]:
+        """The rules that explain all terms, each with where it holds; pairs of them if `twice`."""
+        ratios = [
+            words.ratio(m.got[t - 1, s - 1], self._value[id(m), t, s]) for m, t, s in self._present
+        ]
         sizes = [m.sizes for m, _, _ in self._present]
         if all(ratios) and (name := words.scale(list(zip(ratios, sizes, strict=True)))):  # type: ignore[arg-type]
             return [f"every one {name}"]
+        if counts := [name for name, count in COUNTS.items() if self._counts(count)]:
+            return counts
         found = {}
-        for where, rule in itertools.product(WHERE, words.RULES):
+        for where, rule in itertools.product(WHERE, edits.RULES):
             if rule.sentence not in found and self._holds(rule, where):
                 found[rule.sentence] = f"{rule.sentence}, {where}"
-        if found:
+        if found or not twice:
             return list(found.values())
-        places = [where for where in WHERE if self._delta or where != "in delta_s = phi'(a_s) * c_s"]
-        pairs = itertools.combinations(itertools.product(places[:3], words.RULES), 2)
+        places = [
+            where for where in WHERE if self._delta or where != "in delta_s = phi'(a_s) * c_s"
+        ]
+        pairs = itertools.combinations(itertools.product(places[:3], edits.RULES), 2)
         for (where, rule), (there, other) in pairs:
-            name = f"{rule.sentence}, and {other.sentence}"
-            if rule.kind != other.kind and name not in found:
-                if self._holds(rule, where, (other, there)):
-                    found[name] = name
+            name = ", and ".join(sorted((rule.sentence, other.sentence)))
+            new = rule.kind != other.kind and name not in found
+            if new and self._holds(rule, where, (other, there)):
+                found[name] = name
         return list(found.values())
 
-    def _holds(self, rule: words.Rule, where: str, *more: tuple[words.Rule, str]) -> bool:
+    def _counts(self, count: Callable[[int, int, int, int], float]) -> bool:
+        """Whether every term is there as often as that says."""
+        return self._by_k and all(
+            self._is(at, self._value[_key(at)] * count(*at[1:], at[0].sizes["T"], at[0].sizes["k"]))
+            for at in self._present
+        )
+
+    def _holds(self, rule: edits.Rule, where: str, *more: tuple[edits.Rule, str]) -> bool:
         def value(m: Measured, t: int, s: int) -> Array:
-            word = words.apply(rule, where, self._word(t, s))
+            word = edits.apply(rule, where, self._word(t, s))
             for other, there in more:
-                word = words.apply(other, there, word)
+                word = edits.apply(other, there, word)
             return m.case(t, s).value(word)
 
         return all(self._is(at, value(*at)) for at in self._present)
@@ -271,12 +237,12 @@ class Judge:
     def _has(self, at: tuple[Measured, int, int], sentences: Sequence[str]) -> bool:
         """Whether one of the sentences is true of another term, too."""
         case = at[0].case(*at[1:])
-        made = dict(words.edits(self._word(*at[1:]), case.states))
+        made = dict(edits.edits(self._word(*at[1:]), case.states))
         return any(s in made and self._is(at, case.value(made[s])) for s in sentences)
 
     def _explain_cut(self) -> str:
         if not any(self._there):
-            return "every term is missing: the answer is 0"
+            return "every term is missing: q changes nothing"
         found = [name for name, mask in self._masks() if self._fits(mask, 0)]
         if not found and self._by_k:
             named = [name for name, mask in self._masks() if self._fits(mask, 2)]
@@ -286,7 +252,7 @@ class Judge:
         m, t, s = wrong[0]
         what = "is missing" if self.keeps(m, t, s) else "is there, and must not be"
         if s > t:
-            what = "is there: credit goes forward in time"
+            what = "is there: credit goes forward in time, or index -1 is used"
         if found:
             return f"{' or '.join(found[:3])}; the first such term: {m.at(t, s)} {what}"
         same = [at for at in wrong[1:] if at[0] is m]
@@ -295,7 +261,10 @@ class Judge:
     def _masks(self) -> Iterator[tuple[str, Mask]]:
         yield from [*MASKS.items(), *(BY_K.items() if self._by_k else ())]
         for name, mask in [*LACKING.items(), *(LACKING_BY_K.items() if self._by_k else ())]:
-            yield name, lambda t, s, T, k, mask=mask: self._right(t, s, T, k) and mask(t, s, T, k)
+            yield name, self._and(mask)
+
+    def _and(self, mask: Mask) -> Mask:
+        return lambda t, s, T, k: self._right(t, s, T, k) and mask(t, s, T, k)
 
     def _fits(self, mask: Mask, low: int) -> bool:
         """Whether a mask explains which terms are there, in all settings with k >= low."""
@@ -319,38 +288,3 @@ def _by_lag(at: tuple[Measured, int, int]) -> tuple[int, int]:
 def _listed(terms: Sequence[tuple[Measured, int, int]]) -> str:
     found = [f"({t}, {s})" for t, s in dict.fromkeys((t, s) for _, t, s in terms)]
     return ", ".join(found[:6]) + (", ..." if found[6:] else "")
-
-
-def compare(cells: Sequence[tuple[str, Word, Case]]) -> list[str]:
-    """Say what is wrong with values each of which is a word of something of the answer's own.
-
-    Args:
-        cells: name, right word and what was measured; cells of one name are cases of one thing.
-    """
-    wrong = [cell for cell in cells if not words.near(cell[2].got, cell[2].value(cell[1]))]
-    if not wrong:
-        return []
-    name, word, case = wrong[0]
-    if not any(np.abs(c.got).max() for _, _, c in wrong):
-        return [f"{name}: is missing"]
-    found = words.explain(word, [c for n, _, c in wrong if n == name])
-    text = " or ".join(found[:3])
-    text = text or f"is {numbers(case.got)}, must be {numbers(case.value(word))}"
-    sentences = [f"{name}: {text}"]
-    everywhere = [
-        rule.sentence
-        for rule in words.RULES
-        if all(words.near(c.got, c.value(words.apply(rule, "everywhere", w))) for _, w, c in cells)
-    ]
-    others = [n for n in dict.fromkeys(n for n, _, _ in wrong) if n != name]
-    if others and everywhere:
-        sentences.append(f"what explains all steps: {' or '.join(everywhere)}")
-    elif others:
-        sentences.append(f"wrong, too: {'; '.join(others[:5])}{'; ...' if others[5:] else ''}")
-    return sentences
-
-
-def numbers(values: Array) -> str:
-    """Write a few numbers."""
-    flat = values.reshape(-1)
-    return f"[{', '.join(f'{v:.4g}' for v in flat[:4])}{', ...' if len(flat) > 4 else ''}]"

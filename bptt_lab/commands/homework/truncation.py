@@ -16,11 +16,12 @@ import numpy as np
 from bptt_lab.commands.homework import uses, weights
 from bptt_lab.commands.homework.draws import Draws, only
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
-from bptt_lab.commands.homework.terms import Judge, Measured, chunk, lag
+from bptt_lab.commands.homework.masks import chunk, lag
+from bptt_lab.commands.homework.terms import Judge, Measured
 from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, Use
 from bptt_lab.commands.homework.words import Array
 
-SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (4, 3), (7, 2))  # T and k; H is T + 1
+SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (7, 3), (7, 2), (6, 5))  # T and k; H is T + 1
 Keeps = Callable[[int, int, int], bool]  # of t, s and k
 
 
@@ -35,7 +36,7 @@ class Setting(NamedTuple):
     k: int
 
 
-def draw(seed: int, T: int, N: int, I: int, H: int, k: int) -> Setting:  # noqa: E741
+def draw(seed: int, T: int, N: int, I: int, H: int, k: int) -> Setting:
     """Draw the arguments."""
     draws = Draws(400 + seed)
     q, input = draws.vectors(T, N, H), draws.vectors(T, N, I)
@@ -44,7 +45,7 @@ def draw(seed: int, T: int, N: int, I: int, H: int, k: int) -> Setting:  # noqa:
 
 def right(keeps: Keeps, given: Setting) -> dict[str, Array]:
     """Eq. (1), term by term."""
-    T, N, H = given.q.shape
+    T = len(given.q)
     kept = np.zeros_like(given.q)
     slope = 1 - given.h**2
     for t in range(1, T + 1):
@@ -61,12 +62,13 @@ def calls(function: str) -> dict[str, Call]:
     """Make the calls."""
     found = {}
     for number, given in _measuring().items():
-        for t in range(1, len(given.q) + 1):
+        for t in range(len(given.q) + 1):
             found[f"terms {number} {t}"] = _call(function, given._replace(q=only(given.q, t)))
     given = draw(30, 5, 3, 2, 4, 2)
     for n in range(3):
-        one = [a[..., n : n + 1, :] for a in given[:4]]
-        found[f"single {n}"] = _call(function, Setting(*one, *given[4:]))
+        q, input, h, hx = (a[..., n : n + 1, :] for a in given[:4])
+        one = given._replace(q=q, input=input, h=h, hx=hx)
+        found[f"single {n}"] = _call(function, one)
     found["batch"] = _call(function, given)
     others = [(1, 2, 3, 3, 1), (7, 4, 2, 3, 3), (4, 2, 2, 2, 9), (5, 1, 1, 4, 5), (9, 2, 3, 5, 4)]
     for number, sizes in enumerate(others):
@@ -81,7 +83,7 @@ def _measuring() -> dict[int, Setting]:
 
 
 def _call(function: str, given: Setting) -> Call:
-    I, H = given.input.shape[-1], given.h.shape[-1]  # noqa: E741
+    I, H = given.input.shape[-1], given.h.shape[-1]
     shapes = {"weight_ih": (H, I), "weight_hh": (H, H), "bias": (H,)}
     return Call(function, given._asdict(), shapes)
 
@@ -106,7 +108,7 @@ class Reading:
         self._deltas = [m.got for m in self.best.measured]
 
     def _stacked(self, number: int, output: str, T: int) -> Array:
-        return np.stack([self._answers[f"terms {number} {t}"][output] for t in range(1, T + 1)])
+        return np.stack([self._answers.linear(number, t, output) for t in range(1, T + 1)])
 
     def _measured(self, output: str) -> Iterator[Measured]:
         for number, given in self._given.items():
@@ -130,24 +132,30 @@ class Reading:
             found.append(Use(_sizes(given), vectors, first, got, deltas))
         return found
 
-    def weight(self, output: str) -> list[str]:
+    def weight(self, output: str) -> list[str] | bool:
         """What is wrong with a weight's gradient, given the terms."""
+        if constant := self._answers.constant(output, "q"):
+            return constant
         own = self.ih if output == "weight_ih" else self.hh
-        if own.is_right():
-            return []
+        if own.is_right() or self.best.is_empty:
+            return own.is_right()
         table, letter = (INPUTS_BY_K, "x") if own is self.ih else (STATES_BY_K, "h")
         found = uses.judge(output, self.uses(output), table, letter)
         if found and uses.UNNAMED in found[0] and not own.misplaced:
+            if self.best.cut and own.cut and not own.values:
+                return False  # the same terms
             return [f"{output}: {sentence}" for sentence in [*own.values, *own.cut]] or found
         return found
 
-    def bias(self) -> list[str]:
+    def bias(self) -> list[str] | bool:
         """What is wrong with the bias's gradient, given the terms."""
+        if constant := self._answers.constant("bias", "q"):
+            return constant
         got = [self._stacked(number, "bias", len(given.q)) for number, given in self._given.items()]
         sizes = [_sizes(given) for given in self._given.values()]
         if not uses.bias("bias", sizes, got, self.best.rights()):
-            return []
-        return uses.bias("bias", sizes, got, self._deltas)
+            return True
+        return not self.best.is_empty and uses.bias("bias", sizes, got, self._deltas)
 
 
 def _faults(judge: Judge) -> int:
@@ -164,8 +172,10 @@ def judge(answers: Answers, keeps: Keeps) -> list[Part]:
             readings.append(Reading(answers, keeps))
         return readings[0]
 
-    def best(values: bool) -> list[str]:
+    def best(values: bool) -> list[str] | bool:
         judge = reading().best
+        if values and judge.is_empty:
+            return False
         if judge.misplaced:
             return [judge.misplaced] if values else []
         return judge.values if values else judge.cut
@@ -180,7 +190,7 @@ def judge(answers: Answers, keeps: Keeps) -> list[Part]:
             "the mean over sequences",
             1,
             [*answers.named("single"), "batch"],
-            lambda: weights.over_sequences(answers),
+            lambda: weights.over_sequences(answers, "q"),
         ),
     ]
     names = ["batch", *answers.named("together")]
@@ -192,14 +202,14 @@ def judge(answers: Answers, keeps: Keeps) -> list[Part]:
 CHUNK = Exercise(
     "4_chunk.py",
     "truncation by chunk",
-    "lesson 3 and the page on truncation",
+    "lesson 3, What truncation throws away, and the page Truncation in four senses",
     lambda: calls("chunk_gradients"),
     lambda answers: judge(answers, chunk),
 )
 LAG = Exercise(
     "5_lag.py",
     "truncation by lag",
-    "lesson 3 and the page on truncation",
+    "lesson 3, What truncation throws away, and the page Truncation in four senses",
     lambda: calls("lag_gradients"),
     lambda answers: judge(answers, lag),
 )

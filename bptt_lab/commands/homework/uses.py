@@ -49,7 +49,7 @@ class Use(NamedTuple):
         return found
 
     def parts(self) -> Array:
-        """What each vector was multiplied with, (T, vectors, H), if the gradient is made of them."""
+        """What each vector was multiplied with, (T, vectors, H), where that makes the gradient."""
         inverse = np.linalg.pinv(self.vectors)  # (width, vectors)
         found: Array = np.einsum("thm,mv->tvh", self.gradients, inverse)
         return found
@@ -89,6 +89,9 @@ STATES: Mapping[str, Partner] = {
     "h_1 for h_0 at t=1: hx is not used": lambda s, T, k, t: max(s - 1, 1),
     "h_{t-2} for h_{t-1}": lambda s, T, k, t: s - 2,
     "h_{t-2} for h_{t-1}, and h_0 at t=1": lambda s, T, k, t: max(s - 2, 0),
+    "h_{t-2} for h_{t-1}, and h_{T-1} at t=1 (index -1)": (
+        lambda s, T, k, t: s - 2 if s > 1 else T - 1
+    ),
     "h_{t+1} for h_{t-1}": lambda s, T, k, t: s + 1,
     "h_t for h_{t-1}, and nothing at t=1": lambda s, T, k, t: s if s > 1 else None,
     "h_t for h_{t-1}, and nothing at t=T": lambda s, T, k, t: s if s < T else None,
@@ -116,7 +119,9 @@ STATES_BY_K: Mapping[str, Partner] = {
 }
 
 
-def judge(name: str, uses: Sequence[Use], partners: Mapping[str, Partner], letter: str) -> list[str]:
+def judge(
+    name: str, uses: Sequence[Use], partners: Mapping[str, Partner], letter: str
+) -> list[str]:
     """Say what is wrong with a weight's gradient, given the deltas that it is made of.
 
     Args:
@@ -180,21 +185,23 @@ def _first(name: str, uses: Sequence[Use], right: Partner, letter: str) -> Itera
             limit = words.TOLERANCE * max(np.abs(use.deltas[t]).max(), 1e-9)
             wrong = np.abs(parts[t] - expected[t]).max(1) > limit
             if wrong.any():
-                yield f"{name}{UNNAMED}{t + 1}: {_meets(use, t, parts[t], expected[t], wrong, letter)}"
+                text = _meets(use, parts[t], expected[t], wrong, letter)
+                at = f"{name}{UNNAMED}{t + 1}"
+                yield f"{at}: {text}" if text else differ(at, use.gradients[t], use.by(right)[t])
                 return
 
 
-def _meets(
-    use: Use, t: int, parts: Array, expected: Array, wrong: NDArray[np.bool_], letter: str
-) -> str:
-    """Say what the first vector that is multiplied with something wrong is multiplied with."""
+def _meets(use: Use, parts: Array, expected: Array, wrong: NDArray[np.bool_], letter: str) -> str:
+    """Say what the first vector that meets something wrong meets; empty if more than one does."""
     indices = [int(v) for v in np.flatnonzero(wrong)]
     v = indices[0]
     for j in indices[1:]:  # one of them has what belongs to the other
         for a, b in ((v, j), (j, v)):
-            if np.abs(expected[a]).max() > 0 and words.near(parts[b], expected[b] + expected[a]):
-                if np.abs(parts[a]).max() < words.TOLERANCE:
-                    return f"{letter}_{b + use.first} for {letter}_{a + use.first}"
+            lacks = expected[a].any() and np.abs(parts[a]).max() < words.TOLERANCE
+            if lacks and words.near(parts[b], expected[b] + expected[a]):
+                return f"{letter}_{b + use.first} for {letter}_{a + use.first}"
+    if any(not expected[j].any() for j in indices):  # no vector alone explains it
+        return ""
     what = f"what {letter}_{v + use.first} is multiplied with"
     if np.abs(parts[v]).max() < words.TOLERANCE:
         return f"{what} is missing"
@@ -203,7 +210,9 @@ def _meets(
     return differ(what, parts[v], expected[v])
 
 
-def bias(name: str, sizes: Sequence[Mapping[str, int]], got: Sequence[Array], deltas: Sequence[Array]) -> list[str]:
+def bias(
+    name: str, sizes: Sequence[Mapping[str, int]], got: Sequence[Array], deltas: Sequence[Array]
+) -> list[str]:
     """Say what is wrong with the bias's gradient, the sum of the deltas.
 
     Args:

@@ -7,13 +7,12 @@ A delta that is 0 but at t says what it is multiplied with, as the vectors are i
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from bptt_lab.commands.homework import batch, uses
 from bptt_lab.commands.homework.draws import Draws, only
-from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part, Shapes
+from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
 from bptt_lab.commands.homework.uses import INPUTS, STATES, Use
 from bptt_lab.commands.homework.words import Array
 
@@ -32,7 +31,7 @@ def right(delta: Array, input: Array, h: Array, hx: Array) -> dict[str, Array]:
     }
 
 
-def draw(seed: int, T: int, N: int, I: int, H: int) -> tuple[Array, Array, Array, Array]:  # noqa: E741
+def draw(seed: int, T: int, N: int, I: int, H: int) -> tuple[Array, Array, Array, Array]:
     """Draw the arguments."""
     draws = Draws(300 + seed)
     vectors = draws.vectors(T, N, H), draws.vectors(T, N, I)
@@ -44,7 +43,7 @@ def calls() -> dict[str, Call]:
     found = {}
     for number, T in enumerate(STEPS):
         delta, input, h, hx = draw(number, T, 1, T + 2, T + 1)
-        for t in range(1, T + 1):
+        for t in range(T + 1):
             found[f"terms {number} {t}"] = _call(only(delta, t), input, h, hx)
     arguments = draw(8, 4, 3, 2, 5)
     for n in range(3):
@@ -57,7 +56,7 @@ def calls() -> dict[str, Call]:
 
 
 def _call(delta: Array, input: Array, h: Array, hx: Array) -> Call:
-    I, H = input.shape[-1], h.shape[-1]  # noqa: E741
+    I, H = input.shape[-1], h.shape[-1]
     shapes = {"weight_ih": (H, I), "weight_hh": (H, H), "bias": (H,)}
     arguments = {"delta": delta, "input": input, "h": h, "hx": hx}
     return Call("weight_gradients", arguments, shapes)
@@ -73,22 +72,32 @@ def judge(answers: Answers) -> list[Part]:
             "weight_hh: outer(delta_t, h_{t-1})", 3, terms, lambda: _weights(answers, "weight_hh")
         ),
         part("bias: the sum of delta_t", 1, terms, lambda: _bias(answers)),
-        part("the mean over sequences", 3, singles, lambda: over_sequences(answers, crossed())),
+        part(
+            "the mean over sequences",
+            3,
+            singles,
+            lambda: over_sequences(answers, "delta", crossed()),
+        ),
     ]
     names = ["batch", *answers.named("together")]
     expected = {name: right(*answers.calls[name].arguments.values()) for name in names}  # type: ignore[arg-type]
     return [*parts, answers.together(parts, 1, expected)]
 
 
-def over_sequences(answers: Answers, mistakes: Mapping[str, Shapes | Any] | None = None) -> list[str]:
-    """Compare N=3 with the answer's own to each of the three.
+def over_sequences(
+    answers: Answers, credit: str, mistakes: Mapping[str, Mapping[str, Array]] | None = None
+) -> list[str] | bool:
+    """Compare N=3 with the answer's own to each of the three; false where that says nothing.
 
     Args:
         answers: to the calls "batch" and "single 0" to "single 2".
+        credit: the argument that is 0 in a setting's call 0.
         mistakes: for an output sentences, and what they make of it.
     """
     sentences = []
     for output in OUTPUTS:
+        if answers.constant(output, credit):
+            return False
         alone = [answers[f"single {n}"][output] for n in range(3)]
         known = (mistakes or {}).get(output)
         sentences += batch.mean(f"{output}, N=3", answers["batch"][output], alone, known)
@@ -112,12 +121,11 @@ def _weights(answers: Answers, output: str) -> list[str]:
         T = STEPS[number]
         delta, input, h, hx = draw(number, T, 1, T + 2, T + 1)
         vectors = input[:, 0] if output == "weight_ih" else np.concatenate([hx, h[:, 0]])
-        got = np.stack([answers[f"terms {number} {t}"][output] for t in range(1, T + 1)])
+        got = np.stack([answers.linear(number, t, output) for t in range(1, T + 1)])
         deltas = np.eye(T)[:, :, None] * delta[:, 0]
         found.append(Use(_sizes(T), vectors, int(output == "weight_ih"), got, deltas))
-    if output == "weight_ih":
-        return uses.judge(output, found, INPUTS, "x")
-    return uses.judge(output, found, STATES, "h")
+    table, letter = (INPUTS, "x") if output == "weight_ih" else (STATES, "h")
+    return answers.constant(output, "delta") or uses.judge(output, found, table, letter)
 
 
 def _bias(answers: Answers) -> list[str]:
@@ -126,9 +134,9 @@ def _bias(answers: Answers) -> list[str]:
         T = STEPS[number]
         sizes.append(_sizes(T))
         delta = draw(number, T, 1, T + 2, T + 1)[0]
-        got.append(np.stack([answers[f"terms {number} {t}"]["bias"] for t in range(1, T + 1)]))
+        got.append(np.stack([answers.linear(number, t, "bias") for t in range(1, T + 1)]))
         deltas.append(np.eye(T)[:, :, None] * delta[:, 0])
-    return uses.bias("bias", sizes, got, deltas)
+    return answers.constant("bias", "delta") or uses.bias("bias", sizes, got, deltas)
 
 
 def _sizes(T: int) -> dict[str, int]:
@@ -138,7 +146,7 @@ def _sizes(T: int) -> dict[str, int]:
 EXERCISE = Exercise(
     "3_weights.py",
     "the gradients of the weights",
-    "lesson 1, Section on the sum over steps; `bptt-explain` prints each outer product",
+    "lesson 1, By hand; or run bptt-explain, which prints every term of dE/dW_hh",
     calls,
     judge,
 )

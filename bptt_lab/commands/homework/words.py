@@ -1,14 +1,13 @@
-"""A term of a gradient as a word of factors, and the word that a wrong term is.
+"""A term of a gradient as a word of factors.
 
     (1) the credit that the loss at t gives to step s:
         W_hh^T phi'(a_{s+1}) ... W_hh^T phi'(a_t) q_t
 
 Its word is the factors in the order in which they meet the vector q_t. A mistake is an edit of the
-word. Whoever looks for it tries all edits, the fewest first, against what was measured.
+word (edits.py).
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ SLOPES: Mapping[str, Callable[[Array, Array], Array]] = {
     "1 - a_{j}^2": lambda h, a: 1 - a**2,
     "1 - tanh(h_{j})^2 (tanh twice)": lambda h, a: 1 - np.tanh(h) ** 2,
     "1 - h_{j}": lambda h, a: 1 - h,
+    "2 (1 - h_{j}^2)": lambda h, a: 2 * (1 - h**2),
     "1 + h_{j}^2": lambda h, a: 1 + h**2,
     "h_{j}^2": lambda h, a: h**2,
     "h_{j}^2 - 1 (wrong sign)": lambda h, a: h**2 - 1,
@@ -38,15 +38,14 @@ SLOPES: Mapping[str, Callable[[Array, Array], Array]] = {
     "-2 h_{j}": lambda h, a: -2 * h,
     "2 h_{j}": lambda h, a: 2 * h,
     "1 / (1 - h_{j}^2)": lambda h, a: 1 / (1 - h**2),
-    "sqrt(1 - h_{j}^2)": lambda h, a: np.sqrt(1 - h**2),
-    "1 where h_{j} > 0, else 0 (relu's)": lambda h, a: (h > 0) * 1.0,
+    "sqrt(1 - h_{j}^2)": lambda h, a: (1 - h**2) ** 0.5,
+    "1 where h_{j} > 0, else 0 (relu's)": lambda h, a: np.where(h > 0, 1.0, 0.0),
     "1 / (1 + a_{j}^2)": lambda h, a: 1 / (1 + a**2),
-    "1 - sigmoid(a_{j})^2": lambda h, a: 1 - 1 / (1 + np.exp(-a)) ** 2,
 }
 
 
 class Letter(NamedTuple):
-    """A factor: "W", "W^T", phi' at a step by one of SLOPES, or "-", the wrong sign."""
+    """A factor: "W", "W^T", phi' at a step by one of SLOPES, or a number such as "-1"."""
 
     kind: str
     step: int = 0
@@ -58,6 +57,7 @@ class Letter(NamedTuple):
 
 Word = tuple[Letter, ...]
 W, WT = Letter("W"), Letter("W^T")
+LAST = 10**6  # stands for the step T, whatever it is
 
 
 def phi(step: int) -> Letter:
@@ -105,15 +105,15 @@ class Case:
         for letter in word:
             if letter.kind == "phi":
                 value = self._slope(letter).reshape(-1, *[1] * (value.ndim - 1)) * value
-            elif letter.kind == "-":
-                value = -value
-            else:
+            elif letter.kind in self._weights:
                 value = self._weights[letter.kind] @ value
+            else:
+                value = float(letter.kind) * value
         return value
 
     def _slope(self, letter: Letter) -> Array:
         if letter not in self._slopes:
-            step = letter.step
+            step = max(self.states) if letter.step == LAST else letter.step
             if step not in self.states:  # as Python reads a list from its end
                 step += self.sizes["T"] * (1 if step < min(self.states) else -1)
             h = self.states[step]
@@ -134,6 +134,12 @@ def ratio(got: Array, expected: Array) -> float | None:
     return c if abs(c) > TOLERANCE and near(got, c * expected) else None
 
 
+def numbers(values: Array) -> str:
+    """Write a few numbers."""
+    flat = values.reshape(-1)
+    return f"[{', '.join(f'{v:.4g}' for v in flat[:4])}{', ...' if len(flat) > 4 else ''}]"
+
+
 # Mistakes as data: a factor too many that is a number, and what it means.
 FIXED: Mapping[str, float] = {"has the wrong sign": -1, "counts twice": 2, "is halved": 0.5}
 SCALES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
@@ -144,6 +150,8 @@ SCALES: Mapping[str, Callable[[Mapping[str, int]], float]] = {
     "is multiplied by H": lambda n: n["H"],
     "is divided by k": lambda n: 1 / n["k"],
     "is multiplied by k": lambda n: n["k"],
+    "is divided by the number of chunks": lambda n: 1 / -(-n["T"] // n["k"]),
+    "is divided by T // k": lambda n: 1 / (n["T"] // n["k"]),
     "is divided by T k": lambda n: 1 / (n["T"] * n["k"]),
 }
 
@@ -157,9 +165,7 @@ def scale(found: Sequence[tuple[float, Mapping[str, int]]]) -> str | None:
             return name
     if len({tuple(sizes.items()) for _, sizes in found}) > 1:  # or any size may be the number
         names = [
-            name
-            for name in SCALES
-            if all(_equal(c, _factor(name, sizes)) for c, sizes in found)
+            name for name in SCALES if all(_equal(c, _factor(name, sizes)) for c, sizes in found)
         ]
         if names:
             return " or ".join(names)
@@ -175,170 +181,3 @@ def _factor(name: str, sizes: Mapping[str, int]) -> float:
 
 def _equal(one: float, other: float) -> bool:
     return abs(one - other) < 1e-4 * abs(one)
-
-
-def edits(word: Word, steps: Iterable[int]) -> Iterator[tuple[str, Word]]:
-    """Every word that one edit makes of a word, with the sentence that says what was done."""
-    steps = list(steps)
-    for i, letter in enumerate(word):
-        before, after = word[:i], word[i + 1 :]
-        yield f"lacks {letter}", before + after
-        yield f"has {letter} twice", (*before, letter, letter, *after)
-        if letter.kind == "phi":
-            for j in steps:
-                if j != letter.step:
-                    yield f"has {phi(j)} for {letter}", (*before, phi(j), *after)
-            for slope in filter(None, SLOPES):
-                formula = slope.replace("{j}", str(letter.step))
-                yield f"has {formula} for {letter}", (*before, letter._replace(slope=slope), *after)
-        else:
-            other = W if letter == WT else WT
-            yield f"has {other} for its transpose, {letter}", (*before, other, *after)
-        if after and after[0].kind != letter.kind:
-            sentence = f"has {letter} on the wrong side of {after[0]}"
-            yield sentence, (*before, after[0], letter, *after[1:])
-    for i in range(len(word) + 1):
-        for letter in (*map(phi, steps), WT, W):
-            yield f"has a factor {letter} too many", (*word[:i], letter, *word[i:])
-
-
-class Rule(NamedTuple):
-    """An edit of all letters of a kind at once: mistakes as data."""
-
-    sentence: str
-    kind: str
-    put: Callable[[Letter], Word]
-
-
-def _slope_rules() -> Iterator[Rule]:
-    for slope in filter(None, SLOPES):
-        formula = slope.replace("{j}", "t")
-
-        def put(letter: Letter, slope: str = slope) -> Word:
-            return (letter._replace(slope=slope),)
-
-        yield Rule(f"{formula} for phi'(a_t)", "phi", put)
-
-
-RULES = (
-    Rule("phi' is lacking", "phi", lambda letter: ()),
-    Rule("phi' stands twice", "phi", lambda letter: (letter, letter)),
-    Rule("phi'(a_{t-1}) for phi'(a_t)", "phi", lambda letter: (phi(letter.step - 1),)),
-    Rule("phi'(a_{t+1}) for phi'(a_t)", "phi", lambda letter: (phi(letter.step + 1),)),
-    Rule("phi'(a_{t-2}) for phi'(a_t)", "phi", lambda letter: (phi(letter.step - 2),)),
-    *_slope_rules(),
-    Rule("the wrong sign at each step back", "W^T", lambda letter: (WT, Letter("-"))),
-    Rule("the wrong sign of W_hh", "W", lambda letter: (W, Letter("-"))),
-    Rule("W_hh for its transpose", "W^T", lambda letter: (W,)),
-    Rule("W_hh^T for W_hh", "W", lambda letter: (WT,)),
-    Rule("W_hh^T is lacking", "W^T", lambda letter: ()),
-    Rule("W_hh is lacking", "W", lambda letter: ()),
-    Rule("W_hh^T stands twice", "W^T", lambda letter: (WT, WT)),
-    Rule("W_hh stands twice", "W", lambda letter: (W, W)),
-)
-# Which letters of a kind a rule changes.
-WHERE: Mapping[str, Callable[[int, Word], bool]] = {
-    "everywhere": lambda i, word: True,
-    "in what is carried back": lambda i, word: i + 1 < len(word) or word[i].kind != "phi",
-    "in delta_s = phi'(a_s) * c_s": lambda i, word: i + 1 == len(word) and word[i].kind == "phi",
-    "at the loss's own step": lambda i, word: i == 0,
-    "but at the loss's own step": lambda i, word: i > 0,
-}
-
-
-def apply(rule: Rule, where: str, word: Word) -> Word:
-    """The word after a rule."""
-    return tuple(
-        new
-        for i, letter in enumerate(word)
-        for new in (rule.put(letter) if letter.kind == rule.kind and WHERE[where](i, word) else (letter,))
-    )
-
-
-def _uniform(word: Word) -> Iterator[tuple[str, Word]]:
-    for where, rule in itertools.product(WHERE, RULES):
-        if (new := apply(rule, where, word)) != word:
-            yield f"{rule.sentence}, {where}", new
-
-
-def explain(word: Word, cases: Sequence[Case]) -> list[str]:
-    """Say which edits make of a word what was measured in all cases.
-
-    Returns:
-        Sentences, each of which explains everything; more than one where the numbers do not
-        separate them. Those with the fewest edits only, and none where two are not enough. Where
-        nothing explains all cases, those of the first one's number of steps are explained.
-    """
-    same = [case for case in cases if case.sizes["T"] == cases[0].sizes["T"]]
-    found = _explain(word, cases)
-    if found or len(same) == len(cases):
-        return found
-    return [f"{sentence} (where T={cases[0].sizes['T']})" for sentence in _explain(word, same)]
-
-
-def _explain(word: Word, cases: Sequence[Case]) -> list[str]:
-    steps = sorted(cases[0].states)
-    single = list(dict.fromkeys(edits(word, steps)))
-    levels: list[Iterable[tuple[str, Word]]] = [
-        [("", word)],
-        single,
-        _uniform(word),
-        (
-            (f"{first} and {second}", twice)
-            for first, once in single
-            for second, twice in edits(once, steps)
-        ),
-    ]
-    for level in levels:
-        exact: dict[Word, str] = {}
-        scaled: dict[Word, str] = {}
-        seen = set()
-        for sentence, new in level:
-            if (same := _sorted(new)) in seen:
-                continue
-            seen.add(same)
-            first = ratio(cases[0].got, cases[0].value(new))
-            if first is None:
-                continue
-            found = [(ratio(case.got, case.value(new)), case.sizes) for case in cases]
-            factors = [(c, sizes) for c, sizes in found if c is not None]
-            if len(factors) < len(cases):
-                continue
-            if all(abs(c - 1) < 1e-4 for c, _ in factors):
-                exact[new] = sentence
-            elif name := scale(factors):
-                scaled[new] = f"{sentence} and {name}" if sentence else name
-        if sentences := list((exact or scaled).values()):
-            return sentences
-    return []
-
-
-def _sorted(word: Word) -> Word:
-    """The same product with phi's that stand side by side in one order: they commute."""
-    parts = itertools.groupby(word, lambda letter: letter.kind)
-    return tuple(letter for kind, part in parts for letter in (sorted(part) if kind == "phi" else part))
-
-
-def simplest(
-    fields: Sequence[Iterable[str]],
-    explains: Callable[[tuple[str, ...]], str | None],
-    most: int = 3,
-) -> list[str]:
-    """Say which choices explain what was measured, those with the fewest mistakes.
-
-    Args:
-        fields: for each thing that may be wrong the mistakes, "" among them for none.
-        explains: returns None where these choices do not explain it, else what more is wrong, or "".
-        most: mistakes at once.
-    """
-    for number in range(most + 1):
-        found: dict[str, bool] = {}
-        for which in itertools.combinations(range(len(fields)), number):
-            options = [filter(None, f) if i in which else [""] for i, f in enumerate(fields)]
-            for names in itertools.product(*options):
-                if (more := explains(names)) is not None:
-                    found[" and ".join(filter(None, [*names, more]))] = bool(more)
-        if found:
-            fewest = min(found.values())
-            return [sentence for sentence, scaled in found.items() if scaled == fewest]
-    return []

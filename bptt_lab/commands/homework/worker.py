@@ -28,7 +28,9 @@ LONGEST = 200  # characters of an error's message
 FILE_SIZE = 2**20  # bytes that a student's code may write into a file
 
 
-def work(pipe: Connection, path: Path, calls: Mapping[str, Call], memory: int, seconds: int) -> None:
+def work(
+    pipe: Connection, path: Path, calls: Mapping[str, Call], memory: int, seconds: int
+) -> None:
     """Load a file, make the calls, send each answer at once. `memory` is in bytes."""
     os.setsid()
     fork_server.begin(0.0)
@@ -115,7 +117,9 @@ def _outputs(value: Any, call: Call) -> list[Any]:
         raise _WrongType("returns None: is there a return?")
     if len(call.shapes) == 1:
         return [_plain(value)]
-    if not isinstance(value, tuple | list | np.ndarray | torch.Tensor) or not getattr(value, "ndim", 1):
+    if not isinstance(value, tuple | list | np.ndarray | torch.Tensor) or not getattr(
+        value, "ndim", 1
+    ):
         names = ", ".join(call.shapes)
         raise _WrongType(f"returns a {type(value).__name__}, must return {names}")
     if len(value) != len(call.shapes):
@@ -130,6 +134,8 @@ def _plain(value: Any) -> Any:
         size = value.numel() if isinstance(value, torch.Tensor) else value.size
         if size > LARGEST:
             raise _WrongType(f"returns {size} numbers, which is too many")
+        if value.is_complex() if isinstance(value, torch.Tensor) else np.iscomplexobj(value):
+            raise _WrongType("returns complex numbers")
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu().to(torch.float64).numpy()
         return np.asarray(value, dtype=np.float64).tolist()
@@ -145,8 +151,9 @@ def _plain(value: Any) -> Any:
 
 def _say(error: BaseException, path: Path) -> str:
     """Say what was raised, and where in the student's file."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 0
     where = f" in line {line}" if line else ""
     if isinstance(error, SystemExit):
         return f"ends the program{where}: leave out exit()"
