@@ -34,6 +34,7 @@ from bptt_lab.gradients import Full
 from bptt_lab.gradients.oracle import terms
 from bptt_lab.training import style
 
+# %config InlineBackend.figure_formats = ["svg"]
 torch.set_default_dtype(torch.float64)
 
 
