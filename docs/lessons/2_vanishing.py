@@ -84,6 +84,7 @@ for gain, log10 in credit.items():
     bound = lags * math.log10(gain)
     print(f"gain {gain}: credit at lag {STEPS - 1} is 10^{log10[-1]:.1f}, bound 10^{bound[-1]:.1f}")
     assert (log10 <= bound + 1e-9).all()
+assert -6.5 < credit[0.5][20] < -5.5
 assert credit[0.5][-1] < -25 and -4 < credit[1.0][-1] < 0 and credit[1.5][-1] > 1
 
 
@@ -112,7 +113,7 @@ draw_credit()
 # after 24 it is less than what float32 rounds away. With gain 1 credit fades slowly, as the slope
 # of tanh is a little below 1. With gain 1.5 it grows, but far more slowly than its bound (dashed)
 # allows: large states drive tanh into its flat parts. (The curve bends up at the end, since the run
-# starts from $h_0 = 0$, where tanh is steep.) The *saturation* is the mean slope $\phi'$:
+# starts from $h_0 = 0$, where tanh is steep.) `saturation` is the mean slope $\phi'$ along the run:
 
 # %%
 spectra = {gain: jacobian_spectrum(rnn, x) for gain, rnn in nets.items()}
@@ -121,11 +122,11 @@ for gain, spectrum in spectra.items():
 assert spectra[0.5].saturation > spectra[1.0].saturation > spectra[1.5].saturation
 
 # %% [markdown]
-# ## Singular values: every direction has a fate of its own
+# ## Singular values: each direction has a factor of its own
 #
-# A bound looks at the worst direction. A product $P = J_t \cdots J_{t-d+1}$ multiplies each
-# direction by one of its singular values. Here are all 64 of them, for one sequence of the network
-# with gain 1.5, after 1, 10 and 40 steps.
+# The bound is about the direction that grows most. A product $P = J_t \cdots J_{t-d+1}$ multiplies
+# each direction by one of its singular values. Here are all 64 of them, for one sequence of the
+# network with gain 1.5, after 1, 10 and 40 steps.
 
 # %%
 spread = {
@@ -158,8 +159,8 @@ def draw_singular_values():
 draw_singular_values()
 
 # %% [markdown]
-# An exploding gradient is therefore no rich gradient. It points along the few directions that grow,
-# and what the other directions would have said is drowned.
+# An exploding gradient therefore points along the few directions that grow. What the loss says
+# along the others vanishes at the same time.
 #
 # ## Lyapunov exponents: the slope of the line
 #
@@ -304,8 +305,8 @@ def draw_clipping():
 draw_clipping()
 
 # %% [markdown]
-# Against vanishing there is no such trick, since what has vanished cannot be told from nothing. One
-# changes the recurrence instead: an orthogonal start (`model=orthogonal`, the default of
+# Against vanishing there is no such remedy: a longer gradient is still dominated by its near parts.
+# One changes the recurrence instead: an orthogonal start (`model=orthogonal`, the default of
 # `bptt-train`), the identity as a start with relu (`model=irnn`), or a leak.
 #
 # ## Try

@@ -1,5 +1,6 @@
 # ---
 # jupyter:
+#   slow: true
 #   jupytext:
 #     text_representation:
 #       extension: .py
@@ -20,6 +21,7 @@
 # * how networks learn a text with each, and whether cutting at random helps.
 #
 # [Lesson 1](1_by_hand.md) explains the letters, [lesson 2](2_vanishing.md) why far terms are small.
+# `pip install 'bptt_lab[pandas,text]'` brings tables and a text.
 
 # %%
 import io
@@ -149,14 +151,15 @@ draw_masks()
 # cell above averages 5000 random masks: near the diagonal, where that is enough, the mean is 1. A
 # term that many draws cut is raised as much in those that keep it.
 #
-# !!! note "Chunk or lag? The textbook has both"
-#     The book *Dive into Deep Learning*, section 9.7, shows these strategies. Its formula ends the
-#     sum for $\partial h_t / \partial w_h$ after $\tau$ steps at every $t$: that is **lag**. Its
-#     figure 9.7.1 breaks the text into parts of the same length, and its code detaches the state
-#     once a minibatch: that is **chunk**. The two differ. With chunk k a loss just after a cut sees
-#     one step, one just before it k, on average $(k + 1) / 2$; with lag k all see k. Its random
-#     truncation is one and the same in formula and figure, the lower right picture here: a cut
-#     stops all later losses at the same place.
+# ### Chunk or lag? The textbook has both
+#
+# *Dive into Deep Learning*, section 9.7, shows three of these strategies. Its **formula** for
+# regular truncation ends the sum for $\partial h_t / \partial w_h$ after $\tau$ steps, at every
+# $t$: that is lag. Its **figure** 9.7.1 breaks the text into parts of the same length: that is
+# chunk. The two differ, as the pictures show. With chunk k a loss just after a cut sees one step
+# and a loss just before the next cut sees k, on average $(k + 1) / 2$. With lag k every loss sees
+# k, but for the first few. For random truncation formula and figure agree, and are the last picture
+# here: a cut stops all later losses at the same place.
 
 # %% [markdown]
 # ## Learning a text
@@ -178,6 +181,7 @@ setup = {
     "optimizer": "adam",
     "optimizer.lr": 0.01,
     "trainer.max_epochs": 3,
+    "trainer.gradient_clip_val": 1.0,
     "trainer.val_check_interval": 21,
     "callbacks": "none",
 }
@@ -235,15 +239,16 @@ def draw_curves():
 draw_curves()
 
 # %% [markdown]
-# All four do far better than counts of pairs, and the truncated ones, which leave out most of the
-# triangle above, end where full backpropagation ends. Two questions are left. Why does the loss
-# hardly notice the cuts? And why does the rule that is right on average gain nothing?
+# All four do far better than counts of pairs of characters. Chunk and lag leave out most of the
+# triangle above, and end where full backpropagation ends, or a little lower. Two questions are
+# left. Why does the loss hardly notice the cuts? And why does the rule that is right on average
+# gain nothing?
 
 # %%
 mean = {name: statistics.mean(losses) for name, losses in final.items()}
 assert max(mean.values()) < sweep.runs[0].references["bigram"]["loss"]
 assert abs(mean["chunk"] - mean["full"]) < 0.06 and abs(mean["lag"] - mean["full"]) < 0.06
-assert mean["random"] > mean["chunk"] - 0.01  # no gain
+assert mean["random"] > mean["chunk"] - 0.02  # no gain
 
 # %% [markdown]
 # ## What the gradient loses: bias and variance
@@ -308,16 +313,17 @@ draw_errors()
 
 # %% [markdown]
 # The picture answers both questions. Terms far from their loss are small in this network, as
-# [lesson 2](2_vanishing.md) lets one expect: lag 4 misses a tenth of the gradient. And being right
+# [lesson 2](2_vanishing.md) lets one expect: lag 4 misses little of the gradient. And being right
 # on average is not being right. For small k a single random gradient is further from $g$ than
 # chunk's, and an update uses a single one. The weights that make up for the cuts make the noise.
 #
 # So, **does cutting at random help?** On this text it does not. Three seeds say little, so we ran
-# the sweep above with `SEEDS = range(8)` as well. Random cuts then ended above chunks by 0.018 nats
-# (standard error 0.005; each seed compared with itself). With `optimizer.lr` 0.003 it was 0.030
-# (0.007), with 0.03 it was 0.024 (0.012), LONGRUN. *Dive into Deep Learning* says that it "does not
-# work much better"; Tallec and Ollivier (2017) report a slight gain on the characters of the Penn
-# Treebank.
+# the sweep above with `SEEDS = range(8)` too. Random cuts then ended above chunks, by 0.018 nats a
+# character (standard error 0.005; each seed is compared with itself). With `optimizer.lr` 0.003 it
+# was 0.030 (0.007), and with 0.03 it was 0.024 (0.012). Without clipping it was 0.021 (0.007), and
+# after 12 epochs of that 0.008 (0.005). They were never below. *Dive into Deep Learning* says that
+# random truncation "does not work much better"; Tallec and Ollivier (2017) report a slight gain on
+# the characters of the Penn Treebank, with another network.
 #
 # ## What it costs
 #
@@ -411,8 +417,8 @@ draw_thetas()
 #
 # 1. Set `"gradient.k": 1` in `space`. Then no credit travels in time, though the state does. How
 #    much does the text need more than that?
-# 2. Which k does the last task need with `mode="lag"`? Try `learn(Truncated(k=..., mode="lag"))` on
-#    both sides of the number printed above.
+# 2. Try `learn(Truncated(k=k, mode="lag"))` with k = 30, 41 and 60. Why is the number printed above
+#    not quite enough? (Which losses see fewer than k steps?)
 # 3. Give the random cut a decaying rate, `ARTBP(mean_length=16, alpha=3)`, in both tasks. What
 #    happens to the noise, and why?
 # 4. Set `dataset.chunk_length` to 4 for `full` and compare with `chunk` at 32: the same cuts, but
