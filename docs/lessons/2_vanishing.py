@@ -69,12 +69,12 @@ def loss(states):
 #
 # The credit that the loss at $t$ gives to the state $d$ steps earlier is a row times $d$ matrices:
 #
-# $$\frac{\partial E_t}{\partial h_{t-d}} = q_t\, J_t J_{t-1} \cdots J_{t-d+1}, \qquad
-# J_t = \mathrm{diag}(\phi'(a_t))\, W$$
+# $$\frac{\partial E_t}{\partial h_{t-d}} = q_t\, J_t J_{t-1} \cdots J_{t-d+1}$$
 #
-# where $a_t = U x_t + W h_{t-1}$. `credit_flow` measures its length for every pair of steps. It
-# returns logarithms, so nothing is too small for it. The slope of tanh is at most 1. Therefore a
-# step multiplies the length by `gain` at most, and $d$ steps by $\mathrm{gain}^d$, the *bound*.
+# where $J_t = \mathrm{diag}(\phi'(a_t))\, W$ and $a_t = U x_t + W h_{t-1}$. `credit_flow` measures
+# its length for every pair of steps. It returns logarithms, so nothing is too small for it. The
+# slope of tanh is at most 1. Therefore a step multiplies the length by `gain` at most, and $d$
+# steps by $\mathrm{gain}^d$, the *bound*.
 
 # %%
 nets = {gain: network(gain) for gain in COLOURS}
@@ -182,10 +182,9 @@ for gain in gains:
     rnn = network(gain)
     exponent = float(lyapunov_spectrum(rnn, x, burn_in=20)[:, 0].mean())
     measured[gain] = exponent, slope(credit_flow(rnn, x, loss).by_lag[0])
-    print(
-        f"gain {gain}: exponent {measured[gain][0]:6.3f}, slope of credit {measured[gain][1]:6.3f}"
-    )
     assert abs(measured[gain][0] - measured[gain][1]) < 0.03
+print("gain  exponent  slope of credit")
+print("\n".join(f"{gain:4} {both[0]:9.3f} {both[1]:16.3f}" for gain, both in measured.items()))
 
 
 # %%
