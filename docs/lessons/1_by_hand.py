@@ -49,11 +49,9 @@ def same(one, other):
 # %% [markdown]
 # ## The network
 #
-# $$\begin{aligned}
-# h_t &= \tanh(U x_t + W h_{t-1}) \\
-# \bar y_t &= \mathrm{softmax}(V h_t) \\
-# E_t &= |d_t - \bar y_t|^2
-# \end{aligned}$$
+# $$h_t = \tanh(U x_t + W h_{t-1})$$
+#
+# $$\bar y_t = \mathrm{softmax}(V h_t), \qquad E_t = |d_t - \bar y_t|^2$$
 #
 # $h_t$ is the state after step $t$, $\bar y_t$ the answer and $d_t$ the answer that was wanted. The
 # starting state $h_0$ is not zero, so that no term of the gradient is zero by chance.
@@ -308,11 +306,9 @@ draw_triangle()
 # factors. Sort them by the step $s$ that used $W$: all of them pass through $h_s$. So collect what
 # arrives there, the *credit* $c_s = dE / dh_s$, going backwards:
 #
-# $$\begin{aligned}
-# c_t &= q_t + J_{t+1}^T c_{t+1} \\
-# \delta_t &= (1 - h_t^2) \odot c_t \\
-# \frac{dE}{dW} &= \sum_t \delta_t h_{t-1}^T
-# \end{aligned}$$
+# $$c_t = q_t + J_{t+1}^T c_{t+1}$$
+#
+# $$\delta_t = (1 - h_t^2) \odot c_t, \qquad \frac{dE}{dW} = \sum_t \delta_t h_{t-1}^T$$
 #
 # ($\odot$ multiplies entry by entry.) That is one product a step instead of one a term. This
 # recursion *is* backpropagation through time. The product $\delta_t h_{t-1}^T$ is $c_t \bar M_t$
