@@ -34,11 +34,12 @@ from bptt_lab.gradients import Full
 from bptt_lab.gradients.oracle import terms
 from bptt_lab.training import style
 
+# %config InlineBackend.figure_formats = ["svg"]
 torch.set_default_dtype(torch.float64)
 
 
 def show(name, value):
-    print(f"{name:28}", torch.as_tensor(value).numpy().round(4).tolist())
+    print(f"{name:20}", torch.as_tensor(value).numpy().round(4).tolist())
 
 
 def same(one, other):
@@ -48,8 +49,9 @@ def same(one, other):
 # %% [markdown]
 # ## The network
 #
-# $$h_t = \tanh(U x_t + W h_{t-1}), \qquad \bar y_t = \mathrm{softmax}(V h_t), \qquad
-# E_t = |d_t - \bar y_t|^2$$
+# $$h_t = \tanh(U x_t + W h_{t-1})$$
+#
+# $$\bar y_t = \mathrm{softmax}(V h_t), \qquad E_t = |d_t - \bar y_t|^2$$
 #
 # $h_t$ is the state after step $t$, $\bar y_t$ the answer and $d_t$ the answer that was wanted. The
 # starting state $h_0$ is not zero, so that no term of the gradient is zero by chance.
@@ -104,7 +106,7 @@ for t in (1, 2, 3):
 # We compute its factors from left to right.
 
 # %% [markdown]
-# ### The loss and its own state: $q_3$
+# ### From the loss to its own state
 #
 # The first two factors together are a row of two numbers, the *immediate credit*
 # $q_3 = \partial E_3 / \partial h_3$. The derivative of the softmax is
@@ -124,13 +126,14 @@ q = {t: immediate_credit(t) for t in (1, 2, 3)}
 show("q_3", q[3])
 
 # %% [markdown]
-# ### From a state to the one before: $J_t$
+# ### From a state to the one before
 #
 # The derivative of $h_t$ with respect to $h_{t-1}$ is the *recurrent Jacobian*. The derivative of
 # tanh is $1 - \tanh^2$, so
 #
-# $$J_t = \frac{\partial h_t}{\partial h_{t-1}} = \mathrm{diag}(1 - h_t^2)\, W, \qquad
-# \frac{\partial h_3}{\partial h_1} = J_3 J_2$$
+# $$J_t = \frac{\partial h_t}{\partial h_{t-1}} = \mathrm{diag}(1 - h_t^2)\, W$$
+#
+# Two steps back are a product of two: $\partial h_3 / \partial h_1 = J_3 J_2$.
 
 # %%
 slope = {t: 1 - h[t].square() for t in (1, 2, 3)}
@@ -181,7 +184,7 @@ show("largest difference", (by_terms - by_autograd).abs().max())
 assert same(by_terms, by_autograd)
 
 # %% [markdown]
-# The three paths in a picture, with the length of each term (the root of the sum of its squares):
+# The three paths in a picture. $|\cdot|$ is the length of a term, the root of its sum of squares.
 
 # %%
 COLOURS = {3: style.BLUE, 2: style.GREEN, 1: style.VERMILION}
@@ -191,7 +194,7 @@ LENGTHS = {3: term_33.norm(), 2: term_32.norm(), 1: term_31.norm()}
 
 @style.styled
 def draw_paths():
-    _, axes = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    _, axes = plt.subplots(figsize=(4.8, 4.4), layout="constrained")
     for row, s in enumerate((3, 2, 1)):
         y, colour = -1.5 * row, COLOURS[s]
         on, off = ({"color": c, "lw": w} for c, w in ((colour, 2.2), (style.FAINT, 1)))
@@ -222,9 +225,9 @@ draw_paths()
 # ## The stumbling block, in numbers
 #
 # What if the last factor were the ordinary, *total* derivative $dh_s/dW$, in which $h_{s-1}$ moves
-# too? It obeys $M_s = J_s M_{s-1} + \bar M_s$: it already holds the older uses. The sum over $s$
-# would then count use 1 three times and use 2 twice. Used on its own, it is right: $q_3 M_3$ is the
-# whole gradient in a single term.
+# too? It obeys $M_s = J_s M_{s-1} + \bar M_s$: it already holds the older uses. Put into the sum,
+# it would count use 1 three times and use 2 twice. Used alone it is right: $q_3 M_3$ is the whole
+# gradient in a single term.
 
 # %%
 M = {0: torch.zeros(2, 2, 2), 1: Mbar[1]}
@@ -234,7 +237,7 @@ for s in (2, 3):
 to_state = {3: q[3], 2: q[3] @ J[3], 1: q[3] @ J[3] @ J[2]}  # dE_3/dh_s
 counted_twice = sum(torch.einsum("i,ijk->jk", to_state[s], M[s]) for s in (1, 2, 3))
 show("right", by_terms)
-show("total derivative in the sum", counted_twice)
+show("the wrong sum", counted_twice)
 show("q_3 M_3 alone", torch.einsum("i,ijk->jk", q[3], M[3]))
 assert same(counted_twice, term_33 + 2 * term_32 + 3 * term_31)
 assert same(torch.einsum("i,ijk->jk", q[3], M[3]), by_terms)
@@ -303,11 +306,13 @@ draw_triangle()
 # factors. Sort them by the step $s$ that used $W$: all of them pass through $h_s$. So collect what
 # arrives there, the *credit* $c_s = dE / dh_s$, going backwards:
 #
-# $$c_t = q_t + J_{t+1}^T c_{t+1}, \qquad \delta_t = (1 - h_t^2) \odot c_t, \qquad
-# \frac{dE}{dW} = \sum_t \delta_t h_{t-1}^T$$
+# $$c_t = q_t + J_{t+1}^T c_{t+1}$$
 #
-# One product a step, instead of one a term. This recursion *is* backpropagation through time; the
-# product $\delta_t h_{t-1}^T$ is $c_t \bar M_t$ without its zeros.
+# $$\delta_t = (1 - h_t^2) \odot c_t, \qquad \frac{dE}{dW} = \sum_t \delta_t h_{t-1}^T$$
+#
+# ($\odot$ multiplies entry by entry.) That is one product a step instead of one a term. This
+# recursion *is* backpropagation through time. The product $\delta_t h_{t-1}^T$ is $c_t \bar M_t$
+# without its zeros.
 
 # %%
 c = {4: torch.zeros(2)}
@@ -319,7 +324,7 @@ for t in (3, 2, 1):
     by_sweep += torch.outer(delta, h[t - 1])
     show(f"c_{t}", c[t])
 show("dE/dW by the sweep", by_sweep)
-show("dE/dW, sum of six terms", triangle.sum((0, 1)))
+show("dE/dW, six terms", triangle.sum((0, 1)))
 assert same(by_sweep, triangle.sum((0, 1)))
 
 # %% [markdown]

@@ -33,6 +33,7 @@ from bptt_lab import VanillaRNN, initialise
 from bptt_lab.diagnostics import credit_flow, jacobian_spectrum, lag_spectrum, lyapunov_spectrum
 from bptt_lab.training import style
 
+# %config InlineBackend.figure_formats = ["svg"]
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
 UNITS, STEPS, BATCH = 64, 100, 4
@@ -68,12 +69,12 @@ def loss(states):
 #
 # The credit that the loss at $t$ gives to the state $d$ steps earlier is a row times $d$ matrices:
 #
-# $$\frac{\partial E_t}{\partial h_{t-d}} = q_t\, J_t J_{t-1} \cdots J_{t-d+1}, \qquad
-# J_t = \mathrm{diag}(\phi'(a_t))\, W$$
+# $$\frac{\partial E_t}{\partial h_{t-d}} = q_t\, J_t J_{t-1} \cdots J_{t-d+1}$$
 #
-# where $a_t = U x_t + W h_{t-1}$. `credit_flow` measures its length for every pair of steps. It
-# returns logarithms, so nothing is too small for it. The slope of tanh is at most 1. Therefore a
-# step multiplies the length by `gain` at most, and $d$ steps by $\mathrm{gain}^d$, the *bound*.
+# where $J_t = \mathrm{diag}(\phi'(a_t))\, W$ and $a_t = U x_t + W h_{t-1}$. `credit_flow` measures
+# its length for every pair of steps. It returns logarithms, so nothing is too small for it. The
+# slope of tanh is at most 1. Therefore a step multiplies the length by `gain` at most, and $d$
+# steps by $\mathrm{gain}^d$, the *bound*.
 
 # %%
 nets = {gain: network(gain) for gain in COLOURS}
@@ -83,6 +84,7 @@ for gain, log10 in credit.items():
     bound = lags * math.log10(gain)
     print(f"gain {gain}: credit at lag {STEPS - 1} is 10^{log10[-1]:.1f}, bound 10^{bound[-1]:.1f}")
     assert (log10 <= bound + 1e-9).all()
+assert -6.5 < credit[0.5][20] < -5.5
 assert credit[0.5][-1] < -25 and -4 < credit[1.0][-1] < 0 and credit[1.5][-1] > 1
 
 
@@ -111,7 +113,7 @@ draw_credit()
 # after 24 it is less than what float32 rounds away. With gain 1 credit fades slowly, as the slope
 # of tanh is a little below 1. With gain 1.5 it grows, but far more slowly than its bound (dashed)
 # allows: large states drive tanh into its flat parts. (The curve bends up at the end, since the run
-# starts from $h_0 = 0$, where tanh is steep.) The *saturation* is the mean slope $\phi'$:
+# starts from $h_0 = 0$, where tanh is steep.) `saturation` is the mean slope $\phi'$ along the run:
 
 # %%
 spectra = {gain: jacobian_spectrum(rnn, x) for gain, rnn in nets.items()}
@@ -120,11 +122,11 @@ for gain, spectrum in spectra.items():
 assert spectra[0.5].saturation > spectra[1.0].saturation > spectra[1.5].saturation
 
 # %% [markdown]
-# ## Singular values: every direction has a fate of its own
+# ## Singular values: each direction has a factor of its own
 #
-# A bound looks at the worst direction. A product $P = J_t \cdots J_{t-d+1}$ multiplies each
-# direction by one of its singular values. Here are all 64 of them, for one sequence of the network
-# with gain 1.5, after 1, 10 and 40 steps.
+# The bound is about the direction that grows most. A product $P = J_t \cdots J_{t-d+1}$ multiplies
+# each direction by one of its singular values. Here are all 64 of them, for one sequence of the
+# network with gain 1.5, after 1, 10 and 40 steps.
 
 # %%
 spread = {
@@ -157,8 +159,8 @@ def draw_singular_values():
 draw_singular_values()
 
 # %% [markdown]
-# An exploding gradient is therefore no rich gradient. It points along the few directions that grow,
-# and what the other directions would have said is drowned.
+# An exploding gradient therefore points along the few directions that grow. What the loss says
+# along the others vanishes at the same time.
 #
 # ## Lyapunov exponents: the slope of the line
 #
@@ -180,10 +182,9 @@ for gain in gains:
     rnn = network(gain)
     exponent = float(lyapunov_spectrum(rnn, x, burn_in=20)[:, 0].mean())
     measured[gain] = exponent, slope(credit_flow(rnn, x, loss).by_lag[0])
-    print(
-        f"gain {gain}: exponent {measured[gain][0]:6.3f}, slope of credit {measured[gain][1]:6.3f}"
-    )
     assert abs(measured[gain][0] - measured[gain][1]) < 0.03
+print("gain  exponent  slope of credit")
+print("\n".join(f"{gain:4} {both[0]:9.3f} {both[1]:16.3f}" for gain, both in measured.items()))
 
 
 # %%
@@ -294,9 +295,7 @@ def draw_clipping():
     axes.plot(lags, after[0.5].log10(), color=COLOURS[0.5])
     axes.text(STEPS, before[1.5][-1].log10() + 0.5, "gain 1.5", color=colour, ha="right")
     axes.text(STEPS, after[1.5][-1].log10() - 1, "clipped", color=colour, ha="right", va="top")
-    axes.text(
-        72, after[0.5][72].log10(), " gain 0.5, nothing to clip", color=COLOURS[0.5], ha="right"
-    )
+    axes.text(64, -21, "gain 0.5, nothing to clip", color=COLOURS[0.5], ha="right")
     axes.set(xlabel="lag d of the gradient's part", ylabel="its length, power of ten")
     axes.set_title("Clipping moves the whole curve; it does not bend it")
     plt.show()
@@ -305,8 +304,8 @@ def draw_clipping():
 draw_clipping()
 
 # %% [markdown]
-# Against vanishing there is no such trick, since what has vanished cannot be told from nothing. One
-# changes the recurrence instead: an orthogonal start (`model=orthogonal`, the default of
+# Against vanishing there is no such remedy: a longer gradient is still dominated by its near parts.
+# One changes the recurrence instead: an orthogonal start (`model=orthogonal`, the default of
 # `bptt-train`), the identity as a start with relu (`model=irnn`), or a leak.
 #
 # ## Try
