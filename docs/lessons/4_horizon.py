@@ -2,6 +2,7 @@
 # jupyter:
 #   jupytext:
 #     text_representation: {extension: .py, format_name: percent}
+#   slow: true
 #   kernelspec: {name: python3, display_name: Python 3}
 # ---
 
@@ -28,14 +29,15 @@ from bptt_lab.gradients import Truncated
 from bptt_lab.nn import Fleet
 from bptt_lab.training import style
 
+# %config InlineBackend.figure_formats = ["svg"]
 torch.set_num_threads(1)
 
 
 @style.styled
 def blank(title: str, x: str, y: str) -> plt.Axes:
     """Return empty axes in the project's style."""
-    figure, axes = plt.subplots(figsize=(5.6, 3.6), dpi=120, layout="constrained")
-    style.heading(figure, title)
+    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    axes.set_title(title)
     axes.set(xlabel=x, ylabel=y)
     return axes
 
@@ -44,8 +46,8 @@ def blank(title: str, x: str, y: str) -> plt.Axes:
 # ## One known delay
 #
 # The network reads random bits. At every step it has to name the bit of 8 steps before. The loss at
-# step $t$ has to reach the input at step $t - 8$. With a truncation lag k the loss's own step counts
-# as the first, so this takes $k \ge 9$.
+# step $t$ has to reach the input at step $t - 8$. With a truncation lag k the loss's own step is the
+# first of the k, so this takes $k \ge 9$.
 
 # %%
 DELAY, STEPS, BATCH, HIDDEN = 8, 20, 32, 16
@@ -181,7 +183,7 @@ assert by_k[64] > by_k[8] > by_k[2] > 0.2, "the more pixels credit reaches, the 
 # task, and nobody knows it in advance. So measure it: begin with full backpropagation, which these
 # short sequences allow, and lower k until the accuracy suffers.
 #
-# ## Questions
+# ## Try
 #
 # 1. Set `DELAY = 5`. Where does the jump go? What happens to k = 1, and why?
 # 2. Take `mode="chunk"` in place of `"lag"` in the first part. Now k = 9 is not enough. How many of
@@ -191,6 +193,6 @@ assert by_k[64] > by_k[8] > by_k[2] > 0.2, "the more pixels credit reaches, the 
 #    need now?
 #
 # **More.** [Truncation in four senses](../truncation.md) has the masks.
-# [Sweeps](../sweeps.md) has launchers, resuming and reports. `bptt-train
-# experiment=horizon_adding`, drawn by `bptt-horizon`, finds the longest delay that is learnt at each
-# k, for another task.
+# [Sweeps](../sweeps.md) has launchers, resuming and reports. For another task,
+# `bptt-train experiment=horizon_adding` finds the longest delay that is learnt at each k, and
+# `bptt-horizon` draws it.
