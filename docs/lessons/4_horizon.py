@@ -46,8 +46,8 @@ def blank(title: str, x: str, y: str) -> plt.Axes:
 # ## One known delay
 #
 # The network reads random bits. At every step it has to name the bit of 8 steps before. The loss at
-# step $t$ has to reach the input at step $t - 8$. With a truncation lag k the loss's own step is the
-# first of the k, so this takes $k \ge 9$.
+# step $t$ has to reach the input at step $t - 8$. With a truncation lag k the own step of a loss is
+# the first of the k, so this takes $k \ge 9$.
 
 # %%
 DELAY, STEPS, BATCH, HIDDEN = 8, 20, 32, 16
@@ -114,12 +114,11 @@ assert all(mean[k] < 0.75 for k in ks if 1 < k <= DELAY), "and not where k is le
 # %% [markdown]
 # Two things to notice.
 #
-# * The jump is as sharp as the delay. Seven steps of credit out of nine are worth no more than two.
-# * k = 1 does better than k = 4. With k = 1 the recurrent weights get a gradient that looks at one
-#   step only, and they stay near the orthogonal matrix that they began with. Such a state still
-#   *holds* old bits, and the readout, which always learns, finds some of them. With k from 2 to 8
-#   the recurrent weights are trained for something else and what the state held is lost. So a
-#   result above chance does not prove that credit travelled that far.
+# * The jump is as sharp as the delay. Credit that ends one step too early is worth nothing here.
+# * Small k is above guessing all the same, and k = 1 does better than k = 8. An orthogonal matrix
+#   loses little, so the state *holds* old bits before anything is learnt, and some of them can be
+#   read out of the state one step before. So a result above chance does not prove that credit has
+#   travelled that far.
 
 # %% [markdown]
 # ## Many delays at once: digits by pixel
@@ -186,11 +185,11 @@ assert by_k[64] > by_k[8] > by_k[2] > 0.2, "the more pixels credit reaches, the 
 # ## Try
 #
 # 1. Set `DELAY = 5`. Where does the jump go? What happens to k = 1, and why?
-# 2. Take `mode="chunk"` in place of `"lag"` in the first part. Now k = 9 is not enough. How many of
-#    the losses in a chunk of 12 reach 8 steps back?
+# 2. Take `mode="chunk"` in place of `"lag"` in the first part. Which losses of a chunk of 9 steps
+#    reach 8 steps back? What accuracy has k = 9 now, and why is it not 1?
 # 3. Leave out the orthogonal start. What becomes of k = 1, and what of k = 9?
-# 4. Add `"dataset.layout": "rows"` to the settings: an image is 8 steps of 8 pixels. Which k do you
-#    need now?
+# 4. Add `"dataset.layout": "rows"` to the settings and take k = 1, 2, 4, 8: an image is now 8 steps
+#    of 8 pixels. Which k do you need?
 #
 # **More.** [Truncation in four senses](../truncation.md) has the masks.
 # [Sweeps](../sweeps.md) has launchers, resuming and reports. For another task,

@@ -192,22 +192,23 @@ for name, found in squared.items():
 axes.axhline(0.34, color=style.GREY, linewidth=1)
 axes.text(LENGTH, 0.345, "always answering 0", color=style.GREY, ha="right", va="bottom")
 axes.axvline(CHANGE, color=style.GREY, dashes=(4, 3), linewidth=1)
-axes.text(CHANGE + 20, 0.5, "the law changes", color=style.GREY)
-axes.set(ylim=(0, 0.55), xlim=(0, LENGTH))
+axes.text(CHANGE - 20, 0.45, "the law changes", color=style.GREY, ha="right")
+axes.set(ylim=(0, 0.65), xlim=(0, LENGTH))
 axes.legend(frameon=False, loc="upper left", ncols=2)
 plt.show()
 
 for name, found in squared.items():
     before, after = sum(found[CHANGE - 200 : CHANGE]) / 200, sum(found[-200:]) / 200
     print(f"{name:8} last 200 steps before the change {before:.3f}, of all {after:.3f}")
-    assert name == "cut" or max(before, after) < 0.3, "better than answering 0 under both laws"
+    assert name == "cut" or max(before, after) < 0.34, "better than answering 0 under both laws"
 ends = {name: sum(found[-200:]) for name, found in squared.items()}
+assert ends["RTRL"] < 20, "RTRL ends below 0.1"
 assert ends["RTRL"] < min(ends["UORO"], ends["cut"])
 
 # %% [markdown]
-# RTRL learns fastest, as its gradient is exact. SnAp-1 is not far behind. UORO learns too, but it
-# needs more steps, since it has to average its noise away. The cut has a gradient for one step only.
-# What it gets right it reads from what the state happens to hold.
+# RTRL learns fastest, as its gradient is exact. SnAp-1 is not far behind. UORO learns too, but
+# it needs more steps, since it has to average its noise away. The cut has a gradient for one step
+# only. What it gets right it reads from what the state happens to hold.
 
 # %% [markdown]
 # ## Memory and time
@@ -242,15 +243,9 @@ for name in ("RTRL", "SnAp-1", "UORO"):
     sizes = kept[name]
     assert len(set(sizes[1:])) == 1, f"{name} keeps as much at the last step as at the second"
     axes.axhline(sizes[-1], color=COLOURS[name])
-    above = name != "SnAp-1"
-    axes.text(
-        100,
-        sizes[-1] * (1.08 if above else 0.92),
-        name,
-        color=COLOURS[name],
-        va="bottom" if above else "top",
-    )
-axes.set(xscale="log", yscale="log", ylim=(150, 4e5))
+    place, side = (0.92, "top") if name == "SnAp-1" else (1.08, "bottom")
+    axes.text(lengths[-1], sizes[-1] * place, name, color=COLOURS[name], ha="right", va=side)
+axes.set(xscale="log", yscale="log", ylim=(40, 4e5))
 plt.show()
 
 assert bptt_keeps[-1] > 50 * bptt_keeps[0], "BPTT's memory grows with the length"
@@ -274,7 +269,7 @@ for name, strategy in {"RTRL": RTRL(store=True), "UORO": UORO(), "SnAp-1": SnAp1
     taken = [milliseconds(strategy, size) for size in sizes]
     axes.plot(sizes, taken, "o-", color=COLOURS[name], label=name)
     print(f"{name:8}", ", ".join(f"H={h}: {t:.2f} ms" for h, t in zip(sizes, taken, strict=True)))
-style.logarithmic(axes.yaxis, 0.1, 20)
+style.logarithmic(axes.yaxis, 1, 20)
 style.powers_of_two(axes.xaxis, sizes)
 axes.legend(frameon=False)
 plt.show()

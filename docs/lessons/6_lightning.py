@@ -303,7 +303,7 @@ for name, parameter in theirs.named_parameters():
 readout = torch.randn(32, dtype=torch.float64)
 flow = credit_flow(ours, x, lambda output: (output[-1] @ readout).sum())
 
-axes = blank("A loss at the end, felt at earlier steps", "steps before the loss", "credit, log10")
+axes = blank("In a new network credit fades step by step", "steps before the loss", "credit, log10")
 for layer, colour in enumerate((style.BLUE, style.VERMILION)):
     axes.plot(flow.by_lag[layer], color=colour, label=f"layer {layer}")
 axes.legend(frameon=False)
