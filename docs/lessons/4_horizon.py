@@ -9,8 +9,8 @@
 # %% [markdown]
 # # k and the horizon
 #
-# Truncation at k steps makes training cheaper. It also sets a horizon: what lies further back than
-# k steps cannot be learnt through the gradient. You will see
+# Truncation at k steps lets a sequence of any length be trained in little memory. It also sets a
+# horizon: what lies further back than k steps gets no gradient. You will see
 #
 # * a task with one known delay, where accuracy jumps at the k that reaches it;
 # * handwritten digits read pixel by pixel, where accuracy grows with k over the whole image;

@@ -99,7 +99,8 @@ assert errors["RTRL"] < 1e-10, "RTRL's steps add up to full BPTT's gradient"
 assert errors["SnAp-1"] < errors["BPTT cut after each step"] < 1
 
 # %% [markdown]
-# * **RTRL** is exact. Its influence has $H \cdot H (H + I + 2)$ numbers, and a step costs $H^4$.
+# * **RTRL** is exact. Its influence has $H^2 (H + I + 1)$ numbers, as many as units times parameters
+#   (the two biases have the same influence). A step takes some $2 H^4$ operations.
 # * **SnAp-1** keeps of the influence only what each unit's own weights do to that unit. Cheap, and
 #   biased: what a weight does through other units is left out.
 # * **UORO** writes the influence as a random column times a random row. Cheap and unbiased. One
@@ -249,6 +250,7 @@ axes.set(xscale="log", yscale="log", ylim=(40, 4e5))
 plt.show()
 
 assert bptt_keeps[-1] > 50 * bptt_keeps[0], "BPTT's memory grows with the length"
+assert kept["RTRL"][-1] == HIDDEN**2 * (HIDDEN + 1 + 1) + HIDDEN, "the influence, and the state"
 
 
 # %%
@@ -280,7 +282,7 @@ plt.show()
 # | you have | take |
 # |---|---|
 # | sequences that fit into memory | `Full()`: exact, and far cheaper than any online rule |
-# | a stream, up to some 30 units | `RTRL()`: exact, with no cut anywhere |
+# | a stream, up to some 64 units | `RTRL()`: exact, with no cut anywhere |
 # | a stream, more units | `SnAp1()` first: cheap and without noise |
 # | what SnAp-1's bias cannot learn | `KFRTRL()` or `UORO()` with a small rate: unbiased |
 # | a stream whose dependencies are known to be short | `Truncated(k)` in chunks |
@@ -292,8 +294,8 @@ plt.show()
 #
 # 1. Raise the rate to 1e-2 (`rate=1e-2` in `learner`). Which rule suffers most, and why?
 # 2. Let UORO alone learn with a rate of 5e-4 over a stream of 10,000 steps. Does it reach RTRL?
-# 3. Add `"KF-RTRL": KFRTRL()` to the rules and give it a colour. Between which two is it, in error
-#    and in time a step?
+# 3. Add `"KF-RTRL": KFRTRL()` to the rules and give it a colour. Where does it lie, in error and in
+#    time a step?
 # 4. Take `learner(...).save("learner.pt")` halfway, go on with `lab.load_learner`, and compare the
 #    errors with those of the learner that was not stopped.
 #

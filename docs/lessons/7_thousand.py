@@ -30,7 +30,6 @@ from bptt_lab.training import style
 torch.set_num_threads(1)
 SEEDS, UPDATES, RATE = 500, 200, 1e-2
 STEPS, BATCH, HIDDEN, DELAYS = 12, 16, 8, (1, 3)
-COLOURS = {"k = 12": style.BLUE, "k = 6": style.VERMILION}
 
 
 @style.styled
@@ -75,8 +74,8 @@ def squared(answers: torch.Tensor, due: torch.Tensor) -> torch.Tensor:
 
 
 # %% [markdown]
-# `Fleet` holds the 500 networks of a strategy, with stacked weights. They have no number in common:
-# the sum of their losses gives each network its own gradient, and Adam steps each weight by itself.
+# `Fleet` holds the 500 networks of a strategy, with stacked weights. They share nothing: the sum of
+# their losses gives each network its own gradient, and Adam steps each weight by itself.
 
 
 # %%
