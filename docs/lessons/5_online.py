@@ -99,8 +99,8 @@ assert errors["RTRL"] < 1e-10, "RTRL's steps add up to full BPTT's gradient"
 assert errors["SnAp-1"] < errors["BPTT cut after each step"] < 1
 
 # %% [markdown]
-# * **RTRL** is exact. Its influence has $H^2 (H + I + 1)$ numbers, as many as units times parameters
-#   (the two biases have the same influence). A step takes some $2 H^4$ operations.
+# * **RTRL** is exact. Its influence has $H^2 (H + I + 1)$ numbers: units times parameters, with the
+#   two biases as one, since their influence is the same. A step takes some $2 H^4$ operations.
 # * **SnAp-1** keeps of the influence only what each unit's own weights do to that unit. Cheap, and
 #   biased: what a weight does through other units is left out.
 # * **UORO** writes the influence as a random column times a random row. Cheap and unbiased. One

@@ -319,8 +319,8 @@ assert flow.by_lag[0][20] < flow.by_lag[0][1] - 2, (
 # 1. Set `DELAY = 3`. Which of the four ways changes most, and why?
 # 2. Give the fourth way `Truncated(k=4, mode="lag")` for its gradient. What is its final loss?
 # 3. Put `shuffle=True` into the DataLoader. Why does it fail, and why should it?
-# 4. Call `self.rnn(x, carry.hx)` in place of `self.rnn.unroll(x, carry)`, with RTRL. Read the error:
-#    what would be lost?
+# 4. With RTRL, call `self.rnn(x, carry.hx)` in place of `self.rnn.unroll(x, carry)`. Read the
+#    error: what would be lost?
 #
 # **More.** [In the place of nn.RNN](../dropin.md), [questions](../faq.md) and, for all rules,
 # [choosing a strategy](../choosing.md). `examples/tbptt_in_lightning.py` is a module in one file.
