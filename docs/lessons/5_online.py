@@ -41,7 +41,6 @@ COLOURS = {
 
 @style.styled
 def blank(title: str, x: str, y: str) -> plt.Axes:
-    """Return empty axes in the project's style."""
     _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
     axes.set_title(title)
     axes.set(xlabel=x, ylabel=y)
@@ -81,8 +80,7 @@ stream = torch.randn(60, 1, 1, dtype=torch.float64)
 bptt = gradient(Full(), stream, chunk_length=60)
 
 
-def error(found: torch.Tensor) -> float:
-    """Return the distance from full BPTT's gradient, as a share of its norm."""
+def error(found: torch.Tensor) -> float:  # as a share of the norm of full BPTT's
     return float((found - bptt).norm() / bptt.norm())
 
 
@@ -166,7 +164,6 @@ def learner(strategy: GradientStrategy, hidden_size: int = HIDDEN, rate: float =
 
 
 def numbers(carry: object) -> int:
-    """Count the numbers that a carry holds."""
     if isinstance(carry, torch.Tensor):
         return carry.numel()
     return sum(map(numbers, carry)) if isinstance(carry, list | tuple) else 0
