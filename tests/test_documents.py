@@ -338,7 +338,7 @@ def _walk(name: str, run: Callable[[str, int], str], read: Callable[[], str]) ->
     printed, last = "", ""
     for block, following in zip(blocks, [*blocks, None][1:], strict=True):
         _write(block, Path())
-        if block.language == "python":
+        if block.language == "python" and "slow" not in block.options:
             session = block.section if name in BY_SECTION else 0
             last = "\n".join(block.lines)
             exec(last, names.setdefault(session, {"__name__": "__main__"}))
