@@ -92,7 +92,7 @@ class Block(NamedTuple):
 
     language: str  # "" where it is indented, "file" where a reader is to write it to one
     lines: list[str]
-    options: dict[str, str]  # of a fence: title, exec, ...
+    options: dict[str, str]  # of a fence: title, exec, slow (run where the site is built), ...
     section: int  # how many headings of the second level stand above it
 
 
