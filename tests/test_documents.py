@@ -93,7 +93,7 @@ class Block(NamedTuple):
 
     language: str  # "" where it is indented, "file" where a reader is to write it to one
     lines: list[str]
-    options: dict[str, str]  # of a fence: title, exec, ...
+    options: dict[str, str]  # of a fence: title, exec, slow (run where the site is built), ...
     section: int  # how many headings of the second level stand above it
 
 
@@ -339,7 +339,7 @@ def _walk(name: str, run: Callable[[str, int], str], read: Callable[[], str]) ->
     printed, last = "", ""
     for block, following in zip(blocks, [*blocks, None][1:], strict=True):
         _write(block, Path())
-        if block.language == "python":
+        if block.language == "python" and "slow" not in block.options:
             session = block.section if name in BY_SECTION else 0
             last = "\n".join(block.lines)
             exec(last, names.setdefault(session, {"__name__": "__main__"}))

@@ -28,7 +28,8 @@ PAGE = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def tried() -> list[support.Row]:
-    return support.rows(support.QUICK)
+    quick = ("second derivative", "torch.func")
+    return support.rows({**support.TRAINING, **{head: support.TOOLS[head] for head in quick}})
 
 
 def test_what_was_tried_is_what_the_classes_claim(tried: list[support.Row]) -> None:
@@ -41,6 +42,7 @@ def test_what_was_tried_is_what_the_classes_claim(tried: list[support.Row]) -> N
         assert (answers["second derivative"] == support.YES) == own.twice_differentiable, row.name
         assert (answers["fleet"] == support.NO) == (not own.fuses), row.name
         assert answers["packed"] == answers["autocast"] == support.YES, row.name
+        assert (answers["torch.func"] == support.YES) == isinstance(own, Autograd), row.name
 
 
 def test_a_refusal_is_a_line_with_a_way_out(tried: list[support.Row]) -> None:
@@ -86,8 +88,9 @@ def test_truncation_in_other_modes_sweeps_one_by_one_in_a_fleet(mode: str) -> No
 
 
 @pytest.mark.slow  # torch's compiler takes seconds to load
-def test_what_torch_can_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    for row in support.rows(support.TRACED):
+def test_what_torch_can_record() -> None:
+    heads = ("torch.export", "torch.compile")
+    for row in support.rows({head: support.TOOLS[head] for head in heads}):
         exact = row.strategy.exact_within_chunk
         assert (row.answers["torch.export"].word == support.YES) == exact, row.name
         whole = isinstance(row.strategy, Autograd)
@@ -111,7 +114,7 @@ def _gradients(net: nn.Module, run: nn.Module) -> list[torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")  # the compiler says at length where it gives up
+@pytest.mark.filterwarnings("ignore")  # the compiler says at length where it gives up
 @pytest.mark.parametrize("kept_out", [False, True])
 def test_a_compiled_model_has_the_same_gradient(kept_out: bool) -> None:
     net = _Net()
@@ -164,13 +167,18 @@ def test_the_weights_of_a_random_cut_are_those_of_its_sweep() -> None:
 
 
 def test_the_table_of_what_losses_see_counts_the_mask() -> None:
-    table = masks.seen([Truncated(k=4, mode="lag"), Truncated(k=4, mode="tail")], 12)
-    assert "| 1 to 4 | 3.50 | 42 of 78 |" in table and "| 0 to 4 | 0.83 | 10 of 78 |" in table
+    table = masks.seen({"a": Truncated(k=4, mode="lag"), "b": Truncated(k=4, mode="tail")}, 12)
+    assert (
+        "| a | 1 to 4 | 3.50 | 42 of 78 |" in table and "| b | 0 to 4 | 0.83 | 10 of 78 |" in table
+    )
 
 
 def test_pictures_of_speed_hold_every_number_of_the_file() -> None:
-    (path,) = (ROOT / "benchmarks").glob("*.csv")
-    rows = speed.read(str(path))
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    (drawn_from,) = re.findall(r'speed\.read\("(.*)"\)', page)
+    (printed_from,) = re.findall(r"<!-- speed: (\S+) -->", page)
+    assert drawn_from == printed_from
+    rows = speed.read(drawn_from)
     (axes,) = speed.times_as_fast(rows, threads=1).axes
     drawn = {round(float(line.get_xdata()[0]), 4) for line in axes.lines}
     ratios = {

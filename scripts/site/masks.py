@@ -59,21 +59,22 @@ def _mask(axes: Axes, title: str, weight: Tensor, chunk: int | None) -> None:
         number = f"{float(weight[t, s]):.1f}".rstrip("0").rstrip(".")
         axes.text(s + 1, t + 1, number, ha="center", va="center", fontsize=7, color="white")
     ticks = [1, *range(4, steps + 1, 4)]
-    axes.set(title=title, xticks=ticks, yticks=ticks)
+    axes.set(xticks=ticks, yticks=ticks)
+    axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8, length=2)
     axes.grid(visible=False)
 
 
-def seen(strategies: Sequence[GradientStrategy], num_steps: int) -> str:
+def seen(strategies: Mapping[str, GradientStrategy], num_steps: int) -> str:
     """How many steps a loss sees and how many terms are kept, as a Markdown table."""
     total = num_steps * (num_steps + 1) // 2
-    lines = ["| strategy | steps that a loss sees | on average | terms kept |", "|---|---|---|---|"]
-    for strategy in strategies:
+    lines = ["| | steps that a loss sees | on average | terms kept |", "|---|---|---|---|"]
+    for title, strategy in strategies.items():
         steps = strategy.mask(num_steps).sum(1).float()
         least, most = int(steps.min()), int(steps.max())
         of = str(most) if least == most else f"{least} to {most}"
         kept = f"{int(steps.sum())} of {total}"
-        lines.append(f"| `{strategy!r}` | {of} | {float(steps.mean()):.2f} | {kept} |")
+        lines.append(f"| {title} | {of} | {float(steps.mean()):.2f} | {kept} |")
     return "\n".join(lines)
 
 

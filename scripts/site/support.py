@@ -186,7 +186,7 @@ def compiled(strategy: GradientStrategy) -> str:
     return YES
 
 
-QUICK: dict[str, Probe] = {
+TRAINING: dict[str, Probe] = {
     "layers": layers,
     "dropout": dropout,
     "packed": packed,
@@ -194,18 +194,21 @@ QUICK: dict[str, Probe] = {
     "autocast": autocast,
     "across chunks": across_chunks,
     "fleet": fleet,
+}
+TOOLS: dict[str, Probe] = {
     "second derivative": second_derivative,
     "torch.func": functional,
+    "torch.export": exported,
+    "torch.compile": compiled,
 }
-TRACED: dict[str, Probe] = {"torch.export": exported, "torch.compile": compiled}  # seconds each
 
 
 def support(found: Sequence[Row]) -> str:
-    """The table of what is supported, as Markdown."""
+    """The table of what is supported, as Markdown in a block of its own."""
     heads = list(found[0].answers)
     lines = [["strategy", *heads], ["---", *[":-:"] * len(heads)]]
     lines += [[f"`{row.name}`", *(row.answers[head].word for head in heads)] for row in found]
-    return _table(lines)
+    return f'<div class="marks" markdown="1">\n\n{_table(lines)}\n\n</div>'
 
 
 def costs(found: Sequence[Row]) -> str:
@@ -223,11 +226,12 @@ def costs(found: Sequence[Row]) -> str:
 
 def refusals(found: Sequence[Row]) -> str:
     """What is said where something is refused, one example for each column, as Markdown."""
-    lines = []
-    for head in found[0].answers:
-        said = [row.answers[head].refusal for row in found if row.answers[head].refusal]
-        lines += [f"* {head}: `{said[0]}`"] if said else []
-    return "\n".join(lines)
+    said: dict[str, str] = {}
+    for row in found:
+        for head, answer in row.answers.items():
+            if "; " in answer.refusal:  # torch's compiler names no way out
+                said.setdefault(head, answer.refusal)
+    return "\n".join(f"* {head}: `{line}`" for head, line in said.items())
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
