@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -25,9 +26,12 @@ import pages
 import pytest
 import torch
 from tasks.samples import PROSE, write_music
+from torch.utils.data import DataLoader
 
 import bptt_lab
+from bptt_lab import VanillaRNN, lab
 from bptt_lab.commands.train import cli as train
+from bptt_lab.gradients import Truncated
 from bptt_lab.lab import process
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +57,9 @@ CHEAPLY = {
     "bptt-bench": ("--help",),
     "bptt-sample": ("--help",),
 }
+# Pages write these of Python's functions as they write settings.
+FUNCTIONS = (lab.train, lab.sweep, lab.load, VanillaRNN, Truncated, DataLoader)
+ARGUMENTS = {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
 TINY = ("num_threads=1", "callbacks=none", "trainer.max_epochs=1", *NET, "dataset.train_size=8")
 SWEEP = (
     *("hydra/launcher=basic", "dataset=adding", "gradient=truncated", "gradient.k=2"),
@@ -267,7 +274,7 @@ def test_settings_of_documents(setting: str) -> None:
     group, _, name = key.rpartition(".")
     if (conf / key).is_dir():
         assert not value or (conf / key / f"{value}.yaml").is_file(), f"{key} has no {value}"
-    elif not re.fullmatch(r"hydra\.(run|sweep)\.dir", key):
+    elif not re.fullmatch(r"hydra\.(run|sweep)\.dir", key) and key not in ARGUMENTS:
         files = [conf / "config.yaml", *(conf / group.replace(".", "/")).glob("*.yaml")]
         known = any(re.search(rf"^ *{name}:", file.read_text(), re.MULTILINE) for file in files)
         assert known, f"{key}: there is no such setting"
