@@ -391,7 +391,7 @@ def test_blocks_of_documents(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BY_SECTION | {"docs/index.md", "docs/runs.md"})
+@pytest.mark.parametrize("name", sorted(BY_SECTION | {"docs/index.md", "docs/runs.md"}))
 @pytest.mark.usefixtures("at_page")
 def test_shown_outputs_of_commands(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """A page's commands as they stand, in processes of their own."""
