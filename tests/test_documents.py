@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -25,9 +26,12 @@ import pages
 import pytest
 import torch
 from tasks.samples import PROSE, write_music
+from torch.utils.data import DataLoader
 
 import bptt_lab
+from bptt_lab import VanillaRNN, lab
 from bptt_lab.commands.train import cli as train
+from bptt_lab.gradients import Truncated
 from bptt_lab.lab import process
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +58,9 @@ CHEAPLY = {
     "bptt-homework": ("--help",),
     "bptt-sample": ("--help",),
 }
+# Pages write these of Python's functions as they write settings.
+FUNCTIONS = (lab.train, lab.sweep, lab.load, VanillaRNN, Truncated, DataLoader)
+ARGUMENTS = {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
 TINY = ("num_threads=1", "callbacks=none", "trainer.max_epochs=1", *NET, "dataset.train_size=8")
 SWEEP = (
     *("hydra/launcher=basic", "dataset=adding", "gradient=truncated", "gradient.k=2"),
@@ -268,7 +275,7 @@ def test_settings_of_documents(setting: str) -> None:
     group, _, name = key.rpartition(".")
     if (conf / key).is_dir():
         assert not value or (conf / key / f"{value}.yaml").is_file(), f"{key} has no {value}"
-    elif not re.fullmatch(r"hydra\.(run|sweep)\.dir", key):
+    elif not re.fullmatch(r"hydra\.(run|sweep)\.dir", key) and key not in ARGUMENTS:
         files = [conf / "config.yaml", *(conf / group.replace(".", "/")).glob("*.yaml")]
         known = any(re.search(rf"^ *{name}:", file.read_text(), re.MULTILINE) for file in files)
         assert known, f"{key}: there is no such setting"
@@ -325,13 +332,13 @@ def _assert_shown(block: Block, printed: str, after: str) -> None:
     assert re.search(pattern, _masked(printed.splitlines())), f"{after}\nprints\n{printed}"
 
 
-def _walk(name: str, run: Callable[[str, int], str], read: Callable[[], str]) -> None:
+def _walk(name: str, run: Callable[[str, int, bool], str], read: Callable[[], str]) -> None:
     """Do what a page says from top to bottom, as its reader does, in this folder.
 
     Args:
         name: of the document.
-        run: runs a command that is to end with an exit code, and returns what it prints; "" is
-            not compared.
+        run: runs a command that is to end with an exit code, and whose output the page shows or
+            not, and returns what it prints; "" is not compared.
         read: returns what was printed since it was last called.
     """
     names: dict[object, dict[str, object]] = {}
@@ -347,9 +354,10 @@ def _walk(name: str, run: Callable[[str, int], str], read: Callable[[], str]) ->
         elif block.language == "output" and printed:
             _assert_shown(block, printed, last)
         elif block.language in SHELL[1:]:
+            shown = following is not None and following.language == "output"
             for last in _lines(block):
-                said = following.lines[0] if following and following.language == "output" else ""
-                printed = run(last, 2 if said.startswith(f"{shlex.split(last)[0]}: ") else 0)
+                refused = shown and following.lines[0].startswith(f"{shlex.split(last)[0]}: ")
+                printed = run(last, 2 if refused else 0, shown)
 
 
 @pytest.fixture
@@ -377,7 +385,7 @@ def lightly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_of_documents(
     name: str, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    def run(line: str, code: int) -> str:
+    def run(line: str, code: int, shown: bool) -> str:
         _cheaply(line, request.config, code)
         return ""
 
@@ -385,13 +393,16 @@ def test_blocks_of_documents(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BY_SECTION | {"docs/index.md", "docs/runs.md"})
+@pytest.mark.parametrize("name", sorted(BY_SECTION | {"docs/index.md", "docs/runs.md"}))
 @pytest.mark.usefixtures("at_page")
-def test_shown_outputs_of_commands(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """A page's commands as they stand, in processes of their own."""
+def test_shown_outputs_of_commands(
+    name: str, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    """A command whose output a page shows runs as it stands, in a process of its own."""
 
-    def run(line: str, code: int) -> str:
-        if not line.startswith(("bptt-", "python ")) or "FOLDER" in line or "--help" in line:
+    def run(line: str, code: int, shown: bool) -> str:
+        if not shown:
+            _cheaply(line, request.config, code)
             return ""
         done = subprocess.run(line, shell=True, capture_output=True, text=True)
         assert done.returncode == code, f"{line}\n{done.stderr}"
@@ -403,9 +414,12 @@ def test_shown_outputs_of_commands(name: str, capfd: pytest.CaptureFixture[str])
 def test_everything_public_is_in_the_reference() -> None:
     pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md")]
     named = set(re.findall(r"^::: (\S+)$", "\n".join(pages), re.MULTILINE))
-    for package in ("bptt_lab", "bptt_lab.nn", *(f"bptt_lab.{p}" for p in ("gradients", "lab"))):
-        for name in {*importlib.import_module(package).__all__} - {"__version__"}:
-            places = {f"{package}.*", f"{package}.{name}", f"{package}.{name}.{name}"}
+    packages = ("nn", "gradients", "lab", "diagnostics")
+    for package in ("bptt_lab", *(f"bptt_lab.{name}" for name in packages)):
+        there = importlib.import_module(package)
+        for name in {*there.__all__} - {"__version__"}:
+            home = getattr(there, name).__module__  # whose page may show it whole
+            places = {f"{package}.*", f"{package}.{name}", f"{package}.{name}.{name}", home}
             assert named & places, f"{package}.{name} is in no page of docs/reference"
     for path in (ROOT / "conf" / "dataset").glob("*.yaml"):
         (target,) = re.findall(r"^_target_: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
