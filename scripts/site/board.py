@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import zip_longest
@@ -180,7 +181,8 @@ def _binned(part: HistogramProto, edges: np.ndarray) -> np.ndarray:
 
 
 def _tags(chart: Chart) -> str:
-    return " ".join(f"`{tag.replace('.*', '...')}`" for tag in chart.multiline.tag)
+    tags = (re.sub(r"\(\?!.*?\)", "", tag) for tag in chart.multiline.tag)
+    return " ".join(f"`{tag.replace('.*', '...')}`" for tag in tags)
 
 
 def _name(tag: str) -> str:
