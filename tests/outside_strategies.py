@@ -1,7 +1,9 @@
 """Strategies as outsiders write them: sound ones, and for each way to break the contract one."""
 
+import torch
+
 from bptt_lab.gradients.artbp import ARTBP
-from bptt_lab.gradients.future import FutureFacing
+from bptt_lab.gradients.future import FutureFacing, OneSweep
 from bptt_lab.gradients.influence import recur
 from bptt_lab.gradients.kf_rtrl import KFRTRL
 from bptt_lab.gradients.past import PastFacing
@@ -32,6 +34,30 @@ class GoodOnline(PastFacing):
 
     def gradient(self, chunk, influence, kept, q_LNH):
         return recur(chunk, influence, q_LNH)[1]
+
+
+class Fades(OneSweep):
+    """Its mask has weights."""
+
+    cost = "O(L N H^2)"
+    space = "O(L N H)"
+
+    def factors(self, num_steps, draw):
+        return [0.5] * num_steps
+
+    def mask(self, num_steps):
+        step = torch.arange(num_steps, dtype=torch.float64)
+        return (0.5 ** (step[:, None] - step)).tril()
+
+
+class RoundsWeights(Fades):
+    def mask(self, num_steps):
+        return super().mask(num_steps).float()
+
+
+class WeighsOneStepOff(Fades):
+    def mask(self, num_steps):
+        return 0.5 * super().mask(num_steps)
 
 
 def scaled(swept, factor):

@@ -32,7 +32,9 @@ def outcomes_of(name, strategy):
 
 
 @pytest.mark.parametrize(
-    "strategy", [outside.Good(), outside.GoodOnline(), outside.with_settings], ids=repr
+    "strategy",
+    [outside.Good(), outside.GoodOnline(), outside.Fades(), outside.with_settings],
+    ids=repr,
 )
 def test_a_sound_strategy_has_no_failure(strategy):
     outcomes = verify(strategy)
@@ -64,6 +66,8 @@ def test_each_skip_has_its_reason():
         (outside.ClaimsNotToBeLinear(), "linear", "claims not to be linear"),
         (outside.Raises(), "accumulates", "raised KeyError: 'weight_hh'"),
         (outside.AssertsInVain(), "mask", "raised AssertionError: no mask today"),
+        (outside.RoundsWeights(), "mask", "or weights in float64"),
+        (outside.WeighsOneStepOff(), "gradient", "not the masked oracle's gradient"),
         (outside.ForgetsInfluence(), "exact_across_chunks", "claims to be exact across chunks"),
         (outside.AveragesOverBatch(), "sequences_apart", "influence: sequences mixed"),
         (outside.SpoilsInfluence(), "influence", "influence: changed in place"),

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,22 @@ def logged(accumulator) -> set[str]:
     return known - {"custom_scalars__config__"}
 
 
-def test_readme_and_run_list_the_same_tags(run):
+def test_page_and_run_list_the_same_tags(run):
     tags, patterns = logged(run[0]), documented()
     for tag in tags:
         assert any(matches(pattern, tag) for pattern in patterns), f"docs/dashboard.md lacks {tag}"
     elsewhere = {"lr", "text/sample", "gradient/<reading>", "test/<metric>", "val/<metric>"}
     for pattern in patterns - elsewhere:
         assert any(matches(pattern, tag) for tag in tags), f"no run has {pattern}"
+
+
+def test_the_page_draws_what_the_run_has(run):
+    """That it draws nothing else, its build finds out: `Board` refuses a pattern without a tag."""
+    calls = re.findall(r"board\.show\((.*?)\)", DASHBOARD.read_text(), re.S)
+    patterns = " ".join(re.findall(r'"([^"]+)"', " ".join(calls))).split()
+    assert len(patterns) > 30
+    left = {tag for tag in logged(run[0]) if not any(fnmatchcase(tag, p) for p in patterns)}
+    assert not left
 
 
 def test_scalars_stand_at_the_steps_that_they_describe(run):

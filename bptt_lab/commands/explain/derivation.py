@@ -225,7 +225,7 @@ class Derivation:
         for term in self.terms:
             share = weight(mask, term.t, term.s)
             kept += [term._replace(value=share * term.value)] * (share != 0)
-            state = {0: "cut ", 1: "kept"}.get(share, f"{share:.2f}")
+            state = {0.0: "cut ", 1.0: "kept"}.get(share, f"{share:.2f}")
             self.text.show(f"{state}  lag {term.lag}  |{term.name}|", term.value.norm())
         self.text.show(f"the sum of the {len(kept)} kept", total(kept))
 

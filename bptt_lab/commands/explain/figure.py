@@ -40,7 +40,7 @@ def draw(derivation: Derivation, name: str, found: StrategyGradient, path: Path)
         axes.plot(term.s, term.t, "o", **disc)
         if not kept:
             axes.plot(term.s, term.t, "x", color="white", markersize=9, markeredgewidth=2.6)
-        known = {0: ", cut", 1: "" if mask is None else ", kept"}
+        known = {0.0: ", cut", 1.0: "" if mask is None else ", kept"}
         state = known.get(share, f", times {share:.2f}")
         label = f"lag {term.lag}{state}\n|{term.name}|\n{norm:.4f}, {norm / sum(norms):.0%}"
         below: Any = {"xytext": (0, -27), "textcoords": "offset points", "fontsize": 9}
