@@ -62,7 +62,6 @@ def drawn_texts(figure: Figure) -> list[tuple[Text, Any]]:
 
     canvas = FigureCanvasAgg(figure)
     with pytest.MonkeyPatch.context() as patch:
-        canvas.draw()  # the layout
         patch.setattr(Text, "draw", record)
         canvas.draw()
     renderer = canvas.get_renderer()

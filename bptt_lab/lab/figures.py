@@ -55,8 +55,8 @@ def curves(title: str, lines: Iterable[Mapping[str, Any]], tags: Sequence[str]) 
     shown = tags[0] if len(tags) == 1 else "" if tags else "loss"
     figure, axes = _blank(title, "optimizer step", shown)
     for index, tag in enumerate(tags or [tag for tag in LOSSES if tag in points]):
-        line = style.plain(index)
-        axes.plot(*zip(*points[tag], strict=True), label=tag, **line.line())
+        look = style.plain(index)
+        axes.plot(*zip(*points[tag], strict=True), label=tag, **look.line())
     if len(axes.lines) > 1:
         naming.name(axes)
     return figure
@@ -95,11 +95,11 @@ def against(
             style.tick_at(axes.xaxis, sorted(values))
         naming.name(axes, title=", ".join(by))
     else:  # a row a value: names have room at the left, not below
-        rows = [style.wrapped(value, 24) for value in places]
-        axes.set_yticks([*places.values()], rows)
+        names = [style.wrapped(value, 24) for value in places]
+        axes.set_yticks([*places.values()], names)
         axes.set_ylim(len(places) - 0.5, -0.5)
         axes.set_title(f"by {x}")
-        lines = max([row.count("\n") for row in rows], default=0)
+        lines = max([name.count("\n") for name in names], default=0)
         figure.set_figheight(1.4 + (0.3 + 0.16 * lines) * len(places))
         naming.legend(figure, naming.named(axes), ", ".join(by))
     return figure

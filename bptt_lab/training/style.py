@@ -236,7 +236,7 @@ def powers_of_two(axis: Axis, ticks: Sequence[float], labels: Sequence[str] | No
 def tick_at(axis: Axis, places: Sequence[float], labels: Sequence[str] | None = None) -> None:
     """Put ticks at rising places of an axis, as many as have room for their labels."""
     labels = labels or [f"{place:g}" for place in places]
-    across = axis.axis_name == "x"
+    across = axis is axis.axes.xaxis
     room, letter, line = (0.6 * ACROSS * 72, 0.65 * SMALL, 0) if across else (170, 0, 1.1 * SMALL)
     scaled = np.log(places) if axis.get_scale() == "log" else np.asarray(places, float)
     points = (scaled - scaled[0]) * room / ((scaled[-1] - scaled[0]) or 1)

@@ -43,7 +43,7 @@ def draw(derivation: Derivation, name: str, found: StrategyGradient, path: Path)
         axes.plot(term.s, term.t, "o", **disc)
         if not kept:
             axes.plot(term.s, term.t, "x", color="white", markersize=8, markeredgewidth=2.6)
-        known = {0: ", cut", 1: "" if mask is None else ", kept"}
+        known = {0.0: ", cut", 1.0: "" if mask is None else ", kept"}
         state = known.get(share, f", times {share:.2f}")
         factors = style.wrapped(f"|{term.name}|", ROOM // T)
         label = f"lag {term.lag}{state}\n{factors}\n{norm:.4f}, {norm / sum(norms):.0%}"
