@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bptt_lab import VanillaRNN
 from bptt_lab.gradients import Truncated
 from bptt_lab.gradients.oracle import masked_gradient, terms
+from bptt_lab.training import style
 
 torch.set_num_threads(1)
 torch.manual_seed(1)
@@ -68,15 +70,16 @@ versions = {
     "state reset too": by_hand(reset=True),
 }
 expected = masked_gradient({"weight_hh_l0": G}, mask)["weight_hh_l0"]
-CELLS = {  # Okabe and Ito's colours
-    "rightly cut": "#F1F1F1",
-    "right": "#56B4E9",
-    "wrong value": "#D55E00",
-    "missing": "#E69F00",
-    "should be cut": "#CC79A7",
+CELLS = {  # Okabe and Ito's colours, and a mark, by which all readers tell what is wrong
+    "rightly cut": ("#E6E6E6", ""),
+    "right": ("#56B4E9", ""),
+    "wrong value": (style.VERMILION, "x"),
+    "missing": ("#E69F00", "o"),
+    "should be cut": (style.PURPLE, "+"),
 }
-figure = Figure(figsize=(10.4, 3.5), layout="constrained")
-for axes, (name, found) in zip(figure.subplots(1, 4), versions.items(), strict=True):
+colours = ListedColormap([colour for colour, _ in CELLS.values()])
+figure = Figure(figsize=(style.ACROSS, 6), layout="constrained")
+for axes, (name, found) in zip(figure.subplots(2, 2).flat, versions.items(), strict=True):
     error = float((found.sum((0, 1)) - expected).norm() / expected.norm())
     print(f"{name:18} relative error {error:8.1e}  {'passes' if error < 1e-10 else 'CAUGHT'}")
     size, there = found.flatten(2).norm(dim=2), found.flatten(2).any(2)
@@ -84,16 +87,20 @@ for axes, (name, found) in zip(figure.subplots(1, 4), versions.items(), strict=T
     state = torch.where(mask, torch.where(wrong, 2, 1), 4 * there.int())
     state[mask & ~there & G.flatten(2).any(2)] = 3
     shown = state.double().masked_fill(torch.ones(T, T).triu(1).bool(), torch.nan)
-    axes.imshow(
-        shown, ListedColormap([*CELLS.values()]), vmin=-0.5, vmax=4.5, extent=(1, 13, 13, 1)
-    )
+    axes.imshow(shown, colours, vmin=-0.5, vmax=4.5, extent=(1, 13, 13, 1))
+    for number, (_, mark) in enumerate(CELLS.values()):
+        t, s = (shown == number).nonzero(as_tuple=True)
+        axes.plot(s + 1.5, t + 1.5, marker=mark, color="black", markersize=4, linestyle="")
     axes.set_title(f"{name}\nrelative error {error:.1f}")
-    axes.set(xlabel="use at s", xticks=[1.5, 4.5, 8.5, 12.5], yticks=[1.5, 4.5, 8.5, 12.5])
+    axes.set(xlabel="use at step s", ylabel="loss at step t")
+    axes.set(xticks=[1.5, 4.5, 8.5, 12.5], yticks=[1.5, 4.5, 8.5, 12.5])
     axes.set(xticklabels=[1, 4, 8, 12], yticklabels=[1, 4, 8, 12])
     axes.hlines(range(1, 14), 1, 13, color="white", linewidth=0.8)
     axes.vlines(range(1, 14), 1, 13, color="white", linewidth=0.8)
     axes.spines[:].set_visible(False)
-figure.axes[0].set_ylabel("loss at t")
-patches = [Patch(color=colour, label=label) for label, colour in CELLS.items()]
-figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False)
+keys = [
+    (Patch(color=colour), Line2D([], [], marker=mark, color="black", markersize=4, linestyle=""))
+    for colour, mark in CELLS.values()
+]
+figure.legend(keys, [*CELLS], loc="outside lower center", ncols=3, frameon=False)
 figure.savefig(folder / "broken_bptt.png", dpi=150)

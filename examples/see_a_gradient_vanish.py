@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from bptt_lab import VanillaRNN
 from bptt_lab.diagnostics import credit_flow, lyapunov_spectrum
+from bptt_lab.training import style
 
 torch.set_num_threads(1)
 HIDDEN, STEPS, BATCH = 128, 200, 8
@@ -55,12 +56,12 @@ def network(kind: str) -> VanillaRNN:
 # a loss here, so there is one curve a network, and its slope is a matter of counting decades.
 
 # %%
-COLOURS = {  # Okabe and Ito's
-    "gain 2, tanh": "#D55E00",
-    "orthogonal, linear": "#009E73",
-    "gain 0.5, tanh": "#0072B2",
+COLOURS = {
+    "gain 2, tanh": style.VERMILION,
+    "orthogonal, linear": style.GREEN,
+    "gain 0.5, tanh": style.BLUE,
 }
-figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+figure = Figure(figsize=(style.ACROSS, 3.4), layout="constrained")
 axes = figure.subplots()
 lags = torch.arange(STEPS, dtype=torch.float64)
 print(f"{'network':20} {'decades a step':>16} {'Lyapunov exponent / ln 10':>27}")
@@ -77,7 +78,7 @@ for kind, colour in COLOURS.items():
 
     axes.plot(lags, by_lag, color=colour, linewidth=2.2)
     end, shift = (STEPS - 1, by_lag[-1]), {"textcoords": "offset points", "va": "center"}
-    axes.annotate(kind, end, (8, 0), color=colour, annotation_clip=False, **shift)
+    axes.annotate(kind, end, (8, 0), color=style.readable(colour), annotation_clip=False, **shift)
 
 # %% [markdown]
 # The straight lines are the whole story of "vanishing and exploding gradients". A truncation at k
@@ -86,9 +87,9 @@ for kind, colour in COLOURS.items():
 
 # %%
 axes.set_xlabel("lag d, steps back from the loss")
-axes.set_ylabel(r"credit, $\log_{10}\,|dE_T\,/\,dh_{T-d}|$")
+axes.set_ylabel("credit, log10 of |dE_T / dh_(T-d)|")
 axes.set_title("Credit by lag", loc="left", fontweight="bold")
-axes.set_xlim(0, STEPS)
+axes.set(xlim=(0, STEPS), xticks=range(0, STEPS + 1, 50))
 axes.spines[["top", "right"]].set_visible(False)
 axes.grid(color="#E6E6E6")
 figure.savefig(folder / "credit_by_lag.png", dpi=150)

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from bptt_lab import VanillaRNN
 from bptt_lab.gradients import Carry, Truncated
 from bptt_lab.tasks.echo import echo
+from bptt_lab.training import naming, style
 
 torch.set_num_threads(1)
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -83,16 +84,15 @@ def train(k: int) -> list[float]:
 
 
 # %%
-figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+figure = Figure(figsize=(style.ACROSS, 3.6), layout="constrained")
 axes = figure.subplots(subplot_kw={"frame_on": False})
 for name, floor in (("nothing", 0.6616), ("lag 3", 0.5192), ("lags 3 and 8", 0.4545)):
-    axes.axhline(floor, color="#777777", linewidth=1, dashes=(4, 3))
-    axes.text(CHUNKS * 1.01, floor, f"{name} learnt", va="center", fontsize=9, color="#444444")
-for k, colour in ((1, "#CC79A7"), (2, "#D55E00"), (5, "#0072B2")):
+    axes.axhline(floor, color="#666666", linewidth=1, dashes=(4, 3), label=f"{name} learnt")
+for k, colour in ((1, style.PURPLE), (2, style.VERMILION), (5, style.BLUE)):
     smooth = torch.tensor(train(k)).unfold(0, 40, 1).mean(1)
     print(f"k = {k:2}: {float(smooth[-1]):.4f} nats, mean of the last 40 chunks")
     axes.plot(torch.arange(len(smooth)) + 40, smooth, color=colour, linewidth=1.8, label=f"k = {k}")
 axes.set(xlabel="chunks seen", ylabel="cross-entropy, nats", xlim=(0, CHUNKS), ylim=(0.43, 0.72))
 axes.set_title("What a truncation lag of k can learn", loc="left", fontweight="bold")
-axes.legend(frameon=False, loc="upper right", ncols=3)
+naming.name_lines(axes)
 figure.savefig(folder / "tbptt_in_lightning.png", dpi=150)

@@ -18,19 +18,21 @@ from matplotlib.figure import Figure
 from bptt_lab import VanillaRNN
 from bptt_lab.diagnostics import alignment, lag_spectrum
 from bptt_lab.gradients import Truncated
+from bptt_lab.training import style
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "figures"
 folder.mkdir(parents=True, exist_ok=True)
-MODES = {  # Okabe and Ito's colours
-    "chunk": ("#0072B2", "detach every k steps"),
-    "lag": ("#D55E00", "every loss sees k steps"),
-    "window": ("#009E73", "every k/2 steps, k back"),
-    "tail": ("#CC79A7", "detach once, k from the end"),
+MODES = {
+    "chunk": (style.BLUE, "detach every k steps"),
+    "lag": (style.VERMILION, "every loss sees k steps"),
+    "window": (style.GREEN, "every k/2 steps, k back"),
+    "tail": (style.PURPLE, "detach once, k from the end"),
 }
-figure = Figure(figsize=(10, 7), layout="constrained")
-panels = figure.subplot_mosaic([[*MODES], ["bias"] * 4], height_ratios=(1, 1.25))
+figure = Figure(figsize=(style.ACROSS, 8.6), layout="constrained")
+rows = [["chunk", "lag"], ["window", "tail"], ["bias", "bias"]]
+panels = figure.subplot_mosaic(rows, height_ratios=(1, 1, 1.2))
 
 # %% [markdown]
 # The rows are losses, the columns uses. `chunk` keeps blocks: a loss just after a cut sees one
@@ -50,10 +52,10 @@ for mode, (colour, meaning) in MODES.items():
     axes.imshow(picture, ListedColormap(["#EDEDED", colour]), extent=(0.5, 12.5, 12.5, 0.5))
     axes.hlines(torch.arange(T + 1) + 0.5, 0.5, 12.5, color="white", linewidth=0.8)
     axes.vlines(torch.arange(T + 1) + 0.5, 0.5, 12.5, color="white", linewidth=0.8)
-    axes.set_title(f"{mode}, k = {K}\n{meaning}", fontsize=9.5, color=colour)
-    axes.set(xticks=[1, 4, 8, 12], yticks=[1, 4, 8, 12], xlabel="use at s")
+    axes.set_title(f"{mode}, k = {K}\n{meaning}", fontsize=9)
+    axes.set(xticks=[1, 4, 8, 12], yticks=[1, 4, 8, 12])
+    axes.set(xlabel="use at step s", ylabel="loss at step t")
     axes.spines[:].set_visible(False)
-panels["chunk"].set_ylabel("loss at t")
 
 # %% [markdown]
 # What each costs in truth depends on the network. Here: an orthogonal start of gain 0.95, a target
@@ -91,7 +93,9 @@ same = max(
 print(f"lag by its spectrum and by its strategy differ by {same:.0e} at most")
 
 # %%
-axes.set(xlabel="k", ylabel="relative error of the gradient", xlim=(0, T + 1), ylim=(0, None))
+axes.set(
+    xlabel="k (steps)", ylabel="relative error of the gradient", xlim=(0, T + 1), ylim=(0, None)
+)
 axes.set_title("The same k, four biases", loc="left", fontweight="bold")
 axes.spines[["top", "right"]].set_visible(False)
 axes.grid(color="#E6E6E6")

@@ -116,7 +116,7 @@ def test_the_curve_and_the_line_are_where_they_belong(tmp_path):
     figure._panel(axes, "adding", lines)
     found, labels = axes.get_legend_handles_labels()
     handles = dict(zip(labels, found, strict=True))
-    median = "truncated tail, median seed"
+    median = "truncated tail"
     assert set(handles) == {"delay = k", median}
     assert list(handles[median].get_xdata()) == [4, 16]
     assert list(handles[median].get_ydata()) == [10, 40]

@@ -114,12 +114,14 @@ def test_the_layout_asks_for_tags_that_there_are(run):
     log = events(run)
     (event,) = log.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    assert len(layout.category) == 4
+    assert len(layout.category) == 5
     scalars = log.Tags()["scalars"]
     for category in layout.category:
         for chart in category.chart:
             for pattern in chart.multiline.tag:
                 assert any(re.fullmatch(pattern, tag) for tag in scalars), pattern
+            shown = [t for t in scalars if any(re.fullmatch(p, t) for p in chart.multiline.tag)]
+            assert len(shown) <= 5, chart.title
 
 
 def test_a_last_step_task_in_chunks_is_watched_at_its_end(tmp_path):

@@ -43,6 +43,16 @@ def lab(colour: str, eye: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
+def contrast(colour: str, other: str = "#FFFFFF") -> float:
+    """The contrast of two colours, WCAG 2.2."""
+    levels = []
+    for each in (colour, other):
+        srgb = np.array([int(each[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+        levels.append(float(np.array(XYZ[1]) @ linear) + 0.05)
+    return max(levels) / min(levels)
+
+
 # 2 is the least difference that one sees at all.
 @pytest.mark.parametrize(("eye", "apart"), [("normal", 20), ("deuteranope", 12), ("protanope", 12)])
 def test_strategies_are_told_apart_by_their_colours(eye: str, apart: float) -> None:
@@ -122,3 +132,21 @@ def labels(axis, low: float, high: float) -> list[str]:
     texts = [label.get_text() for tick, label in pairs if low <= tick <= high]
     assert all(float(text) for text in texts)  # "0.001", and no TeX
     return texts
+
+
+def test_what_is_drawn_is_seen_on_white_and_what_is_written_can_be_read() -> None:
+    for base in (*style.COLOURS, *(style.plain(i).colour for i in range(4))):
+        assert contrast(base) == pytest.approx(style.contrast(base), rel=1e-3)
+        assert contrast(base) >= 3
+        assert contrast(style.readable(base)) >= 4.5
+        shades = [style.shade(base, i, n) for n in (2, 3, 7) for i in range(n)]
+        assert min(map(contrast, shades)) >= 3
+
+
+def test_ticks_stand_where_their_labels_have_room() -> None:
+    axes = Figure().subplots()
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    style.tick_at(axes.xaxis, [1, 50, 51, 99])
+    style.tick_at(axes.yaxis, [0, 50, 51, 100], ["a", "b", "c", "d"])
+    assert labels(axes.xaxis, 0, 100) == ["1", "50", "99"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "d"]

@@ -11,11 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.training import style
+from bptt_lab.training import naming, style
 
 LOSSES = ("train/loss", "val/loss")
-PALETTE = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, *style.COLOURS)
-NAMED = 16  # lines that a legend can name
+NAMED = 16  # lines that can be named
+MOST_TICKS = 8  # values that each have one
+BAR: Any = {"linewidth": 0, "marker": "|", "markersize": 13, "markeredgewidth": 2.4}  # at a mean
 
 
 class Picture(Figure):
@@ -29,7 +30,7 @@ class Picture(Figure):
 
 
 def _blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Picture(figsize=(6.4, 4), dpi=110, layout="constrained")
+    figure = Picture(figsize=(style.ACROSS, 3.6), dpi=130, layout="constrained")
     style.heading(figure, title)
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y)
@@ -53,10 +54,11 @@ def curves(title: str, lines: Iterable[Mapping[str, Any]], tags: Sequence[str]) 
             raise ConfigError(f"{tag}: was not logged; choose from {', '.join(sorted(points))}")
     shown = tags[0] if len(tags) == 1 else "" if tags else "loss"
     figure, axes = _blank(title, "optimizer step", shown)
-    for tag in tags or [tag for tag in LOSSES if tag in points]:
-        axes.plot(*zip(*points[tag], strict=True), label=tag)
+    for index, tag in enumerate(tags or [tag for tag in LOSSES if tag in points]):
+        look = style.plain(index)
+        axes.plot(*zip(*points[tag], strict=True), label=tag, **look.line())
     if len(axes.lines) > 1:
-        axes.legend()
+        naming.name(axes)
     return figure
 
 
@@ -74,28 +76,32 @@ def against(
         groups.setdefault(alike, {}).setdefault(place, []).append(row[y])
     values: list[Any] = list(dict.fromkeys(row[x] if number else str(row[x]) for row in known))
     places = {v: v for v in values} if number else {v: i for i, v in enumerate(values)}
-    figure, axes = _blank(title, x, y)
+    figure, axes = _blank(title, *((x, y) if number else (y, "")))
     for index, (alike, found) in enumerate(sorted(groups.items(), key=str)):
         named = by == ["gradient"]
-        colour = style.colour(alike[0]) if named else PALETTE[index % len(PALETTE)]
+        look = style.LineStyle(style.colour(alike[0])) if named else style.plain(index)
         ordered = sorted(found, key=lambda value: places[value])
-        means = [fmean(found[value]) for value in ordered]
+        means = [(places[value], fmean(found[value])) for value in ordered]
         dots = [(places[value], each) for value in ordered for each in found[value]]
         words = ", ".join(each for each in alike if each != "None")
-        label = words if len(groups) <= NAMED else None
-        line = style.LineStyle(colour)
-        joined = {} if number else {"linewidth": 0, "marker": "_", "markersize": 24, "mew": 2}
-        axes.plot([places[v] for v in ordered], means, label=label, **line.line() | joined)
-        axes.plot(*zip(*dots, strict=True), "o", **line.dots())
-    if number and style.spans_decades(values):
-        style.powers_of_two(axes.xaxis, sorted(values))
-    elif not number:
-        axes.set_xticks(list(places.values()), [style.wrapped(value, 14) for value in places])
-        axes.set_xlim(-0.5, len(places) - 0.5)
-    elif len(values) <= NAMED:
-        axes.set_xticks(sorted(values))
-    if by and 0 < len(groups) <= NAMED:
-        axes.legend(title=", ".join(by))
+        label = words if by and len(groups) <= NAMED else "_"
+        line, turn = (look.line(), 1) if number else (BAR | {"color": look.colour}, -1)
+        axes.plot(*[*zip(*means, strict=True)][::turn], label=label, **line)
+        axes.plot(*[*zip(*dots, strict=True)][::turn], look.marker, label="_", **look.dots())
+    if number:
+        if style.spans_decades(values):
+            style.logarithmic(axes.xaxis, min(values), max(values))
+        if 0 < len(values) <= MOST_TICKS:
+            style.tick_at(axes.xaxis, sorted(values))
+        naming.name(axes, title=", ".join(by))
+    else:  # a row a value: names have room at the left, not below
+        names = [style.wrapped(value, 24) for value in places]
+        axes.set_yticks([*places.values()], names)
+        axes.set_ylim(len(places) - 0.5, -0.5)
+        axes.set_title(f"by {x}")
+        lines = max([name.count("\n") for name in names], default=0)
+        figure.set_figheight(1.4 + (0.3 + 0.16 * lines) * len(places))
+        naming.legend(figure, naming.named(axes), ", ".join(by))
     return figure
 
 

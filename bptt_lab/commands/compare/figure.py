@@ -1,6 +1,6 @@
 """Bias and cost against k: three panels, a line for each mode of truncation.
 
-Modes with the same gradient share a line in the panels of bias; the heading says which they are.
+Modes with the same gradient share a line in the panels of bias; a sentence says which they are.
 Strategies without a k are level lines; of the exact ones, only full BPTT has one in the panels of
 bias. A mode's times have a band: the middle half of the rounds.
 """
@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bptt_lab.commands.compare.measurement import Comparison, Measurement
-from bptt_lab.training import style
+from bptt_lab.training import naming, style
 from bptt_lab.training.style import LineStyle
 
-INCHES = (12.4, 3.9)
+INCHES = 2.4  # of a panel at least
 EXACT = 1e-5  # below such an error nothing is drawn: that is rounding
 
 
@@ -41,18 +41,26 @@ PANELS = (
 @style.styled
 def draw(comparison: Comparison, title: str, path: Path) -> None:
     """Write the figure; the same comparison gives the same bytes."""
-    figure = Figure(figsize=INCHES, layout="constrained")
+    figure = Figure(figsize=(style.ACROSS, 1), layout="constrained")
     L, N, _, H = comparison.shape
     heading = f"Bias and cost against k: {title}, {L} steps, {N} sequences, {H} units"
-    style.heading(figure, "\n".join([heading, *comparison.alike.sentences]), 10)
+    style.heading(figure, heading)
     styles = _styles(comparison)
-    for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
-        axes.set(title=panel.title, xlabel="k (steps that a loss's credit travels)")
+    panels = figure.subplots(len(PANELS), sharex=True)
+    for axes, panel in zip(panels, PANELS, strict=True):
+        axes.set_title(panel.title)
         _draw_levels(axes, comparison, styles, panel)
         _draw_modes(axes, comparison, styles, panel)
         _scale(axes, L, panel)
-    handles = [line.key(label, line.marker) for label, line in styles.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=7, handlelength=3.2)
+    notes = [style.wrapped(text, 46, 9) for text in comparison.alike.sentences]
+    panels[-1].set_xlabel("\n".join(["k (steps that a loss's credit travels)", *notes]))
+    heights = [max(INCHES, naming.inches(axes)) for axes in panels]
+    panels[0].get_gridspec().set_height_ratios(heights)
+    figure.set_figheight(
+        sum(heights) + 0.9 + 0.35 * len(panels) + 0.2 * "\n".join(notes).count("\n")
+    )
+    for axes in panels:
+        naming.name_lines(axes)
     style.save(figure, path)
 
 
@@ -85,7 +93,8 @@ def _draw_modes(
             continue
         line = styles[rows[0].option.label]
         xs, ys = [row.option.k or 1 for row in rows], [panel.value(row) for row in rows]
-        axes.plot(xs, ys, marker=line.marker, markersize=5, zorder=3, **line.line())
+        label = rows[0].option.label
+        axes.plot(xs, ys, marker=line.marker, markersize=5, zorder=3, label=label, **line.line())
         if not panel.is_bias:
             low, high = zip(*(row.quartiles for row in rows), strict=True)
             axes.fill_between(xs, low, high, color=line.colour, alpha=0.12, linewidth=0)
@@ -100,13 +109,13 @@ def _draw_levels(
         if row.option.mode or (panel.is_bias and exact) or not value > panel.least:
             continue
         line = styles[row.option.label]
-        axes.axhline(value, zorder=2, **line.line())
+        axes.axhline(value, zorder=2, label=row.option.label, **line.line())
     style.take_turns(axes.lines)
 
 
 def _scale(axes: Axes, num_steps: int, panel: _Panel) -> None:
     ticks = [2**i for i in range(num_steps.bit_length())]
-    style.powers_of_two(axes.xaxis, ticks[:: -(-len(ticks) // 12)])
+    style.powers_of_two(axes.xaxis, ticks)
     axes.set_xlim(0.88, max(num_steps, 2))
     heights = [y for line in axes.lines for y in np.asarray(line.get_ydata(), float).tolist()]
     if style.spans_decades(heights):

@@ -1,6 +1,6 @@
 """The longest delay solved against k, a panel a task, with the line delay = k.
 
-Every seed is a dot, and a curve joins their medians. Above the line delay = k the gradient does
+Every seed is a dot, and a line joins their medians. Above the line delay = k the gradient does
 not reach the beginning of the sequence.
 """
 
@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bptt_lab.commands.horizon.longest import CRITERIA, Line
-from bptt_lab.training import style
+from bptt_lab.training import naming, style
 from bptt_lab.training.style import LineStyle
 
-PANEL, HEIGHT = 5.0, 4.6  # inches
+INCHES = 3.6  # of a panel
 NONE = 1.3  # how far below the shortest delay "none" stands
 
 
@@ -23,14 +23,14 @@ NONE = 1.3  # how far below the shortest delay "none" stands
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Write the figure of one line or more, a PNG."""
     tasks = list(dict.fromkeys(line.task for line in lines))
-    figure = Figure(figsize=(PANEL * len(tasks) + 0.4, HEIGHT), layout="constrained")
-    style.heading(figure, "How long a delay is still learnt with credit cut at lag k?")
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    size = style.ACROSS, INCHES * len(tasks) + 0.6
+    figure = Figure(figsize=size, layout="constrained")
+    question = "How long a delay is still learnt with credit cut at lag k?"
+    style.heading(figure, f"{question}\nA dot is a seed, a line joins the medians.")
+    panels = figure.subplots(len(tasks), squeeze=False)[:, 0]
+    for axes, task in zip(panels, tasks, strict=True):
         _panel(axes, task, [line for line in lines if line.task == task])
-    drawn = [each for axes in figure.axes for each in axes.get_legend_handles_labels()[0]]
-    handles = {each.get_label(): each for each in drawn}.values()
-    columns = min(2 * len(tasks), 4)
-    figure.legend(handles=[*handles], loc="outside lower left", ncols=columns)
+    naming.name(*panels)
     style.save(figure, path)
 
 
@@ -39,9 +39,9 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line]) -> None:
     delays = sorted({delay for line in lines for tried in line.tried.values() for delay in tried})
     ks = sorted({k for line in lines for k in line.ks if k is not None}) or [1]
     none, top = delays[0] / NONE, delays[-1] * 1.15
-    axes.set_title(f"{task.replace('_', ' ')}: {criterion.words}")
+    axes.set_title(style.wrapped(f"{task.replace('_', ' ')}: {criterion.words}", 50))
     axes.set_xlabel("truncation lag k (steps that a loss's credit travels)")
-    axes.set_ylabel(f"longest delay solved (dataset.{criterion.delay})")
+    axes.set_ylabel(f"longest delay solved, in steps\n(dataset.{criterion.delay})")
     style.powers_of_two(axes.xaxis, ks)
     style.powers_of_two(axes.yaxis, [none, *delays], ["none", *map(str, delays)])
     left, right = ks[0] / 1.25, ks[-1] * 1.25
@@ -51,7 +51,7 @@ def _panel(axes: Axes, task: str, lines: Sequence[Line]) -> None:
     dashed: Any = {"color": style.INK, "linewidth": 1.2, "dashes": (5, 3), "zorder": 1.5}
     axes.plot(reach, reach, label="delay = k", **dashed)
     for line in lines:
-        look, label = LineStyle(style.colour(line.strategy)), f"{line.label}, median seed"
+        look, label = LineStyle(style.colour(line.strategy)), line.label
         if line.ks == [None]:  # as full BPTT: what the net itself can learn
             axes.axhline(line.typical(None) or none, label=label, zorder=2.5, **look.line())
             continue

@@ -1,4 +1,4 @@
-"""What all panels of the report share: size, title, legend, styles, lines that name a level.
+"""What all panels of the report share: size, title, names, styles, lines that name a level.
 
 A setting has its strategy's colour. The strategy's own keys, such as its k, shade it in their
 order; all other keys choose dashes and marker.
@@ -18,12 +18,9 @@ from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.training import style
 from bptt_lab.training.style import LineStyle
 
-INCHES = (4.2, 3.0)  # at 10 points, 11 pixels on a phone's width and more on half a desktop's
-LEGEND_ROW = 0.19  # inches
-ROOM = 56  # letters in a row
+HEIGHT = 3.0  # inches
 OTHERS = LineStyle(style.FAINT, marker="", width=1.2)  # of settings that are not told apart
 LEVEL = LineStyle("#555555", (4, 3), "", width=1)  # of what a trivial predictor reaches
-OFF = LineStyle("white", marker="", width=0)  # of one that is outside
 Styles = Mapping[SweptValues, LineStyle]
 
 
@@ -39,23 +36,28 @@ class Picture(NamedTuple):
         return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
-def new(title: str, xlabel: str, ylabel: str, height: float = INCHES[1]) -> tuple[Figure, Axes]:
+def new(title: str, xlabel: str, ylabel: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
     """Return a figure of one panel, outside pyplot's list of figures."""
-    figure = Figure(figsize=(INCHES[0], height), layout="constrained")
+    figure = Figure(figsize=(style.ACROSS, height), layout="constrained")
     axes = figure.subplots()
     style.heading(figure, title)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure, axes
 
 
-def draw_references(axes: Axes, levels: Sequence[Reference]) -> list[tuple[str, LineStyle]]:
-    """Draw a dashed line a level, and return the entries of a legend; what is far has no line."""
+def draw_references(axes: Axes, levels: Sequence[Reference]) -> None:
+    """Draw a dashed line a level, with its name; one that is far is named at the edge."""
     # The axis may grow by two thirds for them; beyond that the curves would be flat.
-    near = [level for _, level in levels if -0.33 < style.height(axes, level) < 1.33]
-    for level in near:
-        axes.axhline(level, zorder=1.5, **LEVEL.line())
-    named = sorted(levels, key=lambda reference: -reference[1])
-    return [(f"{name} {level:.3g}", LEVEL if level in near else OFF) for name, level in named]
+    near = [-0.33 < style.height(axes, level) < 1.33 for _, level in levels]
+    for (name, level), is_near in zip(levels, near, strict=True):
+        label = f"{name} {level:.3g}"
+        if is_near:
+            axes.axhline(level, zorder=1.5, label=label, **LEVEL.line())
+        else:
+            up = style.height(axes, level) > 0
+            axes.plot(
+                1, up, transform=axes.transAxes, label=f"{label} {'↑↓'[not up]}", **LEVEL.line()
+            )
 
 
 def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> Styles:
@@ -89,20 +91,6 @@ def line_styles(keys: Sequence[str], strategy_of: Mapping[SweptValues, str]) -> 
 def in_order(settings: Iterable[SweptValues]) -> list[SweptValues]:
     """Sort settings by their values, numbers by size."""
     return sorted(settings, key=lambda setting: [results.order(value) for value in setting])
-
-
-def legend(figure: Figure, entries: Sequence[tuple[str, LineStyle]], *, markers: bool) -> None:
-    """Put a legend under the panel, where it hides nothing."""
-    if not entries:
-        return
-    handles = [
-        line.key(style.wrapped(label, ROOM), line.marker * markers) for label, line in entries
-    ]
-    longest = max(len(label) for label, _ in entries)
-    columns = max(1, min(3, len(entries), (ROOM + 6) // (longest + 8)))
-    rows = -(len(entries) // -columns) + sum(str(h.get_label()).count("\n") for h in handles)
-    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (1 + rows))
-    figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=2.6)
 
 
 def _part(setting: SweptValues, indices: Sequence[int]) -> SweptValues:

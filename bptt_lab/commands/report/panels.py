@@ -21,17 +21,17 @@ from bptt_lab.commands.report.panel import (
     Picture,
     Styles,
     in_order,
-    legend,
     line_styles,
 )
 from bptt_lab.commands.report.results import ALIGNMENT, GRADIENT_NORM, Group
 from bptt_lab.commands.report.scores import LOSS, Ranking
 from bptt_lab.commands.report.settings import SweptValues, Value
-from bptt_lab.training import style
+from bptt_lab.training import naming, style
 from bptt_lab.training.style import LineStyle
 
 MOST_CURVES = 10  # told apart in one panel; more are drawn in grey
-MOST_ENTRIES = 24  # of a legend
+MOST_BANDS = 5  # in one panel; more would cover each other
+MOST_NAMES = 24
 MOST_TICKS = 8  # values that each have a label on the axis
 MOST_ROWS = 20
 ROOM = 38  # letters along an axis, or in a line of a row's label
@@ -41,7 +41,6 @@ TITLES = {
     GRADIENT_NORM: ("gradient norm", "norm of the whole gradient"),
     ALIGNMENT: ("alignment with full BPTT", "cosine of the two gradients"),
 }
-Entries = list[tuple[str, LineStyle]]
 Row = tuple[str, Sequence[float], LineStyle, str]  # label, values, style, note at the right
 
 
@@ -74,25 +73,25 @@ def over_training(tag: str, ranking: Ranking, styles: Styles, path: Path) -> Pic
     if log:
         style.logarithmic(axes.yaxis, lowest, highest)
     told = in_order([*drawn][:MOST_CURVES])
-    for steps, _, middle, _ in (drawn[setting] for setting in drawn if setting not in told):
-        axes.plot(steps, middle, zorder=1.8, **OTHERS.line())
+    labels = {group.values: group.label for group in ranking.groups}
+    others = [drawn[setting] for setting in drawn if setting not in told]
+    for number, (steps, _, middle, _) in enumerate(others):
+        name = "_" if number else f"{len(others)} more, grey"
+        axes.plot(steps, middle, zorder=1.8, label=name, **OTHERS.line())
     lines: dict[Line2D, SweptValues] = {}
     for setting in told:
         (steps, _, middle, _), line = drawn[setting], styles[setting]
         mark = line.marker if len(steps) == 1 else ""
-        (plotted,) = axes.plot(steps, middle, marker=mark, **line.line())
+        (plotted,) = axes.plot(steps, middle, marker=mark, label=labels[setting], **line.line())
         lines[plotted] = setting
-    for first, *_ in style.take_turns(lines):  # whose bands cover each other, too
+    alike = style.take_turns(lines)
+    for first, *_ in alike if len(alike) <= MOST_BANDS else ():
         steps, low, _, high = drawn[lines[first]]
         low = np.maximum(low, lowest) if log else low
         band: Any = {"color": first.get_color(), "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
         axes.fill_between(steps, low, high, **band)
-    references = panel.draw_references(axes, levels)
-    labels = {group.values: group.label for group in ranking.groups}
-    entries = [(labels[setting], styles[setting]) for setting in told]
-    if more := len(drawn) - len(told):
-        entries.append((f"{more} more settings", OTHERS))
-    legend(figure, [*entries, *references], markers=False)
+    panel.draw_references(axes, levels)
+    naming.name(axes)
     style.save(figure, path)
     several = any(len(group.jobs) > 1 for group in ranking.groups if group.values in drawn)
     return Picture(path, f"{title} against {STEPS}" + ", mean and spread over seeds" * several)
@@ -153,48 +152,48 @@ def against(
     finals = [v for point in points for v in point.finals]
     if style.spans_decades(finals):
         style.logarithmic(axes.yaxis, min(finals), max(finals))
-    entries = _draw_points(axes, points, keys, place)
-    entries += panel.draw_references(axes, levels)
-    legend(figure, entries, markers=True)
+    _draw_points(axes, points, keys, place)
+    panel.draw_references(axes, levels)
+    naming.name(axes)
     style.save(figure, path)
     return Picture(path, title)
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point], keys: Sequence[str], place: int) -> Entries:
-    """Join the means of settings that differ in the key only; return the legend."""
+def _draw_points(axes: Axes, points: Sequence[_Point], keys: Sequence[str], place: int) -> None:
+    """Join the means of settings that differ in the key only."""
     numbers = sorted({float(p.value) for p in points if p.value is not None})
     if numbers[0] > 0 and numbers[-1] / numbers[0] >= 8:
         style.logarithmic(axes.xaxis, numbers[0], numbers[-1])
     if len(numbers) <= MOST_TICKS:
-        axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
-        axes.minorticks_off()
+        style.tick_at(axes.xaxis, numbers)
     series: dict[SweptValues, list[_Point]] = {}
     for point in points:
         rest = (*point.group.values[:place], None, *point.group.values[place + 1 :])
         series.setdefault(rest, []).append(point)
     strategy_of = {rest: line[0].group.strategy for rest, line in series.items()}
-    if len(series) > MOST_ENTRIES:  # as in a random search: only strategies can be told apart
+    if len(series) > MOST_NAMES:  # as in a random search: only strategies can be told apart
         plain = {name: LineStyle(style.colour(name)) for name in sorted({*strategy_of.values()})}
         styles: Styles = {rest: plain[name] for rest, name in strategy_of.items()}
-        entries = [*plain.items()]
+        first = {name: rest for rest, name in reversed(strategy_of.items())}
+        labels = {rest: name for name, rest in first.items()}
     else:
         styles = line_styles(keys, strategy_of)
         labels = {rest: results.describe(keys, rest) or strategy_of[rest] for rest in series}
-        entries = [(labels[rest], styles[rest]) for rest in in_order(series)]
     for rest in in_order(series):
-        _draw_line(axes, series[rest], styles[rest])
+        _draw_line(axes, series[rest], styles[rest], labels.get(rest, "_"))
     style.take_turns(axes.lines)
-    return entries
 
 
-def _draw_line(axes: Axes, points: Sequence[_Point], line: LineStyle) -> None:
+def _draw_line(axes: Axes, points: Sequence[_Point], line: LineStyle, label: str) -> None:
     """Draw the dots and the joined means of one series; level lines for those without the key."""
     at = sorted((float(p.value), p.finals) for p in points if p.value is not None)
     for x, finals in at:
         axes.plot([x] * len(finals), finals, line.marker, **line.dots())
-    axes.plot([x for x, _ in at], [fmean(finals) for _, finals in at], **line.line())
+    if at:
+        means = [fmean(finals) for _, finals in at]
+        axes.plot([x for x, _ in at], means, label=label, **line.line())
     for finals in (p.finals for p in points if p.value is None):
-        axes.axhline(fmean(finals), zorder=1.7, **line.line())
+        axes.axhline(fmean(finals), zorder=1.7, label="_" if at else label, **line.line())
         axes.axhspan(min(finals), max(finals), color=line.colour, alpha=0.08, linewidth=0)
 
 
@@ -221,6 +220,7 @@ def _draw_rows(title: str, xlabel: str, rows: Sequence[Row], path: Path) -> Pict
     figure, axes = panel.new(title, xlabel, "", height=1.3 + 0.27 * len(rows))
     axes.set_yticks(range(len(rows)), [style.wrapped(label, ROOM, 2) for label, *_ in rows])
     axes.grid(axis="y", visible=False)
+    axes.locator_params(axis="x", nbins=5)
     everything = [value for _, values, _, _ in rows for value in values]
     if style.spans_decades(everything):
         style.logarithmic(axes.xaxis, min(everything), max(everything))

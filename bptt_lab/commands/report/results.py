@@ -24,7 +24,10 @@ LARGEST = 1e100  # beyond, sums overflow and pictures have no room
 VAL_LOSS = "val/loss"
 GRADIENT_NORM = "gradient_norm/total"
 ALIGNMENT = "alignment/cosine_training"  # of a strategy that is not exact
-DRAWN = ("train/loss", GRADIENT_NORM, ALIGNMENT)  # and all of the validation split
+EFFECTIVE_LAG = "effective_lag/90_percent"
+LYAPUNOV = "recurrence/lyapunov_l0"
+# And all of the validation split.
+DRAWN = ("train/loss", GRADIENT_NORM, ALIGNMENT, EFFECTIVE_LAG, LYAPUNOV)
 Points = Mapping[int, float]  # value by step, finite ones only, steps rising
 
 

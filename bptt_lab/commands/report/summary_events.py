@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bptt_lab.commands.report import results
-from bptt_lab.commands.report.results import GRADIENT_NORM, VAL_LOSS, SweepResults
+from bptt_lab.commands.report.results import DRAWN, VAL_LOSS, Group, SweepResults
 from bptt_lab.commands.report.scores import Ranking
 from bptt_lab.config import output_paths
 
@@ -25,7 +25,7 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
     if not sweep.has_means:
         return  # no means to show: each run's own curves say all
     for ranking in rankings:
-        tags = dict.fromkeys((VAL_LOSS, f"val/{ranking.metric}", "train/loss", GRADIENT_NORM))
+        tags = dict.fromkeys((VAL_LOSS, f"val/{ranking.metric}", *DRAWN))
         for group in ranking.groups:
             found = {
                 tag: results.band(job.curves.get(tag, {}) for job in group.jobs) for tag in tags
@@ -33,7 +33,7 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
             bands = {tag: band for tag, band in found.items() if band}
             if not bands:
                 continue
-            folder = _folder(sweep.folder / FOLDER, f"{ranking.dataset}_{group.label}")
+            folder = _numbered(place(sweep.folder, ranking, group))
             with SummaryWriter(str(folder)) as writer:
                 for tag, band in bands.items():
                     for b in band:
@@ -46,8 +46,13 @@ def write(sweep: SweepResults, rankings: Sequence[Ranking]) -> None:
                 writer.add_custom_scalars({"over seeds": drawn})
 
 
-def _folder(parent: Path, text: str) -> Path:
-    """Name a setting's folder; two whose names come out the same are numbered."""
-    name = output_paths.name(text.replace(", ", "_"))
-    taken = len(list(parent.glob(f"{name}*"))) if parent.exists() else 0
-    return parent / (f"{name}~{taken}" if (parent / name).exists() else name)
+def place(sweep: Path, ranking: Ranking, group: Group) -> Path:
+    """Return where a setting's means are written."""
+    text = f"{ranking.dataset}_{group.label}"
+    return sweep / FOLDER / output_paths.name(text.replace(", ", "_"))
+
+
+def _numbered(path: Path) -> Path:
+    """Number what is not the first of its name."""
+    taken = len(list(path.parent.glob(f"{path.name}*"))) if path.exists() else 0
+    return path.with_name(f"{path.name}~{taken}") if taken else path

@@ -21,16 +21,17 @@ from bptt_lab.runs import sweep as sweeps
 # What a section shows, and what else of several seeds.
 CURVES = (
     "Dashed: what a trivial predictor, or a known floor, reaches.",
-    "Mean over the seeds, with a band of one standard deviation to either side; where fewer seeds "
-    "got that far, over those.",
+    "Mean over the seeds; where fewer seeds got that far, over those. Of five settings or fewer "
+    "with a band of one standard deviation to either side.",
 )
 NORMS = (
     "Norm of the whole gradient before clipping, mean over each window of steps.",
-    "Geometric mean over the seeds, with a band of one standard deviation of its logarithm.",
+    "Geometric mean over the seeds; of five settings or fewer with a band of one standard "
+    "deviation of its logarithm.",
 )
 ALIGNED = (
     "Cosine with full BPTT's gradient on a fixed chunk; exact strategies have 1 and are left out.",
-    "Mean over the seeds with a band of one standard deviation.",
+    "Mean over the seeds; of five settings or fewer with a band of one standard deviation.",
 )
 KEYS = "Every run that completed is a dot.", "Lines and bars are means over seeds."
 TARGET = (

@@ -52,7 +52,7 @@ class CreditFlow(Instrument):
         title = "How far back is the loss felt? log10 |dE_t/dh_(t-d)|"
         if len(self._steps) == 1:  # a map of one row is a curve
             line = {"credit": (torch.arange(len(self._by_lag[0])), self._by_lag[0])}
-            training = curves(title, "lag d (steps)", "log10", line)
+            training = curves(title, "lag d (steps)", "log10 of credit", line)
         else:
             training = decades(
                 title, "lag d (steps)", "optimizer step", torch.stack(self._by_lag), self._steps
@@ -62,7 +62,7 @@ class CreditFlow(Instrument):
             t = int(with_loss[0])
             line = {"credit": (torch.arange(1, t + 2), self._map[t, : t + 1])}
             name = f"Which states does step {t + 1}'s loss feel? log10 |dE_t/dh_s|"
-            moment = curves(name, "step s", "log10", line)
+            moment = curves(name, "step s of the state", "log10 of credit", line)
         else:
             moment = decades(
                 "Which states does which loss feel? log10 |dE_t/dh_s|",

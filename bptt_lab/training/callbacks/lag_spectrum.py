@@ -45,5 +45,6 @@ class LagSpectrum(Instrument):
         k = torch.arange(1, len(next(iter(self._curves.values()))) + 1)
         lines = {name: (k, values) for name, values in self._curves.items()}
         title = "The gradient of lag k against the full one"
-        figure = curves(title, "truncation lag k (steps)", "", lines)
+        y = "cosine; error in norms of the full one"
+        figure = curves(title, "truncation lag k (steps)", y, lines)
         return {"truncation/curve": figure}

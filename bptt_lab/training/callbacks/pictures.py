@@ -8,20 +8,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from bptt_lab.training import style
+from bptt_lab.training import naming, style
 
 TICKS = 5  # of an axis, at most
 FLOOR, CEILING = -10.0, 0.0  # decades; beyond, a map shows no difference
 
 
-def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    """Return a figure with a title and labelled axes.
+def blank(title: str, x: str, y: str, right: float = 0.96) -> tuple[Figure, Axes]:
+    """Return a figure with a title and labelled axes, which end at `right` of its width.
 
     Where titles go and how many ticks there are is said here: to find it out, and to draw more,
     takes a third of the time of a picture, of which a sweep has thousands.
     """
-    figure = Figure(figsize=(5.6, 3.8), dpi=90)
-    axes = figure.subplots(gridspec_kw={"left": 0.14, "right": 0.96, "top": 0.9, "bottom": 0.14})
+    figure = Figure(figsize=(style.ACROSS, 3.6), dpi=100)
+    axes = figure.subplots(gridspec_kw={"left": 0.15, "right": right, "top": 0.9, "bottom": 0.15})
     axes.set_title(title, y=1)
     axes.set(xlabel=x, ylabel=y)
     axes.locator_params(nbins=TICKS)
@@ -31,11 +31,11 @@ def blank(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 @style.styled
 def curves(title: str, x: str, y: str, lines: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
     """Draw lines (x, y) by name."""
-    figure, axes = blank(title, x, y)
-    for name, (xs, ys) in lines.items():
-        axes.plot(xs.cpu().numpy(), ys.cpu().numpy(), label=name)
+    figure, axes = blank(title, x, y, 0.96 if len(lines) == 1 else 0.74)
+    for index, (name, (xs, ys)) in enumerate(lines.items()):
+        axes.plot(xs.cpu().numpy(), ys.cpu().numpy(), label=name, **style.plain(index).line())
     if len(lines) > 1:
-        axes.legend()
+        naming.name_lines(axes)
     return figure
 
 
@@ -65,12 +65,12 @@ def decades(
 @style.styled
 def complex_plane(title: str, eigenvalues: Mapping[str, Tensor]) -> Figure:
     """Draw eigenvalues by layer beside the unit circle."""
-    figure, axes = blank(title, "real part", "imaginary part")
+    figure, axes = blank(title, "real part", "imaginary part", 0.74)
     angle = np.linspace(0, 2 * np.pi, 200)
     axes.plot(np.cos(angle), np.sin(angle), color=style.GREY, lw=1, ls="--", label="modulus 1")
-    for name, values in eigenvalues.items():
-        points = values.cpu().numpy()
-        axes.plot(points.real, points.imag, ".", ms=5, label=name, alpha=0.8)
+    for index, (name, values) in enumerate(eigenvalues.items()):
+        points, look = values.cpu().numpy(), style.plain(index)
+        axes.plot(points.real, points.imag, look.marker, label=name, **look.dots())
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.2)
     return figure
