@@ -33,8 +33,15 @@ def test_every_replica_has_the_bits_of_its_own_run(tmp_path, strategy):
     assert status["status"] in ("diverged", "completed")
 
 
-@pytest.mark.parametrize("task", ["adding", "echo_by_step", "digits"])
-@pytest.mark.parametrize("strategy", ["full", "snap1", "rflo"])
+# Each task and each strategy; with -m slow each with each.
+LEARNT = [
+    pytest.param(task, strategy, marks=() if i == j else pytest.mark.slow)
+    for i, task in enumerate(("adding", "echo_by_step", "digits"))
+    for j, strategy in enumerate(("full", "snap1", "rflo"))
+]
+
+
+@pytest.mark.parametrize(("task", "strategy"), LEARNT)
 def test_every_task_is_learnt_as_alone(tmp_path, task, strategy):
     jobs = [(*TASKS[task], *QUIET, f"gradient={strategy}", f"seed={seed}") for seed in range(3)]
     assert compared(tmp_path, jobs) == 1

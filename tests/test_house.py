@@ -1,6 +1,7 @@
 """The house: which package may import which, no circle, what stays out of each."""
 
 import ast
+import functools
 from collections import defaultdict
 from pathlib import Path
 
@@ -60,10 +61,13 @@ def imported(text: str, module: str, is_package: bool, modules: set[str]) -> set
     return found
 
 
-IMPORTS = {
-    name: imported(file.read_text(), name, file.name == "__init__.py", set(MODULES))
-    for name, file in MODULES.items()
-}
+@functools.cache
+def all_imports() -> dict[str, set[str]]:
+    """What each of our modules imports."""
+    return {
+        name: imported(file.read_text(), name, file.name == "__init__.py", set(MODULES))
+        for name, file in MODULES.items()
+    }
 
 
 def room(module: str) -> str:
@@ -103,12 +107,12 @@ def circles(imports: dict[str, set[str]]) -> list[list[str]]:
 
 
 def test_arrows_point_one_way():
-    assert upward(IMPORTS) == []
+    assert upward(all_imports()) == []
 
 
 def test_there_is_no_circle():
     # bptt_lab itself hands out names of other modules, when they are asked for.
-    inner = {name: others for name, others in IMPORTS.items() if name != "bptt_lab"}
+    inner = {name: others for name, others in all_imports().items() if name != "bptt_lab"}
     assert circles(inner) == []
 
 
@@ -120,7 +124,7 @@ def test_the_packages_and_nothing_else():
 
 @pytest.mark.parametrize("package", LIBRARIES)
 def test_a_package_does_without(package):
-    for name, others in IMPORTS.items():
+    for name, others in all_imports().items():
         if room(name) == package:
             heads = {other.partition(".")[0] for other in others}
             assert not heads & LIBRARIES[package], name
@@ -128,7 +132,9 @@ def test_a_package_does_without(package):
 
 def test_hydras_private_side_is_touched_in_one_file():
     touching = [
-        name for name, others in IMPORTS.items() if any("hydra._internal" in o for o in others)
+        name
+        for name, others in all_imports().items()
+        if any("hydra._internal" in o for o in others)
     ]
     assert touching == ["bptt_lab.config.hydra_internals"]
 

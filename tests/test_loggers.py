@@ -9,10 +9,8 @@ import struct
 import pytest
 from fleet_runs import QUIET, TASKS, side_by_side
 from lightning.pytorch.loggers.logger import DummyLogger
-from mlflow.tracking import MlflowClient
 from runs import config, job, quick_run, resumed, state_dict
 from test_resume import stop_and_go_on
-from wandb.proto import wandb_internal_pb2
 
 from bptt_lab.config import loggers
 from bptt_lab.core.validation import ConfigError
@@ -57,6 +55,8 @@ def in_csv(folder):
 
 
 def in_mlflow(folder):
+    from mlflow.tracking import MlflowClient
+
     client = MlflowClient((folder / "loggers" / "mlflow").as_uri())
     (experiment,) = (e for e in client.search_experiments() if e.name == "mine")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -68,6 +68,8 @@ def in_mlflow(folder):
 
 def in_wandb(folder):
     """Read its files, each a log of blocks as LevelDB's, of protocol buffers."""
+    from wandb.proto import wandb_internal_pb2
+
     found = []
     files = sorted((folder / "loggers" / "wandb").glob("offline-run-*/*.wandb"))
     assert len({file.name for file in files}) == 1  # of one run, whatever its attempts

@@ -32,7 +32,9 @@ from bptt_lab.config.schema import CONTROL, key_of, refuse
 SEARCHPATH = "hydra.searchpath"
 LONGEST = 150  # characters of a job's name, all settings together
 PACKAGES = ("pkg://", "structured://")
+FIXED = ("main", "hydra")  # whose packages lie in no folder that an option names
 _of_packages: dict[tuple[object, ...], bytes] = {}
+_read: dict[tuple[str, str], bytes] = {}
 
 
 class Repository(ConfigRepository):
@@ -69,7 +71,13 @@ class Repository(ConfigRepository):
                 refuse(group, name, f"{places[1].path}/{config_path}.yaml {way_out}")
             if self.installed.allowed and name in self.installed.names(group, allowed=True):
                 refuse(group, name, f"a package that you allow {way_out}, or allow less")
-        return super().load_config(config_path)
+        if not places or places[0].scheme() != "pkg" or places[0].provider not in FIXED:
+            return super().load_config(config_path)
+        key = places[0].path, config_path
+        if key not in _read:
+            _read[key] = pickle.dumps(super().load_config(config_path))
+        found: ConfigResult = pickle.loads(_read[key])
+        return found
 
 
 class Loader(ConfigLoaderImpl):
@@ -105,7 +113,7 @@ class Loader(ConfigLoaderImpl):
                 # Hydra's own settings are the same in all jobs of a sweep.
                 once = override.is_hydra_override() or is_choice(override, files)
                 (options if once else values).append(override)
-        around = (self._paths, os.getcwd(), *self.installed.allowed)
+        around = (self._paths, *self.installed.allowed)
         key = (*around, config_name, run_mode, *_lines(options))
         packed = self._composed.get(key)
         if packed is None:
@@ -115,6 +123,7 @@ class Loader(ConfigLoaderImpl):
             if not any(map(_is_searchpath, options)):  # those folders' files may change
                 self._composed[key] = packed
         config: DictConfig = pickle.loads(packed)  # in half the time of a deep copy
+        config.hydra.runtime.cwd = os.getcwd()
         self._apply_overrides_to_config(values, config)
         _describe(config, parsed, options)
         return config

@@ -11,12 +11,11 @@ from launchers import sweeps
 from launchers.sweeps import SMALL, TINY, UNRULY
 
 pytestmark = pytest.mark.slow
-ray = pytest.importorskip("ray")
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    from ray.cluster_utils import Cluster
+    Cluster = pytest.importorskip("ray.cluster_utils").Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     small = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
