@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -18,7 +17,6 @@ import sys
 import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
 from multiprocessing import connection, forkserver
 from pathlib import Path
@@ -193,13 +191,6 @@ def run_command(
     module, _, function = main.partition(":")
     sys.argv = [function, *arguments]
     sys.exit(getattr(importlib.import_module(module), function)())
-
-
-def script() -> None:
-    """Run the Python file that the command line names, as `python FILE` does."""
-    warnings.simplefilter("error", UserWarning)
-    del sys.argv[0]
-    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def suite() -> None:

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
@@ -31,6 +33,14 @@ def pytest_collection_finish() -> None:
     """Keep what is loaded by now out of every later collection of garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def no_package_left() -> Iterator[None]:
+    """Forget the package of docs/extending.md, of which each test may have another."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mypkg"]:
+        del sys.modules[name]
 
 
 @pytest.fixture

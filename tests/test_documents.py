@@ -69,6 +69,8 @@ SWEEP = (
     *("dataset.num_steps=4,6", *TINY),
 )
 
+pytestmark = pytest.mark.usefixtures("no_package_left")
+
 
 # Docstrings
 

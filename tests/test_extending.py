@@ -44,6 +44,8 @@ SHORT = {
     "bptt-compare": ("dataset.batch_size=2", "--strategies", "damped"),
 }
 
+pytestmark = pytest.mark.usefixtures("no_package_left")
+
 
 class Reader:
     """Someone who has copied the page's files into a folder and types its commands there."""

@@ -116,9 +116,14 @@ def begin(settings: Experiment, folder: Path, until: str):
 @pytest.mark.parametrize(
     ("name", "device"),
     [
-        *((name, "cpu") for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")),
-        ("SIGTERM", "ddp_cpu"),
+        ("SIGTERM", "cpu"),
         ("SIGINT", "ddp_cpu"),
+        *(
+            pytest.param(name, device, marks=pytest.mark.slow)
+            for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGTERM")
+            for device in ("cpu", "ddp_cpu")
+            if (name, device) not in (("SIGTERM", "cpu"), ("SIGINT", "ddp_cpu"))
+        ),
     ],
 )
 def test_a_signal_saves_and_stops(name, device, tmp_path):

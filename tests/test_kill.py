@@ -166,7 +166,7 @@ def few_of(numbers: range, fast: int) -> list:
     ]
 
 
-@pytest.mark.parametrize("number", few_of(range(40), 2))
+@pytest.mark.parametrize("number", few_of(range(40), 1))
 @pytest.mark.parametrize("state", ["new", "stopped", "both cut, no sums"])
 def test_killed_at_any_step_on_the_disk(state, number, begun, tmp_path):  # noqa: F811
     """A run that has just begun, one that goes on, and one that has to start anew."""

@@ -105,6 +105,7 @@ def test_a_run_that_diverges_says_so() -> None:
         lab.train(*SMALL, "optimizer=sgd", "optimizer.lr=1e30", "model.nonlinearity=relu")
 
 
+@pytest.mark.slow  # tests/test_notebook.py holds a sweep's jobs against the command's bits, too
 def test_a_sweep_is_its_jobs() -> None:
     space = {"gradient": ["full", "truncated"], "seed": range(2)}
     sweep = lab.sweep(space, *SMALL, launcher="fleet")

@@ -1,7 +1,5 @@
 """Every picture can be read on a phone, whatever it shows."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,6 @@ from pictures import FAST, PICTURES, faults
 
 from bptt_lab.training import naming
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SLOW = pytest.mark.slow
 CASES = [
     pytest.param(name, marks=() if number < FAST else SLOW) for number, name in enumerate(PICTURES)
@@ -24,21 +21,6 @@ def test_all_that_is_written_can_be_read(name: str, tmp_path: Path) -> None:
     for figure in drawn:
         title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
         assert faults(figure) == [], title
-
-
-# numpy asks torch's tensors for an argument that they do not know; it may go when torch has it.
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@SLOW
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_pictures_of_examples_can_be_read(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path)])
-    runpy.run_path(str(path), run_name="__main__")
-    assert drawn
-    assert [fault for figure in drawn for fault in faults(figure)] == []
 
 
 def test_names_move_no_farther_than_they_must() -> None:

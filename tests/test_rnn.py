@@ -478,7 +478,7 @@ def test_importing_is_light(statement, unwanted):
             bptt_lab.gradients,
             "Full Truncated RTRL SnAp1 UORO KFRTRL RFLO ARTBP Adaptive Checkpointed Autograd "
             "FeedbackAlignment CreditClip GradientStrategy Carry Unrolled FutureFacing PerUnroll "
-            "PastFacing Modifier Stack Chunk",
+            "OneSweep PastFacing Modifier Stack Chunk",
         ),
     ],
 )

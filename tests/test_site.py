@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -17,10 +18,14 @@ LOADED = re.compile(r"""<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)=[
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `make docs` builds it, lessons with whatever results lie in build/lessons."""
+    """The site as `make docs` builds it, but for what blocks draw and lessons find.
+
+    tests/test_documents.py and tests/test_lessons.py run these.
+    """
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    light = {**os.environ, "SITE_RUNS_BLOCKS": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=light, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr  # a broken link or anchor is a warning, and fails
     return folder
 

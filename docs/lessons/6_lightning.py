@@ -313,7 +313,7 @@ assert flow.by_lag[0][20] < flow.by_lag[0][1] - 2, (
 #    error: what would be lost?
 #
 # **More.** [In the place of nn.RNN](../dropin.md), [questions](../faq.md) and, for all rules,
-# [choosing a strategy](../choosing.md). `examples/tbptt_in_lightning.py` is a module in one file.
+# [choosing a strategy](../choosing.md).
 # Lightning's users discuss the option that is gone in
 # [#17848](https://github.com/Lightning-AI/pytorch-lightning/issues/17848) and
 # [#19985](https://github.com/Lightning-AI/pytorch-lightning/issues/19985).

@@ -2,6 +2,7 @@
 # jupyter:
 #   jupytext:
 #     text_representation: {extension: .py, format_name: percent}
+#   slow: true
 #   kernelspec: {name: python3, display_name: Python 3}
 # ---
 
