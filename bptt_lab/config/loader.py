@@ -113,7 +113,8 @@ class Loader(ConfigLoaderImpl):
                 # Hydra's own settings are the same in all jobs of a sweep.
                 once = override.is_hydra_override() or is_choice(override, files)
                 (options if once else values).append(override)
-        around = (self._paths, *self.installed.allowed)
+        allowed = self.installed.allowed  # a package may be another one in another folder
+        around = (self._paths, *allowed, os.getcwd() if allowed else "")
         key = (*around, config_name, run_mode, *_lines(options))
         packed = self._composed.get(key)
         if packed is None:
