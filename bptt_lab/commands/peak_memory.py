@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bptt_lab.training import fork_server
+
 
 def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str = "cpu") -> int:
     """Measure a call's peak memory, in bytes above that of the process before the call.
@@ -24,9 +26,8 @@ def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str
     Raises:
         Exception: where the system does not count, or what the call raised.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([prepare.__module__])
-    with ProcessPoolExecutor(1, context) as process:
+    fork_server.load(prepare.__module__)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as process:
         return process.submit(_measure, prepare, arguments, device).result()
 
 
@@ -48,6 +49,7 @@ def rise(call: Callable[[], Any]) -> int:
 def _measure(
     prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...], device: str
 ) -> int:
+    fork_server.unblock()
     call = prepare(*arguments)
     call()
     return rise(call) if device == "cpu" else _rise_on_gpu(call)

@@ -219,8 +219,10 @@ def _work(
     sys.path.extend(entry for entry in path if entry not in sys.path)
     code = outcome.FAILED
     try:
+        import_module(fork_server.PRELOAD)  # an interrupt may be lost while a library is imported
+        command = import_module(COMMAND)
         fork_server.begin(GRACE)
-        code = import_module(COMMAND).main(words)
+        code = command.main(words)
     except KeyboardInterrupt as error:  # before the command answers signals
         code = outcome.INTERRUPTED
         outcome.report(error)

@@ -96,6 +96,7 @@ def test_a_signal_stops_all_and_each_goes_on_alone_or_in_a_fleet(tmp_path, run_h
         assert results(job.folder) == results(tmp_path / f"outputs/alone{seed}")
 
 
+@pytest.mark.slow
 def test_jobs_beside_one_that_hangs_save_and_go_on_alone(tmp_path, run_here, monkeypatch):
     asked = []
 
@@ -107,7 +108,7 @@ def test_jobs_beside_one_that_hangs_save_and_go_on_alone(tmp_path, run_here, mon
 
     own = FleetLauncher.is_over
     monkeypatch.setattr(FleetLauncher, "is_over", is_over)
-    long = (*SMALL, "trainer.max_epochs=8", "seed=range(2)")
+    long = (*SMALL, "trainer.max_epochs=60", "seed=range(2)")
     limit = "hydra.launcher.time_limit=100000"
     code, out, err = run_here("-m", FLEET, ONE, limit, *long)
     assert code == 0, err
