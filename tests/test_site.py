@@ -10,9 +10,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jupytext
+import markdown
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SUPERFENCES = "pymdownx.superfences"
 LOADED = re.compile(r"""<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)=["']?(https?:)?//""")
 
 
@@ -55,6 +59,43 @@ def test_every_lesson_is_a_page_with_its_notebook(site: Path) -> None:
             assert (site / "lessons" / f"{name}{suffix}").is_file()
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [*re.findall(r"lessons/(\d\w+)\.md", nav)] == lessons
+
+
+def test_a_lesson_folds_the_code_of_a_picture_and_describes_the_picture(tmp_path: Path) -> None:
+    lesson = """# %% [markdown]
+# # A lesson
+# ## Two pictures
+
+# %% tags=["draws"]
+axes.set_title(f"All {n} < 3")
+
+# %% tags=["draws"]
+show_a_picture()
+
+# %%
+print("a\\nb")
+"""
+    (tmp_path / "docs" / "lessons").mkdir(parents=True)
+    (tmp_path / "docs" / "lessons" / "1_short.py").write_text(lesson)
+    notebook = jupytext.reads(lesson, "py:percent")
+    one, other, printing = (cell for cell in notebook.cells if cell.cell_type == "code")
+    for cell in (one, other):
+        svg = {"image/svg+xml": "<svg><!-- 0.5 --><!-- All 2 &lt; 3 --></svg>"}
+        cell.outputs = [nbformat.v4.new_output("display_data", svg)]
+    printing.outputs = [nbformat.v4.new_output("stream", text="a\nb\n")]
+    (tmp_path / "build" / "lessons").mkdir(parents=True)
+    nbformat.write(notebook, tmp_path / "build" / "lessons" / "1_short.ipynb")
+
+    pages = runpy.run_path(str(ROOT / "scripts" / "site" / "lessons.py"))["pages"]
+    files = dict(pages(tmp_path))
+    page, pictures = files["lessons/1_short.md"], [name for name in files if name.endswith("svg")]
+    html = markdown.markdown(page, extensions=["attr_list", "pymdownx.details", SUPERFENCES])
+    folded = re.findall(r"<details[^>]*>.*?</details>", html, re.DOTALL)
+    assert ["set_title" in each for each in folded] == [True, False]
+    assert "print" not in "".join(folded)
+    assert re.findall(r'alt="(.*?)"', html) == ["All 2 &lt; 3", "Two pictures"]
+    assert sorted(f"lessons/{name}" for name in re.findall(r'src="(.*?)"', html)) == pictures
+    assert re.search(r'class="[^"]*output[^"]*"', html)
 
 
 def test_the_front_page_is_short_and_its_picture_is_drawn_from_what_was_measured(

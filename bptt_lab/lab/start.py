@@ -44,7 +44,7 @@ def train(
         resume: a run's folder to continue.
 
     Returns:
-        The run: its results, metrics, pictures and network.
+        The run, with its results, metrics, pictures and network.
 
     Raises:
         ConfigError: for settings or data that are refused, with the command's own line.
@@ -84,7 +84,9 @@ def sweep(
         resume: a sweep's folder to continue, with the space that it began with, or none.
 
     Raises:
-        ConfigError, KeyboardInterrupt, Interrupted: as `train` does.
+        ConfigError: as `train` does.
+        KeyboardInterrupt: as `train` does.
+        Interrupted: as `train` does.
     """
     words = [*_words(space, _values), *_data(data), *_place("sweep", folder, resume)]
     if resume is not None and not words[:-1]:

@@ -186,7 +186,7 @@ assert same(by_terms, by_autograd)
 # %% [markdown]
 # The three paths in a picture. $|\cdot|$ is the length of a term, the root of its sum of squares.
 
-# %%
+# %% tags=["draws"]
 COLOURS = {3: style.BLUE, 2: style.GREEN, 1: style.VERMILION}
 NAMES = {3: "q₃ M̄₃", 2: "q₃ J₃ M̄₂", 1: "q₃ J₃ J₂ M̄₁"}
 LENGTHS = {3: term_33.norm(), 2: term_32.norm(), 1: term_31.norm()}
@@ -273,7 +273,7 @@ for s, by_hand in {3: term_33, 2: term_32, 1: term_31}.items():
     assert same(triangle[2, s - 1], by_hand)
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_triangle():
     lengths = triangle.flatten(2).norm(dim=2)

@@ -88,7 +88,7 @@ assert -6.5 < credit[0.5][20] < -5.5
 assert credit[0.5][-1] < -25 and -4 < credit[1.0][-1] < 0 and credit[1.5][-1] > 1
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_credit():
     _, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
@@ -140,7 +140,7 @@ for lag, sigma in spread.items():
 assert spread[40][0] > 1 > spread[40].median()
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_singular_values():
     _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
@@ -187,7 +187,7 @@ print("gain  exponent  slope of credit")
 print("\n".join(f"{gain:4} {both[0]:9.3f} {both[1]:16.3f}" for gain, both in measured.items()))
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_exponents():
     _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
@@ -235,7 +235,7 @@ assert abs(slope(flows["relu, gain 1"]) - math.log(0.5) / 2) < 0.1
 assert abs(slope(flows["relu, gain √2"])) < 0.1
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_kinds():
     _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
@@ -285,7 +285,7 @@ for gain in before:
     assert torch.isclose(after[gain][50] / after[gain][0], far / near)
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_clipping():
     _, axes = plt.subplots(figsize=(5.2, 3.8), layout="constrained")

@@ -114,7 +114,7 @@ near = rules["lag"].mask(SHOWN)
 assert torch.allclose(average[near], torch.ones(1).double(), atol=0.2)
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_masks():
     _, panels = plt.subplots(2, 2, figsize=(5.4, 6), layout="constrained")
@@ -149,7 +149,7 @@ draw_masks()
 
 # %% [markdown]
 # Rows are losses, columns are uses. In the last picture a darker square has a larger weight. The
-# cell above averages 5000 random masks: near the diagonal, where that is enough, the mean is 1. A
+# code above averages 5000 random masks: near the diagonal, where that is enough, the mean is 1. A
 # term that many draws cut is raised as much in those that keep it.
 #
 # ### Chunk or lag? The textbook has both
@@ -213,6 +213,7 @@ for name, losses in final.items():
     print(f"{name:7} {statistics.mean(losses):.3f} +- {statistics.stdev(losses):.3f} nats")
 
 
+# %% tags=["draws"]
 @style.styled
 def draw_curves():
     _, (axes, ends) = plt.subplots(
@@ -280,19 +281,19 @@ fixed = alignment(
     net.rnn, x, loss, {(m, k): Truncated(k=k, mode=m) for m in ("chunk", "lag") for k in KS}
 )
 random = alignment(net.rnn, x, loss, {k: ARTBP(mean_length=k) for k in KS}, draws=DRAWS)
-print(" k   bias: chunk   lag  random (noise alone)   variance: random")
+print(" k   bias: chunk   lag  random (its noise)   variance: random")
 for k in KS:
     chunk, lag = (fixed[mode, k].relative_error.value for mode in ("chunk", "lag"))
     bias, variance = random[k].bias, random[k].variance.value
     print(f"{k:2} {chunk:14.3f} {lag:5.3f} {bias.value:7.3f} ({bias.standard_error:.3f})", end="")
-    print(f" {variance:25.3f}")
+    print(f" {variance:20.3f}")
     assert bias.value < 3 * bias.standard_error  # no more than noise
     if SHAKESPEARE:
         assert lag < chunk
         assert k > 4 or variance > chunk**2
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_errors():
     _, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
@@ -317,6 +318,9 @@ def draw_errors():
 draw_errors()
 
 # %% [markdown]
+# The dashed line is no bias: it is what noise leaves of the mean of 100 draws (the number in
+# parentheses above), and a hundred times the draws would leave a tenth of it.
+#
 # The picture answers both questions. Terms far from their loss are small in this network, as
 # [lesson 2](2_vanishing.md) lets one expect: lag 4 misses little of the gradient. And being right
 # on average is not being right. For small k a single random gradient is further from $g$ than
@@ -399,7 +403,7 @@ assert astray[-1] >= 1
 assert all(abs(thetas[-1] - BEST) < 0.05 for thetas in random_cuts)
 
 
-# %%
+# %% tags=["draws"]
 @style.styled
 def draw_thetas():
     _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")

@@ -113,10 +113,13 @@ noise = [
     [error(gradient(UORO(seed=seed), stream.expand(-1, n, -1), 60) / n) for seed in range(3)]
     for n in draws
 ]
+middle = torch.tensor(noise).median(1).values
 
+assert middle[-1] < middle[0] / 10, "the error falls as 1 / sqrt(n)"
+
+# %% tags=["draws"]
 axes = blank("UORO: right on average, noisy in a draw", "draws averaged", "relative error")
 axes.plot(draws, noise, "o", color=COLOURS["UORO"], alpha=0.55, markeredgewidth=0)
-middle = torch.tensor(noise).median(1).values
 axes.plot(draws, middle, color=COLOURS["UORO"])
 axes.text(draws[1], middle[1] * 1.6, "UORO", color=COLOURS["UORO"])
 axes.axhline(errors["SnAp-1"], color=COLOURS["SnAp-1"])
@@ -124,8 +127,6 @@ axes.text(4096, errors["SnAp-1"] * 1.1, "SnAp-1, always", color=COLOURS["SnAp-1"
 axes.set(xscale="log", yscale="log", xticks=draws, xticklabels=draws)
 axes.minorticks_off()
 plt.show()
-
-assert middle[-1] < middle[0] / 10, "the error falls as 1 / sqrt(n)"
 
 # %% [markdown]
 # Four times the draws halve the error. A learner has one draw a step. It averages over steps
@@ -179,7 +180,7 @@ for name, strategy in rules.items():
         online.learn_one(x_t, y_t)
         kept[name].append(numbers(online.carry))
 
-# %%
+# %% tags=["draws"]
 WINDOW = 100
 axes = blank(
     "Online rules learn, and learn again", "step of the stream", "squared error, moving mean"
@@ -195,6 +196,7 @@ axes.set(ylim=(0, 0.65), xlim=(0, LENGTH))
 axes.legend(frameon=False, loc="upper left", ncols=2)
 plt.show()
 
+# %%
 for name, found in squared.items():
     before, after = sum(found[CHANGE - 200 : CHANGE]) / 200, sum(found[-200:]) / 200
     print(f"{name:8} last 200 steps before the change {before:.3f}, of all {after:.3f}")
@@ -234,6 +236,10 @@ def saved(num_steps: int) -> int:
 lengths = [100, 300, 1000, 3000, 10000]
 bptt_keeps = [saved(length) for length in lengths]
 
+assert bptt_keeps[-1] > 50 * bptt_keeps[0], "BPTT's memory grows with the length"
+assert kept["RTRL"][-1] == HIDDEN**2 * (HIDDEN + 1 + 1) + HIDDEN, "the influence, and the state"
+
+# %% tags=["draws"]
 axes = blank("BPTT's memory grows with the stream", "steps of the stream", "numbers kept")
 axes.plot(lengths, bptt_keeps, color=style.PURPLE)
 axes.text(lengths[-1], bptt_keeps[-1], "full BPTT ", color=style.PURPLE, ha="right")
@@ -245,9 +251,6 @@ for name in ("RTRL", "SnAp-1", "UORO"):
     axes.text(lengths[-1], sizes[-1] * place, name, color=COLOURS[name], ha="right", va=side)
 axes.set(xscale="log", yscale="log", ylim=(40, 4e5))
 plt.show()
-
-assert bptt_keeps[-1] > 50 * bptt_keeps[0], "BPTT's memory grows with the length"
-assert kept["RTRL"][-1] == HIDDEN**2 * (HIDDEN + 1 + 1) + HIDDEN, "the influence, and the state"
 
 
 # %%
@@ -262,12 +265,16 @@ def milliseconds(strategy: GradientStrategy, hidden_size: int, steps: int = 20) 
     return min(rounds)
 
 
-sizes = [8, 32, 64, 128]
-axes = blank("RTRL is for small networks", "hidden units", "ms a step, on this machine")
+sizes, taken = [8, 32, 64, 128], {}
+print("milliseconds  " + "".join(f"{f'H={size}':>8}" for size in sizes))
 for name, strategy in {"RTRL": RTRL(store=True), "UORO": UORO(), "SnAp-1": SnAp1()}.items():
-    taken = [milliseconds(strategy, size) for size in sizes]
-    axes.plot(sizes, taken, "o-", color=COLOURS[name], label=name)
-    print(f"{name:8}", ", ".join(f"H={h}: {t:.2f} ms" for h, t in zip(sizes, taken, strict=True)))
+    taken[name] = [milliseconds(strategy, size) for size in sizes]
+    print(f"{name:14}" + "".join(f"{each:8.2f}" for each in taken[name]))
+
+# %% tags=["draws"]
+axes = blank("RTRL is for small networks", "hidden units", "ms a step, on this machine")
+for name, each in taken.items():
+    axes.plot(sizes, each, "o-", color=COLOURS[name], label=name)
 style.logarithmic(axes.yaxis, 1, 20)
 style.powers_of_two(axes.xaxis, sizes)
 axes.legend(frameon=False)

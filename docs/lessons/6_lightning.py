@@ -99,6 +99,10 @@ def visited(detach: bool) -> list[int]:
 
 attached, detached = visited(detach=False), visited(detach=True)
 
+assert attached[-1] > 5 * detached[-1]
+assert len(set(detached[1:])) == 1
+
+# %% tags=["draws"]
 axes = blank("Without detach(), every chunk costs more", "chunk", "nodes that backward() visits")
 chunks = range(1, len(attached) + 1)
 axes.plot(chunks, attached, "o-", color=style.VERMILION)
@@ -107,9 +111,6 @@ axes.text(5.8, attached[5], "retain_graph=True", color=style.VERMILION, ha="righ
 axes.text(10, detached[-1] * 1.3, "state.detach()", color=style.BLUE, ha="right", va="bottom")
 axes.set(xticks=[*chunks], ylim=(0, None))
 plt.show()
-
-assert attached[-1] > 5 * detached[-1]
-assert len(set(detached[1:])) == 1
 
 # %% [markdown]
 # With an optimizer step between chunks `retain_graph=True` fails too, since the old graph needs the
@@ -219,20 +220,24 @@ ways = {
     "20 steps": (fit(Full(), 20), style.BLUE),
 }
 final = {name: sum(model.losses["val"]) / 40 for name, (model, _) in ways.items()}
-
-axes = blank(f"A delay of {DELAY} steps, learnt in chunks", "chunks seen", "training loss, nats")
-for name, (model, colour) in ways.items():
-    moving = torch.tensor(model.losses["train"]).unfold(0, 20, 1).mean(1)
-    axes.plot(torch.arange(20, CHUNKS + 1), moving, color=colour, label=name)
+for name in ways:
     print(f"chunks of {name:20} loss of validation {final[name]:.3f} nats")
-axes.set(ylim=(0, 0.95), xlim=(0, CHUNKS))
-axes.legend(frameon=False, loc="upper right", ncols=2)
-plt.show()
 
 assert final["20 steps"] < 0.1, "credit reaches six steps back, and the state is carried"
 assert final["5 steps, RTRL"] < 0.3, "RTRL's carry holds influence: credit crosses the cut"
 assert final["5 steps"] > 0.3, "the cut is nearer than the delay"
 assert final["20 steps, no carry"] > 0.15, "6 of 20 answers lie in the chunk before: 0.21 nats"
+
+# %% tags=["draws"]
+axes = blank(
+    f"Chunks of 5 teach a delay of {DELAY} only with RTRL", "chunks seen", "training loss, nats"
+)
+for name, (model, colour) in ways.items():
+    moving = torch.tensor(model.losses["train"]).unfold(0, 20, 1).mean(1)
+    axes.plot(torch.arange(20, CHUNKS + 1), moving, color=colour, label=name)
+axes.set(ylim=(0, 0.95), xlim=(0, CHUNKS))
+axes.legend(frameon=False, loc="upper right", ncols=2)
+plt.show()
 
 # %% [markdown]
 # * **No carry**: each chunk starts from zero. The first six answers of a chunk cannot be known.
@@ -293,15 +298,16 @@ for name, parameter in theirs.named_parameters():
 readout = torch.randn(32, dtype=torch.float64)
 flow = credit_flow(ours, x, lambda output: (output[-1] @ readout).sum())
 
+assert flow.by_lag[0][20] < flow.by_lag[0][1] - 2, (
+    "in a new network credit has vanished by 20 steps"
+)
+
+# %% tags=["draws"]
 axes = blank("In a new network credit fades step by step", "steps before the loss", "credit, log10")
 for layer, colour in enumerate((style.BLUE, style.VERMILION)):
     axes.plot(flow.by_lag[layer], color=colour, label=f"layer {layer}")
 axes.legend(frameon=False)
 plt.show()
-
-assert flow.by_lag[0][20] < flow.by_lag[0][1] - 2, (
-    "in a new network credit has vanished by 20 steps"
-)
 
 # %% [markdown]
 # ## Try

@@ -46,6 +46,7 @@ class Board:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
         everything = dict.fromkeys(KINDS, 0)
         self._events = EventAccumulator(str(folder), size_guidance=everything).Reload()
         found = self._events.Tags()
@@ -130,6 +131,7 @@ class Board:
 
     def _text(self, tag: str) -> str:
         text = self._events.Tensors(tag)[-1].tensor_proto.string_val[0].decode()
+        text = text.replace(str(self._folder.parent), "FOLDER")  # of whoever builds the site
         lines = [line for line in text.strip().splitlines() if not line.startswith("```")]
         lines = [*lines[:LINES], "..."] if len(lines) > LINES else lines
         return _captioned(f"<pre><code>{html.escape(chr(10).join(lines))}</code></pre>", [tag])
@@ -169,6 +171,8 @@ def _chart(lines: Mapping[str, Series], alt: str, flat: Collection[str] = ()) ->
     values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
     if min(values) > 0 and max(values) > TALL * min(values):
         style.logarithmic(axes.yaxis, min(values), max(values))
+    if not any(values):
+        axes.set_ylim(-0.05, 1)  # what never happened is a line at the bottom
     if len(lines) > 1:
         _label(axes, ends)
     return figure(fig, f"{alt} over optimizer steps")

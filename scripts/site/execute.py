@@ -29,7 +29,10 @@ def execute(source: Path) -> nbformat.NotebookNode:
     notebook = jupytext.read(source)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=600, resources=resources, config=PRIVATE).execute()
+        client = NotebookClient(
+            notebook, timeout=600, coalesce_streams=True, resources=resources, config=PRIVATE
+        )
+        client.execute()
     return notebook
 
 
