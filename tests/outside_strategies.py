@@ -50,6 +50,17 @@ class Fades(OneSweep):
         return (0.5 ** (step[:, None] - step)).tril()
 
 
+class LayersApart(FutureFacing):
+    """Full BPTT for one layer; of several, those below the last one learn half as fast."""
+
+    cost = "O(L N H^2)"
+    space = "O(L N H)"
+
+    def assign(self, stack):
+        *below, last = stack.sweep()
+        return [*scaled(below, 0.5), last]
+
+
 class RoundsWeights(Fades):
     def mask(self, num_steps):
         return super().mask(num_steps).float()

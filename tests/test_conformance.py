@@ -43,6 +43,10 @@ def test_a_sound_strategy_has_no_failure(strategy):
     assert sum(o.status == "passed" for o in outcomes) > 35
 
 
+def test_a_bias_that_only_stacked_layers_show_is_seen():
+    assert [str(o) for o in verify(outside.LayersApart()) if o.status == "failed"] == []
+
+
 def test_each_skip_has_its_reason():
     for check, reason in (
         ("mask", "states no mask"),

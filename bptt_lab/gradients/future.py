@@ -59,7 +59,8 @@ class PerUnroll(GradientStrategy):
     def factors(self, num_steps: int, draw: int) -> Sequence[float] | None:
         """Return what the one adjoint sweep that is all of an unroll's rule multiplies credit with.
 
-        Arguments are those of `begin`; L factors as `recurrence.sweep` has them, None keeps all.
+        Arguments are those of `begin`. Of the L factors, factor t multiplies the credit that step t
+        hands to step t - 1, counted from 0; factor 0 is not used. 0 cuts there, None keeps all.
 
         Raises:
             NotImplementedError: where the rule is more than such a sweep.

@@ -9,6 +9,7 @@ from bptt_lab.config.components import renamed
 from bptt_lab.config.parse import parse
 from bptt_lab.core.validation import ConfigError, check
 from bptt_lab.lab.net import Net
+from bptt_lab.lab.run import Run
 from bptt_lab.runs import files
 from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.training import checkpoint_io, manifest, network
@@ -19,7 +20,9 @@ from bptt_lab.training.network import Network
 Which = Literal["last", "best"]
 
 
-def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[str] = ()) -> Net:
+def load(
+    run: str | Path | Run, *, checkpoint: Which = "last", allow: str | Iterable[str] = ()
+) -> Net:
     """Load a trained network.
 
     Neither the training data nor any other file of the run is needed, but for runs of versions
@@ -27,11 +30,11 @@ def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[s
     run that is still at work, or was interrupted, it is what its latest checkpoint holds.
 
     Args:
-        run: the run's folder, or the path of a checkpoint.
+        run: the run, its folder, or the path of a checkpoint.
         checkpoint: "last", with which training ended and whose sha256 is the summary's, or "best",
             that of the least validation loss.
         allow: packages beside this one whose classes the checkpoint may name, such as that of a
-            gradient strategy of your own.
+            gradient strategy of your own; what a run was started or opened with is allowed.
 
     Returns:
         The network, in evaluation mode, its parameters on the CPU and in the type of training.
@@ -45,6 +48,8 @@ def load(run: str | Path, *, checkpoint: Which = "last", allow: str | Iterable[s
         net.predict(inputs)
     """
     check("checkpoint", checkpoint, Which, {})
+    if isinstance(run, Run):
+        allow = [*run.allow, *([allow] if isinstance(allow, str) else allow)]
     path = Path(run)
     found = path if path.is_file() else _checkpoint(path, checkpoint)
     try:

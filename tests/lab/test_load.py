@@ -270,6 +270,23 @@ HOSTILE = {
 }
 
 
+def test_what_a_run_was_opened_with_is_allowed(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rule = (
+        "from bptt_lab.gradients.truncated import Truncated\n\n\nclass Mine(Truncated):\n    pass\n"
+    )
+    (tmp_path / "mine_of_a_run.py").write_text(rule)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    saved = checkpoint(run)
+    put(NET, "gradient", "_target_", value="mine_of_a_run.Mine")(saved)
+    checkpoint_io.write(saved, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(ConfigError, match="is not in bptt_lab"):
+        lab.load(lab.Run(run))
+    net = lab.load(lab.Run(run, ["mine_of_a_run"]))
+    assert type(net.rnn.gradient).__name__ == "Mine"
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_checkpoint_is_refused_in_one_line(
     name: str, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

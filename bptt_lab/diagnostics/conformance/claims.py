@@ -30,14 +30,20 @@ def check_claims_are_stated(strategy: GradientStrategy) -> None:
 
 def check_exact_within_chunk(strategy: GradientStrategy) -> None:
     """Equal to full BPTT's gradient if it says so, visibly different on a long sequence if not."""
-    actual, expected = (nets.remembering_gradients(s, [200]) for s in (strategy, Autograd()))
+    pair = (strategy, Autograd())
+    actual, expected = (nets.remembering_gradients(s, [200]) for s in pair)
     if strategy.exact_within_chunk:
         assert_same(actual, expected, "claims to be exact within a chunk")
         require(strategy.unbiased, "claims to be exact within a chunk, but not to be unbiased")
     else:
         off = compare.difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
+        if off <= compare.VISIBLE:  # it may treat layers, inputs or biases apart
+            net = suited(strategy, Net(4, 20, num_layers=3))
+            actual, expected = (gradients(s, net) for s in pair)
+            off = max(compare.difference(actual[name], expected[name]) for name in expected)
         inexact = f"claims to be inexact within a chunk, but is off by {off:.1e}"
-        require(off > compare.VISIBLE, inexact)
+        way_out = "if it is exact, say exact_within_chunk = True"
+        require(off > compare.VISIBLE, f"{inexact}; {way_out}")
 
 
 def check_exact_across_chunks(strategy: GradientStrategy) -> None:
