@@ -130,6 +130,12 @@ ONE = [
     (L, ("delta @ weight_hh", "credit @ weight_hh"), "t=2, s=1: lacks phi'(a_2)"),
     (L, ("before[s]", "before[t]"), "weight_hh: h_{t-1} of the loss's step for h_{s-1}"),
     (L, ("hx[None]", "0 * hx[None]"), "weight_hh: h_0, which is hx, is not used"),
+    (L, ("before[s]", "(before[s] if t - s < k - 1 else 0 * hx)"),
+     "weight_hh: the state that a window of k steps starts from is taken as 0"),
+    (L, ("before[s]", "(before[s] if 0 < s and t - s < k - 1 else 0 * hx)"),
+     "weight_hh: the state that a window of k steps starts from, and hx, is taken as 0"),
+    (L, ("before[s]", "(before[s] if t - s < k - 1 else hx)"),
+     "weight_hh: each window of k steps starts from hx again"),
     (L, ("range(T)", "range(T - 1)"), "the last loss's q_T is not used"),
     (L, ("range(T)", "range(k - 1, T)"), "a loss counts only where it sees k steps"),
     # RTRL
@@ -150,6 +156,11 @@ ONE = [
     (R, (" / N", ""), "gradient, N=3: sum for mean"),
     (R, ("    gradient", "    new = new.mean(0, keepdim=True).expand_as(new)\n    gradient"),
      "influence, N=3: is averaged over the sequences"),
+    (R, ("    new", "    influence = influence.mean(0, keepdim=True) + 0 * influence\n    new"),
+     "influence, N=3: M_{t-1} is averaged over the sequences"),
+    (R, ("    gradient", "    new = new + torch.einsum('nij,njm->nijm', J, slope[..., None] * "
+     "h_tm1[:, None]) - torch.einsum('ij,ni,nm->nijm', torch.eye(H), slope, h_tm1)\n    gradient"),
+     "Mbar_t: J_t multiplies it, as if it belonged to M_{t-1}"),
     (R, ("1 - h_t**2", "1 - h_tm1**2"), "J_t M_{t-1}: has phi'(a_{t-1}) for phi'(a_t)"),
     (R, ("ni,nijm->jm", "nj,nijm->jm"), "the gradient: q_t meets the index j, not i"),
 ]  # fmt: skip

@@ -116,6 +116,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
         (["grade", "empty"], "empty: holds none of 1_forward.py, 2_adjoint.py"),
         (["grade", "empty", "--json", "--csv"], "--json: cannot go with --csv"),
         (["grade", "empty", "--seconds", "0"], "--seconds=0: must be at least 1"),
+        (["grade", "no/2_adjoint.py"], "no/2_adjoint.py: does not exist; bptt-homework new no "),
         (["new", "a", "b"], "b: means nothing to `new DIR`"),
         (["new", "a", "--json"], "--json: means nothing to `new DIR`"),
         (["new", "other.py"], "other.py: is no folder; give the name of a new folder"),
@@ -167,6 +168,28 @@ def test_a_class_is_a_table_and_csv(tmp_path):
         [entry for entry in row if entry] for row in rows[1:]
     ]
     assert all(len(line) < 80 for line in lines)
+
+
+def test_options_may_stand_before_the_folders(tmp_path):
+    (tmp_path / "2_adjoint.py").write_text(RIGHT["2_adjoint.py"])
+    for arguments in (["grade", "--json", "2_adjoint.py"], ["--json", "grade", "2_adjoint.py"]):
+        code, out, err = run(tmp_path, *arguments)
+        assert (code, err) == (0, "") and json.loads(out)["folders"][0]["points"] == 10
+
+
+def test_one_of_a_class_who_hands_in_nothing_does_not_stop_the_others(tmp_path):
+    for name in ("ann", "bo"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ann" / "2_adjoint.py").write_text(RIGHT["2_adjoint.py"])
+    (tmp_path / "names.txt").touch()
+    code, out, err = run(tmp_path, "grade", "--csv", "ann", "bo", "names.txt")
+    assert code == 1 and out.splitlines()[1:] == ["ann,,10,,,,,10", "bo,,,,,,,0"]
+    first, second = err.splitlines()
+    assert "bo: holds none of" in first and first.endswith("; counts as not done")
+    assert "names.txt: is none of" in second and second.endswith("; is left out")
+    code, out, err = run(tmp_path, "grade", "bo", "names.txt")
+    assert (code, out) == (2, "") and "nor do the others" in err
+    assert run(tmp_path, "grade", "ann", "cy")[0] == 2  # a slip of the pen
 
 
 def test_a_text_is_80_columns_wide_and_shows_no_control_characters():

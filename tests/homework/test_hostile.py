@@ -2,7 +2,7 @@
 
 import pytest
 
-from .answers import ADJOINT, RIGHT, findings, grade
+from .answers import ADJOINT, RIGHT, findings, grade, planted
 
 HEAD = "import torch\nimport numpy as np\n"
 
@@ -111,3 +111,24 @@ def test_an_unknown_mistake_is_shown_and_not_named(new, sentence):
     found = findings(grade("2_adjoint.py", ADJOINT.replace(old, new)))
     assert sentence in found[0], found
     assert not any("explains" in finding for finding in found)
+
+
+def test_arguments_may_have_other_names():
+    code = "def adjoint(Q, states, W):\n    return inner(Q, states, W)\n"
+    verdict = grade(
+        "2_adjoint.py", RIGHT["2_adjoint.py"].replace("def adjoint", "def inner") + code
+    )
+    assert verdict.points == 10, findings(verdict)
+
+
+def test_a_right_gradient_beside_a_wrong_influence_is_right():
+    verdict = planted("6_rtrl.py", ("return new, gradient", "return influence, gradient"))
+    right = [part.name for part in verdict.parts if part.right]
+    assert "the gradient: q_t M_t" in right and "the gradient is the mean over sequences" in right
+
+
+def test_an_operation_that_torch_lacks_is_an_error_and_no_hole():
+    code = f"{HEAD}def adjoint(q, h, weight_hh):\n    torch.linalg.inv(q.to_sparse())\n"
+    verdict = grade("2_adjoint.py", code)
+    assert verdict.status == "wrong"
+    assert "raises NotImplementedError in line 4: Could not run" in findings(verdict)[0]

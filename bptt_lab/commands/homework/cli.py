@@ -28,7 +28,7 @@ process with limits, but in no sandbox."""
 @command.named("bptt-homework")
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the arguments, then write exercises or grade them."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)  # options before PATH, too
     if args.action not in ("new", "grade"):
         problem = "is neither new nor grade; bptt-homework --help says what they do"
         raise ConfigError(f"{args.action}: {problem}")
@@ -57,7 +57,7 @@ def _new(paths: list[Path], flags: list[str]) -> int:
 def _grade(paths: list[Path], args: argparse.Namespace) -> int:
     from bptt_lab.commands.homework import exercises, show
 
-    work = {path: exercises.find(path) for path in dict.fromkeys(paths)}
+    work = exercises.find_all(dict.fromkeys(paths))
     from bptt_lab.commands.homework import isolated  # imports torch
 
     isolated.prepare()

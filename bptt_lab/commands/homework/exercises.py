@@ -1,5 +1,6 @@
 """The exercises in their order, and the folder that holds them."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from bptt_lab.commands.homework import adjoint, forward, rtrl, truncation, weights
 from bptt_lab.commands.homework.exercise import Exercise
 from bptt_lab.core.validation import ConfigError
+from bptt_lab.runs import outcome
 from bptt_lab.runs.files import no_folder
 
 ALL: tuple[Exercise, ...] = (
@@ -60,8 +62,38 @@ def find(path: Path) -> list[tuple[Path, Exercise]]:
             raise ConfigError(f"{path}: {problem}")
         return found
     if not path.exists():
-        raise ConfigError(f"{path}: does not exist; bptt-homework new {path} writes the exercises")
+        folder = path.parent if path.suffix == ".py" else path
+        raise ConfigError(
+            f"{path}: does not exist; bptt-homework new {folder} writes the exercises"
+        )
     named = [exercise for exercise in ALL if exercise.file == path.name]
     if not named:
         raise ConfigError(f"{path}: is none of the exercises; they are called {NAMES}")
     return [(path, named[0])]
+
+
+def find_all(paths: Iterable[Path]) -> dict[Path, list[tuple[Path, Exercise]]]:
+    """The exercises of each path. Among several, one without any does not stop the others.
+
+    A folder without exercises is a student's who has handed in nothing, and has all of them
+    missing; another file, such as a list of names, is left out. A line on stderr says so.
+
+    Raises:
+        ConfigError: where nothing is left, or a path does not exist.
+    """
+    paths = list(paths)
+    work = {}
+    for path in paths:
+        try:
+            work[path] = find(path)
+        except ConfigError as error:
+            if len(paths) == 1 or not path.exists():
+                raise
+            nothing = path.is_dir()
+            if nothing:
+                work[path] = [(path / exercise.file, exercise) for exercise in ALL]
+            problem = "counts as not done" if nothing else "is left out"
+            outcome.tell(f"{error}; {problem}")
+    if not any(file.exists() for files in work.values() for file, _ in files):
+        raise ConfigError(f"{paths[0]}: holds none of {NAMES}, nor do the others")
+    return work

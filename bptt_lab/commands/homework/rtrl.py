@@ -5,7 +5,7 @@
     (3) gradient = 1/N sum_n sum_i q_{t, i} M_t[i]
 
 With M_{t-1} = 0 only Eq. (2) is left, and what M_{t-1} adds is J_t M_{t-1}. The gradient is held to
-the answer's own M_t.
+the answer's own M_t, or to the right one, for who computes it right and returns another.
 """
 
 import itertools
@@ -218,7 +218,7 @@ def _gradient(answers: Answers) -> list[str] | bool:
             ]
         )
 
-    if fit(("", "")) == "":
+    if fit(("", "")) == "" or _is_right(answers):
         return []
     if constant := answers.constant("gradient", "q_t"):
         return constant
@@ -229,6 +229,15 @@ def _gradient(answers: Answers) -> list[str] | bool:
     return _say("the gradient", found, steps[0].gradient, wanted)
 
 
+def _is_right(answers: Answers) -> bool:
+    names = [f"terms {number} with" for number in answers.settings()]
+    made = (right(Given(*answers.calls[name].arguments.values())) for name in names)  # type: ignore[arg-type]
+    return all(
+        words.near(answers[name]["gradient"], m["gradient"])
+        for name, m in zip(names, made, strict=True)
+    )
+
+
 def _say(name: str, found: list[str], got: Array, expected: Array) -> list[str]:
     if not found:
         return [differ(name, got, expected)]
@@ -237,7 +246,13 @@ def _say(name: str, found: list[str], got: Array, expected: Array) -> list[str]:
 
 def _apart(answers: Answers) -> list[str]:
     alone = [answers[f"single {n}"]["influence"] for n in range(3)]
-    return batch.apart("influence, N=3", answers["batch"]["influence"], alone, axis=0)
+    got = answers["batch"]["influence"]
+    given = draw(8, 3, 4)
+    before = np.broadcast_to(given.influence.mean(0), given.influence.shape)
+    shared = right(given._replace(influence=before))["influence"]
+    if words.near(got, shared):
+        return ["influence, N=3: M_{t-1} is averaged over the sequences before the update"]
+    return batch.apart("influence, N=3", got, alone, axis=0)
 
 
 def _mean(answers: Answers) -> list[str] | bool:

@@ -42,6 +42,9 @@ PLACES: Mapping[str, Callable[[Array, Array, Array], Array]] = {
     "j and m are swapped": lambda slope, v, W: np.einsum("i,im,j->ijm", slope, np.eye(len(v)), v),
     "W_hh[i, j] for [i = j]": lambda slope, v, W: np.einsum("i,ij,m->ijm", slope, W, v),
     "W_hh[j, i] for [i = j]": lambda slope, v, W: np.einsum("i,ji,m->ijm", slope, W, v),
+    "J_t multiplies it, as if it belonged to M_{t-1}": lambda slope, v, W: np.einsum(
+        "i,ij,j,m->ijm", slope, W, slope, v
+    ),
     "phi' is that of m": lambda slope, v, W: np.einsum("m,ij,m->ijm", slope, np.eye(len(v)), v),
 }
 VECTORS: Mapping[str, Callable[[Array, Array], Array]] = {

@@ -18,7 +18,7 @@ from bptt_lab.commands.homework.draws import Draws, only
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
 from bptt_lab.commands.homework.masks import chunk, lag
 from bptt_lab.commands.homework.terms import Judge, Measured
-from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, Use
+from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, WINDOW_STATES, Use
 from bptt_lab.commands.homework.words import Array
 
 SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (7, 3), (7, 2), (6, 5))  # T and k; H is T + 1
@@ -139,7 +139,8 @@ class Reading:
         own = self.ih if output == "weight_ih" else self.hh
         if own.is_right() or self.best.is_empty:
             return own.is_right()
-        table, letter = (INPUTS_BY_K, "x") if own is self.ih else (STATES_BY_K, "h")
+        states = STATES_BY_K if self.best.cut else {**STATES_BY_K, **WINDOW_STATES}
+        table, letter = (INPUTS_BY_K, "x") if own is self.ih else (states, "h")
         found = uses.judge(output, self.uses(output), table, letter)
         if found and uses.UNNAMED in found[0] and not own.misplaced:
             if self.best.cut and own.cut and not own.values:

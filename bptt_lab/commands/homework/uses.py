@@ -117,6 +117,17 @@ STATES_BY_K: Mapping[str, Partner] = {
         lambda s, T, k, t: None if (T - s + 1) % k == 0 else s - 1
     ),
 }
+# Where the right terms are kept: other terms might lack just these states.
+WINDOW_STATES: Mapping[str, Partner] = {
+    "the state that a window of k steps starts from is taken as 0, where only the credit is cut": (
+        lambda s, T, k, t: None if t - s == k - 1 else s - 1
+    ),
+    "the state that a window of k steps starts from, and hx, is taken as 0, where only the credit "
+    "is cut": lambda s, T, k, t: None if s == 1 or t - s == k - 1 else s - 1,
+    "each window of k steps starts from hx again, where only the credit is cut": (
+        lambda s, T, k, t: 0 if t - s == k - 1 else s - 1
+    ),
+}
 
 
 def judge(
