@@ -1,6 +1,7 @@
 """From a run folder to the network that it trained."""
 
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,6 @@ from bptt_lab.config.components import renamed
 from bptt_lab.config.parse import parse
 from bptt_lab.core.validation import ConfigError, check
 from bptt_lab.lab.net import Net
-from bptt_lab.lab.run import Run
 from bptt_lab.runs import files
 from bptt_lab.runs.outcome import CheckpointError
 from bptt_lab.training import checkpoint_io, manifest, network
@@ -21,7 +21,7 @@ Which = Literal["last", "best"]
 
 
 def load(
-    run: str | Path | Run, *, checkpoint: Which = "last", allow: str | Iterable[str] = ()
+    run: str | PathLike[str], *, checkpoint: Which = "last", allow: str | Iterable[str] = ()
 ) -> Net:
     """Load a trained network.
 
@@ -48,8 +48,8 @@ def load(
         net.predict(inputs)
     """
     check("checkpoint", checkpoint, Which, {})
-    if isinstance(run, Run):
-        allow = [*run.allow, *([allow] if isinstance(allow, str) else allow)]
+    of_run = getattr(run, "allow", ())  # a path has none
+    allow = [*of_run, *([allow] if isinstance(allow, str) else allow)]
     path = Path(run)
     found = path if path.is_file() else _checkpoint(path, checkpoint)
     try:
