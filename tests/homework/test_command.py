@@ -64,12 +64,13 @@ def test_whatever_the_code_does_the_next_exercise_is_graded(tmp_path):
     for file, sentence in {
         "3_weights.py": "ends the process with exit code 0: leave out exit()",
         "4_chunk.py": "raises MemoryError in line 2",
-        "5_lag.py": "the file raises SyntaxError in line 1: '(' was never closed",
         "6_rtrl.py": "ends the process by SIGSEGV",
     }.items():
         first = by_file[file]["parts"][0]["findings"]
         assert any(sentence in finding for finding in first), (file, first)
         assert by_file[file]["points"] == 0
+    problem = "the file raises SyntaxError in line 1: '(' was never closed"
+    assert (by_file["5_lag.py"]["status"], by_file["5_lag.py"]["problem"]) == ("failed", problem)
     assert by_file["1_forward.py"]["status"] == "not done"  # there is no such file
     assert by_file["2_adjoint.py"]["points"] == 10
 
@@ -78,6 +79,23 @@ def test_a_loop_without_end(tmp_path):
     (tmp_path / "1_forward.py").write_text("def step(**a):\n    while True: pass\n")
     code, out, _ = run(tmp_path, "grade", "1_forward.py", "--seconds", "1")
     assert code == 1 and "does not return: the time of 1 s is over" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("while True: pass", "does not end loading: the time of 1 s is over; does every loop end?"),
+        ("import os; os._exit(0)", "ends the process with exit code 0: leave out exit()"),
+        ("exit()", "ends the program in line 1: leave out exit()"),
+        ("import no_such_module", "raises ModuleNotFoundError in line 1: No module named"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_says_so_once(code, problem, tmp_path):
+    (tmp_path / "1_forward.py").write_text(code)
+    seconds = "1" if "while" in code else "600"
+    exit_code, out, _ = run(tmp_path, "grade", "1_forward.py", "--seconds", seconds)
+    shown = " ".join(out.split())
+    assert exit_code == 1 and shown.count(f"the file {problem}") == 1 and "called as" not in shown
 
 
 @pytest.mark.slow

@@ -142,7 +142,8 @@ class Answers:
             more = [] if isinstance(others, bool) else list(others)
             if said:
                 return Part(name, worth, others is not False and not more, more)
-            return Part(name, worth, False, [*more, f"{what}; called as {self.calls[bad].sizes}"])
+            called = "" if what.startswith("the file ") else f"; called as {self.calls[bad].sizes}"
+            return Part(name, worth, False, [*more, what + called])
         found = find()
         if isinstance(found, bool):
             return Part(name, worth, found)

@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 from bptt_lab.commands.homework import worker
 from bptt_lab.commands.homework.exercise import MISSING, Answer, Exercise, Verdict, judge
@@ -30,12 +31,12 @@ def prepare() -> None:
 
 def grade(path: Path, exercise: Exercise, seconds: int) -> Verdict:
     """Run the file of an exercise, and judge its answers."""
-    if path.is_dir() or not path.exists():
-        problem = "is no file" if path.exists() else ""
-        return Verdict(exercise, problem=problem or MISSING)
+    if not path.exists():
+        return Verdict(exercise, problem=MISSING)
+    if path.is_dir():
+        return Verdict(exercise, problem="is no file")
     calls = exercise.calls()
     answers: dict[str, Answer] = {}
-    ended = ""
     reader, writer = Pipe(duplex=False)
     arguments = (writer, path.resolve(), calls, MEMORY * 2**20, seconds)
     process = fork_server.start(worker.work, arguments)
@@ -43,9 +44,16 @@ def grade(path: Path, exercise: Exercise, seconds: int) -> Verdict:
     try:
         if not reader.poll(TO_START) or reader.recv_bytes() != worker.READY.encode():
             raise OSError(f"no process for {path} could be started")
-        for name, answer in _answers(reader, time.monotonic() + seconds):
-            answers[name] = answer
-        ended = "" if len(answers) == len(calls) else _why(process, seconds)
+        messages = _messages(reader, time.monotonic() + seconds)
+        problem: Any = next(messages, None)
+        if problem is None:
+            problem = f"the file {_why(process, seconds, 'end loading')}"
+        if problem != "":
+            return Verdict(exercise, problem=str(problem))
+        with contextlib.suppress(ValueError, TypeError):  # or it is no answer
+            for name, values, said, not_done, changed in messages:
+                answers[str(name)] = Answer(values, str(said), bool(not_done), changed)
+        ended = "" if len(answers) == len(calls) else _why(process, seconds, "return")
     finally:
         _end(process)
         reader.close()
@@ -54,20 +62,18 @@ def grade(path: Path, exercise: Exercise, seconds: int) -> Verdict:
     return judge(exercise, answers)
 
 
-def _answers(reader: Connection, end: float) -> Iterator[tuple[str, Answer]]:
-    """Yield answers until the pipe is closed, the time is up, or what comes is no answer."""
-    with contextlib.suppress(EOFError, OSError, ValueError, TypeError):
+def _messages(reader: Connection, end: float) -> Iterator[Any]:
+    """Yield messages until the pipe is closed, the time is up, or what comes is no message."""
+    with contextlib.suppress(EOFError, OSError, ValueError):
         while reader.poll(max(0.0, end - time.monotonic())):
-            name, values, problem, not_done, changed = json.loads(reader.recv_bytes(LARGEST))
-            yield str(name), Answer(values, str(problem), bool(not_done), changed)
+            yield json.loads(reader.recv_bytes(LARGEST))
 
 
-def _why(process: ForkServerProcess, seconds: int) -> str:
+def _why(process: ForkServerProcess, seconds: int, what: str) -> str:
     process.join(0.2)
-    if process.exitcode is None:
-        return f"does not return: the time of {seconds} s is over; does every loop end?"
-    if process.exitcode == -signal.SIGXCPU:
-        return f"does not return: the time of {seconds} s is over; does every loop end?"
+    if process.exitcode in (None, -signal.SIGXCPU):
+        return f"does not {what}: the time of {seconds} s is over; does every loop end?"
+    assert process.exitcode is not None
     if process.exitcode < 0:
         name = signal.Signals(-process.exitcode).name
         return f"ends the process by {name}; does it need more than {MEMORY} MB?"

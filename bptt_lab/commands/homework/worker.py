@@ -32,15 +32,19 @@ FILE_SIZE = 2**20  # bytes that a student's code may write into a file
 def work(
     pipe: Connection, path: Path, calls: Mapping[str, Call], memory: int, seconds: int
 ) -> None:
-    """Load a file, make the calls, send each answer at once. `memory` is in bytes."""
+    """Load a file and send its problem or "", make the calls, send each answer at once.
+
+    `memory` is in bytes.
+    """
     os.setsid()
     fork_server.begin(0.0)
     pipe.send_bytes(READY.encode())
     _limit(memory, seconds)
     torch.set_num_threads(1)
-    found = load(path)
-    for name, call in calls.items():
-        answer = found if isinstance(found, Answer) else ask(found, call)
+    module, problem = load(path)
+    pipe.send_bytes(json.dumps(problem).encode())
+    for name, call in () if problem else calls.items():
+        answer = ask(module, call)
         message = [name, answer.values, answer.problem, answer.not_done, answer.changed]
         pipe.send_bytes(json.dumps(message).encode())
     pipe.close()
@@ -65,8 +69,8 @@ def _limit(memory: int, seconds: int) -> None:
             resource.setrlimit(limit, (value, value))
 
 
-def load(path: Path) -> types.ModuleType | Answer:
-    """Run a student's file as a module; an answer that says the problem, where that fails."""
+def load(path: Path) -> tuple[types.ModuleType, str]:
+    """Run a student's file as a module; with the problem in words, where that fails."""
     module = types.ModuleType("exercise")
     module.__file__ = str(path)
     sys.modules["exercise"] = module
@@ -75,15 +79,15 @@ def load(path: Path) -> types.ModuleType | Answer:
         os.chdir(path.parent)
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except BaseException as error:
-        return Answer(problem=f"cannot be loaded: the file {_say(error, path)}")
-    return module
+        return module, f"the file {_say(error, path)}"
+    return module, ""
 
 
 def ask(module: types.ModuleType, call: Call) -> Answer:
     """Make one call."""
     function = getattr(module, call.function, None)
     if function is None:
-        return Answer(problem=f"cannot be called: the file has no function {call.function}")
+        return Answer(problem=f"the file has no function {call.function}")
     arguments = {name: _tensor(value) for name, value in call.arguments.items()}
     try:
         value = _called(function, arguments)
