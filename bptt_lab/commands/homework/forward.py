@@ -6,105 +6,41 @@ Each step of a pass is held to the answer's own state before it, so that the fir
 found, and a wrong step does not make those after it wrong.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
 from bptt_lab.commands.homework import edits, words
 from bptt_lab.commands.homework.draws import Draws
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part, differ
+from bptt_lab.commands.homework.forward_mistakes import (
+    BESIDES,
+    FIELDS,
+    INPUT,
+    JOINED,
+    LAST,
+    OUTER,
+    RIGHT,
+    STATE,
+    TAKES_INPUT,
+    TAKES_STATE,
+    TIMES_OF,
+    Weights,
+)
 from bptt_lab.commands.homework.words import Array
 
 STEPS = ((3, 2, 4), (2, 3, 3), (1, 5, 3))  # N, I and H of calls of `step`
 PASSES = ((4, 2, 3, 2), (3, 1, 2, 4), (5, 3, 3, 3))  # T, N, I and H of calls of `forward`
 
 
-class Weights(NamedTuple):
-    """W_ih (H, I), W_hh (H, H) and b (H,)."""
-
-    ih: Array
-    hh: Array
-    bias: Array
-
-
-# Mistakes as data: what stands for tanh, W_ih x_t, W_hh h_{t-1}, b, and what is added besides.
-OUTER: Mapping[str, Callable[[Array], Array]] = {
-    "": np.tanh,
-    "tanh is lacking": lambda a: a,
-    "tanh stands twice": lambda a: np.tanh(np.tanh(a)),
-    "the logistic function for tanh": lambda a: 1 / (1 + np.exp(-a)),
-    "relu for tanh": lambda a: np.maximum(a, 0),
-    "phi' = 1 - tanh(a_t)^2 for tanh": lambda a: 1 - np.tanh(a) ** 2,
-    "the wrong sign of h_t": lambda a: -np.tanh(a),
-    "sin for tanh": np.sin,
-}
-Product = Callable[[Array, Weights], Array]
-INPUT: Mapping[str, Product] = {
-    "": lambda x, w: x @ w.ih.T,
-    "W_ih is transposed": lambda x, w: x @ w.ih,
-    "x_t without W_ih": lambda x, w: x,
-    "W_hh for W_ih": lambda x, w: x @ w.hh.T,
-}
-STATE: Mapping[str, Product] = {
-    "": lambda h, w: h @ w.hh.T,
-    "W_hh is transposed": lambda h, w: h @ w.hh,
-    "h_{t-1} without W_hh": lambda h, w: h,
-    "W_ih for W_hh": lambda h, w: h @ w.ih.T,
-    "only the diagonal of W_hh is used": lambda h, w: h * np.diag(w.hh),
-    "tanh(h_{t-1}) for h_{t-1}": lambda h, w: np.tanh(h) @ w.hh.T,
-    "W_hh stands twice": lambda h, w: h @ w.hh.T @ w.hh.T,
-}
-TIMES: Mapping[str, float] = {
-    "": 1,
-    "{} is lacking": 0,
-    "the wrong sign of {}": -1,
-    "{} counts twice": 2,
-}
-ADDENDS = ("W_ih x_t", "W_hh h_{t-1}", "the bias")
-BESIDES: Mapping[str, Callable[[Array, Array], Array]] = {
-    "": lambda h, before: h,
-    "h_{t-1} is added to h_t": lambda h, before: h + before,
-    "h_t is multiplied by h_{t-1}": lambda h, before: h * before,
-    "h_t is the mean of h_{t-1} and tanh(a_t)": lambda h, before: (h + before) / 2,
-    "the sequences are averaged": lambda h, before: 0 * h + h.mean(0),
-}
-TIMES_OF = [{n.replace("{}", addend): c for n, c in TIMES.items()} for addend in ADDENDS]
-FIELDS: Sequence[Mapping[str, object]] = (OUTER, INPUT, STATE, *TIMES_OF, BESIDES)
-RIGHT = ("",) * len(FIELDS)
-# Which input and which state a step of the pass takes, of t and T; None for zeros.
-TAKES_INPUT: Mapping[str, Callable[[int, int], int | None]] = {
-    "": lambda t, T: t,
-    "x_{t-1} for x_t, and 0 at t=1": lambda t, T: t - 1 if t > 1 else None,
-    "x_{t-1} for x_t, and x_T at t=1 (index -1)": lambda t, T: t - 1 if t > 1 else T,
-    "x_{t-1} for x_t, and x_1 at t=1": lambda t, T: max(t - 1, 1),
-    "x_{t+1} for x_t, and x_1 at t=T": lambda t, T: t % T + 1,
-    "x_{t+1} for x_t, and x_T at t=T": lambda t, T: min(t + 1, T),
-    "x_{t+1} for x_t, and 0 at t=T": lambda t, T: t + 1 if t < T else None,
-    "the inputs are taken in reverse order": lambda t, T: T + 1 - t,
-    "x_1 at every step": lambda t, T: 1,
-}
-TAKES_STATE: Mapping[str, Callable[[int, int], int | None]] = {
-    "": lambda t, T: t - 1,
-    "hx is not used: zeros for h_0, the carried state is forgotten": (
-        lambda t, T: t - 1 if t > 1 else None
-    ),
-    "the state is not carried on: h_0 for h_{t-1} at every step": lambda t, T: 0,
-    "the state is reset to 0 at every step": lambda t, T: None,
-    "the state is reset to 0 at every step but the first": lambda t, T: 0 if t == 1 else None,
-    "h_{t-2} for h_{t-1}, and h_0 at t=1": lambda t, T: max(t - 2, 0),
-    "h_{t-2} for h_{t-1}, and zeros at t=1": lambda t, T: t - 2 if t > 1 else None,
-    "h_1 for h_{t-1} after t=1": lambda t, T: min(t - 1, 1),
-}
-
-
 def compute(names: Sequence[str], x: Array, h: Array, weights: Weights) -> Array | None:
     """One step with these mistakes; None where the sizes do not allow them."""
-    outer, of_x, of_h, *times, besides = names
+    outer, of_x, of_h, *times, joined, besides = names
     c_x, c_h, c_b = (table[name] for table, name in zip(TIMES_OF, times, strict=True))
     try:
-        a = c_x * INPUT[of_x](x, weights) + c_h * STATE[of_h](h, weights) + c_b * weights.bias
-        found: Array = BESIDES[besides](OUTER[outer](a), h)
+        of_input, of_state = c_x * INPUT[of_x](x, weights), c_h * STATE[of_h](h, weights)
+        made = JOINED[joined](OUTER[outer], of_input, of_state, c_b * weights.bias)
+        found: Array = BESIDES[besides](made, h)
     except ValueError:
         return None
     return found
@@ -258,17 +194,6 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
                 if not words.near(got, expected):
                     return [differ(f"forward, t={t}: h_{t}", got, expected)]
     return []
-
-
-# Mistakes as data: what somebody hands on for h_n.
-LAST: Mapping[str, Callable[[Array, Array], Array]] = {
-    "is h_1, the first state": lambda output, hx: output[0],
-    "is h_{T-1}": lambda output, hx: output[-2] if len(output) > 1 else hx,
-    "is hx, the state before the first step": lambda output, hx: hx,
-    "is 0": lambda output, hx: 0 * hx,
-    "is the mean of all states": lambda output, hx: output.mean(0),
-    "is the sum of all states": lambda output, hx: output.sum(0),
-}
 
 
 def _judge_last(answers: Answers) -> list[str] | bool:
