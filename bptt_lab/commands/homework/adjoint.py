@@ -6,7 +6,7 @@ A q that is 0 but at t gives what the loss at t sends to each step: a term. The 
 with the answer's own credit, so that a wrong credit costs its points once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,12 +20,23 @@ from bptt_lab.commands.homework.words import Array
 SETTINGS = ((4, 5), (3, 7), (4, 3))  # T and H of the calls that measure terms
 
 
-def right(q: Array, h: Array, weight_hh: Array) -> tuple[Array, Array]:
-    """Credit and delta by Eq. (1)."""
+Carry = Callable[[Array], Array]
+# Mistakes as data: what somebody makes of the sequences in what is carried back, (N, H).
+CARRIES: Mapping[str, Carry] = {
+    "what is carried back is averaged over the sequences": lambda carry: carry.mean(0),
+    "what is carried back is summed over the sequences": lambda carry: carry.sum(0),
+    "what is carried back is that of the first sequence": lambda carry: carry[0],
+}
+
+
+def right(
+    q: Array, h: Array, weight_hh: Array, of_carry: Carry = lambda carry: carry
+) -> tuple[Array, Array]:
+    """Credit and delta by Eq. (1), or with one of CARRIES."""
     credit = q.copy()
     slope = 1 - h**2
     for t in reversed(range(len(q) - 1)):
-        credit[t] += (slope[t + 1] * credit[t + 1]) @ weight_hh
+        credit[t] += of_carry((slope[t + 1] * credit[t + 1]) @ weight_hh)
     return credit, slope * credit
 
 
@@ -91,7 +102,9 @@ def judge(answers: Answers) -> list[Part]:
 
     def singles(output: str) -> list[str]:
         alone = [answers[f"single {n}"][output] for n in range(3)]
-        return batch.apart(f"{output}, N=3", answers["batch"][output], alone)
+        number = ("credit", "delta").index(output)
+        more = {name: right(*_draw(8, 4, 3, 5), carry)[number] for name, carry in CARRIES.items()}
+        return batch.apart(f"{output}, N=3", answers["batch"][output], alone, more)
 
     parts = [
         part("credit: each step has its own q_t", 1, terms, lambda: lags(-9, 0)),

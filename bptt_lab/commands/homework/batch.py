@@ -13,8 +13,18 @@ from bptt_lab.commands.homework.exercise import differ
 from bptt_lab.commands.homework.words import Array
 
 
-def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[str]:
-    """Say how sequences that stand side by side along an axis differ from each alone."""
+def apart(
+    name: str, got: Array, alone: Sequence[Array], more: Mapping[str, Array], axis: int = 1
+) -> list[str]:
+    """Say how sequences that stand side by side along an axis differ from each alone.
+
+    Args:
+        name: of the output.
+        got: what came of all sequences.
+        alone: what came of each.
+        more: sentences, and what their mistakes make of the right answer.
+        axis: of the sequences.
+    """
     expected = np.concatenate(alone, axis)
     if not expected.any():
         return [f"{name}: is 0 for each sequence alone"]
@@ -28,6 +38,7 @@ def apart(name: str, got: Array, alone: Sequence[Array], axis: int = 1) -> list[
             np.take(expected, [0], axis), len(alone), axis
         ),
         "the sequences stand in reverse order": np.flip(expected, axis),
+        **more,
     }
     for sentence, value in mistakes.items():
         if words.near(got, value):

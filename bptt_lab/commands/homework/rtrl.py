@@ -250,9 +250,8 @@ def _apart(answers: Answers) -> list[str]:
     given = draw(8, 3, 4)
     before = np.broadcast_to(given.influence.mean(0), given.influence.shape)
     shared = right(given._replace(influence=before))["influence"]
-    if words.near(got, shared):
-        return ["influence, N=3: M_{t-1} is averaged over the sequences before the update"]
-    return batch.apart("influence, N=3", got, alone, axis=0)
+    mistakes = {"M_{t-1} is averaged over the sequences before the update": shared}
+    return batch.apart("influence, N=3", got, alone, mistakes, axis=0)
 
 
 def _mean(answers: Answers) -> list[str] | bool:

@@ -28,6 +28,15 @@ CARRIES: Mapping[str, Callable[[Array, Array, Array], Array]] = {
         lambda M, W, slope: np.einsum("m,il,ljm->ijm", slope, W, M)
     ),
     "J_t^T for J_t: its transpose": lambda M, W, slope: np.einsum("l,li,ljm->ijm", slope, W, M),
+    "only i = j is kept after the step, as SnAp-1 does": (
+        lambda M, W, slope: np.einsum("i,ij,il,ljm->ijm", slope, np.eye(len(W)), W, M)
+    ),
+    "only i = j is kept before and after the step, as SnAp-1 does": (
+        lambda M, W, slope: np.einsum("i,ij,ii,ijm->ijm", slope, np.eye(len(W)), W, M)
+    ),
+    "only i = j is kept before the step, as SnAp-1 does": (
+        lambda M, W, slope: np.einsum("i,ij,jjm->ijm", slope, W, M)
+    ),
     "J_t stands twice": lambda M, W, slope: np.einsum("i,il,l,lp,pjm->ijm", slope, W, slope, W, M),
 }
 # What the immediate influence is made of: [i = j], a vector at m, and phi'.
