@@ -38,3 +38,14 @@ def test_a_right_answer_gets_all_points(file, code):
     verdict = grade(file, code)
     assert findings(verdict) == []
     assert verdict.status == "right" and verdict.points == 10 and not verdict.notes
+
+
+@pytest.mark.parametrize("file", ["4_chunk.py", "5_lag.py"])
+def test_two_shifts_get_no_word_of_the_terms(file):
+    s = "t" if file == "4_chunk.py" else "s"
+    shifted = (f"input[{s}]", f"input[{s} - 1]"), (f"before[{s}]", f"h[{s}]")
+    parts = planted(file, *shifted).parts
+    assert [part.name.partition(":")[0] for part in parts if part.findings] == [
+        "weight_ih",
+        "weight_hh",
+    ]

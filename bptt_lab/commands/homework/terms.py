@@ -55,6 +55,7 @@ class Judge:
         measured: the terms.
         right: which of them belong there, of those with s <= t.
         delta: whether a term is delta's part, and not credit's.
+        step: the letter of a step in a sentence about all terms: t, or s where t is the loss's.
 
     Attributes:
         misplaced: says that all terms are right and stand in a wrong place; or empty.
@@ -62,8 +63,10 @@ class Judge:
         cut: what is wrong with the choice of terms; empty if it is right.
     """
 
-    def __init__(self, measured: Sequence[Measured], right: Mask, delta: bool) -> None:
-        self.measured, self._right, self._delta = measured, right, delta
+    def __init__(
+        self, measured: Sequence[Measured], right: Mask, delta: bool, step: str = "t"
+    ) -> None:
+        self.measured, self._right, self._delta, self._step = measured, right, delta, step
         self._by_k = all("k" in m.sizes for m in measured)
         self._at = [(m, t, s) for m in measured for t in m.steps for s in m.steps]
         self._value = {(id(m), t, s): self._whole(m, t, s) for m, t, s in self._at}
@@ -204,7 +207,8 @@ class Judge:
         found = {}
         for where, rule in itertools.product(WHERE, edits.RULES):
             if rule.sentence not in found and self._holds(rule, where):
-                found[rule.sentence] = f"{rule.sentence}, {where}"
+                name = words.in_s(rule.sentence) if self._step == "s" else rule.sentence
+                found[rule.sentence] = f"{name}, {where}"
         if found or not twice:
             return list(found.values())
         places = [

@@ -13,15 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bptt_lab.commands.homework import uses, weights
+from bptt_lab.commands.homework import uses, weights, words
 from bptt_lab.commands.homework.draws import Draws, only
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
 from bptt_lab.commands.homework.masks import chunk, lag
 from bptt_lab.commands.homework.terms import Judge, Measured
-from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, WINDOW_STATES, Use
+from bptt_lab.commands.homework.uses import CREDIT, INPUTS_BY_K, STATES_BY_K, WINDOW_STATES, Use
 from bptt_lab.commands.homework.words import Array
 
 SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (7, 3), (7, 2), (6, 5))  # T and k; H is T + 1
+DOUBT = (
+    "what follows is read off {}, and {} says otherwise: is each delta multiplied with the right "
+    "input and the right state?"
+)
 Keeps = Callable[[int, int, int], bool]  # of t, s and k
 
 
@@ -88,60 +92,87 @@ def _call(function: str, given: Setting) -> Call:
     return Call(function, given._asdict(), shapes)
 
 
-def _sizes(given: Setting) -> dict[str, int]:
-    return {"T": len(given.q), "N": 1, "H": given.h.shape[-1], "k": given.k}
-
-
 class Reading:
     """The terms of an answer, read off its gradients, and the verdict on them."""
 
-    def __init__(self, answers: Answers, keeps: Keeps) -> None:
+    def __init__(self, answers: Answers, keeps: Keeps, step: str) -> None:
         def mask(t: int, s: int, T: int, k: int) -> bool:
             return keeps(t, s, k)
 
-        self._answers = answers
+        self._answers, self._step = answers, step
         measuring = _measuring()
         self._given = {number: measuring[number] for number in answers.settings()}
-        self.ih = Judge(list(self._measured("weight_ih")), mask, True)
-        self.hh = Judge(list(self._measured("weight_hh")), mask, True)
-        self.best = self.ih if _faults(self.ih) <= _faults(self.hh) else self.hh
-        self._deltas = [m.got for m in self.best.measured]
+        self.ih = Judge(list(self._measured("weight_ih")), mask, True, step)
+        self.hh = Judge(list(self._measured("weight_hh")), mask, True, step)
+        self.best = min(self.ih, self.hh, key=_faults)
+        measured = zip(self.ih.measured, self.ih.rights(), strict=True)
+        right = Judge([m._replace(got=got) for m, got in measured], mask, True, step)
+        differ = not all(
+            words.near(a.got, b.got)
+            for a, b in zip(self.ih.measured, self.hh.measured, strict=True)
+        )
+        self.doubt = ""
+        if differ and not self.best.is_right() and not self.best.is_empty:
+            if self._is_made_of(right):
+                self.best = right
+                return
+            read, other = "weight_ih", "weight_hh"
+            if self.best is self.hh:
+                read, other = other, read
+            if self.best.values and not self._named(other, self.best):
+                self.doubt = DOUBT.format(read, other)
 
-    def _stacked(self, number: int, output: str, T: int) -> Array:
-        return np.stack([self._answers.linear(number, t, output) for t in range(1, T + 1)])
+    def _is_made_of(self, right: Judge) -> bool:
+        """Whether known mistakes make both weights' gradients of the right terms."""
+        if not (self._named("weight_ih", right) and self._named("weight_hh", right)):
+            return False
+        return "" in self._named("bias", right) or "" not in self._named("bias", self.best)
+
+    def _named(self, output: str, judge: Judge) -> list[str]:
+        """The mistakes of a table that make a gradient of a reading's terms; "" for none."""
+        return uses.named(self._uses(output, judge), self._table(output, judge))
+
+    def _table(self, output: str, judge: Judge) -> dict[str, uses.Partner]:
+        table, _ = weights.TABLES[output]
+        if self._step == "s":
+            table = {words.in_s(sentence): partner for sentence, partner in table.items()}
+        if output == "bias":
+            return dict(table)
+        if output == "weight_ih":
+            return {**table, **INPUTS_BY_K}
+        return {**table, **STATES_BY_K, **({} if judge.cut else WINDOW_STATES)}
 
     def _measured(self, output: str) -> Iterator[Measured]:
         for number, given in self._given.items():
             T = len(given.q)
-            states = np.concatenate([given.hx, given.h[:, 0]])
-            vectors = given.input[:, 0] if output == "weight_ih" else states
-            parts = np.einsum(
-                "thm,mv->tvh", self._stacked(number, output, T), np.linalg.pinv(vectors)
-            )
-            by_step = dict(enumerate(states))
-            yield Measured(_sizes(given), by_step, given.weight_hh, given.q[:, 0], parts[:, :T])
+            use = self._use(number, output, np.zeros((T, T, T + 1)))
+            by_step = dict(enumerate(np.concatenate([given.hx, given.h[:, 0]])))
+            parts = use.parts()[:, :T]
+            yield Measured(use.sizes, by_step, given.weight_hh, given.q[:, 0], parts)
 
-    def uses(self, output: str) -> list[Use]:
-        """What the deltas of the better reading are multiplied with."""
-        found = []
-        for (number, given), deltas in zip(self._given.items(), self._deltas, strict=True):
-            states = np.concatenate([given.hx, given.h[:, 0]])
-            vectors = given.input[:, 0] if output == "weight_ih" else states
-            got = self._stacked(number, output, len(given.q))
-            first = int(output == "weight_ih")
-            found.append(Use(_sizes(given), vectors, first, got, deltas))
-        return found
+    def _use(self, number: int, output: str, deltas: Array) -> Use:
+        given = self._given[number]
+        sizes = {"T": len(given.q), "N": 1, "H": given.h.shape[-1], "k": given.k}
+        vectors = given.input, given.h, given.hx
+        return weights.used(self._answers, number, output, sizes, vectors, deltas)
+
+    def _uses(self, output: str, judge: Judge) -> list[Use]:
+        """What the deltas of a reading are multiplied with."""
+        pairs = zip(self._given, judge.measured, strict=True)
+        return [self._use(number, output, measured.got) for number, measured in pairs]
 
     def weight(self, output: str) -> list[str] | bool:
-        """What is wrong with a weight's gradient, given the terms."""
+        """What is wrong with a weight's gradient, given the terms; false where that is said."""
         if constant := self._answers.constant(output, "q"):
             return constant
         own = self.ih if output == "weight_ih" else self.hh
         if own.is_right() or self.best.is_empty:
             return own.is_right()
-        states = STATES_BY_K if self.best.cut else {**STATES_BY_K, **WINDOW_STATES}
-        table, letter = (INPUTS_BY_K, "x") if own is self.ih else (states, "h")
-        found = uses.judge(output, self.uses(output), table, letter)
+        if self.doubt and own is not self.best:
+            return False
+        _, letter = weights.TABLES[output]
+        table = self._table(output, self.best)
+        found = uses.judge(output, self._uses(output, self.best), table, letter, {})
         if found and uses.UNNAMED in found[0] and not own.misplaced:
             if self.best.cut and own.cut and not own.values:
                 return False  # the same terms
@@ -152,25 +183,28 @@ class Reading:
         """What is wrong with the bias's gradient, given the terms."""
         if constant := self._answers.constant("bias", "q"):
             return constant
-        got = [self._stacked(number, "bias", len(given.q)) for number, given in self._given.items()]
-        sizes = [_sizes(given) for given in self._given.values()]
-        if not uses.bias("bias", sizes, got, self.best.rights()):
+        found = self._uses("bias", self.best)
+        pairs = zip(found, self.best.rights(), strict=True)
+        if "" in uses.named([use._replace(deltas=d) for use, d in pairs], uses.BIAS):
             return True
-        return not self.best.is_empty and uses.bias("bias", sizes, got, self._deltas)
+        slopes = [1 - given.h[:, 0] ** 2 for given in self._given.values()]
+        table = CREDIT if self._step == "t" else {words.in_s(n): f for n, f in CREDIT.items()}
+        others = uses.scaled(found, slopes, table)
+        return not self.best.is_empty and uses.judge("bias", found, uses.BIAS, "", others)
 
 
 def _faults(judge: Judge) -> int:
     return len(judge.values) + len(judge.cut) + 9 * bool(judge.misplaced)
 
 
-def judge(answers: Answers, keeps: Keeps) -> list[Part]:
-    """Judge the terms, then what is made of them."""
+def judge(answers: Answers, keeps: Keeps, step: str) -> list[Part]:
+    """Judge the terms, then what is made of them; `step` is the letter of a step in the text."""
     terms, part = answers.named("terms"), answers.part
     readings: list[Reading] = []
 
     def reading() -> Reading:
         if not readings:
-            readings.append(Reading(answers, keeps))
+            readings.append(Reading(answers, keeps, step))
         return readings[0]
 
     def best(values: bool) -> list[str] | bool:
@@ -179,14 +213,26 @@ def judge(answers: Answers, keeps: Keeps) -> list[Part]:
             return False
         if judge.misplaced:
             return [judge.misplaced] if values else []
-        return judge.values if values else judge.cut
+        found = judge.values if values else judge.cut
+        first = found and values != bool(judge.cut)  # of the parts that are wrong
+        return [reading().doubt, *found] if first and reading().doubt else found
 
     parts = [
         part("which terms (t, s) are kept", 3, terms, lambda: best(False)),
         part("the terms' factors: phi' and W_hh", 2, terms, lambda: best(True)),
-        part("weight_ih: outer(delta_s, x_s)", 1, terms, lambda: reading().weight("weight_ih")),
-        part("weight_hh: outer(delta_s, h_{s-1})", 1, terms, lambda: reading().weight("weight_hh")),
-        part("bias: the sum of delta_s", 1, terms, lambda: reading().bias()),
+        part(
+            f"weight_ih: outer(delta_{step}, x_{step})",
+            1,
+            terms,
+            lambda: reading().weight("weight_ih"),
+        ),
+        part(
+            f"weight_hh: outer(delta_{step}, h_{{{step}-1}})",
+            1,
+            terms,
+            lambda: reading().weight("weight_hh"),
+        ),
+        part(f"bias: the sum of delta_{step}", 1, terms, lambda: reading().bias()),
         part(
             "the mean over sequences",
             1,
@@ -205,12 +251,12 @@ CHUNK = Exercise(
     "truncation by chunk",
     "lesson 3, What truncation throws away, and the page Truncation in four senses",
     lambda: calls("chunk_gradients"),
-    lambda answers: judge(answers, chunk),
+    lambda answers: judge(answers, chunk, "t"),
 )
 LAG = Exercise(
     "5_lag.py",
     "truncation by lag",
     "lesson 3, What truncation throws away, and the page Truncation in four senses",
     lambda: calls("lag_gradients"),
-    lambda answers: judge(answers, lag),
+    lambda answers: judge(answers, lag, "s"),
 )

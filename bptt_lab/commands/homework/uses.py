@@ -1,6 +1,7 @@
 """Which vector each delta_s is multiplied with: the gradient of a weight, taken apart.
 
-    (1) dE/dW_ih = sum_s outer(delta_s, x_s),  dE/dW_hh = sum_s outer(delta_s, h_{s-1})
+    (1) dE/dW_ih = sum_s outer(delta_s, x_s),  dE/dW_hh = sum_s outer(delta_s, h_{s-1}),
+        dE/db with 1 for x_s
 
 Where the vectors are independent, the gradient says what each of them was multiplied with.
 """
@@ -77,9 +78,10 @@ INPUTS: Mapping[str, Partner] = {
     "only the first step's part is there": lambda s, T, k, t: s if s == 1 else None,
 }
 INPUTS_BY_K: Mapping[str, Partner] = {
-    **INPUTS,
     "x_t of the loss's step for x_s": lambda s, T, k, t: t,
-    "0 for x_t at the first step of each chunk": lambda s, T, k, t: None if (s - 1) % k == 0 else s,
+    "0 for the input of each chunk's first step": (
+        lambda s, T, k, t: None if (s - 1) % k == 0 else s
+    ),
 }
 STATES: Mapping[str, Partner] = {
     "": lambda s, T, k, t: s - 1,
@@ -103,7 +105,6 @@ STATES: Mapping[str, Partner] = {
     "only the first step's part is there": lambda s, T, k, t: 0 if s == 1 else None,
 }
 STATES_BY_K: Mapping[str, Partner] = {
-    **STATES,
     "h_{t-1} of the loss's step for h_{s-1}": lambda s, T, k, t: t - 1,
     "the state is reset to 0 at the start of each chunk, where only the credit is cut": (
         lambda s, T, k, t: None if (s - 1) % k == 0 else s - 1
@@ -128,25 +129,57 @@ WINDOW_STATES: Mapping[str, Partner] = {
         lambda s, T, k, t: 0 if t - s == k - 1 else s - 1
     ),
 }
+BIAS: Mapping[str, Partner] = {
+    "": lambda s, T, k, t: s,
+    "the first step's delta is lacking": lambda s, T, k, t: None if s == 1 else s,
+    "the last step's delta is lacking": lambda s, T, k, t: None if s == T else s,
+    "only the last step's delta is there": lambda s, T, k, t: s if s == T else None,
+    "only the first step's delta is there": lambda s, T, k, t: s if s == 1 else None,
+}
+# What somebody multiplies delta_s by who means delta_s, as a function of phi'(a_s).
+AGAIN: Mapping[str, Callable[[Array], Array]] = {
+    "phi'(a_t) is applied again: delta_t holds it": lambda slope: slope,
+}
+CREDIT: Mapping[str, Callable[[Array], Array]] = {
+    "c_t for delta_t: phi'(a_t) is lacking": lambda slope: 1 / slope,
+}
+
+
+def scaled(
+    uses: Sequence[Use], slopes: Sequence[Array], table: Mapping[str, Callable[[Array], Array]]
+) -> dict[str, list[Array]]:
+    """The deltas by the sentences of AGAIN or CREDIT; phi'(a_s) by setting, each (T, H)."""
+    return {
+        sentence: [use.deltas * factor(s) for use, s in zip(uses, slopes, strict=True)]
+        for sentence, factor in table.items()
+    }
 
 
 def judge(
-    name: str, uses: Sequence[Use], partners: Mapping[str, Partner], letter: str
+    name: str,
+    uses: Sequence[Use],
+    partners: Mapping[str, Partner],
+    letter: str,
+    others: Mapping[str, Sequence[Array]],
 ) -> list[str]:
     """Say what is wrong with a weight's gradient, given the deltas that it is made of.
 
     Args:
         name: of the weight.
         uses: what was measured.
-        partners: INPUTS or STATES.
-        letter: x or h.
+        partners: INPUTS, STATES or BIAS.
+        letter: x, h, or "" for the bias.
+        others: sentences, and what they put for the deltas, by setting.
     """
     right = partners[""]
     if all(words.near(use.gradients, use.by(right)) for use in uses):
         return []
     if not any(np.abs(use.gradients).max() > 1e-9 for use in uses):
         return [f"{name}: is 0"]
-    found = list(_named(uses, partners))
+    found = named(uses, partners)
+    for sentence, deltas in {} if found else others.items():
+        replaced = [use._replace(deltas=d) for use, d in zip(uses, deltas, strict=True)]
+        found += [f"{sentence}{f', and {m}' if m else ''}" for m in named(replaced, partners)]
     if found:
         return [f"{name}: {' or '.join(found[:3])}"]
     square = [use for use in uses if use.gradients.shape[1] == use.gradients.shape[2]]
@@ -155,12 +188,14 @@ def judge(
         text = f"is transposed: outer({letter}, delta) for outer(delta, {letter})"
         if words.near(turned[0].gradients, turned[0].by(right)):
             return [f"{name}: {text}"]
-        if found := list(_named(turned, partners)):
+        if found := named(turned, partners):
             return [f"{name}: {text}, and {' or '.join(found[:3])}"]
     return list(_first(name, uses, right, letter))
 
 
-def _named(uses: Sequence[Use], partners: Mapping[str, Partner]) -> Iterator[str]:
+def named(uses: Sequence[Use], partners: Mapping[str, Partner]) -> list[str]:
+    """Say which mistakes of a table explain everything; "" where nothing is wrong."""
+    sentences = []
     for sentence, partner in partners.items():  # the right one comes first
         made = [(use.gradients, use.by(partner), use.sizes) for use in uses]
         ratios = [
@@ -171,11 +206,12 @@ def _named(uses: Sequence[Use], partners: Mapping[str, Partner]) -> Iterator[str
         if len(factors) < len(uses):
             continue
         if all(abs(c - 1) < 1e-4 for c, _ in factors):
-            yield sentence
+            sentences.append(sentence)
         elif name := words.scale(factors):
-            yield f"{sentence}, and {name}" if sentence else name
             if not sentence:
-                return
+                return [*sentences, name]
+            sentences.append(f"{sentence}, and {name}")
+    return sentences
 
 
 def _first(name: str, uses: Sequence[Use], right: Partner, letter: str) -> Iterator[str]:
@@ -189,6 +225,8 @@ def _first(name: str, uses: Sequence[Use], right: Partner, letter: str) -> Itera
             expected[:, step - use.first] = use.deltas[:, s - 1]
         made = np.einsum("tvh,vm->thm", parts, use.vectors)
         for t in range(T):
+            if words.near(use.gradients[t], use.by(right)[t]):
+                continue
             if not words.near(made[t], use.gradients[t]):
                 text = f"{name}{UNNAMED}{t + 1}: is not a sum of outer(delta_s, {letter}_j)"
                 yield differ(text, use.gradients[t], use.by(right)[t])
@@ -196,7 +234,7 @@ def _first(name: str, uses: Sequence[Use], right: Partner, letter: str) -> Itera
             limit = words.TOLERANCE * max(np.abs(use.deltas[t]).max(), 1e-9)
             wrong = np.abs(parts[t] - expected[t]).max(1) > limit
             if wrong.any():
-                text = _meets(use, parts[t], expected[t], wrong, letter)
+                text = letter and _meets(use, parts[t], expected[t], wrong, letter)
                 at = f"{name}{UNNAMED}{t + 1}"
                 yield f"{at}: {text}" if text else differ(at, use.gradients[t], use.by(right)[t])
                 return
@@ -219,42 +257,3 @@ def _meets(use: Use, parts: Array, expected: Array, wrong: NDArray[np.bool_], le
     if c := words.ratio(parts[v], expected[v]):
         return f"{what} {words.scale([(c, use.sizes)])}"
     return differ(what, parts[v], expected[v])
-
-
-def bias(
-    name: str, sizes: Sequence[Mapping[str, int]], got: Sequence[Array], deltas: Sequence[Array]
-) -> list[str]:
-    """Say what is wrong with the bias's gradient, the sum of the deltas.
-
-    Args:
-        name: of the bias.
-        sizes: T, N, H and maybe k, by setting.
-        got: (T, H) by setting, of a loss at each t.
-        deltas: (T, T, H) by setting.
-    """
-    expected = [d.sum(1) for d in deltas]
-    if all(map(words.near, got, expected)):
-        return []
-    if not any(np.abs(g).max() > 1e-9 for g in got):
-        return [f"{name}: is 0"]
-    ratios = [words.ratio(g, e) for g, e in zip(got, expected, strict=True)]
-    if all(ratios) and (scale := words.scale(list(zip(ratios, sizes, strict=True)))):  # type: ignore[arg-type]
-        return [f"{name}: {scale}"]
-    lacking: Mapping[str, Callable[[int, int], bool]] = {
-        "the first step's delta is lacking": lambda s, T: s > 1,
-        "the last step's delta is lacking": lambda s, T: s < T,
-        "only the last step's delta is there": lambda s, T: s == T,
-        "only the first step's delta is there": lambda s, T: s == 1,
-    }
-    for sentence, keep in lacking.items():
-        kept = [
-            np.einsum("tsh,s->th", d, [float(keep(s + 1, len(d))) for s in range(len(d))])
-            for d in deltas
-        ]
-        if all(map(words.near, got, kept)):
-            return [f"{name}: {sentence}"]
-    for g, e in zip(got, expected, strict=True):
-        for t in range(len(g)):
-            if not words.near(g[t], e[t]):
-                return [differ(f"{name}{UNNAMED}{t + 1}", g[t], e[t])]
-    return []

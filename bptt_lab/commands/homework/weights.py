@@ -13,10 +13,11 @@ import numpy as np
 from bptt_lab.commands.homework import batch, uses
 from bptt_lab.commands.homework.draws import Draws, only
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
-from bptt_lab.commands.homework.uses import INPUTS, STATES, Use
+from bptt_lab.commands.homework.uses import AGAIN, BIAS, INPUTS, STATES, Use
 from bptt_lab.commands.homework.words import Array
 
 OUTPUTS = ("weight_ih", "weight_hh", "bias")
+TABLES = {"weight_ih": (INPUTS, "x"), "weight_hh": (STATES, "h"), "bias": (BIAS, "")}
 STEPS = (4, 3, 5)  # T of the calls that measure; H is T + 1, so that h_0 ... h_T are a basis
 
 
@@ -71,7 +72,7 @@ def judge(answers: Answers) -> list[Part]:
         part(
             "weight_hh: outer(delta_t, h_{t-1})", 3, terms, lambda: _weights(answers, "weight_hh")
         ),
-        part("bias: the sum of delta_t", 1, terms, lambda: _bias(answers)),
+        part("bias: the sum of delta_t", 1, terms, lambda: _weights(answers, "bias")),
         part(
             "the mean over sequences",
             3,
@@ -116,31 +117,36 @@ def crossed() -> dict[str, dict[str, Array]]:
 
 
 def _weights(answers: Answers, output: str) -> list[str]:
-    found = []
+    found, slopes = [], []
     for number in answers.settings():
         T = STEPS[number]
         delta, input, h, hx = draw(number, T, 1, T + 2, T + 1)
-        vectors = input[:, 0] if output == "weight_ih" else np.concatenate([hx, h[:, 0]])
-        got = np.stack([answers.linear(number, t, output) for t in range(1, T + 1)])
         deltas = np.eye(T)[:, :, None] * delta[:, 0]
-        found.append(Use(_sizes(T), vectors, int(output == "weight_ih"), got, deltas))
-    table, letter = (INPUTS, "x") if output == "weight_ih" else (STATES, "h")
-    return answers.constant(output, "delta") or uses.judge(output, found, table, letter)
+        found.append(
+            used(answers, number, output, {"T": T, "N": 1, "H": T + 1}, (input, h, hx), deltas)
+        )
+        slopes.append(1 - h[:, 0] ** 2)
+    others = uses.scaled(found, slopes, AGAIN)
+    table, letter = TABLES[output]
+    return answers.constant(output, "delta") or uses.judge(output, found, table, letter, others)
 
 
-def _bias(answers: Answers) -> list[str]:
-    got, deltas, sizes = [], [], []
-    for number in answers.settings():
-        T = STEPS[number]
-        sizes.append(_sizes(T))
-        delta = draw(number, T, 1, T + 2, T + 1)[0]
-        got.append(np.stack([answers.linear(number, t, "bias") for t in range(1, T + 1)]))
-        deltas.append(np.eye(T)[:, :, None] * delta[:, 0])
-    return answers.constant("bias", "delta") or uses.bias("bias", sizes, got, deltas)
-
-
-def _sizes(T: int) -> dict[str, int]:
-    return {"T": T, "N": 1, "H": T + 1}
+def used(
+    answers: Answers,
+    number: int,
+    output: str,
+    sizes: Mapping[str, int],
+    given: tuple[Array, Array, Array],
+    deltas: Array,
+) -> Use:
+    """What a setting's gradients are made of, given input, h and hx of one sequence."""
+    T = sizes["T"]
+    got = np.stack([answers.linear(number, t, output) for t in range(1, T + 1)])
+    if output == "bias":
+        return Use(sizes, np.ones((T, 1)), 1, got[:, :, None], deltas)
+    input, h, hx = given
+    vectors = input[:, 0] if output == "weight_ih" else np.concatenate([hx, h[:, 0]])
+    return Use(sizes, vectors, int(output == "weight_ih"), got, deltas)
 
 
 EXERCISE = Exercise(

@@ -7,6 +7,7 @@ Its word is the factors in the order in which they meet the vector q_t. A mistak
 word (edits.py).
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -119,6 +120,11 @@ class Case:
             h = self.states[step]
             self._slopes[letter] = SLOPES[letter.slope](h, np.arctanh(h))
         return self._slopes[letter]
+
+
+def in_s(sentence: str) -> str:
+    """A sentence about a step t as one about a step s, for where t is the loss's."""
+    return re.sub(r"(?<![a-z])t(?![a-z])", "s", sentence)
 
 
 def near(got: Array, expected: Array) -> bool:
