@@ -56,7 +56,7 @@ def test_truncated_gradients_are_the_oracles(network, keeps, k):
 def test_the_sweep_and_rtrl_give_the_same_gradient(network):
     rnn, input, hx, q, output = network
     q, input, h, first, weight_hh = numpy(q, input, output, hx, rnn.weight_hh_l0)
-    _, delta = adjoint.right(q, h, weight_hh)
+    delta = adjoint.right(q, h, weight_hh)["delta"]
     swept = weights.right(delta, input, h, first)["weight_hh"]
     influence, total = np.zeros((N, H, H, H)), 0
     for t in range(T):

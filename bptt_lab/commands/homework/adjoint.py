@@ -31,13 +31,13 @@ CARRIES: Mapping[str, Carry] = {
 
 def right(
     q: Array, h: Array, weight_hh: Array, of_carry: Carry = lambda carry: carry
-) -> tuple[Array, Array]:
+) -> dict[str, Array]:
     """Credit and delta by Eq. (1), or with one of CARRIES."""
     credit = q.copy()
     slope = 1 - h**2
     for t in reversed(range(len(q) - 1)):
         credit[t] += of_carry((slope[t + 1] * credit[t + 1]) @ weight_hh)
-    return credit, slope * credit
+    return {"credit": credit, "delta": slope * credit}
 
 
 def calls() -> dict[str, Call]:
@@ -101,10 +101,9 @@ def judge(answers: Answers) -> list[Part]:
         return [*verdict.values, *verdict.cut] if first else False
 
     def singles(output: str) -> list[str]:
-        alone = [answers[f"single {n}"][output] for n in range(3)]
-        number = ("credit", "delta").index(output)
-        more = {name: right(*_draw(8, 4, 3, 5), carry)[number] for name, carry in CARRIES.items()}
-        return batch.apart(f"{output}, N=3", answers["batch"][output], alone, more)
+        more = {name: right(*_draw(8, 4, 3, 5), carry)[output] for name, carry in CARRIES.items()}
+        got = answers["batch"][output]
+        return batch.apart(f"{output}, N=3", got, answers.alone(output), more)
 
     parts = [
         part("credit: each step has its own q_t", 1, terms, lambda: lags(-9, 0)),
@@ -114,15 +113,11 @@ def judge(answers: Answers) -> list[Part]:
         part(
             "each sequence by itself",
             1,
-            [*answers.named("single"), "batch"],
+            answers.several,
             lambda: singles("credit") or singles("delta"),
         ),
     ]
-    expected = {}
-    for name in ["batch", *answers.named("together")]:
-        credit, delta = right(*answers.calls[name].arguments.values())  # type: ignore[arg-type]
-        expected[name] = {"credit": credit, "delta": delta}
-    return [*parts, answers.together(parts, 1, expected)]
+    return [*parts, answers.together(parts, right)]
 
 
 def _are_swapped(answers: Answers) -> bool:

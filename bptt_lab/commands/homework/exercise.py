@@ -7,7 +7,7 @@ business.
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +116,15 @@ class Answers:
         numbers = dict.fromkeys(int(name.split()[1]) for name in self.named("terms "))
         return [number for number in numbers if self.usable(f"terms {number}")]
 
+    @property
+    def several(self) -> list[str]:
+        """The names of the calls with each of a few sequences, and with all of them."""
+        return [*self.named("single"), *self.named("batch")]
+
+    def alone(self, output: str) -> list[Array]:
+        """An output of each of these sequences."""
+        return [self[name][output] for name in self.named("single")]
+
     def named(self, prefix: str) -> list[str]:
         """The names of calls that begin so."""
         return [name for name in self.calls if name.startswith(prefix)]
@@ -149,44 +158,30 @@ class Answers:
             return Part(name, worth, found)
         return Part(name, worth, not found, found)
 
-    def together(
-        self, parts: Sequence[Part], worth: int, right: Mapping[str, Mapping[str, Array]]
-    ) -> Part:
-        """Judge the part of everything together, on calls of which the right answers are given."""
+    def together(self, parts: Sequence[Part], right: Callable[..., Mapping[str, Array]]) -> Part:
+        """Judge the part of everything together, given what makes of arguments the right answer."""
+        names, again = [*self.named("batch"), *self.named("together")], self.named("again")
 
-        def find() -> Sequence[str] | bool:
-            for name, outputs in right.items():
-                for output, expected in outputs.items():
-                    if not words.near(self[name][output], expected):
-                        return [self._differs(name, output, expected)]
-            if not self._repeats():
-                return ["the same arguments give another answer the second time"]
-            return True
+        def find() -> list[str]:
+            for name in names:
+                for output, expected in right(*self.calls[name].arguments.values()).items():
+                    got = self[name][output]
+                    if not words.near(got, expected):
+                        at = np.unravel_index(np.abs(got - expected).argmax(), got.shape)
+                        values = f"is {got[at]:.5g}, must be {expected[at]:.5g}"
+                        where = f"{output}{list(map(int, at))}"
+                        return [f"{self.calls[name].sizes}: {where} {values}"]
+            for name in again:
+                for output, value in self[name.removeprefix("again ")].items():
+                    if not words.near(self[name][output], value):
+                        return ["the same arguments give another answer the second time"]
+            return []
 
         name = "everything together, in other sizes"
-        part = self.part(name, worth, [*right, *self.named("again")], find)
+        part = self.part(name, 1, [*names, *again], find)
         if not part.right and not all(p.right for p in parts):
-            return Part(name, worth, False, not_done=part.not_done)
+            return Part(name, 1, False, not_done=part.not_done)
         return part
-
-    def _differs(self, name: str, output: str, expected: Array) -> str:
-        got = self[name][output]
-        first = np.argwhere(~np.isclose(got, expected, rtol=1e-4, atol=1e-6))
-        at = f"{output}{list(map(int, first[0]))}" if len(first) else output
-        where = tuple(first[0]) if len(first) else ...
-        shown = (
-            f"is {float(got[where]):.5g}, must be {float(expected[where]):.5g}"
-            if len(first)
-            else ""
-        )
-        return f"{self.calls[name].sizes}: {at} {shown or 'is wrong'}"
-
-    def _repeats(self) -> bool:
-        return all(
-            words.near(self[name][output], value)
-            for name in self.named("again")
-            for output, value in self[name.removeprefix("again ")].items()
-        )
 
 
 @dataclass(frozen=True)
@@ -222,7 +217,7 @@ class Verdict:
     exercise: Exercise
     parts: Sequence[Part] = ()
     problem: str = ""
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
     @property
     def points(self) -> int:

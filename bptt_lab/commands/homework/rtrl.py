@@ -107,28 +107,17 @@ def _steps(answers: Answers) -> list[Step]:
         given = draw(number, 1, UNITS[number])
         immediate = answers[f"terms {number} without"]["influence"][0]
         answer = answers[f"terms {number} with"]
-        new = answer["influence"][0]
+        new, gradient = answer["influence"][0], answer["gradient"]
         old, q, h, before = (a[0] for a in given[:4])
-        found.append(
-            Step(
-                old,
-                q,
-                h,
-                before,
-                given.weight_hh,
-                immediate,
-                new - immediate,
-                new,
-                answer["gradient"],
-            )
-        )
+        made = immediate, new - immediate, new, gradient
+        found.append(Step(old, q, h, before, given.weight_hh, *made))
     return found
 
 
 def judge(answers: Answers) -> list[Part]:
     """Judge the two parts of the influence, the gradient by it, sequences by one another."""
     terms, part = answers.named("terms"), answers.part
-    several = [*answers.named("single"), "batch"]
+    several = answers.several
     parts = [
         part("Mbar_t: the immediate influence", 2, terms, lambda: _immediate(_steps(answers))),
         part("J_t M_{t-1}: what is carried", 3, terms, lambda: _carried(_steps(answers))),
@@ -136,9 +125,7 @@ def judge(answers: Answers) -> list[Part]:
         part("each sequence has its own influence", 1, several, lambda: _apart(answers)),
         part("the gradient is the mean over sequences", 1, several, lambda: _mean(answers)),
     ]
-    names = ["batch", *answers.named("together")]
-    expected = {name: right(Given(*answers.calls[name].arguments.values())) for name in names}  # type: ignore[arg-type]
-    return [*parts, answers.together(parts, 1, expected)]
+    return [*parts, answers.together(parts, lambda *given: right(Given(*given)))]
 
 
 def _fit(pairs: list[tuple[Array, Array, dict[str, int]]]) -> str | None:
@@ -245,12 +232,11 @@ def _say(name: str, found: list[str], got: Array, expected: Array) -> list[str]:
 
 
 def _apart(answers: Answers) -> list[str]:
-    alone = [answers[f"single {n}"]["influence"] for n in range(3)]
-    got = answers["batch"]["influence"]
     given = draw(8, 3, 4)
     before = np.broadcast_to(given.influence.mean(0), given.influence.shape)
     shared = right(given._replace(influence=before))["influence"]
     mistakes = {"M_{t-1} is averaged over the sequences before the update": shared}
+    got, alone = answers["batch"]["influence"], answers.alone("influence")
     return batch.apart("influence, N=3", got, alone, mistakes, axis=0)
 
 
@@ -260,10 +246,10 @@ def _mean(answers: Answers) -> list[str] | bool:
     own = np.einsum("ni,nijm->jm", q, influence) / len(q)
     if words.near(answers["batch"]["gradient"], own):
         return bool(influence.any())
-    alone = [answers[f"single {n}"]["gradient"] for n in range(3)]
     crossed = np.einsum("i,ijm->jm", q.mean(0), influence.mean(0))
     mistakes = {"q_t and M_t are averaged over the sequences before their product": crossed}
-    return batch.mean("gradient, N=3", answers["batch"]["gradient"], alone, mistakes)
+    got, alone = answers["batch"]["gradient"], answers.alone("gradient")
+    return batch.mean("gradient, N=3", got, alone, mistakes)
 
 
 EXERCISE = Exercise("6_rtrl.py", "one step of RTRL", "lesson 5, Learning online", calls, judge)

@@ -236,14 +236,11 @@ def judge(answers: Answers, keeps: Keeps, step: str) -> list[Part]:
         part(
             "the mean over sequences",
             1,
-            [*answers.named("single"), "batch"],
+            answers.several,
             lambda: weights.over_sequences(answers, "q"),
         ),
     ]
-    names = ["batch", *answers.named("together")]
-    given = {name: Setting(*answers.calls[name].arguments.values()) for name in names}  # type: ignore[arg-type]
-    expected = {name: right(keeps, given[name]) for name in names}
-    return [*parts, answers.together(parts, 1, expected)]
+    return [*parts, answers.together(parts, lambda *given: right(keeps, Setting(*given)))]
 
 
 CHUNK = Exercise(

@@ -66,7 +66,6 @@ def _call(delta: Array, input: Array, h: Array, hx: Array) -> Call:
 def judge(answers: Answers) -> list[Part]:
     """Judge each gradient by its terms, several sequences by one another."""
     terms, part = answers.named("terms"), answers.part
-    singles = [*answers.named("single"), "batch"]
     parts = [
         part("weight_ih: outer(delta_t, x_t)", 2, terms, lambda: _weights(answers, "weight_ih")),
         part(
@@ -76,13 +75,11 @@ def judge(answers: Answers) -> list[Part]:
         part(
             "the mean over sequences",
             3,
-            singles,
+            answers.several,
             lambda: over_sequences(answers, "delta", crossed()),
         ),
     ]
-    names = ["batch", *answers.named("together")]
-    expected = {name: right(*answers.calls[name].arguments.values()) for name in names}  # type: ignore[arg-type]
-    return [*parts, answers.together(parts, 1, expected)]
+    return [*parts, answers.together(parts, right)]
 
 
 def over_sequences(
@@ -99,9 +96,8 @@ def over_sequences(
     for output in OUTPUTS:
         if answers.constant(output, credit):
             return False
-        alone = [answers[f"single {n}"][output] for n in range(3)]
-        known = (mistakes or {}).get(output)
-        sentences += batch.mean(f"{output}, N=3", answers["batch"][output], alone, known)
+        got, known = answers["batch"][output], (mistakes or {}).get(output)
+        sentences += batch.mean(f"{output}, N=3", got, answers.alone(output), known)
     same = {sentence.partition(": ")[2] for sentence in sentences}
     if len(sentences) == len(OUTPUTS) and len(same) == 1:
         return [f"all gradients, N=3: {same.pop()}"]
