@@ -20,23 +20,21 @@ from bptt_lab.commands.homework.words import Array
 SETTINGS = ((4, 5), (3, 7), (4, 3))  # T and H of the calls that measure terms
 
 
-Carry = Callable[[Array], Array]
+Mix = Callable[[Array], Array]
 # Mistakes as data: what somebody makes of the sequences in what is carried back, (N, H).
-CARRIES: Mapping[str, Carry] = {
-    "what is carried back is averaged over the sequences": lambda carry: carry.mean(0),
-    "what is carried back is summed over the sequences": lambda carry: carry.sum(0),
-    "what is carried back is that of the first sequence": lambda carry: carry[0],
+MIXES: Mapping[str, Carry] = {
+    "what is carried back is averaged over the sequences": lambda back: back.mean(0),
+    "what is carried back is summed over the sequences": lambda back: back.sum(0),
+    "what is carried back is that of the first sequence": lambda back: back[0],
 }
 
 
-def right(
-    q: Array, h: Array, weight_hh: Array, of_carry: Carry = lambda carry: carry
-) -> dict[str, Array]:
-    """Credit and delta by Eq. (1), or with one of CARRIES."""
+def right(q: Array, h: Array, weight_hh: Array, mix: Mix = lambda back: back) -> dict[str, Array]:
+    """Credit and delta by Eq. (1), or with one of MIXES."""
     credit = q.copy()
     slope = 1 - h**2
     for t in reversed(range(len(q) - 1)):
-        credit[t] += of_carry((slope[t + 1] * credit[t + 1]) @ weight_hh)
+        credit[t] += mix((slope[t + 1] * credit[t + 1]) @ weight_hh)
     return {"credit": credit, "delta": slope * credit}
 
 
@@ -101,7 +99,7 @@ def judge(answers: Answers) -> list[Part]:
         return [*verdict.values, *verdict.cut] if first else False
 
     def singles(output: str) -> list[str]:
-        more = {name: right(*_draw(8, 4, 3, 5), carry)[output] for name, carry in CARRIES.items()}
+        more = {name: right(*_draw(8, 4, 3, 5), mix)[output] for name, mix in MIXES.items()}
         got = answers["batch"][output]
         return batch.apart(f"{output}, N=3", got, answers.alone(output), more)
 

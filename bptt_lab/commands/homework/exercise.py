@@ -91,7 +91,7 @@ class Answers:
         return found
 
     def constant(self, output: str, what: str) -> list[str]:
-        """Say that an output is not 0 where all credit is."""
+        """Say so where an output is not 0 although all credit is."""
         for number in self.settings():
             found = self[f"terms {number} 0"][output]
             if np.abs(found).max() > words.TOLERANCE:

@@ -6,6 +6,7 @@ Each step of a pass is held to the answer's own state before it, so that the fir
 found, and a wrong step does not make those after it wrong.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -143,9 +144,10 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
         for n in answers.settings()
         if n >= 10
     }
-
     if not any(output.any() for _, output in passes.values()):
         return ["forward: output is 0"]
+
+    takes = (TAKES_INPUT, TAKES_STATE)
 
     def steps(names: tuple[str, str], only: int = 0) -> Cases:
         """Every step with the input and the state that it takes; or step `only`."""
@@ -160,14 +162,16 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
                     found.append(((x_t, h, weights), output[t - 1]))
         return found
 
-    takes = (TAKES_INPUT, TAKES_STATE)
-    made = {(x, h): steps((x, h)) for x in TAKES_INPUT for h in TAKES_STATE}
-    found = edits.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], made[n[-2], n[-1]]), 2)
+    def explained(only: int = 0) -> list[str]:
+        made = {names: steps(names, only) for names in itertools.product(*takes)}
+        return edits.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], made[n[-2], n[-1]]), 2)
+
+    found = explained()
     if found == [""]:
         return []
-    own = " or ".join(_judge_step(answers)) if answers.settings()[:1] < [10] else ""
+    own, plain = " or ".join(_judge_step(answers)), steps(("", ""))
     of_step = [[name for name in field if name in own] for field in FIELDS]
-    if edits.simplest(of_step, lambda n: _fits(n, made["", ""]), len(FIELDS)):
+    if edits.simplest(of_step, lambda n: _fits(n, plain), len(FIELDS)):
         return False  # nothing but the mistakes of the step
     if found:
         return [f"forward: {' or '.join(found[:3])}"]
@@ -179,9 +183,7 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
     for t in range(1, max(T for T, *_ in PASSES) + 1):
         cases = steps(("", ""), t)
         if _fits(RIGHT, cases) is None:
-            one = {(x, h): steps((x, h), t) for x in TAKES_INPUT for h in TAKES_STATE}
-            found = edits.simplest([*FIELDS, *takes], lambda n: _fits(n[:-2], one[n[-2], n[-1]]), 2)  # noqa: B023
-            if found:
+            if found := explained(t):
                 return [f"forward, t={t}: {' or '.join(found[:3])}"]
             for given, got in cases:
                 expected = compute(RIGHT, *given)
