@@ -22,7 +22,7 @@ SETTINGS = ((4, 5), (3, 7), (4, 3))  # T and H of the calls that measure terms
 
 Mix = Callable[[Array], Array]
 # Mistakes as data: what somebody makes of the sequences in what is carried back, (N, H).
-MIXES: Mapping[str, Carry] = {
+MIXES: Mapping[str, Mix] = {
     "what is carried back is averaged over the sequences": lambda back: back.mean(0),
     "what is carried back is summed over the sequences": lambda back: back.sum(0),
     "what is carried back is that of the first sequence": lambda back: back[0],

@@ -207,10 +207,9 @@ class Judge:
         found = {}
         for where, rule in itertools.product(WHERE, edits.RULES):
             if rule.sentence not in found and self._holds(rule, where):
-                name = words.in_s(rule.sentence) if self._step == "s" else rule.sentence
-                found[rule.sentence] = f"{name}, {where}"
+                found[rule.sentence] = f"{rule.sentence}, {where}"
         if found or not twice:
-            return list(found.values())
+            return [words.of_step(sentence, self._step) for sentence in found.values()]
         places = [
             where for where in WHERE if self._delta or where != "in delta_s = phi'(a_s) * c_s"
         ]
@@ -219,7 +218,7 @@ class Judge:
             name = ", and ".join(sorted((rule.sentence, other.sentence)))
             new = rule.kind != other.kind and name not in found
             if new and self._holds(rule, where, (other, there)):
-                found[name] = name
+                found[name] = words.of_step(name, self._step)
         return list(found.values())
 
     def _counts(self, count: Callable[[int, int, int, int], float]) -> bool:

@@ -93,7 +93,15 @@ def _call(function: str, given: Setting) -> Call:
 
 
 class Reading:
-    """The terms of an answer, read off its gradients, and the verdict on them."""
+    """The terms of an answer, read off its gradients, and the verdict on them.
+
+    Where the two readings are wrong, and each in its own way, the terms may be right and what
+    they are multiplied with wrong: that is tried first.
+
+    Attributes:
+        best: the verdict on the better reading, or on the right terms.
+        doubt: says that the best reading may be none; or empty.
+    """
 
     def __init__(self, answers: Answers, keeps: Keeps, step: str) -> None:
         def mask(t: int, s: int, T: int, k: int) -> bool:
@@ -102,25 +110,23 @@ class Reading:
         self._answers, self._step = answers, step
         measuring = _measuring()
         self._given = {number: measuring[number] for number in answers.settings()}
-        self.ih = Judge(list(self._measured("weight_ih")), mask, True, step)
-        self.hh = Judge(list(self._measured("weight_hh")), mask, True, step)
-        self.best = min(self.ih, self.hh, key=_faults)
-        measured = zip(self.ih.measured, self.ih.rights(), strict=True)
-        right = Judge([m._replace(got=got) for m, got in measured], mask, True, step)
-        differ = not all(
-            words.near(a.got, b.got)
-            for a, b in zip(self.ih.measured, self.hh.measured, strict=True)
-        )
+        self._own = {
+            output: Judge(list(self._measured(output)), mask, True, step)
+            for output in ("weight_ih", "weight_hh")
+        }
+        read, other = sorted(self._own, key=lambda output: _faults(self._own[output]))
+        self.best = self._own[read]
         self.doubt = ""
-        if differ and not self.best.is_right() and not self.best.is_empty:
-            if self._is_made_of(right):
-                self.best = right
-                return
-            read, other = "weight_ih", "weight_hh"
-            if self.best is self.hh:
-                read, other = other, read
-            if self.best.values and not self._named(other, self.best):
-                self.doubt = DOUBT.format(read, other)
+        both = zip(self.best.measured, self._own[other].measured, strict=True)
+        same = all(words.near(one.got, another.got) for one, another in both)
+        if same or self.best.is_right() or self.best.is_empty:
+            return
+        measured = zip(self.best.measured, self.best.rights(), strict=True)
+        right = Judge([m._replace(got=got) for m, got in measured], mask, True, step)
+        if self._is_made_of(right):
+            self.best = right
+        elif self.best.values and not self._named(other, self.best):
+            self.doubt = DOUBT.format(read, other)
 
     def _is_made_of(self, right: Judge) -> bool:
         """Whether known mistakes make both weights' gradients of the right terms."""
@@ -133,11 +139,9 @@ class Reading:
         return uses.named(self._uses(output, judge), self._table(output, judge))
 
     def _table(self, output: str, judge: Judge) -> dict[str, uses.Partner]:
-        table, _ = weights.TABLES[output]
-        if self._step == "s":
-            table = {words.in_s(sentence): partner for sentence, partner in table.items()}
+        table = words.by_step(weights.TABLES[output][0], self._step)
         if output == "bias":
-            return dict(table)
+            return table
         if output == "weight_ih":
             return {**table, **INPUTS_BY_K}
         return {**table, **STATES_BY_K, **({} if judge.cut else WINDOW_STATES)}
@@ -165,7 +169,7 @@ class Reading:
         """What is wrong with a weight's gradient, given the terms; false where that is said."""
         if constant := self._answers.constant(output, "q"):
             return constant
-        own = self.ih if output == "weight_ih" else self.hh
+        own = self._own[output]
         if own.is_right() or self.best.is_empty:
             return own.is_right()
         if self.doubt and own is not self.best:
@@ -188,8 +192,7 @@ class Reading:
         if "" in uses.named([use._replace(deltas=d) for use, d in pairs], uses.BIAS):
             return True
         slopes = [1 - given.h[:, 0] ** 2 for given in self._given.values()]
-        table = CREDIT if self._step == "t" else {words.in_s(n): f for n, f in CREDIT.items()}
-        others = uses.scaled(found, slopes, table)
+        others = uses.scaled(found, slopes, words.by_step(CREDIT, self._step))
         return not self.best.is_empty and uses.judge("bias", found, uses.BIAS, "", others)
 
 

@@ -9,12 +9,13 @@ word (edits.py).
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Found = TypeVar("Found")
 TOLERANCE = 1e-5  # relative to the largest number; answers in float32 are near enough
 
 # Mistakes as data: what somebody takes for phi'(a_j), as a function of h_j and a_j.
@@ -122,9 +123,14 @@ class Case:
         return self._slopes[letter]
 
 
-def in_s(sentence: str) -> str:
-    """A sentence about a step t as one about a step s, for where t is the loss's."""
-    return re.sub(r"(?<![a-z])t(?![a-z])", "s", sentence)
+def of_step(sentence: str, step: str) -> str:
+    """A sentence about a step t, with another letter for that."""
+    return re.sub("(?<![a-z])t(?![a-z])", step, sentence)
+
+
+def by_step(table: Mapping[str, Found], step: str) -> dict[str, Found]:
+    """A table of such sentences with another letter."""
+    return {of_step(sentence, step): found for sentence, found in table.items()}
 
 
 def near(got: Array, expected: Array) -> bool:
