@@ -206,6 +206,8 @@ TWO = [
      ["weight_ih: x_{t-1} for x_t, and x_T at t=1", "weight_hh: h_t for h_{t-1}", "bias: c_t"]),
     (L, [("before[s]", "h[s]"), ("delta.T @ input[s]", "(delta.T @ input[s - 1] if s else 0)")],
      ["weight_ih: x_{s-1} for x_s, and nothing at s=1", "weight_hh: h_s for h_{s-1}"]),
+    (C, [("before[t]", "before[t - 1]"), ("input[t]", "input[t - 1]")],
+     ["weight_ih: x_{t-1} for x_t, and x_T at t=1", "weight_hh: h_{t-2} for h_{t-1}"]),
     (C, [("before[t]", "h[t]"), ("input[t]", "input[t - 1]"), ("slope[t] * (q", "(q")],
      ["is each delta multiplied with the right input and the right state?"]),
     (R, [("* weight_hh", "* weight_hh.T"), ("* h_tm1", "* h_t"), (" / N", "")],

@@ -95,8 +95,8 @@ def _call(function: str, given: Setting) -> Call:
 class Reading:
     """The terms of an answer, read off its gradients, and the verdict on them.
 
-    Where the two readings are wrong, and each in its own way, the terms may be right and what
-    they are multiplied with wrong: that is tried first.
+    Where both are wrong the terms may be right, and what they are multiplied with wrong: that is
+    tried first.
 
     Attributes:
         best: the verdict on the better reading, or on the right terms.
@@ -119,20 +119,25 @@ class Reading:
         self.doubt = ""
         both = zip(self.best.measured, self._own[other].measured, strict=True)
         same = all(words.near(one.got, another.got) for one, another in both)
-        if same or self.best.is_right() or self.best.is_empty:
+        if self.best.is_right() or self.best.is_empty:
             return
         measured = zip(self.best.measured, self.best.rights(), strict=True)
         right = Judge([m._replace(got=got) for m, got in measured], mask, True, step)
-        if self._is_made_of(right):
+        if self._is_made_of(right, same):
             self.best = right
-        elif self.best.values and not self._named(other, self.best):
+        elif not same and self.best.values and not self._named(other, self.best):
             self.doubt = DOUBT.format(read, other)
 
-    def _is_made_of(self, right: Judge) -> bool:
-        """Whether known mistakes make both weights' gradients of the right terms."""
+    def _is_made_of(self, right: Judge, same: bool) -> bool:
+        """Whether known mistakes make both weights' gradients of the right terms.
+
+        Where both readings are the `same`, the bias's gradient must be right, too.
+        """
         if not (self._named("weight_ih", right) and self._named("weight_hh", right)):
             return False
-        return "" in self._named("bias", right) or "" not in self._named("bias", self.best)
+        if "" in self._named("bias", right):
+            return True
+        return not same and "" not in self._named("bias", self.best)
 
     def _named(self, output: str, judge: Judge) -> list[str]:
         """The mistakes of a table that make a gradient of a reading's terms; "" for none."""
@@ -178,7 +183,7 @@ class Reading:
         table = self._table(output, self.best)
         found = uses.judge(output, self._uses(output, self.best), table, letter, {})
         if found and uses.UNNAMED in found[0] and not own.misplaced:
-            if self.best.cut and own.cut and not own.values:
+            if own is self.best or (self.best.cut and own.cut and not own.values):
                 return False  # the same terms
             return [f"{output}: {sentence}" for sentence in [*own.values, *own.cut]] or found
         return found

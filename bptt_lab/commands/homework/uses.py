@@ -100,6 +100,7 @@ STATES: Mapping[str, Partner] = {
     "h_0 at every step": lambda s, T, k, t: 0,
     "h_T at every step": lambda s, T, k, t: T,
     "the states are taken in reverse order": lambda s, T, k, t: T - s,
+    "the states after the steps are taken, in reverse order": lambda s, T, k, t: T + 1 - s,
     "the last step's part is lacking": lambda s, T, k, t: None if s == T else s - 1,
     "only the last step's part is there": lambda s, T, k, t: s - 1 if s == T else None,
     "only the first step's part is there": lambda s, T, k, t: 0 if s == 1 else None,
