@@ -131,7 +131,7 @@ ONE = [
     (C, ("b + delta", "b + (q[t] + carry)"), "bias: c_t for delta_t: phi'(a_t) is lacking"),
     (C, ("ih / N, hh / N, b / N", "ih / N / k, hh / N / k, b / N / k"), "is divided by k"),
     (C, ("hh = hh + delta.T", "hh = hh + (q[t] + carry).T"),
-     "weight_hh: T=5, k=2: t=1, s=1: lacks phi'(a_1)"),
+     "weight_hh: c_t for delta_t: phi'(a_t) is lacking"),
     # lag
     (L, ("t - k)", "t - k - 1)"), "off by one in k: cut by lag k+1 for k"),
     (L, ("t - k)", "t - k + 1)"), "off by one in k: cut by lag k-1 for k"),

@@ -18,7 +18,7 @@ from bptt_lab.commands.homework.draws import Draws, only
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
 from bptt_lab.commands.homework.masks import chunk, lag
 from bptt_lab.commands.homework.terms import Judge, Measured
-from bptt_lab.commands.homework.uses import CREDIT, INPUTS_BY_K, STATES_BY_K, WINDOW_STATES, Use
+from bptt_lab.commands.homework.uses import INPUTS_BY_K, STATES_BY_K, WINDOW_STATES, Use
 from bptt_lab.commands.homework.words import Array
 
 SETTINGS = ((5, 2), (4, 2), (5, 3), (3, 1), (7, 3), (7, 2), (6, 5))  # T and k; H is T + 1
@@ -181,7 +181,7 @@ class Reading:
             return False
         _, letter = weights.TABLES[output]
         table = self._table(output, self.best)
-        found = uses.judge(output, self._uses(output, self.best), table, letter, {})
+        found = uses.judge(output, self._uses(output, self.best), table, letter, self._step)
         if found and uses.UNNAMED in found[0] and not own.misplaced:
             if own is self.best or (self.best.cut and own.cut and not own.values):
                 return False  # the same terms
@@ -196,9 +196,7 @@ class Reading:
         pairs = zip(found, self.best.rights(), strict=True)
         if "" in uses.named([use._replace(deltas=d) for use, d in pairs], uses.BIAS):
             return True
-        slopes = [1 - given.h[:, 0] ** 2 for given in self._given.values()]
-        others = uses.scaled(found, slopes, words.by_step(CREDIT, self._step))
-        return not self.best.is_empty and uses.judge("bias", found, uses.BIAS, "", others)
+        return not self.best.is_empty and uses.judge("bias", found, uses.BIAS, "", self._step)
 
 
 def _faults(judge: Judge) -> int:

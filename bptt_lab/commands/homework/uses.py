@@ -30,6 +30,7 @@ class Use(NamedTuple):
         first: the step of the first vector.
         gradients: of a loss at each t, (T, H, width).
         deltas: what the loss at t gives to step s, (T, T, H).
+        slope: phi'(a_s), (T, H).
     """
 
     sizes: Mapping[str, int]
@@ -37,6 +38,7 @@ class Use(NamedTuple):
     first: int
     gradients: Array
     deltas: Array
+    slope: Array
 
     def by(self, partner: Partner) -> Array:
         """The gradients if delta_s meets the vector of partner(s)."""
@@ -137,23 +139,11 @@ BIAS: Mapping[str, Partner] = {
     "only the last step's delta is there": lambda s, T, k, t: s if s == T else None,
     "only the first step's delta is there": lambda s, T, k, t: s if s == 1 else None,
 }
-# What somebody multiplies delta_s by who means delta_s, as a function of phi'(a_s).
-AGAIN: Mapping[str, Callable[[Array], Array]] = {
+# What somebody takes for delta_s: it times a function of phi'(a_s).
+DELTAS: Mapping[str, Callable[[Array], Array]] = {
     "phi'(a_t) is applied again: delta_t holds it": lambda slope: slope,
-}
-CREDIT: Mapping[str, Callable[[Array], Array]] = {
     "c_t for delta_t: phi'(a_t) is lacking": lambda slope: 1 / slope,
 }
-
-
-def scaled(
-    uses: Sequence[Use], slopes: Sequence[Array], table: Mapping[str, Callable[[Array], Array]]
-) -> dict[str, list[Array]]:
-    """The deltas by the sentences of AGAIN or CREDIT; phi'(a_s) by setting, each (T, H)."""
-    return {
-        sentence: [use.deltas * factor(s) for use, s in zip(uses, slopes, strict=True)]
-        for sentence, factor in table.items()
-    }
 
 
 def judge(
@@ -161,7 +151,7 @@ def judge(
     uses: Sequence[Use],
     partners: Mapping[str, Partner],
     letter: str,
-    others: Mapping[str, Sequence[Array]],
+    step: str = "t",
 ) -> list[str]:
     """Say what is wrong with a weight's gradient, given the deltas that it is made of.
 
@@ -170,7 +160,7 @@ def judge(
         uses: what was measured.
         partners: INPUTS, STATES or BIAS.
         letter: x, h, or "" for the bias.
-        others: sentences, and what they put for the deltas, by setting.
+        step: the letter of a step in the exercise's text.
     """
     right = partners[""]
     if all(words.near(use.gradients, use.by(right)) for use in uses):
@@ -178,8 +168,8 @@ def judge(
     if not any(np.abs(use.gradients).max() > 1e-9 for use in uses):
         return [f"{name}: is 0"]
     found = named(uses, partners)
-    for sentence, deltas in {} if found else others.items():
-        replaced = [use._replace(deltas=d) for use, d in zip(uses, deltas, strict=True)]
+    for sentence, factor in () if found else words.by_step(DELTAS, step).items():
+        replaced = [use._replace(deltas=use.deltas * factor(use.slope)) for use in uses]
         found += [f"{sentence}{f', and {m}' if m else ''}" for m in named(replaced, partners)]
     if found:
         return [f"{name}: {' or '.join(found[:3])}"]

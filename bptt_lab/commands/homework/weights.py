@@ -13,7 +13,7 @@ import numpy as np
 from bptt_lab.commands.homework import batch, uses
 from bptt_lab.commands.homework.draws import Draws, only
 from bptt_lab.commands.homework.exercise import Answers, Call, Exercise, Part
-from bptt_lab.commands.homework.uses import AGAIN, BIAS, INPUTS, STATES, Use
+from bptt_lab.commands.homework.uses import BIAS, INPUTS, STATES, Use
 from bptt_lab.commands.homework.words import Array
 
 OUTPUTS = ("weight_ih", "weight_hh", "bias")
@@ -113,7 +113,7 @@ def crossed() -> dict[str, dict[str, Array]]:
 
 
 def _weights(answers: Answers, output: str) -> list[str]:
-    found, slopes = [], []
+    found = []
     for number in answers.settings():
         T = STEPS[number]
         delta, input, h, hx = draw(number, T, 1, T + 2, T + 1)
@@ -121,10 +121,8 @@ def _weights(answers: Answers, output: str) -> list[str]:
         found.append(
             used(answers, number, output, {"T": T, "N": 1, "H": T + 1}, (input, h, hx), deltas)
         )
-        slopes.append(1 - h[:, 0] ** 2)
-    others = uses.scaled(found, slopes, AGAIN)
     table, letter = TABLES[output]
-    return answers.constant(output, "delta") or uses.judge(output, found, table, letter, others)
+    return answers.constant(output, "delta") or uses.judge(output, found, table, letter)
 
 
 def used(
@@ -136,13 +134,13 @@ def used(
     deltas: Array,
 ) -> Use:
     """What a setting's gradients are made of, given input, h and hx of one sequence."""
-    T = sizes["T"]
+    T, (input, h, hx) = sizes["T"], given
+    slope = 1 - h[:, 0] ** 2
     got = np.stack([answers.linear(number, t, output) for t in range(1, T + 1)])
     if output == "bias":
-        return Use(sizes, np.ones((T, 1)), 1, got[:, :, None], deltas)
-    input, h, hx = given
+        return Use(sizes, np.ones((T, 1)), 1, got[:, :, None], deltas, slope)
     vectors = input[:, 0] if output == "weight_ih" else np.concatenate([hx, h[:, 0]])
-    return Use(sizes, vectors, int(output == "weight_ih"), got, deltas)
+    return Use(sizes, vectors, int(output == "weight_ih"), got, deltas, slope)
 
 
 EXERCISE = Exercise(
