@@ -92,12 +92,6 @@ def right(x: Array, h: Array, weights: Weights) -> dict[str, Array]:
     return {"output": np.stack(output), "h_n": h}
 
 
-def _late(x: Array, h: Array, weights: Weights) -> Array:
-    """The states h_0 ... h_{T-1}."""
-    found: Array = np.concatenate([h[None], right(x, h, weights)["output"][:-1]])
-    return found
-
-
 def judge(answers: Answers) -> list[Part]:
     """Judge a step, then a pass step by step, then what it hands on."""
     step = [f"terms {number} step" for number in range(len(STEPS))]
@@ -178,7 +172,8 @@ def _judge_pass(answers: Answers) -> list[str] | bool:
     flipped = [(given, output[::-1]) for given, output in passes.values()]
     if all(words.near(got, right(*given)["output"]) for given, got in flipped):
         return ["forward: output stands in reverse order: index 0 holds the last step"]
-    if all(words.near(got, _late(*given)) for given, got in passes.values()):
+    before = [np.stack([given[1], *right(*given)["output"][:-1]]) for given, _ in passes.values()]
+    if all(words.near(got, h) for (_, got), h in zip(passes.values(), before, strict=True)):
         return ["forward: output holds h_0 ... h_{T-1}: it begins with hx and lacks the last state"]
     for t in range(1, max(T for T, *_ in PASSES) + 1):
         cases = steps(("", ""), t)

@@ -192,18 +192,11 @@ def _gradient(answers: Answers) -> list[str] | bool:
 
     def fit(names: tuple[str, ...]) -> str | None:
         influence, product = names
-        return _fit(
-            [
-                (
-                    s.gradient,
-                    PRODUCTS[product](
-                        s.q, 1 - s.h**2, INFLUENCES[influence](s.old, s.immediate, s.new)
-                    ),
-                    s.sizes,
-                )
-                for s in steps
-            ]
-        )
+        pairs = []
+        for s in steps:
+            met = INFLUENCES[influence](s.old, s.immediate, s.new)
+            pairs.append((s.gradient, PRODUCTS[product](s.q, 1 - s.h**2, met), s.sizes))
+        return _fit(pairs)
 
     if fit(("", "")) == "" or _is_right(answers):
         return []
@@ -217,11 +210,12 @@ def _gradient(answers: Answers) -> list[str] | bool:
 
 
 def _is_right(answers: Answers) -> bool:
-    names = [f"terms {number} with" for number in answers.settings()]
-    made = (right(Given(*answers.calls[name].arguments.values())) for name in names)  # type: ignore[arg-type]
     return all(
-        words.near(answers[name]["gradient"], m["gradient"])
-        for name, m in zip(names, made, strict=True)
+        words.near(
+            answers[f"terms {number} with"]["gradient"],
+            right(draw(number, 1, UNITS[number]))["gradient"],
+        )
+        for number in answers.settings()
     )
 
 
