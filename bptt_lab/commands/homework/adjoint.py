@@ -119,8 +119,15 @@ def judge(answers: Answers) -> list[Part]:
 
 
 def _are_swapped(answers: Answers) -> bool:
-    credit_first = Judge(measured(answers, "delta"), _all, False).is_right()
-    return credit_first and Judge(measured(answers, "credit"), _all, True).is_right()
+    """Whether what is called credit is wrong, and delta of what is called delta."""
+    credits, deltas = measured(answers, "credit"), measured(answers, "delta")
+    if Judge(credits, _all, False).is_right():
+        return False
+    slopes = [np.stack([1 - c.states[s] ** 2 for s in c.steps]) for c in credits]
+    return all(
+        c.got.any() and words.near(c.got, slope * d.got)
+        for c, d, slope in zip(credits, deltas, slopes, strict=True)
+    )
 
 
 def _delta(answers: Answers) -> Sequence[str] | bool:
