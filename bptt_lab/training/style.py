@@ -101,6 +101,17 @@ class LineStyle(NamedTuple):
         return Line2D([], [], marker=marker, markersize=5, label=label, **self.line())
 
 
+@styled
+def blank(title: str, x: str, y: str, height: float = 3.6) -> Axes:
+    """Return the axes of a new picture of pyplot, as notebooks show it, `height` inches high."""
+    from matplotlib import pyplot  # what draws without a notebook needs none
+
+    _, axes = pyplot.subplots(figsize=(ACROSS, height), layout="constrained")
+    axes.set_title(title)
+    axes.set(xlabel=x, ylabel=y)
+    return axes
+
+
 def plain(index: int) -> LineStyle:
     """Return how the `index`-th line of a picture is drawn that is no strategy's."""
     four = (BLUE, VERMILION, GREEN, PURPLE)
