@@ -214,6 +214,20 @@ def test_a_folder_of_any_name_is_continued(name: str, monkeypatch: pytest.Monkey
     assert resume.overrides(words[2:])[-1] == f"hydra.run.dir={schema.quoted(str(run.folder))}"
 
 
+def test_a_run_of_ones_own_strategy_is_continued_as_it_was_started(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "mine.py").write_text(
+        "from bptt_lab.gradients import Full\n\n\nclass Mine(Full):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    own = ("gradient=full", "gradient._target_=mine.Mine", "allow=[mine]")
+    run = lab.train(*SMALL, *own)
+    assert lab.train(resume=run).parameters_sha256 == run.parameters_sha256
+    with pytest.raises(ConfigError, match=r"add allow=\[mine\]"):
+        lab.train(resume=run.folder)
+
+
 def test_a_daemonic_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "current_process", lambda: SimpleNamespace(daemon=True))
     with pytest.raises(ConfigError, match=r"multiprocessing\.Pool; use threads, or lab\.sweep"):
