@@ -16,7 +16,7 @@ from typing import Any
 from bptt_lab.training import fork_server
 
 # How torch says, on a CPU and a GPU, and JAX, that memory ran out: all by a RuntimeError.
-FULL = "can't allocate memory", "out of memory", "RESOURCE_EXHAUSTED"
+OUT_OF_MEMORY = "can't allocate memory", "out of memory", "RESOURCE_EXHAUSTED"
 
 
 class Unmeasured(Exception):
@@ -42,7 +42,7 @@ def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str
         except (BrokenProcessPool, MemoryError, OSError) as error:
             raise Unmeasured(f"{type(error).__name__}: {error}") from error
         except RuntimeError as error:
-            if any(words in str(error) for words in FULL):
+            if any(words in str(error) for words in OUT_OF_MEMORY):
                 raise Unmeasured(f"{type(error).__name__}: {error}") from error
             raise
 
