@@ -57,9 +57,7 @@ def credit() -> torch.Tensor:
 
 def by_lag(pairs: torch.Tensor, strategy: GradientStrategy) -> list[float]:
     """Return what a strategy keeps of the credit at each lag, mean over the losses that have it."""
-    mask = strategy.mask(STEPS)
-    assert mask is not None
-    kept = pairs * mask.to(pairs)
+    kept = pairs * strategy.mask(STEPS).to(pairs)
     return [float(kept.diagonal(-lag).mean()) for lag in range(STEPS)]
 
 

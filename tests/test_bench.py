@@ -22,6 +22,7 @@ from bptt_lab.commands.bench.measure import (
     one_pass,
     solve,
 )
+from bptt_lab.commands.bench.report import _with_memory
 from bptt_lab.commands.bench.workload import (
     BOTH,
     FORWARD,
@@ -312,9 +313,43 @@ def test_peak_memory_is_that_of_the_states_and_more_for_nn_rnn():
     assert 3 * states < peaks["nn.RNN"] < 8 * states
 
 
-def test_a_process_that_fails_says_why():
-    with pytest.raises(ValueError, match="'nope'"):
-        peak_memory.peak(int, "nope")
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ("__import__('os')._exit(9)", "BrokenProcessPool: "),
+        ("__import__('torch').empty(10**17)", "RuntimeError: .*can't allocate memory"),
+        ("[0] * 10**17", "MemoryError"),
+        ("open('/no/such/file')", "FileNotFoundError"),  # as where there is no /proc
+    ],
+)
+def test_a_peak_may_be_unknown_and_why_is_said(call, words):
+    with pytest.raises(peak_memory.Unmeasured, match=f"(?s){words}"):
+        peak_memory.peak(eval, f"lambda: {call}")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("int('nope')", ValueError), ("__import__('torch').ones(2).view(3)", RuntimeError)],
+)
+def test_what_else_a_call_raises_is_seen(call, error):
+    with pytest.raises(error, match=r"nope|shape '\[3\]' is invalid"):
+        peak_memory.peak(eval, f"lambda: {call}")
+
+
+def test_a_row_goes_without_a_peak_that_is_unknown_and_with_no_other_error(monkeypatch, capsys):
+    here = Conditions("cpu", "float32", 1, "none")
+    row = {"pass": BOTH, "device": "cpu", **TINY._asdict()}
+    raised = peak_memory.Unmeasured("MemoryError: ")
+
+    def peak(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(peak_memory, "peak", peak)
+    assert _with_memory(row, here, find("full")) == row
+    assert "no peak memory: MemoryError" in capsys.readouterr().err
+    raised = AttributeError("ours")
+    with pytest.raises(AttributeError, match="ours"):
+        _with_memory(row, here, find("full"))
 
 
 def test_the_speeds_in_the_page_are_those_of_the_file_that_it_names():

@@ -389,6 +389,21 @@ def test_each_row_is_printed_before_the_next_is_measured(monkeypatch, capsys):
     assert full.startswith("full ") and snap1.startswith("snap1 ") and full.count("\n") == 1
 
 
+def test_a_peak_that_is_unknown_is_left_out_and_another_error_is_seen(monkeypatch, capsys):
+    raised = peak_memory.Unmeasured("BrokenProcessPool: ")
+
+    def peak(*_):
+        raise raised
+
+    monkeypatch.setattr(peak_memory, "peak", peak)
+    assert cli.main([*ADDING, "--strategies", "full"]) == 0
+    out = capsys.readouterr().out
+    assert "\nfull " in out and "3.0" not in out
+    raised = AttributeError("ours")
+    with pytest.raises(AttributeError, match="ours"):
+        cli.main([*ADDING, "--strategies", "full"])
+
+
 def test_a_dear_strategy_is_skipped_by_name_with_the_option_that_runs_it(monkeypatch, capsys):
     monkeypatch.setattr(cli, "DEAR", 0.0)
     assert cli.main([*ADDING]) == 0

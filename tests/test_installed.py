@@ -160,12 +160,16 @@ def test_a_glob_stands_for_those_of_allowed_packages(here, capsys):
     assert not here.exists()
 
 
-@pytest.mark.slow
-def test_other_commands_know_them_by_name(here):
+def test_a_strategy_is_made_by_its_name(here):
     with pytest.raises(ConfigError, match=r"add allow=\[mypkg\]"):
         from_name("--gradient", "damped", {}, packaged())
     found = from_name("--gradient", "damped", {"gamma": 0.5}, packaged(), allow=["mypkg"])
     assert found.section() == {"_target_": "mypkg.rules.Damped", "gamma": 0.5}
+    assert not here.exists()
+
+
+@pytest.mark.slow
+def test_other_commands_know_them_by_name(here):
     chosen = ["dataset=delayed_xor", "gradient=damped", "gradient.gamma=0.5", ALLOW]
     asked = request.read(chosen, None, None)
     (option,) = (option for option in asked.options if option.name == "damped")

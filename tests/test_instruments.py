@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import QUICK, WATCHED, config, events, job, quick_run
+from runs import QUICK, WATCHED, config, events, job, quick_run, resumed
 
-from bptt_lab import diagnostics
+from bptt_lab import diagnostics, runs
 from bptt_lab.config import strategies
 from bptt_lab.config.strategies import packaged
 from bptt_lab.core.validation import ConfigError
@@ -19,6 +20,8 @@ from bptt_lab.training.build import build
 from bptt_lab.training.callbacks.gradient_norms import GradientNorms
 from bptt_lab.training.callbacks.lag_spectrum import chosen
 from bptt_lab.training.callbacks.pictures import decades
+from bptt_lab.training.callbacks.probe import Instrument, Reading
+from bptt_lab.training.train import perform
 
 STACK = ("model.num_layers=2", "model.dropout=0.3", "dataset.layout=rows", "gradient=truncated")
 SHADOW = "callbacks.shadow=[full,autograd,{name:truncated,k:2,mode:lag}]"
@@ -191,3 +194,29 @@ def test_maps_of_credit_share_their_axis_and_their_colours():
         assert bar.get_ylabel() == "log10"
     one = decades("", "", "", torch.zeros(1, 4), [7], first=1).axes[0]
     assert one.get_ylim() == (6.5, 7.5) and one.get_xlim() == (0.5, 4.5)
+
+
+class Unable(Instrument):
+    """Cannot draw what it reads."""
+
+    def read(self, moment):
+        return Reading({"unable/step": moment.step})
+
+    def draw(self):
+        raise RuntimeError("no picture today")
+
+
+def test_a_picture_that_fails_costs_no_training(tmp_path, alone):
+    own = (
+        "+callbacks.own._target_=test_instruments.Unable",
+        "+callbacks.own.every_n_steps=40",
+        "allow=[test_instruments]",
+    )
+    with pytest.raises(RuntimeError, match="no picture today"):
+        quick_run(tmp_path, *STACK, *own)
+    perform(resumed(config(*QUICK, *STACK, *own), tmp_path), tmp_path, job())
+    summary = json.loads((tmp_path / runs.SUMMARY).read_text())
+    assert summary["parameters_sha256"] == alone["parameters_sha256"]
+    assert summary["metrics"] == alone["metrics"]
+    lines = runs.read_metrics(tmp_path)
+    assert [line["unable/step"] for line in lines if "unable/step" in line] == [1, 40, 41]

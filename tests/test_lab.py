@@ -17,6 +17,7 @@ import pytest
 import torch
 from commands import Forked, wait_for
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from report.sweep_folders import write_sweep
 from runs import QUICK
 
 from bptt_lab import lab, runs
@@ -117,21 +118,39 @@ def test_a_sweep_is_its_jobs() -> None:
     assert sweep.report.is_file()
     alone = lab.train(*SMALL, {"gradient": "truncated", "seed": 1})
     assert sweep.runs[3].parameters_sha256 == alone.parameters_sha256
-    best = sweep.best("test/loss")
-    assert best.results["test/loss"] == frame["test/loss"].min()
-    assert sweep.best("test/accuracy").results["test/accuracy"] == frame["test/accuracy"].max()
-    figure = sweep.plot("seed", "test/loss")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["full", "truncated"]
-    assert sweep.plot("gradient", "test/loss").legends == []
-    with pytest.raises(ConfigError, match=r"x=gradient.k: no run has it; choose from gradient"):
-        sweep.plot("gradient.k")
-    with pytest.raises(ConfigError, match="metric=nothing: no completed run has it"):
-        sweep.best("nothing")
     with pytest.raises(ConfigError, match=r"seed=-1: must be at least 0.* \(job 1 of 2"):
         lab.sweep({"seed": [1, -1]}, *SMALL)
     again = lab.sweep(resume=sweep)
     assert again.folder == sweep.folder
     assert "4 of 4 runs completed" in repr(again)
+
+
+def test_a_sweep_has_a_best_run_and_pictures(here: Path) -> None:
+    jobs = [
+        {"gradient": name, "seed": seed, "final": final + 0.1 * seed}
+        for name, final in (("full", 0.3), ("truncated", 0.2))
+        for seed in range(2)
+    ]
+    sweep = lab.open(write_sweep(here / "sweep", [*jobs, {"status": "failed", "seed": 2}]))
+    assert isinstance(sweep, lab.Sweep)
+    assert sweep.settings == ["gradient", "seed"]
+    assert [row["status"] for row in sweep.rows()] == [*["completed"] * 4, "failed"]
+    for number, loss in ((1, math.nan), (2, 0.1)):
+        summary = sweep.runs[number].folder / runs.SUMMARY
+        content = json.loads(summary.read_text())
+        content["metrics"]["test/loss"] = loss
+        summary.write_text(json.dumps(content))
+    assert sweep.best("test/loss").folder == sweep.runs[2].folder
+    assert sweep.best("test/accuracy").folder == sweep.runs[1].folder
+    figure = sweep.plot("seed", "test/loss")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["full", "truncated"]
+    assert sweep.plot("gradient", "test/loss").legends == []
+    with pytest.raises(ConfigError, match=r"x=gradient.k: no run has it; choose from gradient"):
+        sweep.plot("gradient.k")
+    with pytest.raises(ConfigError, match="y=status: must be a result"):
+        sweep.plot("seed", "status")
+    with pytest.raises(ConfigError, match="metric=nothing: no completed run has it"):
+        sweep.best("nothing")
 
 
 @pytest.mark.slow
@@ -212,6 +231,20 @@ def test_a_folder_of_any_name_is_continued(name: str, monkeypatch: pytest.Monkey
         lab.sweep("seed=0", resume=run)
     words = resume.continuing({"command": "bptt-train -m seed=0"}, run.folder)
     assert resume.overrides(words[2:])[-1] == f"hydra.run.dir={schema.quoted(str(run.folder))}"
+
+
+def test_a_run_of_ones_own_strategy_is_continued_as_it_was_started(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "mine.py").write_text(
+        "from bptt_lab.gradients import Full\n\n\nclass Mine(Full):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    own = ("gradient=full", "gradient._target_=mine.Mine", "allow=[mine]")
+    run = lab.train(*SMALL, *own)
+    assert lab.train(resume=run).parameters_sha256 == run.parameters_sha256
+    with pytest.raises(ConfigError, match=r"add allow=\[mine\]"):
+        lab.train(resume=run.folder)
 
 
 def test_a_daemonic_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,13 +405,6 @@ def test_a_setting_that_is_nothing_is_drawn_and_one_that_is_not_there_is_not() -
     sweep = lab.sweep({"trainer.gradient_clip_val": [None, 0.5]}, *SMALL, launcher="fleet")
     axes = sweep.plot("trainer.gradient_clip_val").axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["None", "0.5"]
-    with pytest.raises(ConfigError, match="y=status: must be a result"):
-        sweep.plot("trainer.gradient_clip_val", "status")
-    summary = sweep.runs[0].folder / runs.SUMMARY
-    content = json.loads(summary.read_text())
-    content["metrics"]["val/loss"] = math.nan
-    summary.write_text(json.dumps(content))
-    assert sweep.best("val/loss").folder == sweep.runs[1].folder
 
 
 def test_progress_reaches_a_notebook_without_codes_of_terminals(

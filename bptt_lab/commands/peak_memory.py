@@ -9,10 +9,18 @@ import gc
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from bptt_lab.training import fork_server
+
+# How torch says, on a CPU and a GPU, and JAX, that memory ran out: all by a RuntimeError.
+OUT_OF_MEMORY = "can't allocate memory", "out of memory", "RESOURCE_EXHAUSTED"
+
+
+class Unmeasured(Exception):
+    """Why there is no peak: the process died, memory ran out, or the system does not count."""
 
 
 def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str = "cpu") -> int:
@@ -24,11 +32,19 @@ def peak(prepare: Callable[..., Callable[[], Any]], *arguments: Any, device: str
         device: "cpu", or "cuda" for what torch's allocator hands out on a GPU.
 
     Raises:
-        Exception: where the system does not count, or what the call raised.
+        Unmeasured: where the process died, memory ran out, or the system does not count.
+        Exception: what else the call raised.
     """
     fork_server.load(prepare.__module__)
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as process:
-        return process.submit(_measure, prepare, arguments, device).result()
+        try:
+            return process.submit(_measure, prepare, arguments, device).result()
+        except (BrokenProcessPool, MemoryError, OSError) as error:
+            raise Unmeasured(f"{type(error).__name__}: {error}") from error
+        except RuntimeError as error:
+            if any(words in str(error) for words in OUT_OF_MEMORY):
+                raise Unmeasured(f"{type(error).__name__}: {error}") from error
+            raise
 
 
 def rise(call: Callable[[], Any]) -> int:
@@ -39,7 +55,10 @@ def rise(call: Callable[[], Any]) -> int:
     """
     gc.collect()
     # glibc keeps freed memory, which the next pass would use again unseen.
-    ctypes.CDLL(None).malloc_trim(0)
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_trim"):
+        raise OSError("the system does not say how high memory rose")
+    libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is the present from here on
     before = _high_water()
     call()

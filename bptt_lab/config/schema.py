@@ -203,6 +203,11 @@ def key_of(line: str) -> str:
     return line.lstrip("+~").partition("=")[0]
 
 
+def allowed(allow: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the packages that a value of `allow` names, one or several."""
+    return (allow,) if isinstance(allow, str) else tuple(allow)
+
+
 def refuse(key: str, value: object, problem: str) -> typing.NoReturn:
     """Raise the ConfigError."""
     raise ConfigError(f"{key}={show(value)}: {problem}")

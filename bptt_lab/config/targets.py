@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from bptt_lab.config import classes
-from bptt_lab.config.schema import MISSING, refuse
+from bptt_lab.config.schema import MISSING, allowed, refuse
 from bptt_lab.core.validation import ConfigError
 
 OURS = ("bptt_lab", "torch.optim", "torch.nn", "lightning.pytorch.callbacks")
@@ -41,7 +41,7 @@ def packages(allow: str | Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: for what is no dotted name, is not there, or reaches far more than a plug-in.
     """
-    names = (allow,) if isinstance(allow, str) else tuple(allow)
+    names = allowed(allow)
     for name in names:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             refuse("allow", [name], "must name packages, as allow=[mypkg]")

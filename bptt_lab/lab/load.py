@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bptt_lab import runs
+from bptt_lab.config import schema
 from bptt_lab.config.components import renamed
 from bptt_lab.config.parse import parse
 from bptt_lab.core.validation import ConfigError, check
@@ -48,8 +49,7 @@ def load(
         net.predict(inputs)
     """
     check("checkpoint", checkpoint, Which, {})
-    of_run = getattr(run, "allow", ())  # a path has none
-    allow = [*of_run, *([allow] if isinstance(allow, str) else allow)]
+    allow = (*getattr(run, "allow", ()), *schema.allowed(allow))  # a path has none
     path = Path(run)
     found = path if path.is_file() else _checkpoint(path, checkpoint)
     try:
@@ -112,7 +112,7 @@ def _by_manifest(folder: Path, allow: str | Iterable[str]) -> dict[str, Any]:
         run = runs.read_manifest(folder)
         if "config" not in run:
             raise ConfigError(f"{folder / runs.MANIFEST} has no config; train it again")
-        control = {"allow": [allow] if isinstance(allow, str) else list(allow)}
+        control = {"allow": list(schema.allowed(allow))}
         task, module = build(parse({**renamed(run["config"]), **control}, here=False))
         if run.get("data_sha256") != manifest.fingerprint(task):
             raise ConfigError("the data is not that of training; put that back")

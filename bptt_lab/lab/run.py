@@ -1,11 +1,12 @@
 """A run: what its folder holds, and what can be made of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bptt_lab import runs
+from bptt_lab.config import schema
 from bptt_lab.config.schema import Component
 from bptt_lab.lab import figures, records
 
@@ -31,9 +32,9 @@ class Run:
         allow: packages beside this one whose classes it may name.
     """
 
-    def __init__(self, folder: str | Path, allow: Sequence[str] = ()) -> None:
+    def __init__(self, folder: str | Path, allow: str | Iterable[str] = ()) -> None:
         self.folder = Path(folder).absolute()
-        self.allow = tuple(allow)
+        self.allow = schema.allowed(allow)
 
     @property
     def record(self) -> runs.Run:

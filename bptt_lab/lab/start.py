@@ -41,7 +41,8 @@ def train(
         overrides: such as "gradient=truncated", "gradient.k=8", or {"gradient.k": 8}.
         data: your own, instead of a dataset: (inputs, targets) and more; see docs/tasks.md.
         folder: where the run writes; None for a new folder in outputs/.
-        resume: a run's folder to continue.
+        resume: a run to continue, or its folder; what the run was started or opened with is
+            allowed.
 
     Returns:
         The run, with its results, metrics, pictures and network.
@@ -53,7 +54,10 @@ def train(
         KeyboardInterrupt: after Ctrl-C, or a notebook's interrupt, once the run has saved.
         Interrupted: after another signal.
     """
-    words = [*_words(overrides, _text), *_data(data), *_place("run", folder, resume)]
+    known = getattr(resume, "allow", ())  # a path has none
+    allowed = [f"allow={_text(list(known))}"] if known else []
+    given = _words([*allowed, *overrides], _text)
+    words = [*given, *_data(data), *_place("run", folder, resume)]
     if flags := {"-m", "--multirun"}.intersection(words):
         raise ConfigError(f"{flags.pop()}: is of a sweep; use lab.sweep")
     ended = process.run(words)
@@ -104,7 +108,7 @@ def sweep(
     return made
 
 
-def open(folder: Place, allow: Sequence[str] = ()) -> Run | Sweep:
+def open(folder: Place, allow: str | Iterable[str] = ()) -> Run | Sweep:
     """Open a run or a sweep that there is, at work or ended.
 
     Args:

@@ -1,11 +1,12 @@
 """A sweep: its runs, their settings and results in one table, and pictures of that."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bptt_lab import runs
+from bptt_lab.config import schema
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.lab import figures, records
 from bptt_lab.lab.run import Run
@@ -26,9 +27,9 @@ class Sweep:
         allow: packages beside this one whose classes its runs may name.
     """
 
-    def __init__(self, folder: str | Path, allow: Sequence[str] = ()) -> None:
+    def __init__(self, folder: str | Path, allow: str | Iterable[str] = ()) -> None:
         self.folder = Path(folder).absolute()
-        self.allow = tuple(allow)
+        self.allow = schema.allowed(allow)
 
     @property
     def runs(self) -> list[Run]:

@@ -96,9 +96,16 @@ class LineStyle(NamedTuple):
         """Return matplotlib's arguments for dots, a seed each, which may overlap."""
         return {"color": self.colour, "markersize": 5, "alpha": 0.55, "markeredgewidth": 0}
 
-    def key(self, label: str, marker: str = "") -> Line2D:
-        """Return an entry of a legend."""
-        return Line2D([], [], marker=marker, markersize=5, label=label, **self.line())
+
+@styled
+def blank(title: str, x: str, y: str, height: float = 3.6) -> Axes:
+    """Return the axes of a new picture of pyplot, as notebooks show it, `height` inches high."""
+    from matplotlib import pyplot  # what draws without a notebook needs none
+
+    _, axes = pyplot.subplots(figsize=(ACROSS, height), layout="constrained")
+    axes.set_title(title)
+    axes.set(xlabel=x, ylabel=y)
+    return axes
 
 
 def plain(index: int) -> LineStyle:
@@ -188,11 +195,11 @@ def wrapped(text: str, width: int, lines: int = 3) -> str:
     return textwrap.fill(text, width, max_lines=lines, placeholder=" …")
 
 
-def heading(figure: Figure, text: str, size: float = 11) -> None:
+def heading(figure: Figure, text: str) -> None:
     """Write a figure's title from its left edge on."""
-    width = int(123 * figure.get_figwidth() / size)  # letters
+    width = int(11.2 * figure.get_figwidth())  # letters
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=size, fontweight="bold")
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -62,7 +62,11 @@ U = torch.tensor([[0.6], [-0.4]])
 W = torch.tensor([[0.9, -0.5], [0.4, 0.8]])
 V = torch.tensor([[1.0, -0.5], [-0.8, 0.7]])
 x = {1: torch.tensor([1.0]), 2: torch.tensor([-0.5]), 3: torch.tensor([0.5])}
-d = {1: torch.tensor([1.0, 0.0]), 2: torch.tensor([0.0, 1.0]), 3: torch.tensor([0.0, 1.0])}
+d = {
+    1: torch.tensor([1.0, 0.0]),
+    2: torch.tensor([0.0, 1.0]),
+    3: torch.tensor([0.0, 1.0]),
+}
 h_0 = torch.tensor([0.5, -0.3])
 
 
@@ -154,7 +158,10 @@ show("J_3 J_2", J[3] @ J[2])
 # the number is $(1 - h_s[i]^2)\, h_{s-1}[k]$ where $i = j$, and 0 elsewhere.
 
 # %%
-Mbar = {s: torch.einsum("ij,k->ijk", torch.diag(slope[s]), h[s - 1]) for s in (1, 2, 3)}
+Mbar = {
+    s: torch.einsum("ij,k->ijk", torch.diag(slope[s]), h[s - 1])
+    for s in (1, 2, 3)
+}
 show("Mbar_3, unit 1", Mbar[3][0])
 show("Mbar_3, unit 2", Mbar[3][1])
 
@@ -197,7 +204,9 @@ def draw_paths():
     _, axes = plt.subplots(figsize=(4.8, 4.4), layout="constrained")
     for row, s in enumerate((3, 2, 1)):
         y, colour = -1.5 * row, COLOURS[s]
-        on, off = ({"color": c, "lw": w} for c, w in ((colour, 2.2), (style.FAINT, 1)))
+        on, off = (
+            {"color": c, "lw": w} for c, w in ((colour, 2.2), (style.FAINT, 1))
+        )
         for t, name in enumerate(("h₀", "h₁", "h₂", "h₃", "E₃")):
             axes.text(t, y, name, ha="center", va="center")
             if t > 0:
@@ -208,13 +217,32 @@ def draw_paths():
                 axes.text(t - 0.5, y + 0.13, factor, color=colour, ha="center")
             if t == s:
                 axes.annotate(
-                    "", (s, y - 0.6), (s, y - 0.15), arrowprops={"arrowstyle": "->", **on}
+                    "",
+                    (s, y - 0.6),
+                    (s, y - 0.15),
+                    arrowprops={"arrowstyle": "->", **on},
                 )
-                axes.text(s + 0.1, y - 0.4, name.replace("h", "M̄"), color=colour, va="center")
-                axes.text(s, y - 0.72, "W", color=colour, ha="center", va="center")
-        axes.text(4.4, y, f"|{NAMES[s]}|\n= {LENGTHS[s]:.3f}", color=colour, va="center")
+                axes.text(
+                    s + 0.1,
+                    y - 0.4,
+                    name.replace("h", "M̄"),
+                    color=colour,
+                    va="center",
+                )
+                axes.text(
+                    s, y - 0.72, "W", color=colour, ha="center", va="center"
+                )
+        axes.text(
+            4.4,
+            y,
+            f"|{NAMES[s]}|\n= {LENGTHS[s]:.3f}",
+            color=colour,
+            va="center",
+        )
     axes.set(xlim=(-0.3, 5.7), ylim=(-4, 0.5))
-    axes.set_title("Credit reaches W by three paths, one for each step that used it")
+    axes.set_title(
+        "Credit reaches W by three paths, one for each step that used it"
+    )
     axes.axis("off")
     plt.show()
 
@@ -235,7 +263,9 @@ for s in (2, 3):
     M[s] = torch.einsum("ij,jkl->ikl", J[s], M[s - 1]) + Mbar[s]
 
 to_state = {3: q[3], 2: q[3] @ J[3], 1: q[3] @ J[3] @ J[2]}  # dE_3/dh_s
-counted_twice = sum(torch.einsum("i,ijk->jk", to_state[s], M[s]) for s in (1, 2, 3))
+counted_twice = sum(
+    torch.einsum("i,ijk->jk", to_state[s], M[s]) for s in (1, 2, 3)
+)
 show("right", by_terms)
 show("the wrong sum", counted_twice)
 show("q_3 M_3 alone", torch.einsum("i,ijk->jk", q[3], M[3]))
@@ -268,7 +298,9 @@ def loss(states):
 
 
 start = h_0[None, None]
-triangle = terms(rnn, inputs, loss, start)["weight_hh_l0"]  # [t - 1, s - 1] is a 2 x 2 matrix
+triangle = terms(rnn, inputs, loss, start)[
+    "weight_hh_l0"
+]  # [t - 1, s - 1] is a 2 x 2 matrix
 for s, by_hand in {3: term_33, 2: term_32, 1: term_31}.items():
     assert same(triangle[2, s - 1], by_hand)
 
@@ -278,13 +310,28 @@ for s, by_hand in {3: term_33, 2: term_32, 1: term_31}.items():
 def draw_triangle():
     lengths = triangle.flatten(2).norm(dim=2)
     _, axes = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
-    axes.imshow(lengths.masked_fill(torch.ones(3, 3).triu(1).bool(), torch.nan), "Blues", vmin=0)
+    axes.imshow(
+        lengths.masked_fill(torch.ones(3, 3).triu(1).bool(), torch.nan),
+        "Blues",
+        vmin=0,
+    )
     for t in range(3):
         for s in range(t + 1):
-            factors = [f"q{'₁₂₃'[t]}", *(f"J{'₁₂₃'[u]}" for u in range(t, s, -1)), f"M̄{'₁₂₃'[s]}"]
+            factors = [
+                f"q{'₁₂₃'[t]}",
+                *(f"J{'₁₂₃'[u]}" for u in range(t, s, -1)),
+                f"M̄{'₁₂₃'[s]}",
+            ]
             dark = lengths[t, s] > 0.6 * lengths.max()
             text = f"{' '.join(factors)}\n{lengths[t, s]:.3f}"
-            axes.text(s, t, text, ha="center", va="center", color="white" if dark else style.INK)
+            axes.text(
+                s,
+                t,
+                text,
+                ha="center",
+                va="center",
+                color="white" if dark else style.INK,
+            )
     axes.set_xticks(range(3), [f"used at s = {s}" for s in (1, 2, 3)])
     axes.set_yticks(range(3), [f"loss at\nt = {t}" for t in (1, 2, 3)])
     axes.set_title("Six terms: below the diagonal, credit that has travelled")
@@ -347,7 +394,9 @@ assert same(rnn.weight_hh_l0.grad, by_sweep)
 
 # %%
 command = Path(sys.executable).with_name("bptt-explain")
-told = subprocess.run([command, "--steps", "3"], capture_output=True, text=True, check=True).stdout
+told = subprocess.run(
+    [command, "--steps", "3"], capture_output=True, text=True, check=True
+).stdout
 told = told[told.index("7. Four answers") : told.index("8. What")]
 print(told)
 assert all(f"{number:.5f}" in told for number in by_terms.flatten().tolist())

@@ -30,7 +30,12 @@ import matplotlib.pyplot as plt
 import torch
 
 from bptt_lab import VanillaRNN, initialise
-from bptt_lab.diagnostics import credit_flow, jacobian_spectrum, lag_spectrum, lyapunov_spectrum
+from bptt_lab.diagnostics import (
+    credit_flow,
+    jacobian_spectrum,
+    lag_spectrum,
+    lyapunov_spectrum,
+)
 from bptt_lab.training import style
 
 # %config InlineBackend.figure_formats = ["svg"]
@@ -56,11 +61,13 @@ def network(gain, phi="tanh"):
 
 draws = torch.Generator().manual_seed(1)
 x = torch.randn(STEPS, BATCH, 1, generator=draws)  # time first
-readout = torch.nn.functional.normalize(torch.randn(UNITS, generator=draws), dim=0)
+readout = torch.nn.functional.normalize(
+    torch.randn(UNITS, generator=draws), dim=0
+)
 
 
 def loss(states):
-    """Return a loss of the last state alone, whose immediate credit q_T has length 1."""
+    """Return a loss of the last state, whose immediate credit has length 1."""
     return (states[-1] @ readout).sum()
 
 
@@ -78,31 +85,49 @@ def loss(states):
 
 # %%
 nets = {gain: network(gain) for gain in COLOURS}
-credit = {gain: credit_flow(rnn, x, loss).by_lag[0] for gain, rnn in nets.items()}
+credit = {
+    gain: credit_flow(rnn, x, loss).by_lag[0] for gain, rnn in nets.items()
+}
 lags = torch.arange(STEPS)
 for gain, log10 in credit.items():
     bound = lags * math.log10(gain)
-    print(f"gain {gain}: credit at lag {STEPS - 1} is 10^{log10[-1]:.1f}, bound 10^{bound[-1]:.1f}")
+    print(
+        f"gain {gain}: credit at lag {STEPS - 1} is 10^{log10[-1]:.1f}, "
+        f"bound 10^{bound[-1]:.1f}"
+    )
     assert (log10 <= bound + 1e-9).all()
 assert -6.5 < credit[0.5][20] < -5.5
-assert credit[0.5][-1] < -25 and -4 < credit[1.0][-1] < 0 and credit[1.5][-1] > 1
+assert (
+    credit[0.5][-1] < -25 and -4 < credit[1.0][-1] < 0 and credit[1.5][-1] > 1
+)
 
 
 # %% tags=["draws"]
 @style.styled
 def draw_credit():
-    _, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
+    axes = style.blank(
+        "Credit shrinks or grows by a constant factor a step",
+        "lag d, steps back from the loss",
+        "credit |∂E/∂h|, power of ten",
+        4,
+    )
     for gain, colour in COLOURS.items():
         axes.plot(lags, credit[gain], color=colour)
-        axes.plot(lags, lags * math.log10(gain), color=colour, dashes=(4, 3), linewidth=1)
+        axes.plot(
+            lags,
+            lags * math.log10(gain),
+            color=colour,
+            dashes=(4, 3),
+            linewidth=1,
+        )
     end = STEPS + 1
     axes.text(end, credit[1.5][-1], "gain 1.5", color=COLOURS[1.5], va="bottom")
     axes.text(end, credit[1.0][-1], "gain 1", color=COLOURS[1.0], va="top")
     axes.text(end, credit[0.5][-1], "gain 0.5", color=COLOURS[0.5], va="center")
-    axes.text(58, 58 * math.log10(1.5), "bound 1.5ᵈ ", color=COLOURS[1.5], ha="right")
-    axes.set(xlim=(0, STEPS + 18), xlabel="lag d, steps back from the loss")
-    axes.set_ylabel("credit |∂E/∂h|, power of ten")
-    axes.set_title("Credit shrinks or grows by a constant factor a step")
+    axes.text(
+        58, 58 * math.log10(1.5), "bound 1.5ᵈ ", color=COLOURS[1.5], ha="right"
+    )
+    axes.set_xlim(0, STEPS + 18)
     plt.show()
 
 
@@ -119,7 +144,9 @@ draw_credit()
 spectra = {gain: jacobian_spectrum(rnn, x) for gain, rnn in nets.items()}
 for gain, spectrum in spectra.items():
     print(f"gain {gain}: mean slope of tanh {spectrum.saturation:.2f}")
-assert spectra[0.5].saturation > spectra[1.0].saturation > spectra[1.5].saturation
+assert (
+    spectra[0.5].saturation > spectra[1.0].saturation > spectra[1.5].saturation
+)
 
 # %% [markdown]
 # ## Singular values: each direction has a factor of its own
@@ -130,11 +157,13 @@ assert spectra[0.5].saturation > spectra[1.0].saturation > spectra[1.5].saturati
 
 # %%
 spread = {
-    lag: jacobian_spectrum(nets[1.5], x, lag=lag).singular_values[-1, 0] for lag in (1, 10, 40)
+    lag: jacobian_spectrum(nets[1.5], x, lag=lag).singular_values[-1, 0]
+    for lag in (1, 10, 40)
 }
 for lag, sigma in spread.items():
     print(
-        f"{lag:2} steps: largest {sigma[0]:.2g}, median {sigma.median():.2g}, bound {1.5**lag:.2g}"
+        f"{lag:2} steps: largest {sigma[0]:.2g}, "
+        f"median {sigma.median():.2g}, bound {1.5**lag:.2g}"
     )
     assert sigma[0] <= 1.5**lag * (1 + 1e-9)
 assert spread[40][0] > 1 > spread[40].median()
@@ -143,16 +172,18 @@ assert spread[40][0] > 1 > spread[40].median()
 # %% tags=["draws"]
 @style.styled
 def draw_singular_values():
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    axes = style.blank(
+        "Gain 1.5: a few directions explode, most vanish",
+        "singular value, the largest first",
+        "size, power of ten",
+    )
     for index, (lag, sigma) in enumerate(spread.items()):
         colour = style.shade(style.VERMILION, 2 - index, 3)
         axes.plot(range(1, UNITS + 1), sigma.log10(), color=colour)
         name = f"{lag} step{'s' if lag > 1 else ''}"
         axes.text(UNITS + 1, sigma[-1].log10(), name, color=colour, va="center")
     axes.axhline(0, color=style.GREY, linewidth=1)
-    axes.set(xlim=(0, UNITS + 13), xlabel="singular value, the largest first")
-    axes.set_ylabel("size, power of ten")
-    axes.set_title("Gain 1.5: a few directions explode, most vanish")
+    axes.set_xlim(0, UNITS + 13)
     plt.show()
 
 
@@ -171,7 +202,7 @@ draw_singular_values()
 
 # %%
 def slope(log10):
-    """Fit a line to log credit against lag, and return its slope in powers of e a step."""
+    """Return the slope of log credit against lag, in powers of e a step."""
     d = lags - lags.double().mean()
     return float((d * log10).sum() / d.square().sum()) * math.log(10)
 
@@ -184,26 +215,52 @@ for gain in gains:
     measured[gain] = exponent, slope(credit_flow(rnn, x, loss).by_lag[0])
     assert abs(measured[gain][0] - measured[gain][1]) < 0.03
 print("gain  exponent  slope of credit")
-print("\n".join(f"{gain:4} {both[0]:9.3f} {both[1]:16.3f}" for gain, both in measured.items()))
+print(
+    "\n".join(
+        f"{gain:4} {both[0]:9.3f} {both[1]:16.3f}"
+        for gain, both in measured.items()
+    )
+)
 
 
 # %% tags=["draws"]
 @style.styled
 def draw_exponents():
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    axes = style.blank(
+        "The slope of credit is the largest Lyapunov exponent",
+        "gain",
+        "powers of e a step",
+    )
     exponents, slopes = zip(*measured.values(), strict=True)
     axes.axhline(0, color=style.GREY, linewidth=1)
     axes.plot(
-        gains, [math.log(gain) for gain in gains], color=style.GREY, dashes=(4, 3), linewidth=1
+        gains,
+        [math.log(gain) for gain in gains],
+        color=style.GREY,
+        dashes=(4, 3),
+        linewidth=1,
     )
     axes.plot(gains, exponents, color=style.BLUE)
     axes.plot(gains, slopes, "o", color=style.VERMILION, markersize=5)
-    axes.text(1.6, math.log(1.6) + 0.03, "bound, ln gain", color=style.GREY, ha="right")
+    axes.text(
+        1.6,
+        math.log(1.6) + 0.03,
+        "bound, ln gain",
+        color=style.GREY,
+        ha="right",
+    )
     axes.text(0.62, -0.62, "Lyapunov exponent", color=style.BLUE)
-    axes.text(0.62, -0.72, "• slope of credit against lag", color=style.VERMILION)
-    axes.text(2, -0.03, "below 0 credit vanishes", color=style.GREY, ha="right", va="top")
-    axes.set(xlabel="gain", ylabel="powers of e a step")
-    axes.set_title("The slope of credit is the largest Lyapunov exponent")
+    axes.text(
+        0.62, -0.72, "• slope of credit against lag", color=style.VERMILION
+    )
+    axes.text(
+        2,
+        -0.03,
+        "below 0 credit vanishes",
+        color=style.GREY,
+        ha="right",
+        va="top",
+    )
     plt.show()
 
 
@@ -226,10 +283,15 @@ kinds = {
     "tanh, gain 1": (nets[1.0], style.BLUE),
     "relu, gain 1": (network(1, "relu"), style.VERMILION),
 }
-flows = {kind: credit_flow(rnn, x, loss).by_lag[0] for kind, (rnn, _) in kinds.items()}
+flows = {
+    kind: credit_flow(rnn, x, loss).by_lag[0]
+    for kind, (rnn, _) in kinds.items()
+}
 for kind, log10 in flows.items():
     print(f"{kind:17} loses a factor of {math.exp(-slope(log10)):.3f} a step")
-assert 0.4 < jacobian_spectrum(kinds["relu, gain 1"][0], x).saturation < 0.6  # half are blocked
+assert (
+    0.4 < jacobian_spectrum(kinds["relu, gain 1"][0], x).saturation < 0.6
+)  # half are blocked
 assert abs(slope(flows["identity, gain 1"])) < 1e-9
 assert abs(slope(flows["relu, gain 1"]) - math.log(0.5) / 2) < 0.1
 assert abs(slope(flows["relu, gain √2"])) < 0.1
@@ -238,15 +300,26 @@ assert abs(slope(flows["relu, gain √2"])) < 0.1
 # %% tags=["draws"]
 @style.styled
 def draw_kinds():
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    heights = {"identity, gain 1": "bottom", "relu, gain √2": "bottom", "tanh, gain 1": "top"}
+    axes = style.blank(
+        "Of these four, only the linear one loses nothing",
+        "lag d, steps back from the loss",
+        "credit |∂E/∂h|, power of ten",
+    )
+    heights = {
+        "identity, gain 1": "bottom",
+        "relu, gain √2": "bottom",
+        "tanh, gain 1": "top",
+    }
     for kind, (_, colour) in kinds.items():
         axes.plot(lags, flows[kind], color=colour)
-        axes.text(STEPS + 1, flows[kind][-1], kind, color=colour, va=heights.get(kind, "center"))
+        axes.text(
+            STEPS + 1,
+            flows[kind][-1],
+            kind,
+            color=colour,
+            va=heights.get(kind, "center"),
+        )
     axes.set(xlim=(0, STEPS + 45), xticks=[0, 25, 50, 75, 100])
-    axes.set(xlabel="lag d, steps back from the loss")
-    axes.set_ylabel("credit |∂E/∂h|, power of ten")
-    axes.set_title("Of these four, only the linear one loses nothing")
     plt.show()
 
 
@@ -273,11 +346,18 @@ for gain in (0.5, 1.5):
     loss(rnn(x)[0]).backward()
     g = torch.nn.utils.parameters_to_vector(p.grad for p in rnn.parameters())
     torch.nn.utils.clip_grad_norm_(rnn.parameters(), THRESHOLD)
-    clipped = torch.nn.utils.parameters_to_vector(p.grad for p in rnn.parameters())
+    clipped = torch.nn.utils.parameters_to_vector(
+        p.grad for p in rnn.parameters()
+    )
     cosine = float(g @ clipped / (g.norm() * clipped.norm()))
-    print(f"gain {gain}: |g| = {g.norm():.3g}, clipped {clipped.norm():.3g}, cosine {cosine:.6f}")
+    print(
+        f"gain {gain}: |g| = {g.norm():.3g}, clipped {clipped.norm():.3g}, "
+        f"cosine {cosine:.6f}"
+    )
     assert clipped.norm() <= THRESHOLD * (1 + 1e-6) and cosine > 1 - 1e-9
-    before[gain] = lag_spectrum(rnn, x, loss).norms["total"]  # of each lag's part
+    before[gain] = lag_spectrum(rnn, x, loss).norms[
+        "total"
+    ]  # of each lag's part
     after[gain] = before[gain] * clipped.norm() / g.norm()
 assert torch.isclose(after[0.5], before[0.5]).all()  # too short to be clipped
 for gain in before:
@@ -288,16 +368,36 @@ for gain in before:
 # %% tags=["draws"]
 @style.styled
 def draw_clipping():
-    _, axes = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
+    axes = style.blank(
+        "Clipping moves the whole curve; it does not bend it",
+        "lag d of the gradient's part",
+        "its length, power of ten",
+        3.8,
+    )
     colour = COLOURS[1.5]
-    axes.plot(lags, before[1.5].log10(), color=colour, dashes=(4, 3), linewidth=1)
+    axes.plot(
+        lags, before[1.5].log10(), color=colour, dashes=(4, 3), linewidth=1
+    )
     axes.plot(lags, after[1.5].log10(), color=colour)
     axes.plot(lags, after[0.5].log10(), color=COLOURS[0.5])
-    axes.text(STEPS, before[1.5][-1].log10() + 0.5, "gain 1.5", color=colour, ha="right")
-    axes.text(STEPS, after[1.5][-1].log10() - 1, "clipped", color=colour, ha="right", va="top")
-    axes.text(64, -21, "gain 0.5, nothing to clip", color=COLOURS[0.5], ha="right")
-    axes.set(xlabel="lag d of the gradient's part", ylabel="its length, power of ten")
-    axes.set_title("Clipping moves the whole curve; it does not bend it")
+    axes.text(
+        STEPS,
+        before[1.5][-1].log10() + 0.5,
+        "gain 1.5",
+        color=colour,
+        ha="right",
+    )
+    axes.text(
+        STEPS,
+        after[1.5][-1].log10() - 1,
+        "clipped",
+        color=colour,
+        ha="right",
+        va="top",
+    )
+    axes.text(
+        64, -21, "gain 0.5, nothing to clip", color=COLOURS[0.5], ha="right"
+    )
     plt.show()
 
 

@@ -44,7 +44,12 @@ from bptt_lab.training import style
 
 # %config InlineBackend.figure_formats = ["svg"]
 torch.set_num_threads(1)
-COLOURS = {"full": style.INK, "chunk": style.BLUE, "lag": style.GREEN, "random": style.VERMILION}
+COLOURS = {
+    "full": style.INK,
+    "chunk": style.BLUE,
+    "lag": style.GREEN,
+    "random": style.VERMILION,
+}
 
 # %% [markdown]
 # ## A text
@@ -57,7 +62,9 @@ COLOURS = {"full": style.INK, "chunk": style.BLUE, "lag": style.GREEN, "random":
 def made_up(length):
     random, words = Random(0), []
     while sum(map(len, words)) < length:
-        who, other = random.sample(["the king", "a fool", "the queen", "my lord"], 2)
+        who, other = random.sample(
+            ["the king", "a fool", "the queen", "my lord"], 2
+        )
         did = random.choice(["loves", "hates", "sees", "hears"])
         words.append(f"{who} {did} {other}, and {other} {did} {who}.\n")
     return "".join(words)
@@ -97,7 +104,9 @@ def weights(rule, draw=0):
     """Return the factor of each term (t, s): 0 is cut, 1 is kept."""
     if not isinstance(rule, ARTBP):
         return rule.mask(SHOWN).double()
-    handed = rule.factors(SHOWN, draw)  # what step t hands to the step before: 0 or 1 / (1 - p)
+    handed = rule.factors(
+        SHOWN, draw
+    )  # what step t hands to the step before: 0 or 1 / (1 - p)
     kept = torch.eye(SHOWN).double()
     for t in range(1, SHOWN):
         kept[t, :t] = handed[t] * kept[t - 1, :t]
@@ -107,9 +116,12 @@ def weights(rule, draw=0):
 for name, rule in rules.items():
     seen = (weights(rule) > 0).sum(1).double()
     print(
-        f"{name:7} a loss sees {seen.min():.0f} to {seen.max():.0f} steps, mean {seen.mean():.2f}"
+        f"{name:7} a loss sees {seen.min():.0f} to {seen.max():.0f} steps, "
+        f"mean {seen.mean():.2f}"
     )
-average = torch.stack([weights(rules["random"], draw) for draw in range(5_000)]).mean(0)
+average = torch.stack(
+    [weights(rules["random"], draw) for draw in range(5_000)]
+).mean(0)
 near = rules["lag"].mask(SHOWN)
 assert torch.allclose(average[near], torch.ones(1).double(), atol=0.2)
 
@@ -125,13 +137,31 @@ def draw_masks():
         "random": "random: blocks, cut\nanywhere, far terms raised",
     }
     outside = torch.ones(SHOWN, SHOWN).triu(1).bool()
-    letters = [{"\n": "¶", " ": "␣"}.get(letter, letter) for letter in text[:SHOWN]]
+    letters = [
+        {"\n": "¶", " ": "␣"}.get(letter, letter) for letter in text[:SHOWN]
+    ]
     for axes, (name, rule) in zip(panels.flat, rules.items(), strict=True):
-        colours = LinearSegmentedColormap.from_list(name, [style.WASH, COLOURS[name]])
+        colours = LinearSegmentedColormap.from_list(
+            name, [style.WASH, COLOURS[name]]
+        )
         kept = weights(rule).clamp(max=2).sqrt().masked_fill(outside, torch.nan)
-        axes.imshow(kept, colours, vmin=0, vmax=1 if name != "random" else 2**0.5)
-        axes.hlines(torch.arange(SHOWN + 1) - 0.5, -0.5, SHOWN - 0.5, color="white", linewidth=0.6)
-        axes.vlines(torch.arange(SHOWN + 1) - 0.5, -0.5, SHOWN - 0.5, color="white", linewidth=0.6)
+        axes.imshow(
+            kept, colours, vmin=0, vmax=1 if name != "random" else 2**0.5
+        )
+        axes.hlines(
+            torch.arange(SHOWN + 1) - 0.5,
+            -0.5,
+            SHOWN - 0.5,
+            color="white",
+            linewidth=0.6,
+        )
+        axes.vlines(
+            torch.arange(SHOWN + 1) - 0.5,
+            -0.5,
+            SHOWN - 0.5,
+            color="white",
+            linewidth=0.6,
+        )
         axes.set_title(titles[name], color=COLOURS[name])
         axes.set_xticks(range(SHOWN), letters, fontsize=8)
         axes.set_yticks(range(SHOWN), letters, fontsize=8)
@@ -208,9 +238,15 @@ def rule_of(run):
 curves = {name: [] for name in rules}
 for run in sweep.runs:
     curves[rule_of(run)].append(run.metrics()["val/loss"].dropna())
-final = {name: [float(curve.iloc[-1]) for curve in found] for name, found in curves.items()}
+final = {
+    name: [float(curve.iloc[-1]) for curve in found]
+    for name, found in curves.items()
+}
 for name, losses in final.items():
-    print(f"{name:7} {statistics.mean(losses):.3f} +- {statistics.stdev(losses):.3f} nats")
+    print(
+        f"{name:7} {statistics.mean(losses):.3f} "
+        f"+- {statistics.stdev(losses):.3f} nats"
+    )
 
 
 # %% tags=["draws"]
@@ -221,14 +257,34 @@ def draw_curves():
     )
     pairs = sweep.runs[0].references["bigram"]["loss"]
     axes.axhline(pairs, color=style.GREY, linewidth=1)
-    axes.text(320, pairs, "counts of pairs", color=style.GREY, ha="right", va="bottom")
+    axes.text(
+        320, pairs, "counts of pairs", color=style.GREY, ha="right", va="bottom"
+    )
     for row, (name, found) in enumerate(curves.items()):
         for curve in found:
-            axes.plot(curve.index, curve, color=COLOURS[name], linewidth=0.5, alpha=0.5)
-        axes.plot(found[0].index, sum(found) / len(found), color=COLOURS[name], label=name)
-        apart = [loss - full for loss, full in zip(final[name], final["full"], strict=True)]
-        ends.plot(apart, [row] * len(apart), "o", color=COLOURS[name], alpha=0.6)
-        ends.plot(statistics.mean(apart), row, "|", color=COLOURS[name], markersize=18)
+            axes.plot(
+                curve.index,
+                curve,
+                color=COLOURS[name],
+                linewidth=0.5,
+                alpha=0.5,
+            )
+        axes.plot(
+            found[0].index,
+            sum(found) / len(found),
+            color=COLOURS[name],
+            label=name,
+        )
+        apart = [
+            loss - full
+            for loss, full in zip(final[name], final["full"], strict=True)
+        ]
+        ends.plot(
+            apart, [row] * len(apart), "o", color=COLOURS[name], alpha=0.6
+        )
+        ends.plot(
+            statistics.mean(apart), row, "|", color=COLOURS[name], markersize=18
+        )
     axes.legend(title=f"mean of {len(SEEDS)} seeds", loc="upper right")
     axes.set(xlabel="updates", ylabel="validation loss, nats a character")
     said = "all four learn nearly alike" if SHAKESPEARE else "far terms matter"
@@ -266,26 +322,45 @@ if SHAKESPEARE:
 # %%
 net = lab.load(next(run for run in sweep.runs if rule_of(run) == "full"))
 symbols = {symbol: number for number, symbol in enumerate(net.classes)}
-numbers = torch.tensor([symbols[letter] for letter in text[-16 * 33 :]]).view(16, 33).T
-x = torch.nn.functional.one_hot(numbers[:-1], len(symbols)).float()  # (steps, batch, symbols)
+numbers = (
+    torch.tensor([symbols[letter] for letter in text[-16 * 33 :]])
+    .view(16, 33)
+    .T
+)
+x = torch.nn.functional.one_hot(
+    numbers[:-1], len(symbols)
+).float()  # (steps, batch, symbols)
 
 
 def loss(states):
     """Return the mean loss of the next character."""
     logits = net.readout(states)
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), numbers[1:].flatten())
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), numbers[1:].flatten()
+    )
 
 
 KS, DRAWS = (2, 4, 8, 16), 100
 fixed = alignment(
-    net.rnn, x, loss, {(m, k): Truncated(k=k, mode=m) for m in ("chunk", "lag") for k in KS}
+    net.rnn,
+    x,
+    loss,
+    {(m, k): Truncated(k=k, mode=m) for m in ("chunk", "lag") for k in KS},
 )
-random = alignment(net.rnn, x, loss, {k: ARTBP(mean_length=k) for k in KS}, draws=DRAWS)
+random = alignment(
+    net.rnn, x, loss, {k: ARTBP(mean_length=k) for k in KS}, draws=DRAWS
+)
 print(" k   bias: chunk   lag  random (its noise)   variance: random")
 for k in KS:
-    chunk, lag = (fixed[mode, k].relative_error.value for mode in ("chunk", "lag"))
+    chunk, lag = (
+        fixed[mode, k].relative_error.value for mode in ("chunk", "lag")
+    )
     bias, variance = random[k].bias, random[k].variance.value
-    print(f"{k:2} {chunk:14.3f} {lag:5.3f} {bias.value:7.3f} ({bias.standard_error:.3f})", end="")
+    print(
+        f"{k:2} {chunk:14.3f} {lag:5.3f} "
+        f"{bias.value:7.3f} ({bias.standard_error:.3f})",
+        end="",
+    )
     print(f" {variance:20.3f}")
     assert bias.value < 3 * bias.standard_error  # no more than noise
     if SHAKESPEARE:
@@ -296,22 +371,54 @@ for k in KS:
 # %% tags=["draws"]
 @style.styled
 def draw_errors():
-    _, axes = plt.subplots(figsize=(5.2, 4), layout="constrained")
+    axes = style.blank(
+        "A random cut has no bias, but much noise",
+        "k",
+        "relative error |found - g| / |g|",
+        4,
+    )
     for mode in ("chunk", "lag"):
         errors = [fixed[mode, k].relative_error.value for k in KS]
         axes.plot(KS, errors, "o-", color=COLOURS[mode])
-        axes.text(KS[0] * 0.95, errors[0], mode, color=COLOURS[mode], ha="right", va="center")
+        axes.text(
+            KS[0] * 0.95,
+            errors[0],
+            mode,
+            color=COLOURS[mode],
+            ha="right",
+            va="center",
+        )
     single = [random[k].relative_error.value for k in KS]
     many = [random[k].bias.value for k in KS]
     axes.plot(KS, single, "o-", color=COLOURS["random"])
-    axes.plot(KS, many, "o", color=COLOURS["random"], dashes=(4, 3), linewidth=1, linestyle="--")
-    axes.text(KS[0] * 1.1, single[0], "random, one draw", color=COLOURS["random"], va="bottom")
+    axes.plot(
+        KS,
+        many,
+        "o",
+        color=COLOURS["random"],
+        dashes=(4, 3),
+        linewidth=1,
+        linestyle="--",
+    )
+    axes.text(
+        KS[0] * 1.1,
+        single[0],
+        "random, one draw",
+        color=COLOURS["random"],
+        va="bottom",
+    )
     label = f"random,\nmean of {DRAWS} draws"
-    axes.text(KS[0] * 0.95, many[0], label, color=COLOURS["random"], ha="right", va="center")
+    axes.text(
+        KS[0] * 0.95,
+        many[0],
+        label,
+        color=COLOURS["random"],
+        ha="right",
+        va="center",
+    )
     style.powers_of_two(axes.xaxis, KS)
     style.logarithmic(axes.yaxis, 1e-4, 1)
-    axes.set(xlim=(0.8, 18), xlabel="k", ylabel="relative error |found - g| / |g|")
-    axes.set_title("A random cut has no bias, but much noise")
+    axes.set_xlim(0.8, 18)
     plt.show()
 
 
@@ -354,7 +461,9 @@ def seconds(rule):
     return time.perf_counter() - begin
 
 
-rounds = [{name: seconds(rule) for name, rule in rules.items()} for _ in range(30)]
+rounds = [
+    {name: seconds(rule) for name, rule in rules.items()} for _ in range(30)
+]
 for name in rules:
     ratio = statistics.median(each[name] / each["full"] for each in rounds)
     print(f"{name:7} {ratio:.2f} times as long as full, forward and backward")
@@ -376,16 +485,23 @@ for name in rules:
 UNITS, BEST = 23, -1 / 6
 A = (torch.eye(UNITS) + torch.eye(UNITS).roll(1, 1).triu()).double() / 2
 v = torch.cat((torch.ones(10), -torch.ones(13))).double()
-felt = torch.stack([torch.linalg.matrix_power(A, lag)[0] @ v for lag in range(120)]).cumsum(0)
+felt = torch.stack(
+    [torch.linalg.matrix_power(A, lag)[0] @ v for lag in range(120)]
+).cumsum(0)
 right = next(k for k in range(1, 121) if (felt[k - 1 :] < 0).all())
-print(f"effect of theta on unit 1: {felt[9]:.2f} after 10 steps, {felt[-1]:.2f} after 120,")
+print(
+    f"effect of theta on unit 1: {felt[9]:.2f} after 10 steps, "
+    f"{felt[-1]:.2f} after 120,"
+)
 print(f"so lag k points the right way from k = {right}")
 assert felt[15] > 0 > felt[-1]
 
 
 def learn(rule, updates=100, steps=500, rate=3e-3):
     """Return theta after each update; stop when it has gone far astray."""
-    rnn = VanillaRNN(1, UNITS, nonlinearity="identity", bias=False, gradient=rule).double()
+    rnn = VanillaRNN(
+        1, UNITS, nonlinearity="identity", bias=False, gradient=rule
+    ).double()
     rnn.weight_hh_l0.data.copy_(A)
     ones, carry, thetas = torch.ones(steps, 1, 1).double(), None, [0.0]
     while len(thetas) <= updates and abs(thetas[-1]) < 1:
@@ -393,7 +509,9 @@ def learn(rule, updates=100, steps=500, rate=3e-3):
         rnn.zero_grad()
         output, carry = rnn.unroll(ones, carry)
         ((output[..., 0] - 1).square().mean() / 2).backward()
-        thetas.append(thetas[-1] - rate * float(rnn.weight_ih_l0.grad[:, 0] @ v))
+        thetas.append(
+            thetas[-1] - rate * float(rnn.weight_ih_l0.grad[:, 0] @ v)
+        )
     return thetas
 
 
@@ -406,16 +524,31 @@ assert all(abs(thetas[-1] - BEST) < 0.05 for thetas in random_cuts)
 # %% tags=["draws"]
 @style.styled
 def draw_thetas():
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    axes = style.blank(
+        "A fixed cut learns the wrong way, a random one does not",
+        "updates",
+        "θ",
+    )
     axes.axhline(BEST, color=style.GREY, linewidth=1)
-    axes.text(100, BEST - 0.02, "best θ = -1/6", color=style.GREY, ha="right", va="top")
+    axes.text(
+        100,
+        BEST - 0.02,
+        "best θ = -1/6",
+        color=style.GREY,
+        ha="right",
+        va="top",
+    )
     axes.plot(astray, color=COLOURS["chunk"])
     axes.text(len(astray), 0.9, "chunk 16", color=COLOURS["chunk"])
     for thetas in random_cuts:
         axes.plot(thetas, color=COLOURS["random"], linewidth=1)
-    axes.text(35, 0.0, "random, 16 steps on average,\n4 seeds", color=COLOURS["random"])
-    axes.set(xlabel="updates", ylabel="θ", ylim=(-0.5, 1))
-    axes.set_title("A fixed cut learns the wrong way, a random one does not")
+    axes.text(
+        35,
+        0.0,
+        "random, 16 steps on average,\n4 seeds",
+        color=COLOURS["random"],
+    )
+    axes.set_ylim(-0.5, 1)
     plt.show()
 
 

@@ -22,7 +22,9 @@ import io
 
 import matplotlib.pyplot as plt
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits as cross_entropy,
+)
 
 from bptt_lab import lab
 from bptt_lab.gradients import Truncated
@@ -31,15 +33,6 @@ from bptt_lab.training import style
 
 # %config InlineBackend.figure_formats = ["svg"]
 torch.set_num_threads(1)
-
-
-@style.styled
-def blank(title: str, x: str, y: str) -> plt.Axes:
-    """Return empty axes in the project's style."""
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    axes.set_title(title)
-    axes.set(xlabel=x, ylabel=y)
-    return axes
 
 
 # %% [markdown]
@@ -54,7 +47,7 @@ DELAY, STEPS, BATCH, HIDDEN = 8, 20, 32, 16
 
 
 def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw sequences of bits, (T, N, 1), and the bits that are due from step DELAY on."""
+    """Draw bits, (T, N, 1), and those that are due from step DELAY on."""
     bits = torch.randint(2, (STEPS, count, 1)).float()
     return 2 * bits - 1, bits[: STEPS - DELAY, :, 0].flatten()
 
@@ -80,28 +73,43 @@ def logits(bits: torch.Tensor) -> torch.Tensor:
     """Return every network's answers from step DELAY on, (R, T * N)."""
     output, _ = fleet(bits)  # (R, T, N, H)
     states = output[:, DELAY:].flatten(1, 2)
-    return torch.baddbmm(readout.bias[:, None, None], states, readout.weight[:, :, None])[..., 0]
+    return torch.baddbmm(
+        readout.bias[:, None, None], states, readout.weight[:, :, None]
+    )[..., 0]
 
 
 for _ in range(250):
     bits, due = draw(BATCH)
     answers = logits(bits)
     adam.zero_grad()
-    cross_entropy(answers, due.expand_as(answers), reduction="sum").div(len(due)).backward()
+    cross_entropy(answers, due.expand_as(answers), reduction="sum").div(
+        len(due)
+    ).backward()
     adam.step()
 
 with torch.no_grad():
     bits, due = draw(500)
     right = ((logits(bits) > 0) == due.bool()).float().mean(1).view(-1, SEEDS)
 for k, found in zip(ks, right, strict=True):
-    print(f"k = {k:2}   accuracy of three networks  {'  '.join(f'{a:.2f}' for a in found)}")
+    print(
+        f"k = {k:2}   accuracy of three networks  "
+        + "  ".join(f"{a:.2f}" for a in found)
+    )
 
 mean = dict(zip(ks, right.mean(1).tolist(), strict=True))
-assert all(mean[k] > 0.95 for k in ks if k > DELAY), "the delay is learnt where k passes it"
-assert all(mean[k] < 0.75 for k in ks if 1 < k <= DELAY), "and not where k is less"
+assert all(mean[k] > 0.95 for k in ks if k > DELAY), (
+    "the delay is learnt where k passes it"
+)
+assert all(mean[k] < 0.75 for k in ks if 1 < k <= DELAY), (
+    "and not where k is less"
+)
 
 # %% tags=["draws"]
-axes = blank("Accuracy jumps once k passes the delay", "k, steps that credit travels", "accuracy")
+axes = style.blank(
+    "Accuracy jumps once k passes the delay",
+    "k, steps that credit travels",
+    "accuracy",
+)
 axes.plot(ks, right, "o", color=style.BLUE, alpha=0.55, markeredgewidth=0)
 axes.plot(ks, right.mean(1), color=style.BLUE)
 axes.axvline(DELAY + 1, color=style.VERMILION, dashes=(4, 3))
@@ -131,7 +139,10 @@ plt.show()
 # only the last row of their masks counts, and it is the same.
 
 # %%
-rows = {mode: Truncated(k=16, mode=mode).mask(64)[-1] for mode in ("chunk", "lag", "tail")}
+rows = {
+    mode: Truncated(k=16, mode=mode).mask(64)[-1]
+    for mode in ("chunk", "lag", "tail")
+}
 assert rows["chunk"].equal(rows["lag"])
 assert rows["chunk"].equal(rows["tail"])
 assert rows["chunk"].sum() == 16
@@ -157,18 +168,29 @@ table = sweep.table()
 table[["gradient.k", "seed", "test/accuracy", "test/loss", "status"]]
 
 # %%
-accuracy = table.pivot(index="gradient.k", columns="seed", values="test/accuracy")
+accuracy = table.pivot(
+    index="gradient.k", columns="seed", values="test/accuracy"
+)
 
 by_k = accuracy.mean(axis=1)
-assert by_k[64] > by_k[8] > by_k[2] > 0.2, "the more pixels credit reaches, the better"
+assert by_k[64] > by_k[8] > by_k[2] > 0.2, (
+    "the more pixels credit reaches, the better"
+)
 
 # %% tags=["draws"]
-axes = blank(
+axes = style.blank(
     "Digits: the further credit travels, the better",
     "k, steps that credit travels (of 64)",
     "test accuracy",
 )
-axes.plot(accuracy.index, accuracy, "o", color=style.BLUE, alpha=0.55, markeredgewidth=0)
+axes.plot(
+    accuracy.index,
+    accuracy,
+    "o",
+    color=style.BLUE,
+    alpha=0.55,
+    markeredgewidth=0,
+)
 axes.plot(accuracy.index, accuracy.mean(axis=1), color=style.BLUE)
 axes.axhline(0.1, color=style.GREY, linewidth=1)
 axes.text(64, 0.11, "guessing", color=style.GREY, ha="right", va="bottom")

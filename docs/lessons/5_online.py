@@ -39,14 +39,6 @@ COLOURS = {
 }
 
 
-@style.styled
-def blank(title: str, x: str, y: str) -> plt.Axes:
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    axes.set_title(title)
-    axes.set(xlabel=x, ylabel=y)
-    return axes
-
-
 # %% [markdown]
 # ## The same gradient without going back
 #
@@ -65,10 +57,15 @@ def blank(title: str, x: str, y: str) -> plt.Axes:
 
 
 # %%
-def gradient(strategy: GradientStrategy, x: torch.Tensor, chunk_length: int) -> torch.Tensor:
-    """Return the gradient for W_hh, summed over the chunks of a stream (T, N, 1)."""
+def gradient(
+    strategy: GradientStrategy, x: torch.Tensor, chunk_length: int
+) -> torch.Tensor:
+    """Return the gradient for W_hh, summed over the chunks of a stream."""
     torch.manual_seed(0)
-    rnn, carry = VanillaRNN(1, 12, leak=0.5, dtype=torch.float64, gradient=strategy), None
+    rnn, carry = (
+        VanillaRNN(1, 12, leak=0.5, dtype=torch.float64, gradient=strategy),
+        None,
+    )
     for chunk in x.split(chunk_length):
         output, carry = rnn.unroll(chunk, carry)
         output.square().sum().backward()
@@ -80,7 +77,9 @@ stream = torch.randn(60, 1, 1, dtype=torch.float64)
 bptt = gradient(Full(), stream, chunk_length=60)
 
 
-def error(found: torch.Tensor) -> float:  # as a share of the norm of full BPTT's
+def error(
+    found: torch.Tensor,
+) -> float:  # as a share of the norm of full BPTT's
     return float((found - bptt).norm() / bptt.norm())
 
 
@@ -110,7 +109,10 @@ assert errors["SnAp-1"] < errors["BPTT cut after each step"] < 1
 # %%
 draws = [1, 4, 16, 64, 256, 1024, 4096]
 noise = [
-    [error(gradient(UORO(seed=seed), stream.expand(-1, n, -1), 60) / n) for seed in range(3)]
+    [
+        error(gradient(UORO(seed=seed), stream.expand(-1, n, -1), 60) / n)
+        for seed in range(3)
+    ]
     for n in draws
 ]
 middle = torch.tensor(noise).median(1).values
@@ -118,12 +120,24 @@ middle = torch.tensor(noise).median(1).values
 assert middle[-1] < middle[0] / 10, "the error falls as 1 / sqrt(n)"
 
 # %% tags=["draws"]
-axes = blank("UORO: right on average, noisy in a draw", "draws averaged", "relative error")
-axes.plot(draws, noise, "o", color=COLOURS["UORO"], alpha=0.55, markeredgewidth=0)
+axes = style.blank(
+    "UORO: right on average, noisy in a draw",
+    "draws averaged",
+    "relative error",
+)
+axes.plot(
+    draws, noise, "o", color=COLOURS["UORO"], alpha=0.55, markeredgewidth=0
+)
 axes.plot(draws, middle, color=COLOURS["UORO"])
 axes.text(draws[1], middle[1] * 1.6, "UORO", color=COLOURS["UORO"])
 axes.axhline(errors["SnAp-1"], color=COLOURS["SnAp-1"])
-axes.text(4096, errors["SnAp-1"] * 1.1, "SnAp-1, always", color=COLOURS["SnAp-1"], ha="right")
+axes.text(
+    4096,
+    errors["SnAp-1"] * 1.1,
+    "SnAp-1, always",
+    color=COLOURS["SnAp-1"],
+    ha="right",
+)
 axes.set(xscale="log", yscale="log", xticks=draws, xticklabels=draws)
 axes.minorticks_off()
 plt.show()
@@ -156,12 +170,18 @@ y = 0.5 * x.roll(2) + 0.3 * x.roll(5)
 y[CHANGE:] = (0.5 * x.roll(3) + 0.3 * x.roll(4))[CHANGE:]
 
 
-def learner(strategy: GradientStrategy, hidden_size: int = HIDDEN, rate: float = 3e-3):
+def learner(
+    strategy: GradientStrategy, hidden_size: int = HIDDEN, rate: float = 3e-3
+):
     """Return a learner of a new network."""
     torch.manual_seed(1)
     readout = torch.nn.Linear(hidden_size, 1)
-    net = Net(Network(VanillaRNN(1, hidden_size), readout, None, Codec(1, 1, "mse")))
-    return net.learner(gradient=strategy, optimizer=partial(torch.optim.Adam, lr=rate))
+    net = Net(
+        Network(VanillaRNN(1, hidden_size), readout, None, Codec(1, 1, "mse"))
+    )
+    return net.learner(
+        gradient=strategy, optimizer=partial(torch.optim.Adam, lr=rate)
+    )
 
 
 def numbers(carry: object) -> int:
@@ -170,7 +190,12 @@ def numbers(carry: object) -> int:
     return sum(map(numbers, carry)) if isinstance(carry, list | tuple) else 0
 
 
-rules = {"RTRL": RTRL(store=True), "SnAp-1": SnAp1(), "UORO": UORO(), "cut": Full()}
+rules = {
+    "RTRL": RTRL(store=True),
+    "SnAp-1": SnAp1(),
+    "UORO": UORO(),
+    "cut": Full(),
+}
 squared, kept = {}, {}
 for name, strategy in rules.items():
     with warnings.catch_warnings(action="ignore"):  # of the cut, which is meant
@@ -182,14 +207,28 @@ for name, strategy in rules.items():
 
 # %% tags=["draws"]
 WINDOW = 100
-axes = blank(
-    "Online rules learn, and learn again", "step of the stream", "squared error, moving mean"
+axes = style.blank(
+    "Online rules learn, and learn again",
+    "step of the stream",
+    "squared error, moving mean",
 )
 for name, found in squared.items():
     moving = torch.tensor(found).unfold(0, WINDOW, 1).mean(1)
-    axes.plot(torch.arange(WINDOW, LENGTH + 1), moving, color=COLOURS[name], label=name)
+    axes.plot(
+        torch.arange(WINDOW, LENGTH + 1),
+        moving,
+        color=COLOURS[name],
+        label=name,
+    )
 axes.axhline(0.34, color=style.GREY, linewidth=1)
-axes.text(LENGTH, 0.345, "always answering 0", color=style.GREY, ha="right", va="bottom")
+axes.text(
+    LENGTH,
+    0.345,
+    "always answering 0",
+    color=style.GREY,
+    ha="right",
+    va="bottom",
+)
 axes.axvline(CHANGE, color=style.GREY, dashes=(4, 3), linewidth=1)
 axes.text(CHANGE - 20, 0.45, "the law changes", color=style.GREY, ha="right")
 axes.set(ylim=(0, 0.65), xlim=(0, LENGTH))
@@ -198,9 +237,17 @@ plt.show()
 
 # %%
 for name, found in squared.items():
-    before, after = sum(found[CHANGE - 200 : CHANGE]) / 200, sum(found[-200:]) / 200
-    print(f"{name:8} last 200 steps before the change {before:.3f}, of all {after:.3f}")
-    assert name == "cut" or max(before, after) < 0.34, "better than answering 0 under both laws"
+    before, after = (
+        sum(found[CHANGE - 200 : CHANGE]) / 200,
+        sum(found[-200:]) / 200,
+    )
+    print(
+        f"{name:8} last 200 steps before the change {before:.3f}, "
+        f"of all {after:.3f}"
+    )
+    assert name == "cut" or max(before, after) < 0.34, (
+        "better than answering 0 under both laws"
+    )
 ends = {name: sum(found[-200:]) for name, found in squared.items()}
 assert ends["RTRL"] < 20, "RTRL ends below 0.1"
 assert ends["RTRL"] < min(ends["UORO"], ends["cut"])
@@ -220,11 +267,13 @@ assert ends["RTRL"] < min(ends["UORO"], ends["cut"])
 
 # %%
 def saved(num_steps: int) -> int:
-    """Return the numbers that full BPTT keeps for its backward pass over a stream."""
+    """Return how many numbers full BPTT keeps for its backward pass."""
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.data_ptr()] = max(kept.get(tensor.data_ptr(), 0), tensor.numel())
+        kept[tensor.data_ptr()] = max(
+            kept.get(tensor.data_ptr(), 0), tensor.numel()
+        )
         return tensor
 
     rnn = VanillaRNN(1, HIDDEN, gradient=Full())
@@ -236,26 +285,45 @@ def saved(num_steps: int) -> int:
 lengths = [100, 300, 1000, 3000, 10000]
 bptt_keeps = [saved(length) for length in lengths]
 
-assert bptt_keeps[-1] > 50 * bptt_keeps[0], "BPTT's memory grows with the length"
-assert kept["RTRL"][-1] == HIDDEN**2 * (HIDDEN + 1 + 1) + HIDDEN, "the influence, and the state"
+assert bptt_keeps[-1] > 50 * bptt_keeps[0], (
+    "BPTT's memory grows with the length"
+)
+assert kept["RTRL"][-1] == HIDDEN**2 * (HIDDEN + 1 + 1) + HIDDEN, (
+    "the influence, and the state"
+)
 
 # %% tags=["draws"]
-axes = blank("BPTT's memory grows with the stream", "steps of the stream", "numbers kept")
+axes = style.blank(
+    "BPTT's memory grows with the stream", "steps of the stream", "numbers kept"
+)
 axes.plot(lengths, bptt_keeps, color=style.PURPLE)
-axes.text(lengths[-1], bptt_keeps[-1], "full BPTT ", color=style.PURPLE, ha="right")
+axes.text(
+    lengths[-1], bptt_keeps[-1], "full BPTT ", color=style.PURPLE, ha="right"
+)
 for name in ("RTRL", "SnAp-1", "UORO"):
     sizes = kept[name]
-    assert len(set(sizes[1:])) == 1, f"{name} keeps as much at the last step as at the second"
+    assert len(set(sizes[1:])) == 1, (
+        f"{name} keeps as much at the last step as at the second"
+    )
     axes.axhline(sizes[-1], color=COLOURS[name])
     place, side = (0.92, "top") if name == "SnAp-1" else (1.08, "bottom")
-    axes.text(lengths[-1], sizes[-1] * place, name, color=COLOURS[name], ha="right", va=side)
+    axes.text(
+        lengths[-1],
+        sizes[-1] * place,
+        name,
+        color=COLOURS[name],
+        ha="right",
+        va=side,
+    )
 axes.set(xscale="log", yscale="log", ylim=(40, 4e5))
 plt.show()
 
 
 # %%
-def milliseconds(strategy: GradientStrategy, hidden_size: int, steps: int = 20) -> float:
-    """Return the processor time that a step of learning takes, the least mean of three rounds."""
+def milliseconds(
+    strategy: GradientStrategy, hidden_size: int, steps: int = 20
+) -> float:
+    """Return the processor time of a step of learning, the best of 3 rounds."""
     online, rounds = learner(strategy, hidden_size), []
     for _ in range(3):
         begin = time.process_time()
@@ -267,12 +335,18 @@ def milliseconds(strategy: GradientStrategy, hidden_size: int, steps: int = 20) 
 
 sizes, taken = [8, 32, 64, 128], {}
 print("milliseconds  " + "".join(f"{f'H={size}':>8}" for size in sizes))
-for name, strategy in {"RTRL": RTRL(store=True), "UORO": UORO(), "SnAp-1": SnAp1()}.items():
+for name, strategy in {
+    "RTRL": RTRL(store=True),
+    "UORO": UORO(),
+    "SnAp-1": SnAp1(),
+}.items():
     taken[name] = [milliseconds(strategy, size) for size in sizes]
     print(f"{name:14}" + "".join(f"{each:8.2f}" for each in taken[name]))
 
 # %% tags=["draws"]
-axes = blank("RTRL is for small networks", "hidden units", "ms a step, on this machine")
+axes = style.blank(
+    "RTRL is for small networks", "hidden units", "ms a step, on this machine"
+)
 for name, each in taken.items():
     axes.plot(sizes, each, "o-", color=COLOURS[name], label=name)
 style.logarithmic(axes.yaxis, 1, 20)

@@ -33,15 +33,9 @@ from bptt_lab.training import style
 
 # %config InlineBackend.figure_formats = ["svg"]
 torch.set_num_threads(1)
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # no list of devices in the page
-
-
-@style.styled
-def blank(title: str, x: str, y: str) -> plt.Axes:
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    axes.set_title(title)
-    axes.set(xlabel=x, ylabel=y)
-    return axes
+logging.getLogger("lightning.pytorch").setLevel(
+    logging.ERROR
+)  # no list of devices in the page
 
 
 # %% [markdown]
@@ -103,12 +97,30 @@ assert attached[-1] > 5 * detached[-1]
 assert len(set(detached[1:])) == 1
 
 # %% tags=["draws"]
-axes = blank("Without detach(), every chunk costs more", "chunk", "nodes that backward() visits")
+axes = style.blank(
+    "Without detach(), every chunk costs more",
+    "chunk",
+    "nodes that backward() visits",
+)
 chunks = range(1, len(attached) + 1)
 axes.plot(chunks, attached, "o-", color=style.VERMILION)
 axes.plot(chunks, detached, "o-", color=style.BLUE)
-axes.text(5.8, attached[5], "retain_graph=True", color=style.VERMILION, ha="right", va="bottom")
-axes.text(10, detached[-1] * 1.3, "state.detach()", color=style.BLUE, ha="right", va="bottom")
+axes.text(
+    5.8,
+    attached[5],
+    "retain_graph=True",
+    color=style.VERMILION,
+    ha="right",
+    va="bottom",
+)
+axes.text(
+    10,
+    detached[-1] * 1.3,
+    "state.detach()",
+    color=style.BLUE,
+    ha="right",
+    va="bottom",
+)
 axes.set(xticks=[*chunks], ylim=(0, None))
 plt.show()
 
@@ -154,14 +166,23 @@ assert not carry.hx.requires_grad
 # %%
 DELAY, STREAMS, HIDDEN, CHUNKS = 6, 16, 12, 400
 Batch = tuple[Tensor, Tensor, bool]
-SILENT = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-QUIET = {"accelerator": "cpu", "num_sanity_val_steps": 0} | dict.fromkeys(SILENT, False)
+SILENT = (
+    "logger",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+)
+QUIET = {"accelerator": "cpu", "num_sanity_val_steps": 0} | dict.fromkeys(
+    SILENT, False
+)
 
 
 def batches(chunk_length: int, seed: int, count: int = CHUNKS) -> list[Batch]:
-    """Cut streams of bits into chunks: inputs (L, N, 1), answers (L, N), and whether they begin."""
+    """Cut streams of bits into chunks: inputs, answers, whether they begin."""
     random = torch.Generator().manual_seed(seed)
-    bits = torch.randint(2, (DELAY + count * chunk_length, STREAMS), generator=random)
+    bits = torch.randint(
+        2, (DELAY + count * chunk_length, STREAMS), generator=random
+    )
     x, y = 2.0 * bits[DELAY:, :, None] - 1, bits[:-DELAY]
     cut = zip(x.split(chunk_length), y.split(chunk_length), strict=True)
     return [(x, y, index == 0) for index, (x, y) in enumerate(cut)]
@@ -170,7 +191,9 @@ def batches(chunk_length: int, seed: int, count: int = CHUNKS) -> list[Batch]:
 class Echoer(LightningModule):
     """Learns from chunks of streams."""
 
-    def __init__(self, gradient: GradientStrategy, carried: bool = True) -> None:
+    def __init__(
+        self, gradient: GradientStrategy, carried: bool = True
+    ) -> None:
         super().__init__()
         self.rnn = VanillaRNN(1, HIDDEN, gradient=gradient)
         self.readout = nn.Linear(HIDDEN, 2)
@@ -197,14 +220,23 @@ class Echoer(LightningModule):
         return torch.optim.Adam(self.parameters(), 1e-2)
 
 
-def fit(gradient: GradientStrategy, chunk_length: int, carried: bool = True) -> Echoer:
+def fit(
+    gradient: GradientStrategy, chunk_length: int, carried: bool = True
+) -> Echoer:
     """Train a new module with Lightning."""
     torch.manual_seed(0)
     model = Echoer(gradient, carried)
-    # The order of chunks is the order of time: no shuffling, and no batching on top.
-    train, val = (DataLoader(batches(chunk_length, seed), batch_size=None) for seed in (0, 1))
-    trainer = Trainer(max_epochs=1, gradient_clip_val=1.0, limit_val_batches=40, **QUIET)
-    with warnings.catch_warnings(action="ignore"):  # Lightning would like more workers for the data
+    # The order of chunks is the order of time: no shuffling, no batching.
+    train, val = (
+        DataLoader(batches(chunk_length, seed), batch_size=None)
+        for seed in (0, 1)
+    )
+    trainer = Trainer(
+        max_epochs=1, gradient_clip_val=1.0, limit_val_batches=40, **QUIET
+    )
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # Lightning would like more workers for the data
         trainer.fit(model, train, val)
     return model
 
@@ -219,18 +251,28 @@ ways = {
     "5 steps, RTRL": (fit(RTRL(), 5), style.GREEN),
     "20 steps": (fit(Full(), 20), style.BLUE),
 }
-final = {name: sum(model.losses["val"]) / 40 for name, (model, _) in ways.items()}
+final = {
+    name: sum(model.losses["val"]) / 40 for name, (model, _) in ways.items()
+}
 for name in ways:
     print(f"chunks of {name:20} loss of validation {final[name]:.3f} nats")
 
-assert final["20 steps"] < 0.1, "credit reaches six steps back, and the state is carried"
-assert final["5 steps, RTRL"] < 0.3, "RTRL's carry holds influence: credit crosses the cut"
+assert final["20 steps"] < 0.1, (
+    "credit reaches six steps back, and the state is carried"
+)
+assert final["5 steps, RTRL"] < 0.3, (
+    "RTRL's carry holds influence: credit crosses the cut"
+)
 assert final["5 steps"] > 0.3, "the cut is nearer than the delay"
-assert final["20 steps, no carry"] > 0.15, "6 of 20 answers lie in the chunk before: 0.21 nats"
+assert final["20 steps, no carry"] > 0.15, (
+    "6 of 20 answers lie in the chunk before: 0.21 nats"
+)
 
 # %% tags=["draws"]
-axes = blank(
-    f"Chunks of 5 teach a delay of {DELAY} only with RTRL", "chunks seen", "training loss, nats"
+axes = style.blank(
+    f"Chunks of 5 teach a delay of {DELAY} only with RTRL",
+    "chunks seen",
+    "training loss, nats",
 )
 for name, (model, colour) in ways.items():
     moving = torch.tensor(model.losses["train"]).unfold(0, 20, 1).mean(1)
@@ -258,7 +300,9 @@ for batch in batches(20, seed=0):
     model.loss(batch, "train").backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adam.step()
-torch.testing.assert_close(model.losses["train"][:50], ways["20 steps"][0].losses["train"][:50])
+torch.testing.assert_close(
+    model.losses["train"][:50], ways["20 steps"][0].losses["train"][:50]
+)
 
 # %% [markdown]
 # ## From nn.RNN to VanillaRNN
@@ -303,7 +347,11 @@ assert flow.by_lag[0][20] < flow.by_lag[0][1] - 2, (
 )
 
 # %% tags=["draws"]
-axes = blank("In a new network credit fades step by step", "steps before the loss", "credit, log10")
+axes = style.blank(
+    "In a new network credit fades step by step",
+    "steps before the loss",
+    "credit, log10",
+)
 for layer, colour in enumerate((style.BLUE, style.VERMILION)):
     axes.plot(flow.by_lag[layer], color=colour, label=f"layer {layer}")
 axes.legend(frameon=False)

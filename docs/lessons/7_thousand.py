@@ -33,15 +33,6 @@ SEEDS, UPDATES, RATE = 500, 200, 1e-2
 STEPS, BATCH, HIDDEN, DELAYS = 12, 16, 8, (1, 3)
 
 
-@style.styled
-def blank(title: str, x: str, y: str) -> plt.Axes:
-    """Return empty axes in the project's style."""
-    _, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    axes.set_title(title)
-    axes.set(xlabel=x, ylabel=y)
-    return axes
-
-
 # %% [markdown]
 # ## The contest
 #
@@ -54,11 +45,16 @@ def blank(title: str, x: str, y: str) -> plt.Axes:
 
 # %%
 def draw(seeds: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw batch `number` for each of the seeds: inputs (R, T, N, 1), and what is due (R, T, N)."""
+    """Draw a batch for each seed: inputs (R, T, N, 1), what is due (R, T, N)."""
     random = torch.Generator().manual_seed(number)
     before = max(DELAYS)
-    signs = torch.randint(2, (seeds, before + STEPS, BATCH), generator=random) * 2.0 - 1
-    due = sum(signs[:, before - d : before - d + STEPS] for d in DELAYS) / len(DELAYS)
+    signs = (
+        torch.randint(2, (seeds, before + STEPS, BATCH), generator=random) * 2.0
+        - 1
+    )
+    due = sum(signs[:, before - d : before - d + STEPS] for d in DELAYS) / len(
+        DELAYS
+    )
     return signs[:, before:, :, None], due
 
 
@@ -69,7 +65,7 @@ def networks(strategy: GradientStrategy) -> list[VanillaRNN]:
 
 
 def squared(answers: torch.Tensor, due: torch.Tensor) -> torch.Tensor:
-    """Return the squared error over the steps for which all inputs are known, and the batch."""
+    """Return the squared error, over batch and steps with all inputs known."""
     known = slice(max(DELAYS), None)
     return (answers[..., known, :] - due[..., known, :]).square().mean((-2, -1))
 
@@ -81,7 +77,7 @@ def squared(answers: torch.Tensor, due: torch.Tensor) -> torch.Tensor:
 
 # %%
 def train(strategy: GradientStrategy) -> torch.Tensor:
-    """Train 500 networks side by side; return each one's error on new sequences."""
+    """Train 500 networks side by side; return their errors on new data."""
     fleet = Fleet.from_networks(networks(strategy))
     readout = torch.nn.Parameter(torch.zeros(SEEDS, HIDDEN, 1))
     adam = torch.optim.Adam([*fleet.parameters(), readout], RATE)
@@ -96,17 +92,23 @@ def train(strategy: GradientStrategy) -> torch.Tensor:
         adam.step()
         adam.zero_grad()
     with torch.no_grad():
-        return torch.stack([errors(10_000 + number) for number in range(20)]).mean(0)
+        return torch.stack(
+            [errors(10_000 + number) for number in range(20)]
+        ).mean(0)
 
 
 begin = time.process_time()
 full = train(Truncated(k=12, mode="chunk"))
 cut = train(Truncated(k=6, mode="chunk"))
 together = (time.process_time() - begin) / (2 * SEEDS)
-print(f"1,000 networks of {UPDATES} updates: {2 * SEEDS * together:.1f} s of processor time")
+print(
+    f"1,000 networks of {UPDATES} updates: "
+    f"{2 * SEEDS * together:.1f} s of processor time"
+)
 for name, found in (("full", full), ("cut", cut)):
     print(
-        f"{name:5} mean error {found.mean():.5f}, standard deviation over seeds {found.std():.5f}"
+        f"{name:5} mean error {found.mean():.5f}, "
+        f"standard deviation over seeds {found.std():.5f}"
     )
 
 assert full.mean() < 0.01, "both learn: answering 0 has an error of 0.5"
@@ -114,11 +116,18 @@ assert cut.mean() < 0.01
 assert full.mean() < cut.mean(), "with 500 seeds full BPTT is better"
 
 # %% tags=["draws"]
-axes = blank(
-    "500 seeds each: the two overlap", "squared error on new sequences, x 1000", "networks"
+axes = style.blank(
+    "500 seeds each: the two overlap",
+    "squared error on new sequences, x 1000",
+    "networks",
 )
-edges = torch.linspace(0, 1e3 * float(torch.cat((full, cut)).quantile(0.99)), 40)
-for name, found, colour in (("full", full, style.BLUE), ("cut at 6", cut, style.VERMILION)):
+edges = torch.linspace(
+    0, 1e3 * float(torch.cat((full, cut)).quantile(0.99)), 40
+)
+for name, found, colour in (
+    ("full", full, style.BLUE),
+    ("cut at 6", cut, style.VERMILION),
+):
     label = f"{name}, mean {1e3 * found.mean():.2f}"
     axes.hist(1e3 * found, edges, color=colour, alpha=0.55, label=label)
     axes.axvline(1e3 * found.mean(), color=colour, dashes=(4, 3))
@@ -135,7 +144,10 @@ plt.show()
 # %%
 one = float((full[:, None] > cut).double().mean())
 same = float((full > cut).double().mean())
-print(f"wrong with one seed each: {one:.0%} of pairs; with the same seed for both: {same:.0%}")
+print(
+    f"wrong with one seed each: {one:.0%} of pairs; "
+    f"with the same seed for both: {same:.0%}"
+)
 
 assert 0.1 < one < 0.5, "one seed each is wrong often"
 assert same < one, "the same seed for both is wrong less often"
@@ -151,15 +163,31 @@ wrong: dict[str, list[float]] = {"other seeds": [], "the same seeds": []}
 for n in counts:
     first, second = torch.randint(SEEDS, (2, DRAWS, n))
     mean = full[first].mean(1)
-    wrong["other seeds"].append(float((mean > cut[second].mean(1)).double().mean()))
-    wrong["the same seeds"].append(float((mean > cut[first].mean(1)).double().mean()))
+    wrong["other seeds"].append(
+        float((mean > cut[second].mean(1)).double().mean())
+    )
+    wrong["the same seeds"].append(
+        float((mean > cut[first].mean(1)).double().mean())
+    )
 
 assert wrong["other seeds"][-1] < 0.5 * wrong["other seeds"][0]
 
 # %% tags=["draws"]
-axes = blank("How often the wrong one wins", "seeds for each strategy", "wrong, % of comparisons")
-for (name, shares), colour in zip(wrong.items(), (style.PURPLE, style.GREEN), strict=True):
-    axes.plot(counts, [100 * share for share in shares], "o-", color=colour, label=name)
+axes = style.blank(
+    "How often the wrong one wins",
+    "seeds for each strategy",
+    "wrong, % of comparisons",
+)
+for (name, shares), colour in zip(
+    wrong.items(), (style.PURPLE, style.GREEN), strict=True
+):
+    axes.plot(
+        counts,
+        [100 * share for share in shares],
+        "o-",
+        color=colour,
+        label=name,
+    )
 style.powers_of_two(axes.xaxis, counts)
 axes.set(ylim=(0, 50))
 axes.legend(frameon=False)
@@ -182,24 +210,41 @@ def interval(means: torch.Tensor) -> tuple[float, float]:
 
 
 def again(results: torch.Tensor) -> torch.Tensor:
-    """Return the means of a thousand draws, with replacement, of as many results."""
+    """Return the means of a thousand draws with replacement."""
     return results[torch.randint(len(results), (1000, len(results)))].mean(1)
 
 
 torch.manual_seed(0)
 seeds = (5, 10, 20, 40, 80, 160)
 rows = [
-    (interval(1e3 * (again(cut[-n:]) - again(full[:n]))), interval(1e3 * again((cut - full)[:n])))
+    (
+        interval(1e3 * (again(cut[-n:]) - again(full[:n]))),
+        interval(1e3 * again((cut - full)[:n])),
+    )
     for n in seeds
 ]
 
 # %% tags=["draws"]
-axes = blank("More seeds, a narrower answer", "seeds for each strategy", "cut minus full, x 1000")
+axes = style.blank(
+    "More seeds, a narrower answer",
+    "seeds for each strategy",
+    "cut minus full, x 1000",
+)
 axes.axhline(0, color=style.GREY, linewidth=1)
-named = (("other seeds", style.PURPLE, 0.93), ("the same seeds", style.GREEN, 1.07))
+named = (
+    ("other seeds", style.PURPLE, 0.93),
+    ("the same seeds", style.GREEN, 1.07),
+)
 for which, (name, colour, shift) in enumerate(named):
     low, high = zip(*(row[which] for row in rows), strict=True)
-    axes.vlines([n * shift for n in seeds], low, high, color=colour, linewidth=4, label=name)
+    axes.vlines(
+        [n * shift for n in seeds],
+        low,
+        high,
+        color=colour,
+        linewidth=4,
+        label=name,
+    )
 style.powers_of_two(axes.xaxis, seeds)
 axes.legend(frameon=False)
 plt.show()
@@ -213,7 +258,9 @@ for n, (other, paired) in zip(seeds, rows, strict=True):
     )
 
 widths = [[high - low for low, high in row] for row in rows]
-assert widths[-1][0] < 0.6 * widths[2][0], "eight times the seeds: about a third of the width"
+assert widths[-1][0] < 0.6 * widths[2][0], (
+    "eight times the seeds: about a third of the width"
+)
 assert widths[-1][1] < widths[-1][0], "the same seeds for both say more"
 assert rows[-1][1][0] > 0, "with 160 pairs the interval is above zero"
 
@@ -226,8 +273,13 @@ assert rows[-1][1][0] > 0, "with 160 pairs the interval is above zero"
 
 # %%
 SOME = 4
-data = [[part[:SOME] for part in draw(SEEDS, number)] for number in range(UPDATES)]
-tests = [[part[:SOME] for part in draw(SEEDS, 10_000 + number)] for number in range(20)]
+data = [
+    [part[:SOME] for part in draw(SEEDS, number)] for number in range(UPDATES)
+]
+tests = [
+    [part[:SOME] for part in draw(SEEDS, 10_000 + number)]
+    for number in range(20)
+]
 rnns = networks(Truncated(k=12, mode="chunk"))
 
 begin, results = time.process_time(), []
@@ -239,16 +291,25 @@ for r in range(SOME):
         adam.step()
         adam.zero_grad()
     with torch.no_grad():
-        found = [squared((rnn(x[r])[0] @ readout)[..., 0], due[r]) for x, due in tests]
+        found = [
+            squared((rnn(x[r])[0] @ readout)[..., 0], due[r])
+            for x, due in tests
+        ]
     results.append(torch.stack(found).mean())
 alone = (time.process_time() - begin) / SOME
 
-torch.testing.assert_close(torch.stack(results), full[:SOME], rtol=1e-2, atol=1e-6)
+torch.testing.assert_close(
+    torch.stack(results), full[:SOME], rtol=1e-2, atol=1e-6
+)
 print(
-    f"measured here, processor time for each network: alone {1e3 * alone:.0f} ms, in the fleet "
+    "measured here, processor time for each network: "
+    f"alone {1e3 * alone:.0f} ms, in the fleet "
     f"{1e3 * together:.1f} ms"
 )
-print(f"a thousand alone: {1000 * alone:.0f} s; a thousand in fleets: {1000 * together:.0f} s")
+print(
+    f"a thousand alone: {1000 * alone:.0f} s; "
+    f"a thousand in fleets: {1000 * together:.0f} s"
+)
 
 # %% [markdown]
 # A fleet saves most where networks are small. With hidden sizes above some 128 a step computes for

@@ -23,13 +23,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.proto.summary_pb2 import HistogramProto
 from tensorboard.plugins.custom_scalar.layout_pb2 import Chart, Layout
 
-from bptt_lab.training import style
+from bptt_lab.training import naming, style
+from bptt_lab.training.style import LineStyle
 
 SIZE = 3.3, 2.1  # inches: two side by side, or one on a phone
-COLOURS = style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.INK, "#E69F00"
 AT_MOST, BINS = 12, 30  # histograms in a picture, and their bins
 LINES = 14  # of a text
-GAP = 0.11  # between names at a chart's right, in heights of it
 TALL = 1e6  # a chart whose values span more is logarithmic
 KINDS = "scalars", "histograms", "images", "tensors"
 LAYOUT = "custom_scalars__config__"  # of the charts of a tab, and no picture
@@ -161,20 +160,18 @@ def _grid(panels: Sequence[str]) -> str:
 def _chart(lines: Mapping[str, Series], alt: str, flat: Collection[str] = ()) -> str:
     """Lines over optimizer steps, with their names if there are several; `flat` ones are grey."""
     fig, axes = _blank()
-    ends = {}
     for index, (name, points) in enumerate(lines.items()):
         steps, values = zip(*[p for p in points if math.isfinite(p[1])], strict=True)
-        colour = style.GREY if name in flat else COLOURS[index % len(COLOURS)]
-        look = {"color": colour, "lw": 1.4, "ls": (0, (2, 2)) if name in flat else "-"}
-        axes.plot(steps, values, marker="o" if len(steps) == 1 else "", ms=4, **look)
-        ends[name] = (values[-1], colour)
+        look = LineStyle(style.GREY, (2, 2)) if name in flat else style.plain(index)
+        marker = "o" if len(steps) == 1 else ""
+        axes.plot(steps, values, marker=marker, ms=4, label=name, **look.line())
     values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
     if min(values) > 0 and max(values) > TALL * min(values):
         style.logarithmic(axes.yaxis, min(values), max(values))
     if not any(values):
         axes.set_ylim(-0.05, 1)  # what never happened is a line at the bottom
     if len(lines) > 1:
-        _label(axes, ends)
+        naming.name_lines(axes)
     return figure(fig, f"{alt} over optimizer steps")
 
 
@@ -213,19 +210,6 @@ def _blank() -> tuple[Figure, Axes]:
     axes.set_xlabel("optimizer step")
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return fig, axes
-
-
-def _label(axes: Axes, ends: dict[str, tuple[float, str]]) -> None:
-    """Write names at the right, in the order of the last values, none above another."""
-    places = sorted((style.height(axes, end), name) for name, (end, _) in ends.items())
-    y = -GAP
-    for place, name in places:
-        y = max(y + GAP, place)
-        end, colour = ends[name]
-        where = {"xycoords": ("axes fraction", "data"), "textcoords": "axes fraction"}
-        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 0}
-        text = {"color": colour, "fontsize": 8, "va": "center", "annotation_clip": False}
-        axes.annotate(name, (1, end), (1.05, y), arrowprops=arrow, **where, **text)
 
 
 def _captioned(picture: str, tags: Sequence[str]) -> str:

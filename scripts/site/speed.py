@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bptt_lab.training import style
 
@@ -56,14 +57,13 @@ def times_as_fast(rows: Rows, threads: int) -> Figure:
 
 
 def _key(fig: Figure, shown: list[str], names: list[str]) -> None:
+    look = {"ls": "", "ms": 5}
     entries = [
-        style.LineStyle(_colour(name), marker=style.MARKERS[names.index(name)]).key(
-            name, style.MARKERS[names.index(name)]
+        Line2D(
+            [], [], marker=style.MARKERS[names.index(name)], color=_colour(name), label=name, **look
         )
         for name in shown
     ]
-    for entry in entries:
-        entry.set_linestyle("")
     place = {"loc": "upper left", "bbox_to_anchor": (0.02, 1.0), "ncols": 4, "fontsize": 8}
     fig.legend(handles=entries, handletextpad=0.1, columnspacing=0.9, **place)
 

@@ -283,8 +283,11 @@ def test_what_a_run_was_opened_with_is_allowed(
     checkpoint_io.write(saved, run / "checkpoints" / "last.ckpt")
     with pytest.raises(ConfigError, match="is not in bptt_lab"):
         lab.load(lab.Run(run))
-    net = lab.load(lab.Run(run, ["mine_of_a_run"]))
-    assert type(net.rnn.gradient).__name__ == "Mine"
+    for allow in (["mine_of_a_run"], "mine_of_a_run"):
+        net = lab.load(lab.Run(run, allow))
+        assert type(net.rnn.gradient).__name__ == "Mine"
+        assert isinstance(opened := lab.open(run, allow), lab.Run)
+        assert type(opened.rnn.gradient).__name__ == "Mine"
 
 
 @pytest.mark.parametrize("name", HOSTILE)

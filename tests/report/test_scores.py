@@ -151,6 +151,23 @@ def test_lags_are_shades_in_order_and_other_keys_are_dashes() -> None:
         assert styles["truncated", k, 0.1].dashes != styles["truncated", k, 0.2].dashes
 
 
+@pytest.mark.usefixtures("unpainted")
+@pytest.mark.parametrize(("settings", "says"), [(5, "mean and spread"), (6, "mean over seeds")])
+def test_a_curve_s_words_speak_of_a_spread_where_it_has_a_band(
+    tmp_path: Path, settings: int, says: str
+) -> None:
+    jobs = [
+        {"gradient": "truncated", "k": k, "seed": seed, "final": 0.1 * k}
+        for k in range(1, settings + 1)
+        for seed in (0, 1)
+    ]
+    ranking = rank(write_sweep(tmp_path / "s", jobs))
+    styles = line_styles(["gradient.k"], {g.values: g.strategy for g in ranking.groups})
+    tag = f"val/{ranking.metric}"
+    picture = panels.over_training(tag, ranking, styles, tmp_path / "a.png")
+    assert picture is not None and says in picture.alt
+
+
 def test_a_legend_is_in_order_of_k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[str]] = []
     monkeypatch.setattr(

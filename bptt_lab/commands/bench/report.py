@@ -121,8 +121,8 @@ def _with_memory(row: Row, conditions: Conditions, implementation: Implementatio
     note(f"memory of {what}")
     try:
         peak = peak_memory.peak(one_pass, shape, conditions, implementation, device=row["device"])
-    except Exception as why:  # whatever its process died of
-        note(printable(f"{what}: no peak memory: {type(why).__name__}: {why}"))
+    except peak_memory.Unmeasured as why:
+        note(printable(f"{what}: no peak memory: {why}"))
         return row
     states = shape.L * shape.N * shape.H * getattr(torch, conditions.dtype).itemsize
     return {**row, "peak_mb": peak / 1e6, "peak_states": peak / states}

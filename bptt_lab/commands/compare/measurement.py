@@ -261,7 +261,7 @@ def alike(options: Sequence[Option], losses: Tensor) -> Alike:
 def _peak(request: Request, option: Option) -> int | None:
     try:
         return peak_memory.peak(one_pass, request.experiment, request.checkpoint, option.component)
-    except Exception:  # whatever its process died of
+    except peak_memory.Unmeasured:
         return None
 
 

@@ -85,7 +85,8 @@ def over_training(tag: str, ranking: Ranking, styles: Styles, path: Path) -> Pic
         (plotted,) = axes.plot(steps, middle, marker=mark, label=labels[setting], **line.line())
         lines[plotted] = setting
     alike = style.take_turns(lines)
-    for first, *_ in alike if len(alike) <= MOST_BANDS else ():
+    banded = alike if len(alike) <= MOST_BANDS else []
+    for first, *_ in banded:
         steps, low, _, high = drawn[lines[first]]
         low = np.maximum(low, lowest) if log else low
         band: Any = {"color": first.get_color(), "alpha": 0.15, "linewidth": 0, "zorder": 1.9}
@@ -94,7 +95,8 @@ def over_training(tag: str, ranking: Ranking, styles: Styles, path: Path) -> Pic
     naming.name(axes)
     style.save(figure, path)
     several = any(len(group.jobs) > 1 for group in ranking.groups if group.values in drawn)
-    return Picture(path, f"{title} against {STEPS}" + ", mean and spread over seeds" * several)
+    shown = f", mean{' and spread' if banded else ''} over seeds" if several else ""
+    return Picture(path, f"{title} against {STEPS}{shown}")
 
 
 def own_metric(ranking: Ranking, styles: Styles, path: Path) -> Picture | None:

@@ -27,6 +27,7 @@ class Bundle(Callback):
         "on_train_epoch_end",
         "on_validation_end",
         "on_train_end",
+        "on_fit_end",
     )
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:

@@ -66,6 +66,7 @@ class Instrument(Periodic):
         self.probe_size = probe_size
         self._readings = 0
         self._latest = -1
+        self._undrawn = False
         self._probe: SequenceBatch | None = None
 
     @abstractmethod
@@ -90,13 +91,19 @@ class Instrument(Periodic):
             return
         self.measured(step)
         self._readings += 1
-        powers = (16, 256, 4096, 65536)
-        self._measure(trainer, pl_module, step, draw=self._readings in powers)
+        if self._measure(trainer, pl_module, step) and self._readings in (16, 256, 4096, 65536):
+            self._draw(trainer, step)
 
     def on_train_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
-        """Measure what training ended with, and draw it."""
+        """Measure what training ended with."""
         if trainer.is_global_zero:
-            self._measure(trainer, pl_module, trainer.global_step, draw=True)
+            self._undrawn = self._measure(trainer, pl_module, trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: SequenceModule) -> None:
+        """Draw it, once it is saved: a picture that fails costs no training."""
+        if self._undrawn:
+            self._draw(trainer, trainer.global_step)
+        self._undrawn = False
 
     def state_dict(self) -> State:
         """Return when the next measurement is due; `history` is for what pictures are made of."""
@@ -107,23 +114,26 @@ class Instrument(Periodic):
         super().load_state_dict(state_dict)
         self._readings = state_dict["readings"]
 
-    def _measure(
-        self, trainer: Trainer, pl_module: SequenceModule, step: int, *, draw: bool
-    ) -> None:
+    def _measure(self, trainer: Trainer, pl_module: SequenceModule, step: int) -> bool:
+        """Write what is read, and return whether there was anything to measure."""
         try:
             with torch.random.fork_rng(devices=[]):
                 reading = self.read(self._moment(trainer, pl_module, step))
-        except FloatingPointError:  # a network that has diverged; there is nothing to measure
-            return
+        except FloatingPointError:  # a network that has diverged
+            return False
         if reading.scalars and step != self._latest:  # the end may have been measured already
             write_scalars(trainer, reading.scalars, step)
         self._latest = step
         writer = tensorboard_writer(trainer)
+        if writer is not None and reading.histograms:
+            write_histograms(writer, reading.histograms, step)
+        return True
+
+    def _draw(self, trainer: Trainer, step: int) -> None:
+        writer = tensorboard_writer(trainer)
         if writer is None:
             return
-        if reading.histograms:
-            write_histograms(writer, reading.histograms, step)
-        for tag, figure in self.draw().items() if draw else ():
+        for tag, figure in self.draw().items():
             writer.add_figure(tag, figure, step, close=False)  # no pyplot has it open
 
     def _moment(self, trainer: Trainer, module: SequenceModule, step: int) -> Moment:
