@@ -119,8 +119,17 @@ class GradientStrategy(ABC):
         return f"{own} in a net of {sizes}"
 
     def readings(self, carry: Carry) -> dict[str, float]:
-        """Return what a dashboard shows, by name: the estimates with no underscore in front."""
-        return {name: x for name, x in (carry.estimate or {}).items() if not name.startswith("_")}
+        """Return what a dashboard shows, by name.
+
+        These are the estimates with no underscore in front, and what the influence tells.
+        """
+        estimates = (carry.estimate or {}).items()
+        shown = {name: x for name, x in estimates if not name.startswith("_")}
+        return shown if carry.influence is None else shown | self.told_by(carry.influence)
+
+    def told_by(self, influence: Any) -> dict[str, float]:
+        """Return what a dashboard shows of an influence that is carried, by name."""
+        return {}
 
     @abstractmethod
     def states(

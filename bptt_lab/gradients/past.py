@@ -80,6 +80,16 @@ class PastFacing(GradientStrategy):
             q_LNH: immediate credit dE_t/dh_t, (L, N, H); a loss of the last state is in it.
         """
 
+    def matrix(self, influence: Any) -> Tensor:
+        """Return the M_t that an influence stands for, (N, H, H, J): [n, i, a, j] of unit a on i.
+
+        It is for proofs and instruments, which compare it with the exact one.
+
+        Raises:
+            NotImplementedError: where an influence stands for no such matrix.
+        """
+        raise NotImplementedError(f"{type(self).__name__} stands for no influence matrix")
+
     def together(self, chunk: Chunk, influence: Any, q: Tensor) -> tuple[Any, Tensor]:
         """Do `advance` and `gradient` for R networks at once, each with the bits that it has alone.
 
