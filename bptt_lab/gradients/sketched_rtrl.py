@@ -5,10 +5,12 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm as norm
 
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.past import Chunk, PastFacing
 
+EVERY = 8
 SLACK = 64  # of the machine's precision: above what rounding does to a Gram matrix
 
 
@@ -30,11 +32,11 @@ class SketchedRTRL(PastFacing):
         """Run Eq. (1) to (9) over a chunk."""
         state = self._start(chunk) if influence is None else _State(*influence)
         steps = []
-        for slope_NH, xhat_NJ in zip(chunk.slope, chunk.extended, strict=True):
+        for t, (slope_NH, xhat_NJ) in enumerate(zip(chunk.slope, chunk.extended, strict=True)):
             A_NHH = slope_NH[..., None] * chunk.weights.hh
             if chunk.cell.leak != 1:
                 A_NHH.diagonal(dim1=1, dim2=2).add_(1 - chunk.cell.leak)
-            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ)
+            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, (chunk.draw + t) % EVERY == 0)
             steps.append(step)
         return tuple(state), steps
 
@@ -111,63 +113,56 @@ class _Step(NamedTuple):
 
 
 def _advance(
-    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor
+    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, measured: bool
 ) -> tuple[_State, _Step]:
     S_NHJ, L_NHr, R_NrP, e_N, V_NHc = state
-    N, H, J = S_NHJ.shape
-    r, c = L_NHr.shape[-1], V_NHc.shape[-1]
+    N, H, _ = S_NHJ.shape
+    r, c = L_NHr.shape[2], V_NHc.shape[2]
     precision = torch.finfo(S_NHJ.dtype)
     d_NH = A_NHH.diagonal(dim1=1, dim2=2)
-    s_NH = torch.linalg.vector_norm(S_NHJ, dim=2)
+    s_NH = norm(S_NHJ, dim=2)
     known_NH = s_NH > precision.tiny / precision.eps
-    inverse_NH = torch.where(known_NH, s_NH.reciprocal(), 0)
     B_NHH = A_NHH * s_NH[:, None]
     B_NHH.diagonal(dim1=1, dim2=2).zero_()
     if 0 < c < H:
         V_NHc = _leading(B_NHH, V_NHc)
     kept_NHc = V_NHc * known_NH[..., None]
-    Bc_NHc = B_NHH @ kept_NHc
-    tau_N = torch.linalg.vector_norm(
-        torch.baddbmm(B_NHH, Bc_NHc, kept_NHc.mT, alpha=-1), dim=(1, 2)
-    )
-    U_NHc = V_NHc * inverse_NH[..., None]
+    Bc_NHc = torch.bmm(B_NHH, kept_NHc)
+    U_NHc = kept_NHc / s_NH.where(known_NH, 1)[..., None]
     Q_NcP = (U_NHc.mT[..., None] * S_NHJ[:, None]).flatten(2)
     gram = S_NHJ.new_empty(N, r + c, r + c, dtype=torch.float64)
-    gram[:, :r, :r] = R_NrP @ R_NrP.mT
-    gram[:, r:, :r] = Q_NcP @ R_NrP.mT
-    gram[:, r:, r:] = kept_NHc.mT @ kept_NHc
+    gram[:, :r, :r] = torch.bmm(R_NrP, R_NrP.mT) if measured else torch.eye(r)
+    gram[:, r:, :r] = torch.bmm(R_NrP, Q_NcP.mT).mT
+    gram[:, r:, r:] = torch.bmm(kept_NHc.mT, kept_NHc)
     gram.diagonal(dim1=1, dim2=2).add_(SLACK * precision.eps)
     C, failed = torch.linalg.cholesky_ex(gram)
-    Y = torch.cat([A_NHH @ L_NHr, Bc_NHc], -1).double()
-    K = (Y @ C).masked_fill((failed > 0)[:, None, None], math.nan)
+    Y = torch.cat([torch.bmm(A_NHH, L_NHr), Bc_NHc], 2).double()
+    K = torch.bmm(Y, C).masked_fill_((failed > 0)[:, None, None], math.nan)
     W = _right(K, r)
-    KW = K @ W
-    tau_N = tau_N + torch.linalg.vector_norm(torch.baddbmm(K, KW, W.mT, alpha=-1), dim=(1, 2)).to(
-        tau_N.dtype
-    )
+    KW = torch.bmm(K, W)
     T = torch.linalg.solve_triangular(C.mT, W, upper=True).to(S_NHJ.dtype)
     Tt = T.mT.contiguous()
-    R_new = (Tt[:, :, :r] @ R_NrP).baddbmm_(Tt[:, :, r:], Q_NcP)
+    R_new = torch.bmm(Tt[:, :, :r], R_NrP).baddbmm_(Tt[:, :, r:], Q_NcP)
     L_new = KW.to(S_NHJ.dtype)
     S_new = torch.addcmul(d_NH[..., None] * S_NHJ, slope_NH[..., None], xhat_NJ[:, None])
+    F_N = norm(A_NHH, dim=(1, 2))
     absolute = A_NHH.abs()
-    F_N = torch.linalg.vector_norm(A_NHH, dim=(1, 2))
-    rho_N = torch.minimum(
-        F_N, (absolute.sum(1).amax(1) * absolute.sum(2).amax(1)).sqrt()
-    )
-    size = torch.linalg.vector_norm(s_NH, dim=1) + torch.linalg.vector_norm(L_NHr, dim=(1, 2))
-    fresh = torch.linalg.vector_norm(slope_NH, dim=1) * torch.linalg.vector_norm(xhat_NJ, dim=1)
+    rho_N = torch.minimum(F_N, (absolute.sum(1).amax(1) * absolute.sum(2).amax(1)).sqrt())
+    before = norm(s_NH, dim=1) + norm(L_NHr, dim=(1, 2))
     rounding = H * precision.eps
-    e_new = rho_N * (1 + rounding) * e_N + tau_N * (1 + rounding) + rounding * (F_N * size + fresh)
-    e_new = e_new.nan_to_num(math.inf, math.inf)
+    e_new = rho_N * e_N + rounding * (F_N * before + norm(slope_NH, dim=1) * norm(xhat_NJ, dim=1))
+    if r < H:
+        e_new += norm(torch.baddbmm(B_NHH, Bc_NHc, kept_NHc.mT, alpha=-1), dim=(1, 2))
+        e_new += norm(torch.baddbmm(K, KW, W.mT, alpha=-1), dim=(1, 2)) 
+    e_new = (e_new * (1 + rounding)).nan_to_num_(math.inf, math.inf)
     return _State(S_new, L_new, R_new, e_new, V_NHc), _Step(d_NH, U_NHc, T, L_new)
 
 
 def _leading(B_NHH: Tensor, V_NHc: Tensor) -> Tensor:
     """A step of subspace iteration towards B's leading right singular vectors."""
-    norm = torch.linalg.vector_norm(B_NHH, dim=(1, 2), keepdim=True)
-    scaled = B_NHH / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    Z = torch.baddbmm(V_NHc, scaled.mT, scaled @ V_NHc, beta=1e-3).double()
+    size = norm(B_NHH, dim=(1, 2), keepdim=True)
+    scaled = B_NHH / size.clamp(min=torch.finfo(size.dtype).tiny)
+    Z = torch.baddbmm(V_NHc, scaled.mT, torch.bmm(scaled, V_NHc), beta=1e-3).double()
     C, _ = torch.linalg.cholesky_ex(Z.mT @ Z)
     return torch.linalg.solve_triangular(C.mT, Z, upper=True, left=False).to(V_NHc.dtype)
 
