@@ -15,10 +15,43 @@ SLACK = 64  # of the machine's precision: above what rounding does to a Gram mat
 
 
 class SketchedRTRL(PastFacing):
-    """RTRL's influence as snap1's diagonal part and a sketch of rank r, with a bound of the error.
+    """Online credit through all units at once, as far as r directions hold it, with its error.
+
+    Use it for endless streams, where snap1 points too far aside and rtrl takes too long. Do not
+    use it where a chunk holds what is to be learnt: full is exact and costs less.
+
+    Cost: O(H^3 + H^2 r^2) a step and sequence, in a loop over time. Space N H (H + I + 1) (r + 1)
+    from chunk to chunk, and L N (H r + r^2) for the chunk.
+
+    The influence matrix M_t = A_t M_{t-1} + Mbar_t, with A_t = J_t the recurrent Jacobian, is kept
+    as S_t + L_t R_t^T: what each unit's parameters do to the unit itself, (H, J), and a sketch of
+    rank r of all the rest. R_t, (H J, r), has orthonormal columns. A step:
+
+        (1) S_t[i] = A_ii S_{t-1}[i] + slope_t[i] xhat_t,   xhat_t = (x_t, h_{t-1}, 1)
+        (2) B = (A - diag(A)) diag(s),  s_i = |S_{t-1}[i]|;  Q is block diagonal, S_{t-1}[i] / s_i
+        (3) B ~ B V V^T,  V the c leading right singular vectors, by a step of subspace iteration
+        (4) [R_{t-1}, Q V] = [R_{t-1}, Q_perp] C^T,  C C^T its Gram matrix
+        (5) K = [A L_{t-1}, B V] C,   W its r leading right singular vectors
+        (6) L_t = K W,   R_t = [R_{t-1}, Q_perp] W = [R_{t-1}, Q V] T,   T = C^-T W
+        (7) e_t = rho_t e_{t-1} + |B - B V V^T|_F + |K - K W W^T|_F + rounding
+
+    The certificate e_t is never below |M_t - (S_t + L_t R_t^T)|_F. rho_t is the least of |A|_F,
+    sqrt(|A|_1 |A|_inf) and (1 - leak) + max(slope_t) |W_hh|_2, all of which are |A|_2 or more. c is
+    max(4, r/4). The gradient is sum_t q_t (S_t + L_t R_t^T), summed backwards:
+
+        (8) l_t = L_t^T q_t + T1 l_{t+1},   c_t = q_t + diag(A) c_{t+1} + (V T2 l_{t+1}) / s
+        (9) dE/dtheta = sum_t (c_t slope_t) xhat_t^T,  and c_0 S_0 + l_0 R_0^T of earlier chunks
 
     Args:
-        rank: r; 0 is snap1, and r >= H is rtrl.
+        rank: r; 0 is snap1, H or more is rtrl.
+
+    Raises:
+        ConfigError: for a rank below 0, and as PastFacing does.
+
+    Examples:
+        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import SketchedRTRL
+        >>> rnn = VanillaRNN(3, 5, gradient=SketchedRTRL(rank=2))
     """
 
     cost: ClassVar[str] = "O(L N (H^3 + H^2 r^2))"
@@ -29,32 +62,34 @@ class SketchedRTRL(PastFacing):
         self.rank = rank
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
-        """Run Eq. (1) to (9) over a chunk."""
+        """Run Eq. (1) to (7) over a chunk."""
         state = self._start(chunk) if influence is None else _State(*influence)
+        keep, W_HH = 1 - chunk.cell.leak, chunk.weights.hh
+        rho_LN = keep + chunk.slope.amax(2) * _spectral_bound(W_HH)
         steps = []
         for t, (slope_NH, xhat_NJ) in enumerate(zip(chunk.slope, chunk.extended, strict=True)):
-            A_NHH = slope_NH[..., None] * chunk.weights.hh
-            if chunk.cell.leak != 1:
-                A_NHH.diagonal(dim1=1, dim2=2).add_(1 - chunk.cell.leak)
-            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, (chunk.draw + t) % EVERY == 0)
+            A_NHH = slope_NH[..., None] * W_HH
+            if keep:
+                A_NHH.diagonal(dim1=1, dim2=2).add_(keep)
+            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, rho_LN[t], (chunk.draw + t) % EVERY == 0)
             steps.append(step)
         return tuple(state), steps
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
-        """Eq. (10) and (11), backwards, by what the steps have left."""
+        """Eq. (8) and (9)."""
         c_NH, l_Nr = 0, 0
         credits = []
         for q_NH, step in zip(reversed(q_LNH), reversed(kept), strict=True):
             c_NH = q_NH + c_NH
             l_Nr = (q_NH[:, None] @ step.L)[:, 0] + l_Nr
             credits.append(c_NH)
-            w_Nm = (step.T @ l_Nr[..., None])[..., 0]  # Eq. (10)
+            w_Nm = (step.T @ l_Nr[..., None])[..., 0]  # Eq. (8)
             rank = l_Nr.shape[1]
             l_Nr = w_Nm[:, :rank]
             c_NH = step.d * c_NH + (step.U @ w_Nm[:, rank:, None])[..., 0]
         delta_LNH = torch.stack(credits[::-1]) * chunk.slope
         total_HJ: Tensor = delta_LNH.flatten(0, 1).t() @ chunk.extended.flatten(0, 1)
-        if influence is not None:  # Eq. (11)
+        if influence is not None:  # Eq. (9)
             S_NHJ, _, R_NrP, *_ = influence
             total_HJ += (c_NH[..., None] * S_NHJ).sum(0)
             total_HJ += (l_Nr.reshape(1, -1) @ R_NrP.flatten(0, 1)).view_as(total_HJ)
@@ -113,7 +148,7 @@ class _Step(NamedTuple):
 
 
 def _advance(
-    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, measured: bool
+    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, rho_N: Tensor, measured: bool
 ) -> tuple[_State, _Step]:
     S_NHJ, L_NHr, R_NrP, e_N, V_NHc = state
     N, H, _ = S_NHJ.shape
@@ -147,7 +182,8 @@ def _advance(
     S_new = torch.addcmul(d_NH[..., None] * S_NHJ, slope_NH[..., None], xhat_NJ[:, None])
     F_N = norm(A_NHH, dim=(1, 2))
     absolute = A_NHH.abs()
-    rho_N = torch.minimum(F_N, (absolute.sum(1).amax(1) * absolute.sum(2).amax(1)).sqrt())
+    one_inf_N = (absolute.sum(1).amax(1) * absolute.sum(2).amax(1)).sqrt()
+    rho_N = rho_N.minimum(F_N).minimum(one_inf_N)
     before = norm(s_NH, dim=1) + norm(L_NHr, dim=(1, 2))
     rounding = H * precision.eps
     e_new = rho_N * e_N + rounding * (F_N * before + norm(slope_NH, dim=1) * norm(xhat_NJ, dim=1))
@@ -162,7 +198,7 @@ def _leading(B_NHH: Tensor, V_NHc: Tensor) -> Tensor:
     """A step of subspace iteration towards B's leading right singular vectors."""
     size = norm(B_NHH, dim=(1, 2), keepdim=True)
     scaled = B_NHH / size.clamp(min=torch.finfo(size.dtype).tiny)
-    Z = torch.baddbmm(V_NHc, scaled.mT, torch.bmm(scaled, V_NHc), beta=1e-3).double()
+    Z = torch.baddbmm(V_NHc, scaled.mT, torch.bmm(scaled, V_NHc), beta=1e-2).double()
     C, _ = torch.linalg.cholesky_ex(Z.mT @ Z)
     return torch.linalg.solve_triangular(C.mT, Z, upper=True, left=False).to(V_NHc.dtype)
 
@@ -173,3 +209,13 @@ def _right(K: Tensor, r: int) -> Tensor:
     if K.shape[2] > K.shape[1]:
         return torch.linalg.svd(K, full_matrices=False)[2][:, :r].mT
     return torch.linalg.eigh(K.mT @ K)[1][:, :, K.shape[2] - r :]
+
+
+def _spectral_bound(W_HH: Tensor) -> Tensor:
+    """At least |W|_2, and seldom above it by more than some percent: |(W^T W)^4|_F^(1/8)."""
+    size = norm(W_HH).clamp(min=torch.finfo(W_HH.dtype).tiny)
+    G_HH = W_HH / size
+    G_HH = G_HH.t() @ G_HH
+    for _ in range(2):
+        G_HH = G_HH @ G_HH
+    return size * norm(G_HH) ** 0.125
