@@ -10,7 +10,6 @@ J = I + H + 1.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,56 +28,68 @@ def recur(
     q_LNH: Tensor | None = None,
     every: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Eq. (1) step by step, and Eq. (2) in the same products.
+    """Eq. (1) step by step, and with q Eq. (2) in the same products.
 
     A step is one product for a group of examples at a time, whose M stays in the cache. The
     gradient so far is one row more of M, and q_t J_t one row more of J_t, so that M is read once.
 
-    Returns M after the chunk, and the gradient (H, J) where q was given. `influence` is M before
-    it, (N, H, H J), None being zero. M_1 ... M_L are written to `every`, (L, N, H, H J).
+    Returns M after the chunk, and the gradient (H, J) where q is given; both are those of the
+    first steps where q has less than all. `influence` is M before it, (N, H, H J), None being
+    zero. M_1 ... M_L are written to `every`, (L, N, H, H J).
     """
-    extended_LNJ = chunk.extended
-    _, batch_size, hidden_size = chunk.slope.shape
-    columns = hidden_size * extended_LNJ.shape[-1]
-    after = chunk.slope.new_empty(batch_size, hidden_size, columns)
-    gradient = chunk.slope.new_zeros(columns)
-    rows = hidden_size + (q_LNH is not None)
-    size = max(1, CACHE_BYTES // (2 * rows * columns * after.element_size()))
+    num_steps = len(chunk.slope if q_LNH is None else q_LNH)
+    slope_LNH, extended_LNJ = chunk.slope[:num_steps], chunk.extended[:num_steps]
+    _, batch_size, hidden_size = slope_LNH.shape
+    rows, columns = hidden_size + (q_LNH is not None), hidden_size * extended_LNJ.shape[-1]
+    size = max(1, CACHE_BYTES // (2 * rows * columns * slope_LNH.element_size()))
+    if num_steps == 1:
+        size = batch_size  # M is read but once
+    after = slope_LNH.new_empty(batch_size, rows, columns)
+    gradient = slope_LNH.new_zeros(columns)
     for begin in range(0, batch_size, size):
         group = slice(begin, min(begin + size, batch_size))
-        room = after.new_empty(2, group.stop - begin, rows, columns)
-        inner = room[:, :, :hidden_size]
-        by_unit = inner.view(*inner.shape[:3], hidden_size, -1)
-        own = by_unit.diagonal(dim1=2, dim2=3).transpose(2, 3)
-        old, new = (_Buffer(*parts) for parts in zip(room, inner, own, strict=True))
-        old.all.zero_()
-        if influence is not None:
-            old.influence.copy_(influence[group])
+        count = group.stop - begin
+        rooms = [after[group], after.new_empty(count, rows, columns)]  # the first for the last step
+        by_unit = [
+            room[:, :hidden_size].view(count, hidden_size, hidden_size, -1) for room in rooms
+        ]
+        own = [each.diagonal(dim1=1, dim2=2).transpose(1, 2) for each in by_unit]
         q_LnH = None if q_LNH is None else q_LNH[:, group]
-        slope_LnH1, extended_Ln1J = chunk.slope[:, group, :, None], extended_LNJ[:, group, None]
+        slope_LnH1, extended_Ln1J = slope_LNH[:, group, :, None], extended_LNJ[:, group, None]
         jacobians = _jacobians(slope_LnH1, q_LnH, chunk)
         steps = zip(jacobians, slope_LnH1.unbind(0), extended_Ln1J.unbind(0), strict=True)
+        M = None if influence is None else influence[group]
         for t, (J_nrr, slope_nH1, extended_n1J) in enumerate(steps):
-            torch.bmm(J_nrr, old.all, out=new.all)  # Eq. (1) and (2)
-            new.own.addcmul_(slope_nH1, extended_n1J)
+            turn = (num_steps - 1 - t) % 2
+            new = rooms[turn]
+            if M is None:
+                new.zero_()
+            else:  # Eq. (1) and (2); before the first step there is no row of the gradient
+                torch.bmm(J_nrr[..., : M.shape[1]], M, out=new)
+            own[turn].addcmul_(slope_nH1, extended_n1J)
             if every is not None:
-                every[t, group] = new.influence
-            old, new = new, old
-        after[group] = old.influence
+                every[t, group] = new
+            M = new
         if q_LNH is not None:
-            gradient += old.all[:, hidden_size].sum(0)
+            gradient += after[group, hidden_size].sum(0)
     if q_LNH is None:
         return after, None
-    at_once = (q_LNH * chunk.slope).flatten(0, 1).t() @ extended_LNJ.flatten(0, 1)
-    return after, at_once.add_(gradient.view_as(at_once))
+    at_once = (q_LNH * slope_LNH).flatten(0, 1).t() @ extended_LNJ.flatten(0, 1)
+    return after[:, :hidden_size], at_once.add_(gradient.view_as(at_once))
 
 
-class _Buffer(NamedTuple):
-    """Room for the influence of a group of examples, and its parts."""
+def meet(chunk: Chunk, influence: Tensor | None, last: Tensor, q_LNH: Tensor) -> Tensor:
+    """Eq. (2), (H, J), of which the M of the last steps are known, (l, N, H, H J).
 
-    all: Tensor  # the influence and, where it is wanted, the gradient so far, (n, H [+ 1], H J)
-    influence: Tensor  # (n, H, H J)
-    own: Tensor  # every unit's influence of its own parameters, (n, H, J)
+    Those before are computed again; of a chunk of one step there are none.
+    """
+    steps, hidden_size = len(last), q_LNH.shape[-1]
+    found = (q_LNH[-steps:].reshape(1, -1) @ last.flatten(0, 2)).view(hidden_size, -1)
+    if steps < len(q_LNH):
+        _, before = recur(chunk, influence, q_LNH[:-steps])
+        assert before is not None
+        found += before
+    return found
 
 
 def _jacobians(slope_LnH1: Tensor, q_LnH: Tensor | None, chunk: Chunk) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from bptt_lab.core.cell import Layer
 from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.influence import fold, recur
+from bptt_lab.gradients.influence import fold, meet, recur
 from bptt_lab.gradients.past import Chunk, PastFacing, refuse_stack
 
 GIB = 2**30
@@ -23,8 +23,9 @@ class RTRL(PastFacing):
     use it where the sequence fits into a chunk: full has the same gradient some H^2 times as fast.
     If the optimizer steps between chunks, the influence carried is that of older weights.
 
-    Cost: 2 N H^3 (H + I + 1) flops a step, twice with carried influence unless stored; with a block
-    of about H steps some 6 N H^3. Space N H^2 (H + I + 1), L times that if stored.
+    Cost: 2 N H^3 (H + I + 1) flops a step, with carried influence twice for all but a chunk's last
+    step unless stored; with a block of about H steps some 6 N H^3. Space N H^2 (H + I + 1), L times
+    that if stored.
 
         (1) M_t = J_t M_{t-1} + Mbar_t,   J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
         (2) dE/dtheta = sum_t q_t M_t
@@ -86,26 +87,26 @@ class RTRL(PastFacing):
         return f"RTRL({carried}store={self.store}, block={self.block})"
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
-        """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
+        """Eq. (1), block by block if so set; keep M_L, or M_1 ... M_L if they are to be stored."""
         self._refuse_size(chunk)
         if self.store:
             (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
             every = chunk.slope.new_empty(L, N, H, H * J)  # M_1 ... M_L
-            recur(chunk, influence, every=every)
-            return every[-1].clone() if self.carry_influence else None, every
+            last = recur(chunk, influence, every=every)[0]
+            return last if self.carry_influence else None, every
         if not self.carry_influence:
             return None, None
-        if self.block is None:
-            return recur(chunk, influence)[0], None
-        return fold(chunk, influence, self.block), None
+        if self.block is not None:
+            return fold(chunk, influence, self.block), None
+        last = recur(chunk, influence)[0]
+        return last, last[None]
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
-        """Eq. (2), or (3) with a block."""
+        """Eq. (2), M computed again where it is not kept; or (3) with a block."""
         if self.block is not None:
             return _swept(chunk, influence, q_LNH)
         if kept is not None:
-            every: Tensor = kept
-            return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
+            return meet(chunk, influence, kept, q_LNH)
         gradient = recur(chunk, influence, q_LNH)[1]
         assert gradient is not None
         return gradient

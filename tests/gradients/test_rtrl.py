@@ -93,6 +93,18 @@ def test_groups_of_examples_change_nothing(monkeypatch, cache):
         assert_same(actual, over_chunks(Full(), net, 12)[0], f"{form}, {cache} bytes")
 
 
+@pytest.mark.parametrize("form", [{}, {"store": True}], ids=str)
+def test_a_chunk_of_one_step_multiplies_once(monkeypatch, form):
+    """What advance has found is not computed again."""
+    products, bmm = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda *of, **to: products.append(of) or bmm(*of, **to))
+    over_chunks(RTRL(**form), Net(5, 12), 1)
+    assert len(products) == 11  # no influence before the first step
+    products.clear()
+    over_chunks(RTRL(), Net(5, 12), 3)
+    assert len(products) == 11 + 4 * 2 - 1
+
+
 @pytest.mark.parametrize("block", [None, 4])
 def test_nothing_is_computed_where_nothing_is_learnt(monkeypatch, block):
     def fail(*_):
