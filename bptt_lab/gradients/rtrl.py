@@ -2,15 +2,12 @@
 
 from typing import Annotated, Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from bptt_lab.core import recurrence
-from bptt_lab.core.cell import Layer
 from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.influence import fold, meet, recur
+from bptt_lab.gradients.influence import fold, recur, swept
 from bptt_lab.gradients.past import Chunk, PastFacing, refuse_stack
 
 GIB = 2**30
@@ -23,22 +20,20 @@ class RTRL(PastFacing):
     use it where the sequence fits into a chunk: full has the same gradient some H^2 times as fast.
     If the optimizer steps between chunks, the influence carried is that of older weights.
 
-    Cost: 2 N H^3 (H + I + 1) flops a step, with carried influence twice for all but a chunk's last
-    step unless stored; with a block of about H steps some 6 N H^3. Space N H^2 (H + I + 1), L times
-    that if stored.
+    Cost: 2 N H^3 (H + I + 1) flops a step; with a block of about H steps some 6 N H^3. Space
+    N H^2 (H + I + 1), L times that if stored.
 
         (1) M_t = J_t M_{t-1} + Mbar_t,   J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
         (2) dE/dtheta = sum_t q_t M_t
-
-    With a block, M exists at block boundaries only: inside, adjoint sweeps do the work, and the
-    credit c_0 at the start of the chunk meets the influence there,
-
         (3) dE/dtheta = sum_t c_t Mbar_t + c_0 M_0
+
+    M is carried past the chunk; inside, one adjoint sweep does the work, whose credit c_0 at the
+    start of the chunk meets the influence there. Eq. (3) is Eq. (2) with the sums exchanged.
+    With a block, M exists at block boundaries only.
 
     Args:
         carry_influence: false begins every chunk without influence, as full does.
-        store: keep every step's influence for the backward pass, not compute it again; a block
-            needs none.
+        store: keep every step's influence for Eq. (2), as textbooks do.
         block: steps between two influences in Schmidhuber's form; null is a step.
         memory_limit_gib: largest influence allowed, GiB.
 
@@ -87,29 +82,30 @@ class RTRL(PastFacing):
         return f"RTRL({carried}store={self.store}, block={self.block})"
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
-        """Eq. (1), block by block if so set; keep M_L, or M_1 ... M_L if they are to be stored."""
+        """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
         self._refuse_size(chunk)
         if self.store:
             (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
             every = chunk.slope.new_empty(L, N, H, H * J)  # M_1 ... M_L
-            last = recur(chunk, influence, every=every)[0]
+            last = recur(chunk, influence, every)
             return last if self.carry_influence else None, every
         if not self.carry_influence:
             return None, None
-        if self.block is not None:
-            return fold(chunk, influence, self.block), None
-        last = recur(chunk, influence)[0]
-        return last, last[None]
+        if self.block is None:
+            return recur(chunk, influence), None
+        return fold(chunk, influence, self.block), None
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
-        """Eq. (2), M computed again where it is not kept; or (3) with a block."""
-        if self.block is not None:
-            return _swept(chunk, influence, q_LNH)
-        if kept is not None:
-            return meet(chunk, influence, kept, q_LNH)
-        gradient = recur(chunk, influence, q_LNH)[1]
-        assert gradient is not None
-        return gradient
+        """Eq. (3), or (2) where all influence is stored."""
+        if kept is None:
+            return swept(chunk, influence, q_LNH)
+        every: Tensor = kept
+        return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
+
+    def matrix(self, influence: Any) -> Tensor:
+        """What is carried; see PastFacing."""
+        M_NHP: Tensor = influence
+        return M_NHP.view(*M_NHP.shape[:2], M_NHP.shape[1], -1)
 
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
@@ -131,22 +127,6 @@ class RTRL(PastFacing):
                 f"memory_limit_gib={self.memory_limit_gib}; raise it, take fewer units or "
                 "sequences, or gradient=full, snap1 or uoro"
             )
-
-
-def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
-    """Eq. (3), (H, J): one adjoint sweep over the chunk."""
-    want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
-    layer = Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
-    swept = recurrence.sweep(q_LNH, layer, chunk.cell, want)
-    assert swept.grad_weight_ih is not None and swept.grad_weight_hh is not None
-    assert swept.grad_bias is not None and swept.grad_hx is not None
-    parts = [swept.grad_weight_ih, swept.grad_weight_hh]
-    if chunk.weights.bias_ih is not None:
-        parts.append(swept.grad_bias[:, None])
-    inside_HJ = torch.cat(parts, 1)
-    if influence is None:
-        return inside_HJ
-    return inside_HJ + (swept.grad_hx.reshape(1, -1) @ influence.flatten(0, 1)).view_as(inside_HJ)
 
 
 Rtrl = RTRL  # its name in old run folders
