@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bptt_lab.gradients.rflo import RFLO as RFLO
     from bptt_lab.gradients.rtrl import RTRL as RTRL
     from bptt_lab.gradients.snap1 import SnAp1 as SnAp1
+    from bptt_lab.gradients.sparse_rtrl import SparseRTRL as SparseRTRL
     from bptt_lab.gradients.stack import Stack as Stack
     from bptt_lab.gradients.truncated import Truncated as Truncated
     from bptt_lab.gradients.uoro import UORO as UORO

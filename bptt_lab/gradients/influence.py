@@ -16,12 +16,14 @@ from torch import Tensor
 
 from bptt_lab.core import recurrence
 from bptt_lab.core.cell import Layer
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.past import Chunk
 
 # Two influence matrices of one group of examples should stay in a core's own cache.
 CACHE_BYTES = 1 << 20
 JACOBIAN_BYTES = 1 << 18
 FOLD_BYTES = 1 << 25  # of the deltas of a block
+GIB = 2**30
 
 
 def recur(chunk: Chunk, influence: Tensor | None, every: Tensor | None = None) -> Tensor:
@@ -59,10 +61,14 @@ def recur(chunk: Chunk, influence: Tensor | None, every: Tensor | None = None) -
     return after
 
 
+def as_matrix(M_NHP: Tensor) -> Tensor:
+    """M with its columns apart, (N, H, H, J)."""
+    return M_NHP.view(*M_NHP.shape[:2], M_NHP.shape[1], -1)
+
+
 def own_part(M: Tensor) -> Tensor:
     """A view of every unit's influence of its own parameters, (N, H, J), in M, (N, H, H J)."""
-    by_unit = M.view(*M.shape[:2], M.shape[1], -1)
-    return by_unit.diagonal(dim1=1, dim2=2).transpose(1, 2)
+    return as_matrix(M).diagonal(dim1=1, dim2=2).transpose(1, 2)
 
 
 def _jacobians(slope_LnH1: Tensor, chunk: Chunk) -> Iterator[Tensor]:
@@ -82,8 +88,7 @@ def swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
     The credit c_0 that reaches the start of the chunk meets the influence there.
     """
     want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
-    layer = Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
-    found = recurrence.sweep(q_LNH, layer, chunk.cell, want)
+    found = recurrence.sweep(q_LNH, layer_of(chunk), chunk.cell, want)
     assert found.grad_weight_ih is not None and found.grad_weight_hh is not None
     assert found.grad_bias is not None and found.grad_hx is not None
     parts = [found.grad_weight_ih, found.grad_weight_hh]
@@ -93,6 +98,11 @@ def swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
     if influence is None:
         return inside_HJ
     return inside_HJ + (found.grad_hx.reshape(1, -1) @ influence.flatten(0, 1)).view_as(inside_HJ)
+
+
+def layer_of(chunk: Chunk) -> Layer:
+    """A chunk as sweeps want it."""
+    return Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
 
 
 def fold(chunk: Chunk, influence: Tensor | None, block: int) -> Tensor:
@@ -134,3 +144,18 @@ def _fold_block(
     inside = torch.bmm(delta.flatten(2).transpose(1, 2), extended_LnJ.transpose(0, 1))
     inside = inside.view(count, hidden_size, -1)
     return inside if influence is None else inside.baddbmm_(credit_nHH, influence)
+
+
+def refuse_size(chunk: Chunk, memory_limit_gib: float, stored: bool = False) -> None:
+    """Raise a ConfigError for an influence above the limit, before it is made."""
+    (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
+    count = N * H * H * J * (L if stored else 1)
+    needed = count * chunk.slope.element_size() / GIB
+    if needed > memory_limit_gib:
+        times = f" * {L} steps stored" if stored else ""
+        raise ConfigError(
+            f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
+            f"N={N}, I={chunk.input.shape[-1]}{times}), above "
+            f"memory_limit_gib={memory_limit_gib}; raise it, take fewer units or "
+            "sequences, or gradient=full, snap1 or uoro"
+        )

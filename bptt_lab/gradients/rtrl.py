@@ -4,13 +4,11 @@ from typing import Annotated, Any, ClassVar
 
 from torch import Tensor
 
-from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
+from bptt_lab.core.validation import Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.influence import fold, recur, swept
+from bptt_lab.gradients.influence import as_matrix, fold, recur, refuse_size, swept
 from bptt_lab.gradients.past import Chunk, PastFacing, refuse_stack
-
-GIB = 2**30
 
 
 class RTRL(PastFacing):
@@ -83,7 +81,7 @@ class RTRL(PastFacing):
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
         """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
-        self._refuse_size(chunk)
+        refuse_size(chunk, self.memory_limit_gib, self.store)
         if self.store:
             (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
             every = chunk.slope.new_empty(L, N, H, H * J)  # M_1 ... M_L
@@ -103,9 +101,8 @@ class RTRL(PastFacing):
         return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
 
     def matrix(self, influence: Any) -> Tensor:
-        """What is carried; see PastFacing."""
-        M_NHP: Tensor = influence
-        return M_NHP.view(*M_NHP.shape[:2], M_NHP.shape[1], -1)
+        """Return what is carried; see PastFacing."""
+        return as_matrix(influence)
 
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
@@ -113,20 +110,6 @@ class RTRL(PastFacing):
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         refuse_stack(self, rnn)
         return Full().credit(rnn, input, hx, q)
-
-    def _refuse_size(self, chunk: Chunk) -> None:
-        """Raise a ConfigError for an influence above the limit, before it is made."""
-        (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
-        count = N * H * H * J * (L if self.store else 1)
-        needed = count * chunk.slope.element_size() / GIB
-        if needed > self.memory_limit_gib:
-            times = f" * {L} steps stored" if self.store else ""
-            raise ConfigError(
-                f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
-                f"N={N}, I={chunk.input.shape[-1]}{times}), above "
-                f"memory_limit_gib={self.memory_limit_gib}; raise it, take fewer units or "
-                "sequences, or gradient=full, snap1 or uoro"
-            )
 
 
 Rtrl = RTRL  # its name in old run folders
