@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bptt_lab.gradients.past import PastFacing as PastFacing
     from bptt_lab.gradients.rflo import RFLO as RFLO
     from bptt_lab.gradients.rtrl import RTRL as RTRL
+    from bptt_lab.gradients.sketched_rtrl import SketchedRTRL as SketchedRTRL
     from bptt_lab.gradients.snap1 import SnAp1 as SnAp1
     from bptt_lab.gradients.sparse_rtrl import SparseRTRL as SparseRTRL
     from bptt_lab.gradients.stack import Stack as Stack
