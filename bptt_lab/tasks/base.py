@@ -213,7 +213,8 @@ class ChunkLoader:
         task, (epoch, data) = self.task, self._sequences()
         num_steps, num_sequences = data.mask.shape
         if task.stream:  # the last of its windows may be shorter
-            return list(torch.arange(num_sequences).split(task.batch_size)), lengths_of(data.mask)
+            groups = torch.split(torch.arange(num_sequences), task.batch_size)
+            return list(groups), lengths_of(data.mask)
         whole = torch.full((num_sequences,), num_steps)
         lengths = lengths_of(data.mask) if task.unequal else whole
         draws = generator(task.seed, "order", epoch) if self.split == "train" else None

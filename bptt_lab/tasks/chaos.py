@@ -32,7 +32,7 @@ def mackey_glass(start: float) -> Iterator[float]:
 
     It is Euler's method with steps of 1, not a solution of the delay equation.
     """
-    x = deque([0.5 + start] * (TAU + 1), TAU + 1)
+    x = deque([0.1 + 0.8 * start] * (TAU + 1), TAU + 1)  # 1 would be a fixed point
     while True:
         yield x[-1]
         x.append(x[-1] + 0.2 * x[0] / (1 + x[0] ** 10) - 0.1 * x[-1])

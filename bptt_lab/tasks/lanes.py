@@ -28,7 +28,7 @@ def to_windows(lanes: Sequences, reset_every: int | None) -> Sequences:
     Returns:
         (R, W * N, ...). The last windows end in steps that do not count where R does not divide T.
     """
-    num_steps, num_lanes = lanes.mask.shape
+    num_steps = len(lanes.mask)
     size = min(reset_every or num_steps, num_steps)
     missing = -num_steps % size
 
