@@ -137,8 +137,6 @@ def test_the_influence_is_compared_with_the_exact_one(tmp_path, monkeypatch):
         pytest.param((*ECHO, "gradient=full", "model.embedding_size=3"), marks=pytest.mark.slow),
         pytest.param((*ECHO, "gradient=kf_rtrl", "trainer.precision=bf16-mixed"),
                      marks=pytest.mark.slow),
-        pytest.param((*ECHO, "gradient=uoro", "trainer.precision=bf16-true"),
-                     marks=pytest.mark.slow),
     ],
     ids=str,
 )  # fmt: skip
