@@ -19,7 +19,7 @@ from bptt_lab.training.train import train
 
 CONF = Path(__file__).parents[1] / "conf"
 STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))
-ONE_LAYER = ("kf_rtrl", "rflo", "rtrl", "snap1", "uoro")
+ONE_LAYER = ("kf_rtrl", "online_bptt", "rflo", "rtrl", "snap1", "uoro")
 # Each process draws for itself, or clips credit of a loss that its share has scaled.
 OWN_WAYS = ("artbp", "kf_rtrl", "uoro", "credit_clip")
 TASKS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))

@@ -47,7 +47,7 @@ def assert_close(actual, expected):
 
 
 def test_those_that_carry_influence():
-    assert list(CARRY) == ["kf_rtrl", "rflo", "rtrl", "snap1", "uoro"]
+    assert list(CARRY) == ["kf_rtrl", "online_bptt", "rflo", "rtrl", "snap1", "uoro"]
 
 
 @pytest.mark.parametrize("lengths", [1, 4, [7, 1, 3]], ids=str)
