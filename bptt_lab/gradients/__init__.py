@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bptt_lab.gradients.future import PerUnroll as PerUnroll
     from bptt_lab.gradients.kf_rtrl import KFRTRL as KFRTRL
     from bptt_lab.gradients.modifier import Modifier as Modifier
+    from bptt_lab.gradients.online_bptt import OnlineBPTT as OnlineBPTT
     from bptt_lab.gradients.past import Chunk as Chunk
     from bptt_lab.gradients.past import PastFacing as PastFacing
     from bptt_lab.gradients.pes import PES as PES

@@ -235,6 +235,10 @@ class ChunkLoader:
             self._length = len(self._chunks())
         return self._length
 
+    def starts(self) -> list[int]:
+        """Return which of this epoch's batches are first chunks, by their indices."""
+        return [index for index, (_, steps) in enumerate(self._chunks()) if steps.start == 0]
+
     def __iter__(self) -> "Batches":
         return Batches(self)
 
