@@ -91,10 +91,15 @@ def test_the_interval_is_what_the_test_does_not_refuse(n: int) -> None:
         assert by_enumeration([x - edge - inward * outside for x in d]) <= 0.05
     averages = [(d[i] + d[j]) / 2 for i in range(n) for j in range(i, n)]
     assert found.middle == pytest.approx(statistics.median(averages))
-    coverage = 1 - 2 * sum(
-        sum(each) <= sorted(averages).index(found.low)
-        for each in itertools.product(*((0, k) for k in range(1, n + 1)))
-    ) / 2**n
+    coverage = (
+        1
+        - 2
+        * sum(
+            sum(each) <= sorted(averages).index(found.low)
+            for each in itertools.product(*((0, k) for k in range(1, n + 1)))
+        )
+        / 2**n
+    )
     assert found.level == pytest.approx(coverage)
 
 
@@ -144,8 +149,7 @@ def test_kendall_by_hand() -> None:
     assert tau == pytest.approx((1 - 5) / 6)
     orders = [*itertools.permutations(range(4))]
     taus = [
-        sum(1 if b > a else -1 for a, b in itertools.combinations(order, 2)) / 6
-        for order in orders
+        sum(1 if b > a else -1 for a, b in itertools.combinations(order, 2)) / 6 for order in orders
     ]
     assert p == pytest.approx(sum(abs(t) >= abs(tau) - 1e-12 for t in taus) / len(orders))
 
@@ -157,6 +161,9 @@ def test_equal_rules_are_told_apart_in_few_families() -> None:
     wrong = 0
     for _ in range(families):
         logs = generator.normal(0, 1, (10, 1)) + generator.standard_t(3, (10, 4))
-        ps = [wilcoxon((logs[:, a] - logs[:, b]).tolist()) for a, b in itertools.combinations(range(4), 2)]
+        ps = [
+            wilcoxon((logs[:, a] - logs[:, b]).tolist())
+            for a, b in itertools.combinations(range(4), 2)
+        ]
         wrong += min(holm(ps)) <= 0.05
     assert wrong / families < 0.05 + 3 * math.sqrt(0.05 * 0.95 / families)

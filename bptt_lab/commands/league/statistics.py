@@ -115,7 +115,7 @@ def seeds_needed(pairs: int) -> int:
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Return Kendall's tau and its two-sided p, exact where there are no ties; NaN without order."""
+    """Return Kendall's tau and its two-sided p, exact without ties; NaN without an order."""
     found = stats.kendalltau(x, y)
     return float(found.statistic), float(found.pvalue)
 
