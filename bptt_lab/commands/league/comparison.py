@@ -66,7 +66,8 @@ class Comparison:
 
     def beside(self, rule: Rule) -> tuple[list[str], list[str]]:
         """Return the rules whose quantity is above this one's, and those whose is below."""
-        above, below = [], []
+        above: list[str] = []
+        below: list[str] = []
         for pair in self.decided:
             if rule is pair.one:
                 (above if pair.is_lower else below).append(pair.other.name)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from bptt_lab.commands.league.statistics import quartiles
 from bptt_lab.commands.league.streams import Rule, Stream
 from bptt_lab.commands.report.panel import Styles
 from bptt_lab.training import style
@@ -36,7 +36,7 @@ def draw(streams: Sequence[Stream], styles: Styles, *paths: Path) -> str:
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(streams), squeeze=False, height_ratios=heights)[:, 0]
     words = "Error against alignment" if any(map(_placed, streams)) else "Error by rule"
-    style.heading(figure, f"{words}, median and middle half over the seeds")
+    style.heading(figure, words)
     for axes, stream in zip(panels, streams, strict=True):
         axes.set_title(style.wrapped(stream.name, 60))
         (_against if _placed(stream) else _rows)(axes, stream, styles)
@@ -53,6 +53,11 @@ def draw(streams: Sequence[Stream], styles: Styles, *paths: Path) -> str:
 def _placed(stream: Stream) -> list[Rule]:
     """Return the rules that have a place in a panel of both."""
     return [rule for rule in stream.rules if rule.alignment is not None and _finite(rule)]
+
+
+def _spread(rule: Rule) -> tuple[list[float], list[float]]:
+    """Return the alignments and errors that bars stand for."""
+    return [*rule.alignments().values()], _finite(rule)
 
 
 def _finite(rule: Rule) -> list[float]:
@@ -80,7 +85,7 @@ def _against(axes: Axes, stream: Stream, styles: Styles) -> None:
         both = [(x, y) for x, y in both if math.isfinite(y)]
         faint = look.dots() | {"alpha": 0.28, "markersize": 4}
         axes.plot(*zip(*both, strict=True), look.marker, linestyle="none", **faint)
-        _cross(axes, look, (rule.alignment, rule.error), list(cosines.values()), _finite(rule))
+        _cross(axes, look, (rule.alignment, rule.error), *_spread(rule))
     axes.margins(0.08, 0.1)
 
 
@@ -103,14 +108,15 @@ def _cross(
     axes: Axes, look: LineStyle, at: Any, across: Sequence[float], up: Sequence[float]
 ) -> None:
     """Draw a median and the quartiles in both directions."""
-    bars = [_to_quartiles(middle, values) for middle, values in zip(at, (across, up), strict=True)]
+    x, y = at
     edge: Any = {"markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": 4}
     line: Any = {"color": look.colour, "elinewidth": 1.3, "markersize": 8}
-    axes.errorbar(*at, xerr=bars[0], yerr=bars[1], fmt=look.marker, **line, **edge)
+    bars: Any = {"xerr": _to_quartiles(x, across), "yerr": _to_quartiles(y, up)}
+    axes.errorbar(x, y, fmt=look.marker, **bars, **line, **edge)
 
 
 def _to_quartiles(middle: float, values: Sequence[float]) -> Any:
-    low, high = np.quantile(values, (0.25, 0.75))
+    low, high = quartiles(values)
     return [[max(0.0, middle - low)], [max(0.0, high - middle)]]
 
 
@@ -123,8 +129,13 @@ def _name(axes: Axes, stream: Stream, styles: Styles) -> None:
     figure: Any = axes.figure
     renderer, point = figure.canvas.get_renderer(), figure.dpi / 72
     rules = _placed(stream)
-    places = axes.transData.transform([(rule.alignment, rule.error) for rule in rules])
+    medians: Any = [(rule.alignment, rule.error) for rule in rules]
+    places = axes.transData.transform(medians)
     taken = [Bbox([[x, y], [x, y]]).padded(5 * point) for x, y in places]
+    for rule, (x, y) in zip(rules, places, strict=True):
+        across, up = map(quartiles, _spread(rule))
+        (left, low), (right, high) = axes.transData.transform([*zip(across, up, strict=True)])
+        taken += [Bbox([[left, y], [right, y]]).padded(1), Bbox([[x, low], [x, high]]).padded(1)]
     inside = axes.get_window_extent(renderer).padded(4 * point)
     for rule, _ in sorted(zip(rules, places, strict=True), key=lambda pair: -pair[1][1]):
         colour = style.readable(styles[rule.values].colour)
@@ -144,7 +155,7 @@ def _name(axes: Axes, stream: Stream, styles: Styles) -> None:
         def badness(place: tuple[float, float], name: Any = name) -> float:
             box = _put(name, place, renderer)
             outside = (Bbox.intersection(inside, box) or box).bounds != box.bounds
-            return 1000 * outside + 100 * sum(map(box.overlaps, taken)) + place[0]
+            return float(1000 * outside + 100 * sum(map(box.overlaps, taken)) + place[0])
 
         taken.append(_put(name, min(AROUND, key=badness), renderer))
 

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bptt_lab import runs
 from bptt_lab.commands.league import words
 from bptt_lab.commands.league.comparison import Comparison
 from bptt_lab.commands.league.cost import Costs
+from bptt_lab.commands.league.statistics import quartiles
 from bptt_lab.commands.league.streams import SHARE, Rule, Stream
 from bptt_lab.commands.league.words import number
 from bptt_lab.commands.report.page import standing, template
 from bptt_lab.commands.report.panel import Picture, Styles
 from bptt_lab.commands.report.results import SweepResults
+from bptt_lab.commands.timing import UNSTEADY
 
 METHOD = (
     f"Error: the mean of train/loss over the last {SHARE:.0%} of a run's steps. Each step is "
@@ -55,14 +55,14 @@ def table(
                 f"{stream.error}, median": number(rule.error),
                 "middle half": _middle_half(rule),
                 "alignment": "" if rule.alignment is None else f"{rule.alignment:.3f}",
-                "ms a step": number(costs.median.get(at)),
+                "ms a step (least)": _ms(costs, at),
                 "mean rank": f"{ranks[rule.name]:.1f}" if rule.name in ranks else "",
-                "error below": below,
-                "error above": above,
+                "better than": below,
+                "worse than": above,
             }
         )
     heads = [head for head in rows[0] if any(row[head] for row in rows)]
-    numbers = sum(not head.startswith("error ") for head in heads)
+    numbers = sum(not head.endswith(" than") for head in heads)
     return heads, numbers, [[row[head] for head in heads] for row in rows]
 
 
@@ -120,7 +120,7 @@ def _section(
     ]
     return {
         "name": stream.name,
-        "headline": words.headline(stream),
+        "headline": words.headline(stream, compared[0]),
         "correlated": words.correlated(stream),
         "warnings": [*words.warnings(stream)],
         "heads": heads,
@@ -130,14 +130,23 @@ def _section(
     }
 
 
+def _ms(costs: Costs, at: tuple[str, str]) -> str:
+    if at not in costs.median:
+        return ""
+    return f"{number(costs.median[at])} ({number(costs.least[at])})"
+
+
 def _cost(costs: Costs) -> list[str]:
     """Say how steps were timed, and which were not."""
     if not costs.place:
         said = ["No step was timed."]
     else:
         text = "Milliseconds a step: unroll and backward pass of one chunk with carried influence, "
-        text += f"all rules in turns in one process, median; on {costs.place}."
+        text += f"all rules in turns in one process, median (and least); on {costs.place}."
         said = [text]
+        if costs.unsteady > UNSTEADY:
+            slower = f"a median was {costs.unsteady:.1f} times the least"
+            said.append(f"Other processes disturbed the times: {slower}; repeat when idle.")
     return said + [f"Not timed: {name}: {why}" for name, why in costs.left_out.items()]
 
 
@@ -145,5 +154,5 @@ def _middle_half(rule: Rule) -> str:
     errors = [*rule.errors().values()]
     if len(errors) < 2:
         return ""
-    low, high = np.quantile(errors, (0.25, 0.75), method="closest_observation")
-    return f"{number(float(low))} to {number(float(high))}"
+    low, high = quartiles(errors)
+    return f"{number(low)} to {number(high)}"

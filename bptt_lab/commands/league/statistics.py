@@ -94,6 +94,23 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the first and the third quartile, interpolated; infinite where one is next to them.
+
+    Examples:
+        >>> quartiles([1, 2, 3, 4, math.inf])
+        (2.0, 4.0)
+    """
+    ranked = sorted(values)
+
+    def at(share: float) -> float:
+        place = share * (len(ranked) - 1)
+        low, high = ranked[math.floor(place)], ranked[math.ceil(place)]
+        return float(low) if low == high else low + (place - math.floor(place)) * (high - low)
+
+    return at(0.25), at(0.75)
+
+
 def least_p(seeds: int, pairs: int) -> float:
     """Return the least p after Holm that so many seeds can reach, with so many pairs.
 

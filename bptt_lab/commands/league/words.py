@@ -18,13 +18,19 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
 
 
-def headline(stream: Stream) -> str:
-    """Say who has the least error, and whom it is decided to be below."""
-    best = stream.rules[0]
+def headline(stream: Stream, comparison: Comparison) -> str:
+    """Say who has the least error, and below whose it is decided to be."""
+    best, *others = stream.rules
     if best.error is None:
         return f"{stream.name}: no run has completed yet."
-    text = f"{stream.name}: the least median {stream.error} has {best.name}, {number(best.error)}"
-    return f"{text} over {_count(len(best.errors()), 'seed')}."
+    over = _count(len(best.errors()), "seed")
+    text = f"{stream.name}: {best.name} has the least median {stream.error}, {number(best.error)}"
+    if not others:
+        return f"{text}, over {over}."
+    below = len(comparison.beside(best)[0])
+    return (
+        f"{text}, over {over}; it is significantly below that of {below} of {len(others)} others."
+    )
 
 
 def verdict(comparison: Comparison) -> str:

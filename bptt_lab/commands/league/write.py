@@ -18,10 +18,14 @@ from bptt_lab.runs import files
 PAGE, RUNS, PAIRS = "league.html", "league.csv", "league_pairs.csv"
 SVG, PNG = "league.svg", "league.png"
 SHADOW = ("norm_ratio", "relative_error", "influence_error")
-OF_RUNS = ("folder", "stream", "rule", "seed", "status", "reason", "steps", "loss", "error")
-OF_RUNS += ("error_last_5_records", "alignment", *SHADOW, "ms_a_step", "ms_a_step_least")
-OF_PAIRS = ("stream", "quantity", "rule", "other", "seeds", "effect", "low", "high", "level")
-OF_PAIRS += ("rank_biserial", "p", "p_holm", "least_p_holm", "significant")
+OF_RUNS = (
+    *("folder", "stream", "rule", "seed", "status", "reason", "steps", "loss", "error"),
+    *("error_last_5_records", "alignment", *SHADOW, "ms_a_step", "ms_a_step_least"),
+)
+OF_PAIRS = (
+    *("stream", "quantity", "rule", "other", "seeds", "effect", "low", "high", "level"),
+    *("rank_biserial", "p", "p_holm", "least_p_holm", "significant"),
+)
 
 
 def paths(folder: Path) -> list[Path]:
