@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 
-from bptt_lab.core.validation import ConfigError
-from bptt_lab.gradients.full import Full
 from bptt_lab.gradients.rtrl import RTRL
 from bptt_lab.gradients.sketched_rtrl import SketchedRTRL
 from bptt_lab.gradients.snap1 import SnAp1
@@ -45,7 +43,9 @@ def chunks_of_one_step(net, gain, seed=0, dtype=torch.float64):
     W = torch.randn(net.hidden_size, net.hidden_size, generator=random, dtype=torch.float64)
     rnn.weight_hh_l0.data.copy_(gain * W / math.sqrt(net.hidden_size))
     x = torch.randn(net.num_steps, net.batch_size, 3, generator=random, dtype=torch.float64)
-    chunk = RTRL().observe(rnn, x.to(dtype), torch.zeros(1, net.batch_size, net.hidden_size, dtype=dtype), None)
+    chunk = RTRL().observe(
+        rnn, x.to(dtype), torch.zeros(1, net.batch_size, net.hidden_size, dtype=dtype), None
+    )
     for t in range(net.num_steps):
         now = slice(t, t + 1)
         yield chunk._replace(
@@ -95,7 +95,7 @@ def test_is_its_papers_definition(rank, hidden_size, leak):
         slope, xhat = chunk.slope[0, 0], chunk.extended[0, 0]
         A = (1 - leak) * torch.eye(H).double() + slope[:, None] * chunk.weights.hh
         s = S.norm(dim=1)
-        Q = torch.block_diag(*(row[:, None] / max(length, 1e-300) for row, length in zip(S, s)))
+        Q = torch.block_diag(*(row[:, None] / max(length, 1e-300) for row, length in zip(S, s, strict=True)))
         B = (A - A.diag().diag()) @ s.diag()
         V = influence[4][0]
         assert_same({"V": V.T @ V}, {"V": torch.eye(V.shape[1]).double()}, "V", 1e-11)
