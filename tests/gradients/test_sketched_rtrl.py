@@ -109,3 +109,92 @@ def test_is_its_papers_definition(rank, hidden_size, leak):
         M.diagonal(dim1=0, dim2=1).add_(S.T)
         assert_same({"M": strategy.matrix(influence)[0]}, {"M": M}, "influence", 1e-9)
         assert influence[3][0] >= e * (1 - 1e-9)
+
+
+def test_the_gradient_is_that_of_the_influence():
+    """q_t M_t, a step a chunk; and longer chunks give the same."""
+    strategy, net = SketchedRTRL(rank=2), Net(6, 12, leak=0.7)
+    gradient, influence, chunks = 0, None, list(chunks_of_one_step(net, 1.2))
+    random = torch.Generator().manual_seed(1)
+    q = torch.randn(12, 3, 6, generator=random, dtype=torch.float64)
+    for q_t, chunk in zip(q, chunks, strict=True):
+        before = influence
+        influence, kept = strategy.advance(chunk, before)
+        found = strategy.gradient(chunk, before, kept, q_t[None])
+        expected = torch.einsum("ni,niaj->aj", q_t, strategy.matrix(influence))
+        assert_same({"g": found}, {"g": expected}, "of the influence")
+        gradient = gradient + found
+    for lengths in (12, 5, 4):
+        found, carry = over_chunks(strategy, net, lengths)
+        alone, after = over_chunks(strategy, net, 1)
+        assert_same(found, alone, f"chunks of {lengths}")
+        M, expected = (strategy.matrix(c.influence) for c in (carry, after))
+        assert_same({"M": M}, {"M": expected}, f"chunks of {lengths}")
+
+
+def test_sequences_are_apart():
+    strategy, net = SketchedRTRL(rank=2), Net(7, 9, leak=0.6)
+    together, carry = over_chunks(strategy, net, 4)
+    M, alone = strategy.matrix(carry.influence), []
+    for n in range(3):
+        gradient, own = over_chunks(strategy, net, 4, slice(n, n + 1))
+        alone.append(gradient)
+        assert_same({"M": M[n]}, {"M": strategy.matrix(own.influence)[0]}, "a sequence")
+        assert_same({"e": carry.influence[3][n]}, {"e": own.influence[3][0]}, "a certificate")
+    assert_same(together, {k: sum(g[k] for g in alone) for k in together}, "summed")
+
+
+@pytest.mark.parametrize("leak", [1.0, 0.3])
+def test_the_error_falls_with_the_rank(leak):
+    errors = []
+    for rank in (0, 1, 2, 4, 8, 16):
+        chunks = chunks_of_one_step(Net(16, 60, 8, leak=leak), 1.0)
+        every = [(M - exact).square().sum() for _, M, exact in influences(SketchedRTRL(rank=rank), chunks)]
+        errors.append(sum(every))
+    assert all(more < 0.95 * less for less, more in zip(errors, errors[1:], strict=False))
+    assert errors[-1] < 1e-20 * errors[0]
+
+
+def test_tells_the_certificate_and_its_part_of_the_norm():
+    strategy = SketchedRTRL(rank=2)
+    for influence, M, _ in influences(strategy, chunks_of_one_step(Net(6, 9, leak=0.5), 0.7)):
+        told = strategy.told_by(influence)
+        certificate = float(influence[3].norm())
+        assert told["certificate"] == pytest.approx(certificate, rel=1e-12)
+        assert told["certificate_ratio"] == pytest.approx(certificate / float(M.norm()), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_explodes_ends_in_no_number_and_leaves_others_alone(dtype):
+    net = Net(6, 12, 2, nonlinearity="identity")
+    rnn = net.rnn(SketchedRTRL(rank=2), dtype)
+    rnn.weight_hh_l0.data.mul_(1e12 if dtype == torch.float32 else 1e80)
+    x = net.data(dtype)[0].detach()
+    x[:, 0] = 0
+    for parameter in (rnn.bias_ih_l0, rnn.bias_hh_l0):
+        parameter.data.zero_()
+    carry = None
+    for part in x.split(1):
+        output, carry = rnn.unroll(part, carry)
+    output.sum().backward()
+    assert not rnn.weight_hh_l0.grad.isfinite().all()
+    e, M = carry.influence[3], rnn.gradient.matrix(carry.influence)
+    assert e[1] == math.inf and M[0].isfinite().all() and not M[1].isfinite().all()
+
+
+@pytest.mark.parametrize("rank", [0, 2, 6])
+def test_units_that_are_dead_or_idle_are_safe(rank):
+    """Relu units that begin late or never, no bias, no input at first, W_hh of zeros."""
+    strategy, net = SketchedRTRL(rank=rank), Net(6, 16, 4, nonlinearity="relu", bias=False)
+    for gain in (0.0, 1.0):
+        chunks = list(chunks_of_one_step(net, gain))
+        for t, chunk in enumerate(chunks):
+            chunk.slope[:, :, 0] = 0
+            chunk.slope[:, 1, : t % 7] = 0
+            if t < 3:
+                chunk.input.zero_()
+                chunk.states[0].zero_()
+        for influence, M, exact in influences(strategy, chunks):
+            error = (M - exact).flatten(1).norm(dim=1)
+            assert all(part.isfinite().all() for part in influence) and (error <= influence[3]).all()
+            assert rank < 6 or (error <= 1e-10 * exact.norm()).all()
