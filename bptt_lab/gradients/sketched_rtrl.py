@@ -168,7 +168,7 @@ def _advance(
 ) -> tuple[_State, _Step]:
     """Eq. (1) to (7) for one step."""
     S_NHJ, L_NHr, R_NrP, e_N, V_NHc = state
-    dtype, precision = S_NHJ.dtype, torch.finfo(S_NHJ.dtype)
+    precision = torch.finfo(S_NHJ.dtype)
     H, r, c = S_NHJ.shape[1], L_NHr.shape[2], V_NHc.shape[2]
     d_NH = A_NHH.diagonal(dim1=1, dim2=2)
     s_NH = norm(S_NHJ, dim=2)
@@ -183,13 +183,12 @@ def _advance(
     U_NHc = V_NHc / s_NH.clamp(min=precision.tiny)[..., None]
     QV_NcP = (U_NHc.mT[..., None] * S_NHJ[:, None]).flatten(2)
 
-    C_Nmm, failed_N = _factor(R_NrP, QV_NcP, looks)  # Eq. (4), from here on in float64
-    K_NHm = torch.bmm(torch.cat([torch.bmm(A_NHH, L_NHr), BV_NHc], 2).double(), C_Nmm)  # Eq. (5)
+    C_Nmm, failed_N = _factor(R_NrP, QV_NcP, looks)  # Eq. (4)
+    K_NHm = torch.bmm(torch.cat([torch.bmm(A_NHH, L_NHr), BV_NHc], 2), C_Nmm)  # Eq. (5)
     W_Nmm = _right_singular_vectors(K_NHm)
     KW_NHm = torch.bmm(K_NHm, W_Nmm)
-    L_after_NHr = KW_NHm[:, :, c:].to(dtype)  # Eq. (6)
+    L_after_NHr = KW_NHm[:, :, c:].contiguous()  # Eq. (6)
     T_Nrm = torch.linalg.solve_triangular(C_Nmm, W_Nmm[:, :, c:].mT, upper=False, left=False)
-    T_Nrm = T_Nrm.to(dtype)
     R_after_NrP = torch.bmm(T_Nrm[:, :, :r], R_NrP).baddbmm_(T_Nrm[:, :, r:], QV_NcP)
     S_after_NHJ = torch.addcmul(d_NH[..., None] * S_NHJ, slope_NH[..., None], xhat_NJ[:, None])
 
@@ -211,13 +210,13 @@ def _advance(
 
 
 def _factor(R_NrP: Tensor, QV_NcP: Tensor, looks: bool) -> tuple[Tensor, Tensor]:
-    """C of Eq. (4), (N, m, m) in float64, m = r + c: a Cholesky factor; and where there is none.
+    """C of Eq. (4), (N, m, m), m = r + c: a Cholesky factor; and where there is none.
 
     What is added to the Gram matrix keeps it positive definite where Q V lies in R. It may be too
     large, as where columns of R or rows of Q are zero: that makes the certificate no smaller.
     """
     N, r, m = *R_NrP.shape[:2], R_NrP.shape[1] + QV_NcP.shape[1]
-    gram_mm = R_NrP.new_empty(m, m, dtype=torch.float64)
+    gram_mm = R_NrP.new_empty(m, m)
     gram_Nmm = torch.eye(m, out=gram_mm).repeat(N, 1, 1)
     gram_Nmm[:, r:, :r] = torch.bmm(R_NrP, QV_NcP.mT).mT
     if looks:
