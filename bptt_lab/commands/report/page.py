@@ -1,6 +1,7 @@
 """report.html: one file with everything in it; nothing is loaded, nothing runs.
 
-The template page.html escapes all that it is given: settings and reasons are anybody's text.
+The templates escape all that they are given: settings and reasons are anybody's text. base.html is
+what the pages of other commands have in common with it.
 """
 
 import math
@@ -8,8 +9,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from bptt_lab import runs
 from bptt_lab.commands.report.panel import Picture, Styles
@@ -28,30 +30,42 @@ def render(
     sweep: SweepResults, rankings: Sequence[Ranking], sections: Sequence[Section], styles: Styles
 ) -> str:
     """Return the page."""
+    return template("page.html").render(
+        title=_title(sweep),
+        summary=_summary(sweep),
+        has_means=sweep.has_means,
+        styles=styles,
+        headlines=[_headline(ranking) for ranking in rankings],
+        tables=[(ranking.dataset, *table(ranking)) for ranking in rankings],
+        sections=[section for section in sections if section[2]],
+        commands=[pair for pair in _commands(sweep) if pair[1]],
+        **standing(sweep),
+    )
+
+
+def template(name: str, *folders: Path) -> Template:
+    """Return a page's template, from one of the folders or from this one."""
     page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    return page.get_template(name)
+
+
+def standing(sweep: SweepResults) -> dict[str, Any]:
+    """Return what base.html says of every sweep: how its jobs stand, and why not better."""
     begun = [job for job in sweep.jobs if job.run.status not in ("completed", "waiting")]
     unfinished = sorted(begun, key=lambda job: [job.run.status != status for status in WORST])
     waiting = [job.run.folder.name for job in sweep.jobs if job.run.status == "waiting"]
-    return page.get_template("page.html").render(
-        title=_title(sweep),
-        summary=_summary(sweep),
-        has_means=sweep.has_means,
-        styles=styles,
-        counts=Counter(job.run.status for job in sweep.jobs).most_common(),
-        headlines=[_headline(ranking) for ranking in rankings],
-        tables=[(ranking.dataset, *table(ranking)) for ranking in rankings],
-        sections=[section for section in sections if section[2]],
-        unfinished=[(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
-        waiting=[name.partition("_")[0] for name in waiting],
-        commands=[pair for pair in _commands(sweep) if pair[1]],
-    )
+    return {
+        "counts": Counter(job.run.status for job in sweep.jobs).most_common(),
+        "unfinished": [(job.run, _reason(job), _logs(job.run.folder)) for job in unfinished],
+        "waiting": [name.partition("_")[0] for name in waiting],
+    }
 
 
 def _title(sweep: SweepResults) -> str:

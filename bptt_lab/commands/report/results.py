@@ -5,7 +5,7 @@ Curves have mean and spread over the seeds.
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -29,6 +29,7 @@ LYAPUNOV = "recurrence/lyapunov_l0"
 # And all of the validation split.
 DRAWN = ("train/loss", GRADIENT_NORM, ALIGNMENT, EFFECTIVE_LAG, LYAPUNOV)
 Points = Mapping[int, float]  # value by step, finite ones only, steps rising
+Reader = Callable[[Path], Mapping[str, Points]]  # of a run's folder, by tag
 
 
 class Band(NamedTuple):
@@ -124,8 +125,12 @@ class SweepResults:
         return groups
 
 
-def read(folder: Path) -> SweepResults:
+def read(folder: Path, curves: Reader | None = None) -> SweepResults:
     """Read a sweep's folder.
+
+    Args:
+        folder: the sweep's.
+        curves: reads what a run logged; None for `read_curves`.
 
     Raises:
         ConfigError: where it is none.
@@ -146,7 +151,8 @@ def read(folder: Path) -> SweepResults:
     if not found:
         raise ConfigError(f"{folder}: no job of this sweep has begun; wait for the first")
     keys, facts = settings.swept(found)
-    jobs = [_job(run, its, keys, facts) for run, its in zip(found, facts, strict=True)]
+    reader = curves or read_curves
+    jobs = [_job(run, its, keys, facts, reader) for run, its in zip(found, facts, strict=True)]
     return SweepResults(folder, command, listed.lstat().st_mtime, keys, jobs)
 
 
@@ -187,14 +193,16 @@ def order(value: Value) -> tuple[int, float, str]:
     return (2, 0.0, "") if value is None else (1, 0.0, show(value))
 
 
-def _job(run: Run, facts: Facts, keys: Sequence[str], jobs: Sequence[Facts]) -> JobResult:
+def _job(
+    run: Run, facts: Facts, keys: Sequence[str], jobs: Sequence[Facts], curves: Reader
+) -> JobResult:
     def choice(group: str) -> str:
         # One that has not started and does not name it has the default, as all others then have.
         known = (its.get(group) for its in (facts, *jobs))
         return next((str(option) for option in known if option is not None), "")
 
     try:
-        logged = {} if files.no_folder(run.folder) else read_curves(run.folder)
+        logged = {} if files.no_folder(run.folder) else curves(run.folder)
     except Damaged as error:
         run, logged = run.unreadable(str(error)), {}
     values = tuple(facts.get(key) for key in keys)

@@ -89,7 +89,7 @@ def rank(sweep: SweepResults, dataset: str, target_loss: float | None) -> Rankin
     jobs = [job for group in groups for job in group.jobs]
     metric = _metric(jobs)
     target = target_loss if target_loss is not None else _target(groups)
-    losses = {_loss(job) for job in jobs if job.run.config}
+    losses = {loss_name(job) for job in jobs if job.run.config}
     unit = UNITS.get(losses.pop(), "") if len(losses) == 1 else ""
     groups.sort(key=lambda group: place(metric, group.result(metric)))
     return Ranking(dataset, metric, unit, target, groups)
@@ -111,7 +111,7 @@ def _metric(jobs: Sequence[JobResult]) -> str:
     return known[0] if known else LOSS
 
 
-def _loss(job: JobResult) -> str:
+def loss_name(job: JobResult) -> str:
     """Name the job's loss: a setting of some tasks, a fixed literal of the others' classes."""
     dataset: Mapping[str, Any] = job.run.config.get("dataset", {})
     if "loss" in dataset:
