@@ -4,7 +4,7 @@ import torch
 
 from bptt_lab.gradients.artbp import ARTBP
 from bptt_lab.gradients.future import FutureFacing, OneSweep
-from bptt_lab.gradients.influence import recur
+from bptt_lab.gradients.influence import recur, swept
 from bptt_lab.gradients.kf_rtrl import KFRTRL
 from bptt_lab.gradients.past import PastFacing
 from bptt_lab.gradients.truncated import Truncated
@@ -30,10 +30,10 @@ class GoodOnline(PastFacing):
     space = "O(N H^3)"
 
     def advance(self, chunk, influence):
-        return recur(chunk, influence)[0], None
+        return recur(chunk, influence), None
 
     def gradient(self, chunk, influence, kept, q_LNH):
-        return recur(chunk, influence, q_LNH)[1]
+        return swept(chunk, influence, q_LNH)
 
 
 class Fades(OneSweep):
@@ -121,13 +121,13 @@ class ForgetsInfluence(GoodOnline):
 
 class AveragesOverBatch(GoodOnline):
     def advance(self, chunk, influence):
-        M = recur(chunk, influence)[0]
+        M = recur(chunk, influence)
         return M.mean(0, keepdim=True).expand_as(M).clone(), None
 
 
 class SpoilsInfluence(GoodOnline):
     def gradient(self, chunk, influence, kept, q_LNH):
-        found = recur(chunk, influence, q_LNH)[1]
+        found = swept(chunk, influence, q_LNH)
         if influence is not None:
             influence.zero_()
         return found
@@ -156,7 +156,7 @@ class ScaledUORO(UORO):
     def gradient(self, chunk, influence, kept, q_LNH):
         found = super().gradient(chunk, influence, kept, q_LNH)
         if self.noise:
-            found = found + self.noise * (found - recur(chunk, influence, q_LNH)[1]).abs()
+            found = found + self.noise * (found - swept(chunk, influence, q_LNH)).abs()
         return self.factor * found
 
 

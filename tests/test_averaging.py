@@ -71,7 +71,9 @@ def test_a_run_that_knew_no_average_goes_on_without(tmp_path):
     """As runs of earlier versions do, whose manifests say nothing of it."""
     plain = quick_run(tmp_path, "dataset=echo", "trainer.ema_decay=null", "optimizer=adam")
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    del manifest["config"]["trainer"]["ema_decay"], manifest["config"]["model"]["embedding_size"]
+    del manifest["config"]["trainer"]["ema_decay"]
+    for later in ("embedding_size", "zero_bias"):
+        del manifest["config"]["model"][later]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "status.json").write_text('{"status": "interrupted"}')
     lines = ("num_threads=1", "callbacks=none", "trainer.enable_progress_bar=false")

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from runs import config
 
 from bptt_lab import VanillaRNN
 from bptt_lab.core.random import generator
 from bptt_lab.nn.initialisation import initialise
+from bptt_lab.training.build import build
 
 
 def start(init, gain=1.0, spectral_radius=None, seed=0, hidden_size=40, num_layers=2):
@@ -35,6 +37,25 @@ def test_identity_is_the_irnn():
     for weight in recurrent(rnn):
         assert torch.equal(weight, torch.eye(40, dtype=torch.float64))
     assert not rnn.bias_ih_l0.any() and not rnn.bias_hh_l1.any()
+
+
+def test_zero_biases_leave_the_weights_alone():
+    plain, without = VanillaRNN(3, 5, 2), VanillaRNN(3, 5, 2)
+    initialise(plain, "uniform", 1.0, None, generator(0, "weights"))
+    initialise(without, "uniform", 1.0, None, generator(0, "weights"), zero_bias=True)
+    for (name, one), other in zip(plain.named_parameters(), without.parameters(), strict=True):
+        assert not other.any() if "bias" in name else torch.equal(one, other)
+        assert one.any()
+
+
+def test_zero_bias_is_of_the_whole_network():
+    plain, without = (
+        build(config("dataset=echo", "model=elman", f"model.zero_bias={zero}")).module
+        for zero in ("false", "true")
+    )
+    for (name, one), other in zip(plain.named_parameters(), without.parameters(), strict=True):
+        assert not other.any() if "bias" in name else torch.equal(one, other)
+        assert one.any()
 
 
 def test_gaussian_has_standard_deviation_gain_over_root_h():

@@ -176,7 +176,7 @@ class Trainer(SimpleNamespace):
             datamodule=task, strategy=strategy, fit_loop=loop, world_size=1, global_rank=0,
             testing=False, global_step=0, is_last_batch=False, current_epoch=0, max_epochs=1,
             max_steps=-1, optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])],
-            is_global_zero=True, loggers=[TensorBoardLogger(folder)],
+            is_global_zero=True, accumulate_grad_batches=1, loggers=[TensorBoardLogger(folder)],
         )  # fmt: skip
 
     __hash__ = object.__hash__

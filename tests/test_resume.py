@@ -128,6 +128,8 @@ def test_stopped_and_continued_is_as_never_stopped(
     [
         ("uoro", ()),
         ("kf_rtrl", ()),
+        ("forward_gradient", ()),
+        ("pes", ("gradient.pairs=2",)),
         ("artbp", ()),
         ("rtrl", ()),
         ("snap1", ()),

@@ -45,3 +45,21 @@ def compose(lines):
 )  # fmt: skip
 def test_settings_go_to_the_options_that_have_them(jobs, left):
     assert applicable([job.split() for job in jobs], compose) == [job.split() for job in left]
+
+
+PRESET = {"gradient.k": {"lag", "truncated"}}  # nobody typed it
+
+
+@pytest.mark.parametrize(
+    ("job", "left"),
+    [
+        ("gradient=full gradient.k=4 seed=0", "gradient=full seed=0"),
+        ("gradient=lag gradient.k=4 seed=0", "gradient=lag gradient.k=4 seed=0"),
+        ("gradient=full gradient.k1=4", "gradient=full gradient.k1=4"),  # typed: a mistake
+        ("seed=0", "seed=0"),
+    ],
+)
+def test_a_presets_setting_is_for_its_options(job, left):
+    assert applicable([job.split()], compose, PRESET) == [left.split()]
+    everywhere = {"gradient.k": {"full", "feedback"}}  # that none of its options has: a mistake
+    assert applicable([job.split()], compose, everywhere) == [job.split()]

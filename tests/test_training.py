@@ -19,9 +19,20 @@ from bptt_lab.training.train import train
 
 CONF = Path(__file__).parents[1] / "conf"
 STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))
-ONE_LAYER = ("kf_rtrl", "rflo", "rtrl", "snap1", "uoro")
+ONE_LAYER = (
+    "forward_gradient",
+    "kf_rtrl",
+    "online_bptt",
+    "pes",
+    "rflo",
+    "rtrl",
+    "sketched_rtrl",
+    "snap1",
+    "sparse_rtrl",
+    "uoro",
+)
 # Each process draws for itself, or clips credit of a loss that its share has scaled.
-OWN_WAYS = ("artbp", "kf_rtrl", "uoro", "credit_clip")
+OWN_WAYS = ("artbp", "forward_gradient", "kf_rtrl", "pes", "uoro", "credit_clip")
 TASKS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 

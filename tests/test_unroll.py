@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from gradients.directions import orthogonal, shape_of, with_directions
 from gradients.expectation import all_signs, with_signs
 from gradients.nets import Net, collect
 from gradients.test_contract import OPTIONS, made
@@ -28,6 +29,7 @@ STRATEGIES = {name: made(section) for name, section in OPTIONS.items()}
 CARRY = {name: s for name, s in STRATEGIES.items() if s.carries_influence}
 NET = Net(4, 11, leak=0.5)
 SIGNS = {"uoro": 2, "kf_rtrl": 2}  # drawn a step at H = 2
+DRAWS = {"forward_gradient": lambda num_chunks: 1, "pes": lambda num_chunks: num_chunks}
 
 
 def over_chunks(rnn, input, lengths, loss_of=NET.loss_of, **begin):
@@ -47,7 +49,18 @@ def assert_close(actual, expected):
 
 
 def test_those_that_carry_influence():
-    assert list(CARRY) == ["kf_rtrl", "rflo", "rtrl", "snap1", "uoro"]
+    assert list(CARRY) == [
+        "forward_gradient",
+        "kf_rtrl",
+        "online_bptt",
+        "pes",
+        "rflo",
+        "rtrl",
+        "sketched_rtrl",
+        "snap1",
+        "sparse_rtrl",
+        "uoro",
+    ]
 
 
 @pytest.mark.parametrize("lengths", [1, 4, [7, 1, 3]], ids=str)
@@ -61,6 +74,12 @@ def test_over_chunks_it_is_what_the_readme_promises(name, lengths):
         signs = all_signs(net.num_steps, SIGNS[name])
         input, count = net.data()[0].detach()[:, :1], signs.shape[1]
         rnn = net.rnn(with_signs(strategy, signs))
+        _, total = over_chunks(rnn, input.expand(-1, count, -1), lengths)
+        actual = {name: gradient / count for name, gradient in total.items()}
+    elif name in DRAWS:
+        net, input = NET, NET.data()[0].detach()[:, :1]
+        drawn = orthogonal(DRAWS[name](len(input.split(lengths))), 1, *shape_of(net))
+        rnn, count = net.rnn(with_directions(strategy, drawn.transpose(0, 1))), len(drawn)
         _, total = over_chunks(rnn, input.expand(-1, count, -1), lengths)
         actual = {name: gradient / count for name, gradient in total.items()}
     else:

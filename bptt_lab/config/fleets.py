@@ -17,7 +17,7 @@ MOST = 32  # jobs of a fleet; more are no faster, and nothing is known of them u
 LEAST = 2
 SHARE = 0.5  # of the machine's memory that the jobs of all fleets may take
 # Settings that are data; those of `optimizer` all are, and the numbers of `gradient`.
-MODEL = ("leak", "gain", "init", "spectral_radius", "dropout")
+MODEL = ("leak", "gain", "init", "spectral_radius", "dropout", "zero_bias")
 TRAINER = ("gradient_clip_val", "gradient_clip_algorithm", "ema_decay", "enable_progress_bar")
 GENERAL = ("seed", "checkpoint_seconds", "divergence", "schedule", "early_stopping", "loggers")
 # Callbacks of others that are told of whole epochs only.

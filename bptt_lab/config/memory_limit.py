@@ -45,7 +45,7 @@ def refuse_influence(experiment: Experiment) -> None:
     Such a strategy says in `influence` which settings of the network multiply to its numbers.
     """
     model, given, watched = experiment.model, experiment.dataset.settings, experiment.callbacks
-    sizes = [size for key in ("batch_size", "train_size") if (size := given.get(key))]
+    sizes = [size for key in ("batch_size", "train_size", "lanes") if (size := given.get(key))]
     batch_size = -(-min(sizes, default=0) // experiment.device.devices)
     rules = [(experiment.gradient, batch_size)]
     if experiment.segment_length is None:

@@ -155,6 +155,11 @@ def _refuse_rules(experiment: Experiment) -> None:
         most = signatures.read(component.target).claims.get("max_layers")
         if problem := too_many(layers, rule, most):
             refuse("model.num_layers", layers, problem)
+    for name, instrument in experiment.callbacks.instruments.items():
+        most = signatures.read(instrument.target).claims.get("max_layers")
+        if most is not None and layers > most:
+            problem = f"must be at most {most}, since callbacks.{name} follows no more layers"
+            refuse("model.num_layers", layers, f"{problem}; use callbacks.{name}=null")
     size, target = experiment.model.embedding_size, experiment.gradient.target
     if size is not None and signatures.read(target).claims.get("input_gradient") is False:
         problem = f"must be null, since {target.rpartition('.')[2]} has a gradient for parameters"

@@ -65,6 +65,7 @@ class Model:
     gain: Positive
     spectral_radius: Annotated[float | None, Gt(0)]
     embedding_size: Annotated[int | None, Ge(1)] = None
+    zero_bias: bool | None = None
 
 
 @dataclass(frozen=True)

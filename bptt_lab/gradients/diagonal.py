@@ -86,6 +86,10 @@ class Diagonal(PastFacing):
             return total_HJ
         return total_HJ.add_((at_start_NH[..., None] * influence).sum(0))
 
+    def matrix(self, influence: Any) -> Tensor:
+        """Return e_t as each unit's influence on itself; see PastFacing."""
+        return torch.diag_embed(influence.transpose(1, 2)).permute(0, 2, 3, 1)
+
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
     ) -> Tensor:

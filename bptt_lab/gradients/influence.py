@@ -1,7 +1,7 @@
 """Influence of every parameter on every unit, carried forward in time: the core of RTRL.
 
     (1) M_t = J_t M_{t-1} + Mbar_t,   J_t = (1 - leak) I + diag(slope_t) W_hh
-    (2) dE/dtheta = sum_t q_t M_t = sum_t (q_t J_t) M_{t-1} + q_t Mbar_t
+    (2) dE/dtheta = sum_t q_t M_t = sum_t c_t Mbar_t + c_0 M_0
     (3) M_e = J_e ... J_{b+1} M_b + sum_{b < s <= e} J_e ... J_{s+1} Mbar_s
 
 M is (N, H, H J), its columns (unit a, column j of `Chunk.extended`); Mbar_t has entries only where
@@ -10,99 +10,99 @@ J = I + H + 1.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Layer
+from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients.past import Chunk
 
 # Two influence matrices of one group of examples should stay in a core's own cache.
 CACHE_BYTES = 1 << 20
 JACOBIAN_BYTES = 1 << 18
 FOLD_BYTES = 1 << 25  # of the deltas of a block
+GIB = 2**30
 
 
-def recur(
-    chunk: Chunk,
-    influence: Tensor | None,
-    q_LNH: Tensor | None = None,
-    every: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Eq. (1) step by step, and Eq. (2) in the same products.
+def recur(chunk: Chunk, influence: Tensor | None, every: Tensor | None = None) -> Tensor:
+    """Return M after a chunk, (N, H, H J), by Eq. (1) step by step.
 
-    A step is one product for a group of examples at a time, whose M stays in the cache. The
-    gradient so far is one row more of M, and q_t J_t one row more of J_t, so that M is read once.
-
-    Returns M after the chunk, and the gradient (H, J) where q was given. `influence` is M before
-    it, (N, H, H J), None being zero. M_1 ... M_L are written to `every`, (L, N, H, H J).
+    A step is one product for a group of examples at a time, whose M stays in the cache.
+    `influence` is M before the chunk, (N, H, H J), None being zero. M_1 ... M_L are written to
+    `every`, (L, N, H, H J).
     """
     extended_LNJ = chunk.extended
-    _, batch_size, hidden_size = chunk.slope.shape
+    num_steps, batch_size, hidden_size = chunk.slope.shape
     columns = hidden_size * extended_LNJ.shape[-1]
     after = chunk.slope.new_empty(batch_size, hidden_size, columns)
-    gradient = chunk.slope.new_zeros(columns)
-    rows = hidden_size + (q_LNH is not None)
-    size = max(1, CACHE_BYTES // (2 * rows * columns * after.element_size()))
+    size = max(1, CACHE_BYTES // (2 * hidden_size * columns * after.element_size()))
+    if num_steps == 1:
+        size = batch_size  # M is read but once
     for begin in range(0, batch_size, size):
         group = slice(begin, min(begin + size, batch_size))
-        room = after.new_empty(2, group.stop - begin, rows, columns)
-        inner = room[:, :, :hidden_size]
-        by_unit = inner.view(*inner.shape[:3], hidden_size, -1)
-        own = by_unit.diagonal(dim1=2, dim2=3).transpose(2, 3)
-        old, new = (_Buffer(*parts) for parts in zip(room, inner, own, strict=True))
-        old.all.zero_()
-        if influence is not None:
-            old.influence.copy_(influence[group])
-        q_LnH = None if q_LNH is None else q_LNH[:, group]
+        rooms = [after[group], torch.empty_like(after[group])]  # the first for the last step
+        own = [own_part(room) for room in rooms]
         slope_LnH1, extended_Ln1J = chunk.slope[:, group, :, None], extended_LNJ[:, group, None]
-        jacobians = _jacobians(slope_LnH1, q_LnH, chunk)
+        jacobians = _jacobians(slope_LnH1, chunk)
         steps = zip(jacobians, slope_LnH1.unbind(0), extended_Ln1J.unbind(0), strict=True)
-        for t, (J_nrr, slope_nH1, extended_n1J) in enumerate(steps):
-            torch.bmm(J_nrr, old.all, out=new.all)  # Eq. (1) and (2)
-            new.own.addcmul_(slope_nH1, extended_n1J)
+        M = None if influence is None else influence[group]
+        for t, (J_nHH, slope_nH1, extended_n1J) in enumerate(steps):
+            turn = (num_steps - 1 - t) % 2
+            if M is None:
+                rooms[turn].zero_()
+            else:
+                torch.bmm(J_nHH, M, out=rooms[turn])
+            M = rooms[turn]
+            own[turn].addcmul_(slope_nH1, extended_n1J)
             if every is not None:
-                every[t, group] = new.influence
-            old, new = new, old
-        after[group] = old.influence
-        if q_LNH is not None:
-            gradient += old.all[:, hidden_size].sum(0)
-    if q_LNH is None:
-        return after, None
-    at_once = (q_LNH * chunk.slope).flatten(0, 1).t() @ extended_LNJ.flatten(0, 1)
-    return after, at_once.add_(gradient.view_as(at_once))
+                every[t, group] = M
+    return after
 
 
-class _Buffer(NamedTuple):
-    """Room for the influence of a group of examples, and its parts."""
-
-    all: Tensor  # the influence and, where it is wanted, the gradient so far, (n, H [+ 1], H J)
-    influence: Tensor  # (n, H, H J)
-    own: Tensor  # every unit's influence of its own parameters, (n, H, J)
+def as_matrix(M_NHP: Tensor) -> Tensor:
+    """M with its columns apart, (N, H, H, J)."""
+    return M_NHP.view(*M_NHP.shape[:2], M_NHP.shape[1], -1)
 
 
-def _jacobians(slope_LnH1: Tensor, q_LnH: Tensor | None, chunk: Chunk) -> Iterator[Tensor]:
-    """J_t of every step, (n, H, H), or with q ((J_t, 0), (q_t J_t, 1)), (n, H + 1, H + 1)."""
+def own_part(M: Tensor) -> Tensor:
+    """A view of every unit's influence of its own parameters, (N, H, J), in M, (N, H, H J)."""
+    return as_matrix(M).diagonal(dim1=1, dim2=2).transpose(1, 2)
+
+
+def _jacobians(slope_LnH1: Tensor, chunk: Chunk) -> Iterator[Tensor]:
+    """J_t of every step, (n, H, H)."""
     num_steps, count, hidden_size, _ = slope_LnH1.shape
-    keep = 1 - chunk.cell.leak
-    rows = hidden_size + (q_LnH is not None)
-    length = max(1, JACOBIAN_BYTES // (count * rows**2 * slope_LnH1.element_size()))
-    room = slope_LnH1.new_zeros(min(length, num_steps), count, rows, rows)
-    if q_LnH is not None:
-        room[..., -1, -1] = 1
+    length = max(1, JACOBIAN_BYTES // (count * hidden_size**2 * slope_LnH1.element_size()))
     for begin in range(0, num_steps, length):
-        part = slice(begin, begin + length)
-        slope_lnH1 = slope_LnH1[part]
-        jacobian = room[: len(slope_lnH1)]
-        inner = jacobian[..., :hidden_size, :hidden_size]
-        torch.mul(slope_lnH1, chunk.weights.hh, out=inner)
-        if keep:
-            inner.diagonal(dim1=2, dim2=3).add_(keep)
-        if q_LnH is not None:
-            q_lnH = q_LnH[part]
-            delta_lnH = q_lnH * slope_lnH1[..., 0]
-            jacobian[..., -1, :hidden_size] = delta_lnH @ chunk.weights.hh + keep * q_lnH
-        yield from jacobian.unbind(0)
+        J_lnHH = slope_LnH1[begin : begin + length] * chunk.weights.hh
+        if chunk.cell.leak != 1:
+            J_lnHH.diagonal(dim1=2, dim2=3).add_(1 - chunk.cell.leak)
+        yield from J_lnHH.unbind(0)
+
+
+def swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
+    """Eq. (2), (H, J), as one adjoint sweep over the chunk; `influence` is M_0 or None.
+
+    The credit c_0 that reaches the start of the chunk meets the influence there.
+    """
+    want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
+    found = recurrence.sweep(q_LNH, layer_of(chunk), chunk.cell, want)
+    assert found.grad_weight_ih is not None and found.grad_weight_hh is not None
+    assert found.grad_bias is not None and found.grad_hx is not None
+    parts = [found.grad_weight_ih, found.grad_weight_hh]
+    if chunk.weights.bias_ih is not None:
+        parts.append(found.grad_bias[:, None])
+    inside_HJ = torch.cat(parts, 1)
+    if influence is None:
+        return inside_HJ
+    return inside_HJ + (found.grad_hx.reshape(1, -1) @ influence.flatten(0, 1)).view_as(inside_HJ)
+
+
+def layer_of(chunk: Chunk) -> Layer:
+    """A chunk as sweeps want it."""
+    return Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
 
 
 def fold(chunk: Chunk, influence: Tensor | None, block: int) -> Tensor:
@@ -144,3 +144,18 @@ def _fold_block(
     inside = torch.bmm(delta.flatten(2).transpose(1, 2), extended_LnJ.transpose(0, 1))
     inside = inside.view(count, hidden_size, -1)
     return inside if influence is None else inside.baddbmm_(credit_nHH, influence)
+
+
+def refuse_size(chunk: Chunk, memory_limit_gib: float, stored: bool = False) -> None:
+    """Raise a ConfigError for an influence above the limit, before it is made."""
+    (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
+    count = N * H * H * J * (L if stored else 1)
+    needed = count * chunk.slope.element_size() / GIB
+    if needed > memory_limit_gib:
+        times = f" * {L} steps stored" if stored else ""
+        raise ConfigError(
+            f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
+            f"N={N}, I={chunk.input.shape[-1]}{times}), above "
+            f"memory_limit_gib={memory_limit_gib}; raise it, take fewer units or "
+            "sequences, or gradient=full, snap1 or uoro"
+        )

@@ -82,6 +82,11 @@ class KFRTRL(RandomFactors):
         total_HJ: Tensor = torch.cat(rows).t() @ A_LNJ.flatten(0, 1)
         return total_HJ
 
+    def matrix(self, influence: Any) -> Tensor:
+        """Return A (x) B; see PastFacing."""
+        A_NJ, B_NHH = influence
+        return torch.einsum("nj,nia->niaj", A_NJ, B_NHH)
+
 
 def _factors(chunk: Chunk, influence: Any) -> tuple[Tensor, Tensor]:
     """A and B before a chunk, (N, J) and (H, N, H)."""

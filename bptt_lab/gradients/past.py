@@ -157,13 +157,10 @@ class PastFacing(GradientStrategy):
                 f"as {stamp} for an input of {batch_size}; begin with carry=None, or its hx alone"
             )
 
-    @torch.no_grad()
     def observe(self, rnn: RecurrentNet, input: Tensor, hx: Tensor, after: Carry | None) -> Chunk:
         """Run one chunk without any gradient, for a rule's `credit`; arguments as there."""
         refuse_stack(self, rnn)
-        weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
-        layer = recurrence.unroll(input, hx[0], weights, cell)
-        return _observe(layer, cell, 0 if after is None else after.draw)
+        return observed(rnn, input, hx, 0 if after is None else after.draw)
 
 
 class _Unroll(torch.autograd.Function):
@@ -202,6 +199,13 @@ def refuse_stack(rule: PastFacing, rnn: RecurrentNet) -> None:
     problem = too_many(rnn.num_layers, type(rule).__name__, rule.max_layers)
     if problem:
         raise ConfigError(f"num_layers={rnn.num_layers}: {problem}")
+
+
+@torch.no_grad()
+def observed(rnn: RecurrentNet, input: Tensor, hx: Tensor, draw: int = 0) -> Chunk:
+    """Run one chunk of a net of one layer without any gradient: input (L, N, I), hx (1, N, H)."""
+    weights, cell = Weights(*rnn.all_weights[0]), Cell(rnn.nonlinearity, rnn.leak)
+    return _observe(recurrence.unroll(input, hx[0], weights, cell), cell, draw)
 
 
 def _observe(layer: Layer, cell: Cell, draw: int) -> Chunk:

@@ -20,9 +20,13 @@ class RandomFactors(PastFacing):
 
     def signs(self, chunk: Chunk, purpose: str, count: int) -> Tensor:
         """Draw the signs of a chunk, 1 or -1: `count` a step and sequence, (L, N, count)."""
-        random = generator(self.seed, purpose, chunk.draw)
-        shape = (*chunk.slope.shape[:2], count)
-        return (torch.randint(2, shape, generator=random) * 2 - 1).to(chunk.slope)
+        return random_signs(chunk, self.seed, purpose, *chunk.slope.shape[:2], count)
+
+
+def random_signs(chunk: Chunk, seed: int, purpose: str, *shape: int) -> Tensor:
+    """Draw 1 and -1 by a seed and the carry's draw."""
+    random = generator(seed, purpose, chunk.draw)
+    return (torch.randint(2, shape, generator=random) * 2 - 1).to(chunk.slope)
 
 
 def balance(there: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,18 +2,13 @@
 
 from typing import Annotated, Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from bptt_lab.core import recurrence
-from bptt_lab.core.cell import Layer
-from bptt_lab.core.validation import ConfigError, Ge, Gt, OnlyWith, checked
+from bptt_lab.core.validation import Ge, Gt, OnlyWith, checked
 from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.full import Full
-from bptt_lab.gradients.influence import fold, recur
+from bptt_lab.gradients.influence import as_matrix, fold, recur, refuse_size, swept
 from bptt_lab.gradients.past import Chunk, PastFacing, refuse_stack
-
-GIB = 2**30
 
 
 class RTRL(PastFacing):
@@ -23,21 +18,20 @@ class RTRL(PastFacing):
     use it where the sequence fits into a chunk: full has the same gradient some H^2 times as fast.
     If the optimizer steps between chunks, the influence carried is that of older weights.
 
-    Cost: 2 N H^3 (H + I + 1) flops a step, twice with carried influence unless stored; with a block
-    of about H steps some 6 N H^3. Space N H^2 (H + I + 1), L times that if stored.
+    Cost: 2 N H^3 (H + I + 1) flops a step; with a block of about H steps some 6 N H^3. Space
+    N H^2 (H + I + 1), L times that if stored.
 
         (1) M_t = J_t M_{t-1} + Mbar_t,   J_t = (1 - leak) I + leak diag(phi'(a_t)) W_hh
         (2) dE/dtheta = sum_t q_t M_t
-
-    With a block, M exists at block boundaries only: inside, adjoint sweeps do the work, and the
-    credit c_0 at the start of the chunk meets the influence there,
-
         (3) dE/dtheta = sum_t c_t Mbar_t + c_0 M_0
+
+    M is carried past the chunk; inside, one adjoint sweep does the work, whose credit c_0 at the
+    start of the chunk meets the influence there. Eq. (3) is Eq. (2) with the sums exchanged.
+    With a block, M exists at block boundaries only.
 
     Args:
         carry_influence: false begins every chunk without influence, as full does.
-        store: keep every step's influence for the backward pass, not compute it again; a block
-            needs none.
+        store: keep every step's influence for Eq. (2), as textbooks do.
         block: steps between two influences in Schmidhuber's form; null is a step.
         memory_limit_gib: largest influence allowed, GiB.
 
@@ -87,28 +81,28 @@ class RTRL(PastFacing):
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
         """Eq. (1), block by block if so set; keep M_1 ... M_L if they are to be stored."""
-        self._refuse_size(chunk)
+        refuse_size(chunk, self.memory_limit_gib, self.store)
         if self.store:
             (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
             every = chunk.slope.new_empty(L, N, H, H * J)  # M_1 ... M_L
-            recur(chunk, influence, every=every)
-            return every[-1].clone() if self.carry_influence else None, every
+            last = recur(chunk, influence, every)
+            return last if self.carry_influence else None, every
         if not self.carry_influence:
             return None, None
         if self.block is None:
-            return recur(chunk, influence)[0], None
+            return recur(chunk, influence), None
         return fold(chunk, influence, self.block), None
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
-        """Eq. (2), or (3) with a block."""
-        if self.block is not None:
-            return _swept(chunk, influence, q_LNH)
-        if kept is not None:
-            every: Tensor = kept
-            return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
-        gradient = recur(chunk, influence, q_LNH)[1]
-        assert gradient is not None
-        return gradient
+        """Eq. (3), or (2) where all influence is stored."""
+        if kept is None:
+            return swept(chunk, influence, q_LNH)
+        every: Tensor = kept
+        return (q_LNH.reshape(1, -1) @ every.flatten(0, 2)).view(q_LNH.shape[-1], -1)
+
+    def matrix(self, influence: Any) -> Tensor:
+        """Return what is carried; see PastFacing."""
+        return as_matrix(influence)
 
     def credit(
         self, rnn: RecurrentNet, input: Tensor, hx: Tensor, q: Tensor, *, after: Carry | None = None
@@ -116,36 +110,6 @@ class RTRL(PastFacing):
         """Return dE/dh_t, which is full BPTT's; see GradientStrategy."""
         refuse_stack(self, rnn)
         return Full().credit(rnn, input, hx, q)
-
-    def _refuse_size(self, chunk: Chunk) -> None:
-        """Raise a ConfigError for an influence above the limit, before it is made."""
-        (L, N, H), J = chunk.slope.shape, chunk.extended.shape[-1]
-        count = N * H * H * J * (L if self.store else 1)
-        needed = count * chunk.slope.element_size() / GIB
-        if needed > self.memory_limit_gib:
-            times = f" * {L} steps stored" if self.store else ""
-            raise ConfigError(
-                f"hidden_size={H}: influence needs {needed:.3g} GiB (N H^2 (H+I+1) numbers for "
-                f"N={N}, I={chunk.input.shape[-1]}{times}), above "
-                f"memory_limit_gib={self.memory_limit_gib}; raise it, take fewer units or "
-                "sequences, or gradient=full, snap1 or uoro"
-            )
-
-
-def _swept(chunk: Chunk, influence: Tensor | None, q_LNH: Tensor) -> Tensor:
-    """Eq. (3), (H, J): one adjoint sweep over the chunk."""
-    want = {"grad_weight_ih", "grad_weight_hh", "grad_bias", "grad_hx"}
-    layer = Layer(chunk.input, chunk.states, chunk.values, chunk.weights)
-    swept = recurrence.sweep(q_LNH, layer, chunk.cell, want)
-    assert swept.grad_weight_ih is not None and swept.grad_weight_hh is not None
-    assert swept.grad_bias is not None and swept.grad_hx is not None
-    parts = [swept.grad_weight_ih, swept.grad_weight_hh]
-    if chunk.weights.bias_ih is not None:
-        parts.append(swept.grad_bias[:, None])
-    inside_HJ = torch.cat(parts, 1)
-    if influence is None:
-        return inside_HJ
-    return inside_HJ + (swept.grad_hx.reshape(1, -1) @ influence.flatten(0, 1)).view_as(inside_HJ)
 
 
 Rtrl = RTRL  # its name in old run folders

@@ -89,3 +89,8 @@ class UORO(RandomFactors):
             l_N = l_LN[0] * inverse0_LN[0]
             total_HJ += torch.tensordot(l_N, influence[1], dims=1)
         return total_HJ
+
+    def matrix(self, influence: Any) -> Tensor:
+        """Return h~ (x) th~; see PastFacing."""
+        h_NH, th_NHJ = influence
+        return torch.einsum("ni,naj->niaj", h_NH, th_NHJ)

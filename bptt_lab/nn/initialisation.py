@@ -14,6 +14,7 @@ def initialise(
     gain: float,
     spectral_radius: float | None,
     generator: torch.Generator,
+    zero_bias: bool = False,
 ) -> None:
     """Draw all parameters afresh, from the generator alone.
 
@@ -27,6 +28,7 @@ def initialise(
         spectral_radius: if given, W_hh is rescaled so that its eigenvalue of largest modulus has
             this modulus.
         generator: source of all draws, on any device.
+        zero_bias: begin with biases of 0; the weights are as without.
 
     Raises:
         ValueError: for an unknown `init`, or a W_hh that no factor brings to the given radius.
@@ -49,7 +51,7 @@ def initialise(
                     raise ValueError("W_hh has spectral radius 0 for good: use another init")
                 precise.mul_(spectral_radius / radius)
             weight_hh.copy_(precise)
-            if init == "identity":
+            if zero_bias or init == "identity":
                 for bias in biases:
                     bias.zero_()
 

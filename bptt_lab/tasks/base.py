@@ -72,7 +72,9 @@ class SequenceDataModule(LightningDataModule, ABC):
         seed: of the data and of their order.
     """
 
-    stream: ClassVar[bool] = False  # parallel stretches of one series: kept in order, all at once
+    # Parallel streams, kept in order, all of them in a batch. One that begins anew now and then is
+    # cut there into sequences: the first of all streams, then the second ones; see lanes.py.
+    stream: bool = False
     # Sequences end at different steps, the same in every epoch: those about as long go together.
     unequal: bool = False
     num_elements: ClassVar[tuple[str, ...]] = ()
@@ -210,10 +212,12 @@ class ChunkLoader:
         """Return the sequences of each of this epoch's batches, and how far each sequence goes."""
         task, (epoch, data) = self.task, self._sequences()
         num_steps, num_sequences = data.mask.shape
+        if task.stream:  # the last of its windows may be shorter
+            groups = torch.split(torch.arange(num_sequences), task.batch_size)
+            return list(groups), lengths_of(data.mask)
         whole = torch.full((num_sequences,), num_steps)
         lengths = lengths_of(data.mask) if task.unequal else whole
-        shuffled = self.split == "train" and not task.stream
-        draws = generator(task.seed, "order", epoch) if shuffled else None
+        draws = generator(task.seed, "order", epoch) if self.split == "train" else None
         return by_length(lengths, task.batch_size, task.chunk_length, draws), lengths
 
     def _chunks(self) -> list[tuple[Tensor, slice]]:
@@ -221,7 +225,7 @@ class ChunkLoader:
         groups, lengths = self.groups()
         chunks = []
         for group in groups:
-            end = int(lengths[group].max()) if self.task.unequal else int(lengths[0])
+            end = int(lengths[group].max())
             step = self.task.chunk_length or end
             chunks += [(group, slice(t, min(t + step, end))) for t in range(0, end, step)]
         return chunks
@@ -230,6 +234,10 @@ class ChunkLoader:
         if self._length is None:  # the same in every epoch
             self._length = len(self._chunks())
         return self._length
+
+    def starts(self) -> list[int]:
+        """Return which of this epoch's batches are first chunks, by their indices."""
+        return [index for index, (_, steps) in enumerate(self._chunks()) if steps.start == 0]
 
     def __iter__(self) -> "Batches":
         return Batches(self)

@@ -6,13 +6,23 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from bptt_lab.core.validation import Distinct, Ge, Le, OnlyWith, ReadableFile, Splits, checked
+from bptt_lab.core.validation import (
+    ConfigError,
+    Distinct,
+    Ge,
+    Le,
+    OnlyWith,
+    ReadableFile,
+    Splits,
+    checked,
+)
 from bptt_lab.tasks.base import Sequences, Split, best_first
 from bptt_lab.tasks.codec import Codec
 from bptt_lab.tasks.columns import Column, read_columns
 from bptt_lab.tasks.files import check_size, quote, refuse, split_ends
 from bptt_lab.tasks.inputs import Inputs, Settings, numbered
 from bptt_lab.tasks.kinds import Forecast
+from bptt_lab.tasks.lanes import end_to_end, to_windows
 from bptt_lab.tasks.parquet import is_parquet, read_parquet
 
 
@@ -81,6 +91,10 @@ class Series(Forecast):
     by as much, so that each value is asked for once. Columns are standardised by their training
     part. The other columns of the file, such as one of times, are not read.
 
+    With `lanes` training is streams instead, as those of `dataset=chaos`: the training part is cut
+    end to end into so many stretches, which are learnt side by side, in order and again in every
+    epoch. Every answer counts there. Validation and test are as they are without.
+
     Args:
         path: a CSV file in UTF-8, with a header or without; see bptt_lab.tasks.columns. Or a
             parquet file, where pyarrow is installed.
@@ -93,6 +107,10 @@ class Series(Forecast):
         num_steps: steps of a sequence.
         splits: what is for training, validation and test: three shares, or three numbers of
             rows, after which the rest is left out.
+        lanes: parallel streams of training, which are then its batch, whatever `batch_size` is;
+            null is for sequences.
+        reset_every: steps of a lane between two resets of the state; null is for none.
+        batch_size: sequences in a batch, over all processes together.
         settings: as SequenceDataModule has them.
 
     Raises:
@@ -111,9 +129,16 @@ class Series(Forecast):
         order: Annotated[int, Ge(1), Le("num_steps")] = 16,
         num_steps: Annotated[int, Ge(1)] = 64,
         splits: Annotated[list[float], Splits()] = (0.8, 0.1, 0.1),  # type: ignore[assignment]
+        lanes: Annotated[int | None, Ge(1)] = None,
+        reset_every: Annotated[int | None, Ge(1)] = None,
+        batch_size: Annotated[int, Ge(1)] = 32,
         **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(batch_size=lanes or batch_size, **settings)
+        if reset_every and lanes is None:
+            problem = "only means something with lanes, as dataset.lanes=8; leave it null"
+            raise ConfigError(f"reset_every={reset_every}: {problem}")
+        self.stream, self.lanes, self.reset_every = lanes is not None, lanes, reset_every
         self.order, self.num_steps, self.horizon = order, num_steps, horizon or 1
         read: list[Column] = [*columns] if columns else [column]
         asked: list[Column] = [*targets] if targets else read
@@ -128,6 +153,10 @@ class Series(Forecast):
             problem = f"must hold at least {needed} values for training with num_steps={num_steps} "
             problem += f"and order={order}, but holds {num_train} of {length}"
             refuse(path, f"{problem}; give a longer series or a smaller dataset.num_steps")
+        if lanes and num_train - self.horizon < lanes:
+            problem = f"must hold at least {lanes + self.horizon} values for training with"
+            problem += f" lanes={lanes}, but holds {num_train} of {length}; give a longer series"
+            refuse(path, f"{problem} or fewer dataset.lanes")
         widest = max(len(read), len(asked))
         numbers = num_steps * (length // (num_steps - order + 1) + 1) * widest
         check_size(path, "it", numbers)
@@ -163,6 +192,11 @@ class Series(Forecast):
     def sequences(self, split: Split, epoch: int) -> Sequences:
         """Return the sequences of a split, the same in every epoch."""
         rows = self.inputs.float(), self.targets.float()
+        if self.lanes and split == "train":
+            index = end_to_end(self.bounds["train"][1] - self.horizon, self.lanes)
+            counts = torch.ones(index.shape, dtype=torch.bool)
+            own = Sequences(rows[0][index], rows[1][index + self.horizon], counts)
+            return to_windows(own, self.reset_every)
         return windows(*rows, self.bounds[split], self.num_steps, self.order, self.horizon)
 
     @classmethod

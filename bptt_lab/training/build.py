@@ -54,11 +54,14 @@ def build(experiment: Experiment) -> Built:
         gain=model.gain,
         spectral_radius=model.spectral_radius,
         generator=generator(seed, "weights"),
+        zero_bias=bool(model.zero_bias),
     )
     readout = nn.Linear(rnn.hidden_size, task.output_size)
     bound = rnn.hidden_size**-0.5  # nn.Linear's own
     for parameter in readout.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator(seed, "readout"))
+    if model.zero_bias:
+        nn.init.zeros_(readout.bias)
     make_optimizer = make("optimizer", experiment.optimizer, _partial_=True)
     schedule = make("schedule", experiment.schedule)
     changes = not isinstance(schedule, Constant) or schedule.warmup_steps > 0

@@ -93,6 +93,17 @@ def test_groups_of_examples_change_nothing(monkeypatch, cache):
         assert_same(actual, over_chunks(Full(), net, 12)[0], f"{form}, {cache} bytes")
 
 
+@pytest.mark.parametrize("form", [{}, {"store": True}], ids=str)
+def test_a_step_multiplies_once(monkeypatch, form):
+    """What advance has found is not computed again, and nothing is multiplied with no influence."""
+    products, bmm = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda *of, **to: products.append(of) or bmm(*of, **to))
+    for lengths in (1, 3):
+        over_chunks(RTRL(**form), Net(5, 12), lengths)
+        assert len(products) == 12 - 1
+        products.clear()
+
+
 @pytest.mark.parametrize("block", [None, 4])
 def test_nothing_is_computed_where_nothing_is_learnt(monkeypatch, block):
     def fail(*_):

@@ -55,6 +55,10 @@ def check_exact_across_chunks(strategy: GradientStrategy) -> None:
             assert_same(actual, expected, "claims to be exact across chunks")
         else:
             off = compare.difference(actual["weight_hh_l0"], expected["weight_hh_l0"])
+            if off <= compare.VISIBLE:  # it may reach back nearly as far
+                pair = (strategy, [5] * 40), (Autograd(), [200])
+                long = [nets.remembering_gradients(*each)["weight_hh_l0"] for each in pair]
+                off = compare.difference(*long)
             inexact = f"claims to be inexact across chunks, but is off by {off:.1e}"
             require(off > compare.VISIBLE, inexact)
 
