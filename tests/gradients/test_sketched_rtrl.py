@@ -95,7 +95,9 @@ def test_is_its_papers_definition(rank, hidden_size, leak):
         slope, xhat = chunk.slope[0, 0], chunk.extended[0, 0]
         A = (1 - leak) * torch.eye(H).double() + slope[:, None] * chunk.weights.hh
         s = S.norm(dim=1)
-        Q = torch.block_diag(*(row[:, None] / max(length, 1e-300) for row, length in zip(S, s, strict=True)))
+        Q = torch.block_diag(
+            *(row[:, None] / max(length, 1e-300) for row, length in zip(S, s, strict=True))
+        )
         B = (A - A.diag().diag()) @ s.diag()
         V = influence[4][0]
         assert_same({"V": V.T @ V}, {"V": torch.eye(V.shape[1]).double()}, "V", 1e-11)
