@@ -5,8 +5,8 @@
 
 A step is a chunk of one step, its influence and its gradient: 4 sequences, one input, float32. All
 rules take turns, round by round; a ratio is the median over the rounds' own ratios. No rule runs
-the package's C core here, so that its instruction set does not matter. Run it on an idle machine;
-it takes some minutes.
+the package's C core here, so that its instruction set does not matter. Times of one thread are its
+processor time. Run it on an idle machine; it takes some minutes.
 """
 
 from __future__ import annotations
@@ -68,15 +68,16 @@ def chunks(hidden_size: int) -> list[Chunk]:
 def steps(rule: PastFacing, hidden_size: int) -> Iterator[float]:
     """Run a rule over and over the same steps; yield the seconds of each."""
     every, influence = chunks(hidden_size), None
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     q = torch.ones(1, N, hidden_size)
     while True:
         for t, chunk in enumerate(every):
             if t == 0:
                 influence = None
-            begin = time.perf_counter()
+            begin = clock()
             after, kept = rule.advance(chunk, influence)
             rule.gradient(chunk, influence, kept, q)
-            spent = time.perf_counter() - begin
+            spent = clock() - begin
             influence = after
             if t >= WARM:
                 yield spent
