@@ -10,15 +10,48 @@ from torch.linalg import vector_norm as norm
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.past import Chunk, PastFacing
 
-EVERY = 8
-SLACK = 64  # of the machine's precision: above what rounding does to a Gram matrix
+EVERY = 8  # steps from one look at R^T R to the next: in between it is taken for I
+SLACK = 64  # in units of the precision: above what rounding does to a Gram matrix
 
 
 class SketchedRTRL(PastFacing):
-    """RTRL's influence as snap1's diagonal part and a sketch of rank r, with a bound of the error.
+    """Online credit through all units at once, as far as r directions hold it, with its error.
+
+    Use it for endless streams, where snap1 points too far aside and rtrl takes too long. Do not
+    use it where a chunk holds what is to be learnt: full is exact and costs less.
+
+    Cost: O(H^3 + H^2 r^2) a step and sequence, in a loop over time. Space N H (H + I + 1) (r + 1)
+    from chunk to chunk, and L N (H r + r^2) for the chunk.
+
+    The influence matrix M_t = A_t M_{t-1} + Mbar_t, with A_t = J_t the recurrent Jacobian, is kept
+    as S_t + L_t R_t^T: what each unit's parameters do to the unit itself, (H, J), and a sketch of
+    rank r of all the rest. R_t, (H J, r), has orthonormal columns. A step:
+
+        (1) S_t[i] = A_ii S_{t-1}[i] + slope_t[i] xhat_t,   xhat_t = (x_t, h_{t-1}, 1)
+        (2) B = (A - diag(A)) diag(s),  s_i = |S_{t-1}[i]|;  Q is block diagonal, S_{t-1}[i] / s_i
+        (3) B ~ B V V^T,  V the c leading right singular vectors, by a step of subspace iteration
+        (4) [R_{t-1}, Q V] = [R_{t-1}, Q_perp] C^T,  C C^T its Gram matrix
+        (5) K = [A L_{t-1}, B V] C,   W its r leading right singular vectors
+        (6) L_t = K W,   R_t = [R_{t-1}, Q_perp] W = [R_{t-1}, Q V] T,   T = C^-T W
+        (7) e_t = rho_t e_{t-1} + |B - B V V^T|_F + |K - K W W^T|_F + rounding
+
+    The certificate e_t is never below |M_t - (S_t + L_t R_t^T)|_F. rho_t is the least of |A|_F,
+    sqrt(|A|_1 |A|_inf) and (1 - leak) + max(slope_t) |W_hh|_2, all of which are |A|_2 or more. c is
+    max(4, r/4). The gradient is sum_t q_t (S_t + L_t R_t^T), summed backwards:
+
+        (8) l_t = L_t^T q_t + T1 l_{t+1},   c_t = q_t + diag(A) c_{t+1} + (V T2 l_{t+1}) / s
+        (9) dE/dtheta = sum_t (c_t slope_t) xhat_t^T,  and c_0 S_0 + l_0 R_0^T of earlier chunks
 
     Args:
-        rank: r; 0 is snap1, and r >= H is rtrl.
+        rank: r; 0 is snap1, H or more is rtrl.
+
+    Raises:
+        ConfigError: for a rank below 0, and as PastFacing does.
+
+    Examples:
+        >>> from bptt_lab import VanillaRNN
+        >>> from bptt_lab.gradients import SketchedRTRL
+        >>> rnn = VanillaRNN(3, 5, gradient=SketchedRTRL(rank=2))
     """
 
     cost: ClassVar[str] = "O(L N (H^3 + H^2 r^2))"
@@ -29,32 +62,33 @@ class SketchedRTRL(PastFacing):
         self.rank = rank
 
     def advance(self, chunk: Chunk, influence: Any) -> tuple[Any, Any]:
-        """Run Eq. (1) to (9) over a chunk."""
-        state = self._start(chunk) if influence is None else _State(*influence)
-        steps = []
+        """Eq. (1) to (7); keep what Eq. (8) wants of each step. R is held as R^T, (N, r, H J)."""
+        state = _start(chunk, self.rank) if influence is None else _State(*influence)
+        keep, W_HH = 1 - chunk.cell.leak, chunk.weights.hh
+        rho_LN = keep + chunk.slope.amax(2) * _spectral_bound(W_HH)
+        kept = []
         for t, (slope_NH, xhat_NJ) in enumerate(zip(chunk.slope, chunk.extended, strict=True)):
-            A_NHH = slope_NH[..., None] * chunk.weights.hh
-            if chunk.cell.leak != 1:
-                A_NHH.diagonal(dim1=1, dim2=2).add_(1 - chunk.cell.leak)
-            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, (chunk.draw + t) % EVERY == 0)
-            steps.append(step)
-        return tuple(state), steps
+            A_NHH = slope_NH[..., None] * W_HH
+            if keep:
+                A_NHH.diagonal(dim1=1, dim2=2).add_(keep)
+            looks = (chunk.draw + t) % EVERY == 0
+            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, rho_LN[t], looks)
+            kept.append(step)
+        return tuple(state), kept
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
-        """Eq. (10) and (11), backwards, by what the steps have left."""
-        c_NH, l_Nr = 0, 0
-        credits = []
-        for q_NH, step in zip(reversed(q_LNH), reversed(kept), strict=True):
-            c_NH = q_NH + c_NH
-            l_Nr = (q_NH[:, None] @ step.L)[:, 0] + l_Nr
-            credits.append(c_NH)
-            w_Nm = (step.T @ l_Nr[..., None])[..., 0]  # Eq. (10)
-            rank = l_Nr.shape[1]
-            l_Nr = w_Nm[:, :rank]
-            c_NH = step.d * c_NH + (step.U @ w_Nm[:, rank:, None])[..., 0]
-        delta_LNH = torch.stack(credits[::-1]) * chunk.slope
-        total_HJ: Tensor = delta_LNH.flatten(0, 1).t() @ chunk.extended.flatten(0, 1)
-        if influence is not None:  # Eq. (11)
+        """Eq. (8) and (9)."""
+        c_NH, l_Nr = torch.zeros_like(q_LNH[0]), torch.zeros_like(kept[0].L[:, 0])
+        credit_LNH = torch.empty_like(chunk.slope)
+        for t, step in reversed(list(enumerate(kept))):
+            c_NH = torch.add(c_NH, q_LNH[t], out=credit_LNH[t])
+            l_Nr1 = torch.baddbmm(l_Nr[..., None], step.L.mT, q_LNH[t][..., None])
+            T1_Nr1, T2_Nc1 = torch.bmm(step.T, l_Nr1).tensor_split([l_Nr.shape[1]], dim=1)
+            l_Nr = T1_Nr1[..., 0]
+            c_NH = torch.addcmul(torch.bmm(step.U, T2_Nc1)[..., 0], step.d, c_NH)
+        delta_LNH = credit_LNH.mul_(chunk.slope)
+        total_HJ = delta_LNH.flatten(0, 1).t() @ chunk.extended.flatten(0, 1)
+        if influence is not None:
             S_NHJ, _, R_NrP, *_ = influence
             total_HJ += (c_NH[..., None] * S_NHJ).sum(0)
             total_HJ += (l_Nr.reshape(1, -1) @ R_NrP.flatten(0, 1)).view_as(total_HJ)
@@ -64,112 +98,152 @@ class SketchedRTRL(PastFacing):
         """Return S + L R^T; see PastFacing."""
         S_NHJ, L_NHr, R_NrP, *_ = influence
         N, H, J = S_NHJ.shape
-        M_NHHJ = (L_NHr @ R_NrP).view(N, H, H, J)
+        M_NHHJ = torch.bmm(L_NHr, R_NrP).view(N, H, H, J)
         M_NHHJ.diagonal(dim1=1, dim2=2).add_(S_NHJ.transpose(1, 2))
         return M_NHHJ
 
     def told_by(self, influence: Any) -> dict[str, float]:
-        """Return the certificate of the batch, sqrt(sum e^2), and its part of the norm."""
-        S_NHJ, L_NHr, R_NrP, e_N, _ = (part.double() for part in influence)
-        N, H, J = S_NHJ.shape
-        R_NrHJ = R_NrP.view(N, -1, H, J)
-        cross = torch.einsum("nij,nir,nrij->", S_NHJ, L_NHr, R_NrHJ)
-        sketch = ((L_NHr.mT @ L_NHr) * (R_NrP @ R_NrP.mT)).sum()
-        norm = (S_NHJ.square().sum() + 2 * cross + sketch).clamp(min=0).sqrt()
-        certificate = e_N.norm()
-        return {
-            "certificate": float(certificate),
-            "certificate_ratio": float(certificate / norm),
-        }
+        """Return the batch's certificate, sqrt(sum e^2), and its ratio to |S + L R^T|_F.
 
-    def _start(self, chunk: Chunk) -> "_State":
-        """Nothing has any influence yet."""
-        N, H = chunk.slope[0].shape
-        J = chunk.extended.shape[-1]
-        r = min(self.rank, H)
-        c = min(max(4, math.ceil(r / 4)), H) if 0 < r < H else r
-        zeros = chunk.slope.new_zeros
-        i_H = torch.arange(H, device=chunk.slope.device, dtype=chunk.slope.dtype) + 0.5
-        V_Hc = torch.cos(i_H[:, None] * torch.arange(c, device=i_H.device) * (math.pi / H))
-        V_Hc = V_Hc / V_Hc.norm(dim=0)
-        return _State(
-            zeros(N, H, J), zeros(N, H, r), zeros(N, r, H * J), zeros(N), V_Hc.repeat(N, 1, 1)
-        )
+        (10) |S + L R^T|^2 = |S|^2 + 2 sum_i S[i] (L R^T)[i, i] + tr(L^T L R^T R)
+        """
+        S_NHJ, L_NHr, R_NrP, e_N, _ = (part.double() for part in influence)
+        own_NrH = (R_NrP.unflatten(2, S_NHJ.shape[1:]) * S_NHJ[:, None]).sum(3)
+        sketch = (torch.bmm(L_NHr.mT, L_NHr) * torch.bmm(R_NrP, R_NrP.mT)).sum()
+        square = S_NHJ.square().sum() + 2 * (own_NrH.mT * L_NHr).sum() + sketch
+        certificate = float(norm(e_N))
+        size = float(square.clamp(min=0).sqrt())
+        ratio = certificate / size if size else math.inf
+        return {"certificate": certificate, "certificate_ratio": ratio}
 
 
 class _State(NamedTuple):
-    S: Tensor  # each unit's influence on itself, (N, H, J)
+    """The influence S + L R^T after a step, and what the next one begins with."""
+
+    S: Tensor  # of each unit's parameters on itself, (N, H, J)
     L: Tensor  # (N, H, r)
-    R: Tensor  # R^T, (N, r, H J)
+    R: Tensor  # transposed, (N, r, H J)
     e: Tensor  # the certificate, (N)
-    V: Tensor  # the directions kept of B, (N, H, c)
+    V: Tensor  # where the subspace iteration has come to, (N, H, c)
 
 
 class _Step(NamedTuple):
+    """What a step leaves to the gradient."""
+
     d: Tensor  # diagonal of A, (N, H)
-    U: Tensor  # V_c / s, (N, H, c)
-    T: Tensor  # R_t = [R_{t-1}, Q V_c] T, (N, r + c, r)
+    U: Tensor  # V / s, (N, H, c)
+    T: Tensor  # (N, r + c, r)
     L: Tensor  # (N, H, r)
 
 
+def _start(chunk: Chunk, rank: int) -> _State:
+    """No influence, and cosines for V; all directions where nothing needs to be dropped."""
+    (N, H), J = chunk.slope[0].shape, chunk.extended.shape[-1]
+    r = min(rank, H)
+    c = r if r in (0, H) else min(max(4, math.ceil(r / 4)), H)
+    zeros = chunk.slope.new_zeros
+    if c == H:
+        V_Hc = torch.eye(H, out=zeros(H, H))
+    else:
+        i_H = torch.arange(0.5, H, device=chunk.slope.device)
+        V_Hc = torch.cos(torch.outer(i_H, torch.arange(c, device=i_H.device)) * (math.pi / H))
+        V_Hc = (V_Hc / norm(V_Hc, dim=0)).to(chunk.slope)
+    return _State(
+        zeros(N, H, J), zeros(N, H, r), zeros(N, r, H * J), zeros(N), V_Hc.repeat(N, 1, 1)
+    )
+
+
 def _advance(
-    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, measured: bool
+    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, rho_N: Tensor, looks: bool
 ) -> tuple[_State, _Step]:
+    """Eq. (1) to (7) for one step."""
     S_NHJ, L_NHr, R_NrP, e_N, V_NHc = state
-    N, H, _ = S_NHJ.shape
-    r, c = L_NHr.shape[2], V_NHc.shape[2]
+    H, r, c = S_NHJ.shape[1], L_NHr.shape[2], V_NHc.shape[2]
     precision = torch.finfo(S_NHJ.dtype)
     d_NH = A_NHH.diagonal(dim1=1, dim2=2)
-    s_NH = norm(S_NHJ, dim=2)
-    known_NH = s_NH > precision.tiny / precision.eps
+    after_NHJ = torch.addcmul(d_NH[..., None] * S_NHJ, slope_NH[..., None], xhat_NJ[:, None])
+
+    s_NH = norm(S_NHJ, dim=2)  # Eq. (2)
     B_NHH = A_NHH * s_NH[:, None]
     B_NHH.diagonal(dim1=1, dim2=2).zero_()
     if 0 < c < H:
-        V_NHc = _leading(B_NHH, V_NHc)
+        V_NHc = _iterate(B_NHH, V_NHc)
+    known_NH = s_NH > precision.tiny / precision.eps  # of the others nothing is kept
     kept_NHc = V_NHc * known_NH[..., None]
-    Bc_NHc = torch.bmm(B_NHH, kept_NHc)
+    BV_NHc = torch.bmm(B_NHH, kept_NHc)
     U_NHc = kept_NHc / s_NH.where(known_NH, 1)[..., None]
-    Q_NcP = (U_NHc.mT[..., None] * S_NHJ[:, None]).flatten(2)
-    gram = S_NHJ.new_empty(N, r + c, r + c, dtype=torch.float64)
-    gram[:, :r, :r] = torch.bmm(R_NrP, R_NrP.mT) if measured else torch.eye(r)
-    gram[:, r:, :r] = torch.bmm(R_NrP, Q_NcP.mT).mT
-    gram[:, r:, r:] = torch.bmm(kept_NHc.mT, kept_NHc)
-    gram.diagonal(dim1=1, dim2=2).add_(SLACK * precision.eps)
-    C, failed = torch.linalg.cholesky_ex(gram)
-    Y = torch.cat([torch.bmm(A_NHH, L_NHr), Bc_NHc], 2).double()
-    K = torch.bmm(Y, C).masked_fill_((failed > 0)[:, None, None], math.nan)
-    W = _right(K, r)
-    KW = torch.bmm(K, W)
-    T = torch.linalg.solve_triangular(C.mT, W, upper=True).to(S_NHJ.dtype)
-    Tt = T.mT.contiguous()
-    R_new = torch.bmm(Tt[:, :, :r], R_NrP).baddbmm_(Tt[:, :, r:], Q_NcP)
-    L_new = KW.to(S_NHJ.dtype)
-    S_new = torch.addcmul(d_NH[..., None] * S_NHJ, slope_NH[..., None], xhat_NJ[:, None])
-    F_N = norm(A_NHH, dim=(1, 2))
+    QV_NcP = (U_NHc.mT[..., None] * S_NHJ[:, None]).flatten(2)
+
+    C_Nmm = _factor(R_NrP, QV_NcP, kept_NHc, looks)  # Eq. (4), from here on in float64
+    K_NHm = torch.bmm(torch.cat([torch.bmm(A_NHH, L_NHr), BV_NHc], 2).double(), C_Nmm)
+    W_Nmr = _leading(K_NHm, r)
+    KW_NHr = torch.bmm(K_NHm, W_Nmr)
+    T_Nmr = torch.linalg.solve_triangular(C_Nmm.mT, W_Nmr, upper=True).to(S_NHJ.dtype)
+    T_Nrm = T_Nmr.mT.contiguous()
+    R_NrP = torch.bmm(T_Nrm[:, :, :r], R_NrP).baddbmm_(T_Nrm[:, :, r:], QV_NcP)  # Eq. (6)
+
+    F_N = norm(A_NHH, dim=(1, 2))  # Eq. (7)
     absolute = A_NHH.abs()
-    rho_N = torch.minimum(F_N, (absolute.sum(1).amax(1) * absolute.sum(2).amax(1)).sqrt())
-    before = norm(s_NH, dim=1) + norm(L_NHr, dim=(1, 2))
+    one_inf_N = (absolute.sum(1).amax(1) * absolute.sum(2).amax(1)).sqrt()
+    old_N = F_N * (norm(s_NH, dim=1) + norm(L_NHr, dim=(1, 2)))
+    new_N = norm(slope_NH, dim=1) * norm(xhat_NJ, dim=1)
     rounding = H * precision.eps
-    e_new = rho_N * e_N + rounding * (F_N * before + norm(slope_NH, dim=1) * norm(xhat_NJ, dim=1))
+    e_N = rho_N.minimum(F_N).minimum(one_inf_N) * e_N + rounding * (old_N + new_N)
     if r < H:
-        e_new += norm(torch.baddbmm(B_NHH, Bc_NHc, kept_NHc.mT, alpha=-1), dim=(1, 2))
-        e_new += norm(torch.baddbmm(K, KW, W.mT, alpha=-1), dim=(1, 2)) 
-    e_new = (e_new * (1 + rounding)).nan_to_num_(math.inf, math.inf)
-    return _State(S_new, L_new, R_new, e_new, V_NHc), _Step(d_NH, U_NHc, T, L_new)
+        e_N += norm(torch.baddbmm(B_NHH, BV_NHc, kept_NHc.mT, alpha=-1), dim=(1, 2))
+        e_N += norm(torch.baddbmm(K_NHm, KW_NHr, W_Nmr.mT, alpha=-1), dim=(1, 2))
+    e_N = (e_N * (1 + rounding)).nan_to_num_(math.inf, math.inf)
+
+    L_NHr = KW_NHr.to(S_NHJ.dtype)
+    return _State(after_NHJ, L_NHr, R_NrP, e_N, V_NHc), _Step(d_NH, U_NHc, T_Nmr, L_NHr)
 
 
-def _leading(B_NHH: Tensor, V_NHc: Tensor) -> Tensor:
-    """A step of subspace iteration towards B's leading right singular vectors."""
-    size = norm(B_NHH, dim=(1, 2), keepdim=True)
-    scaled = B_NHH / size.clamp(min=torch.finfo(size.dtype).tiny)
-    Z = torch.baddbmm(V_NHc, scaled.mT, torch.bmm(scaled, V_NHc), beta=1e-3).double()
-    C, _ = torch.linalg.cholesky_ex(Z.mT @ Z)
-    return torch.linalg.solve_triangular(C.mT, Z, upper=True, left=False).to(V_NHc.dtype)
+def _iterate(B_NHH: Tensor, V_NHc: Tensor) -> Tensor:
+    """One step of subspace iteration towards B's leading right singular vectors, Eq. (3).
+
+    A part of the old V is added, so that V keeps its rank where B is zero.
+    """
+    size_N11 = norm(B_NHH, dim=(1, 2), keepdim=True)
+    unit_NHH = B_NHH / size_N11.clamp(min=torch.finfo(B_NHH.dtype).tiny)
+    Z_NHc = torch.baddbmm(V_NHc, unit_NHH.mT, torch.bmm(unit_NHH, V_NHc), beta=1e-2).double()
+    C_Ncc, _ = torch.linalg.cholesky_ex(torch.bmm(Z_NHc.mT, Z_NHc))
+    V_NHc = torch.linalg.solve_triangular(C_Ncc.mT, Z_NHc, upper=True, left=False)
+    return V_NHc.to(B_NHH.dtype)
 
 
-def _right(K: Tensor, r: int) -> Tensor:
-    """The leading r right singular vectors of K, (N, m, r); any where K is not finite."""
-    K = torch.where(K.isfinite().flatten(1).all(1)[:, None, None], K, 0)
-    if K.shape[2] > K.shape[1]:
-        return torch.linalg.svd(K, full_matrices=False)[2][:, :r].mT
-    return torch.linalg.eigh(K.mT @ K)[1][:, :, K.shape[2] - r :]
+def _factor(R_NrP: Tensor, QV_NcP: Tensor, V_NHc: Tensor, looks: bool) -> Tensor:
+    """C of Eq. (4), (N, m, m) in float64: the Cholesky factor of the Gram matrix, m = r + c.
+
+    What is added to its diagonal makes it positive definite where Q V lies in R, or R is zero. A
+    Gram matrix that is too large can only make the certificate larger.
+    """
+    N, r, m = *R_NrP.shape[:2], R_NrP.shape[1] + QV_NcP.shape[1]
+    gram_Nmm = R_NrP.new_empty(N, m, m, dtype=torch.float64)
+    if looks:
+        gram_Nmm[:, :r, :r] = torch.bmm(R_NrP, R_NrP.mT)
+    else:
+        gram_Nmm[:, :r, :r] = torch.eye(r, out=gram_Nmm.new_empty(r, r))
+    gram_Nmm[:, r:, :r] = torch.bmm(R_NrP, QV_NcP.mT).mT
+    gram_Nmm[:, r:, r:] = torch.bmm(V_NHc.mT, V_NHc)
+    gram_Nmm.diagonal(dim1=1, dim2=2).add_(SLACK * torch.finfo(R_NrP.dtype).eps)
+    C_Nmm, failed_N = torch.linalg.cholesky_ex(gram_Nmm)
+    return C_Nmm.masked_fill_((failed_N > 0)[:, None, None], math.nan)
+
+
+def _leading(K_NHm: Tensor, r: int) -> Tensor:
+    """The r leading right singular vectors of K, (N, m, r); any where K is not finite."""
+    H, m = K_NHm.shape[1:]
+    K_NHm = K_NHm.where(K_NHm.isfinite().flatten(1).all(1)[:, None, None], 0)
+    if m > H:
+        return torch.linalg.svd(K_NHm, full_matrices=False)[2][:, :r].mT  # a small net's
+    return torch.linalg.eigh(torch.bmm(K_NHm.mT, K_NHm))[1][:, :, m - r :]
+
+
+def _spectral_bound(W_HH: Tensor) -> Tensor:
+    """|(W^T W)^4|_F^(1/8), which is |W|_2 or a little more."""
+    size = norm(W_HH).clamp(min=torch.finfo(W_HH.dtype).tiny)
+    G_HH = W_HH / size
+    G_HH = G_HH.t() @ G_HH
+    for _ in range(2):
+        G_HH = G_HH @ G_HH
+    return size * norm(G_HH) ** 0.125

@@ -14,7 +14,7 @@ from bptt_lab.gradients.base import Carry, RecurrentNet
 from bptt_lab.gradients.influence import as_matrix, layer_of, own_part, recur, refuse_size, swept
 from bptt_lab.gradients.past import Chunk, PastFacing
 
-DENSE = 0.5  # share of a row's entries from which a dense product is faster
+FEW = 32  # entries a row
 
 
 class SparseRTRL(PastFacing):
@@ -75,9 +75,9 @@ class SparseRTRL(PastFacing):
         """Eq. (1)."""
         refuse_size(chunk, self.memory_limit_gib)
         hidden_size = chunk.slope.shape[-1]
-        if self.k + 1 > DENSE * hidden_size:
-            return recur(self._masked(chunk), influence), None
-        return _recur(chunk, influence, _columns(self.seed, hidden_size, self.k)), None
+        if gathers(self.k, hidden_size):
+            return _recur(chunk, influence, _columns(self.seed, hidden_size, self.k)), None
+        return recur(self._masked(chunk), influence), None
 
     def gradient(self, chunk: Chunk, influence: Any, kept: Any, q_LNH: Tensor) -> Tensor:
         """Eq. (2)."""
@@ -100,6 +100,11 @@ class SparseRTRL(PastFacing):
         """The chunk with W_hh * mask for W_hh, whose Jacobians are J_t * mask."""
         mask = self.pattern(chunk.slope.shape[-1]).to(chunk.slope)
         return chunk._replace(weights=chunk.weights._replace(hh=chunk.weights.hh * mask))
+
+
+def gathers(k: int, hidden_size: int) -> bool:
+    """Whether weighted sums of rows take less time than a dense product with zeros in it."""
+    return k < min(FEW, hidden_size // 2)
 
 
 @lru_cache(maxsize=64)
