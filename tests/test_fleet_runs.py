@@ -41,7 +41,7 @@ LEARNT = [
 ]
 
 
-@pytest.mark.parametrize(("task", "strategy"), LEARNT)
+@pytest.mark.parametrize(("task", "strategy"), [*LEARNT, ("chaos", "snap1")])
 def test_every_task_is_learnt_as_alone(tmp_path, task, strategy):
     jobs = [(*TASKS[task], *QUIET, f"gradient={strategy}", f"seed={seed}") for seed in range(3)]
     assert compared(tmp_path, jobs) == 1
