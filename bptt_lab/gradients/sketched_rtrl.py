@@ -153,7 +153,7 @@ def _advance(
     e_new = rho_N * e_N + rounding * (F_N * before + norm(slope_NH, dim=1) * norm(xhat_NJ, dim=1))
     if r < H:
         e_new += norm(torch.baddbmm(B_NHH, Bc_NHc, kept_NHc.mT, alpha=-1), dim=(1, 2))
-        e_new += norm(torch.baddbmm(K, KW, W.mT, alpha=-1), dim=(1, 2)) 
+        e_new += norm(torch.baddbmm(K, KW, W.mT, alpha=-1), dim=(1, 2))
     e_new = (e_new * (1 + rounding)).nan_to_num_(math.inf, math.inf)
     return _State(S_new, L_new, R_new, e_new, V_NHc), _Step(d_NH, U_NHc, T, L_new)
 
