@@ -151,8 +151,10 @@ def test_nothing_in_training_changes(tmp_path, own):
     assert watched["parameters_sha256"] == alone["parameters_sha256"]
 
 
-STEPS = ("gradient=snap1", "dataset.chunk_length=1", *ONLINE, "trainer.log_every_n_steps=99", "checkpoint_seconds=3600",
-         "callbacks.exact_shadow.every_n_sequences=2", "model.hidden_size=7")  # fmt: skip
+STEPS = (
+    "gradient=snap1", "dataset.chunk_length=1", *ONLINE, "trainer.log_every_n_steps=99",
+    "callbacks.exact_shadow.every_n_sequences=2", "model.hidden_size=7", "checkpoint_seconds=3600",
+)  # fmt: skip
 
 
 def test_a_fleet_reads_what_a_run_alone_does_and_takes_the_rest_in_stretches(
