@@ -34,6 +34,6 @@ def microseconds(hidden_size: int, strategy: object) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for strategy in (RTRL(store=True), RTRL(), SnAp1(), UORO()):
+    for strategy in (RTRL(), SnAp1(), UORO()):
         found = [f"H={size} {microseconds(size, strategy):8.0f} us" for size in (16, 64)]
         print(f"{strategy!r:<40}{'   '.join(found)}")

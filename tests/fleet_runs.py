@@ -20,6 +20,8 @@ TASKS = {
              "dataset.batch_size=6"),
     "echo_by_step": ("dataset=echo", "dataset.stream_length=12", "dataset.chunk_length=1",
                      "dataset.batch_size=6"),
+    "chaos": ("dataset=chaos", "dataset.stream_length=12", "dataset.eval_length=7",
+              "dataset.reset_every=5", "dataset.batch_size=3", "model.zero_bias=true"),
     "digits": ("dataset=digits", "dataset.layout=rows", "dataset.batch_size=400"),
 }  # fmt: skip
 QUIET = (

@@ -58,8 +58,11 @@ CHEAPLY = {
     "bptt-reproduce": ("--list",),
     "bptt-bench": ("--help",),
     "bptt-homework": ("--help",),
+    "bptt-league": ("--no-timing",),
     "bptt-sample": ("--help",),
 }
+# Commands whose FOLDER is a sweep's.
+SWEPT = ("bptt-report", "bptt-board", "bptt-horizon", "bptt-league")
 # Pages write these of Python's functions as they write settings.
 FUNCTIONS = (lab.train, lab.sweep, lab.load, VanillaRNN, Truncated, DataLoader)
 ARGUMENTS = {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
@@ -229,7 +232,7 @@ def _run(command: str, *arguments: str) -> int:
 
 def _filled(words: list[str]) -> list[str]:
     """The words with real things for the placeholders."""
-    of_sweep = "-m" in words or words[0] in ("bptt-report", "bptt-board", "bptt-horizon")
+    of_sweep = "-m" in words or words[0] in SWEPT
     text = shlex.join(words)
     if "..." in words:
         text = shlex.join([w for word in words for w in (SWEEP if word == "..." else [word])])

@@ -45,7 +45,7 @@ def seen(monkeypatch):
         return step(module, batch, batch_idx)
 
     def compare(own, exact):
-        found.append((own.clone(), exact.clone()))
+        found.extend(zip(own.clone(), exact.clone(), strict=True))
         return compared_there(own, exact)
 
     step, compared_there = SequenceModule.training_step, exact_shadow._compared
@@ -70,8 +70,7 @@ def replayed(steps, experiment, strategy) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("length", [1, 5])
-@pytest.mark.parametrize("leak", [1, 0.4])
+@pytest.mark.parametrize(("length", "leak"), [(1, 1), (5, 0.4)])
 def test_readings_are_those_worked_out_by_hand(tmp_path, seen, length, leak):
     own = (*QUICK, *ECHO, *DOUBLE, *EVERY, f"dataset.chunk_length={length}", f"model.leak={leak}",
            "gradient=snap1", "trainer.gradient_clip_val=1e-3")  # fmt: skip
@@ -93,45 +92,49 @@ def test_readings_are_those_worked_out_by_hand(tmp_path, seen, length, leak):
     assert line["exact_shadow/cosine"] < 0.99
 
 
-@pytest.mark.parametrize("strategy", ["rtrl", "rtrl gradient.block=3", "full"])
+@pytest.mark.parametrize("strategy", ["rtrl", pytest.param("full", marks=pytest.mark.slow)])
 def test_an_exact_strategy_points_where_the_exact_one_does(tmp_path, strategy):
     chunk = "dataset.chunk_length=24" if strategy == "full" else "dataset.chunk_length=2"
-    own = (*ECHO, *DOUBLE, *EVERY, chunk, "trainer.max_epochs=3")
-    quick_run(tmp_path, *own, *f"gradient={strategy}".split())
+    quick_run(
+        tmp_path, *ECHO, *DOUBLE, *EVERY, chunk, "trainer.max_epochs=2", f"gradient={strategy}"
+    )
     found = readings(tmp_path)
-    assert len(found) == 3
+    assert len(found) == 2
     for line in found:
         assert line["exact_shadow/cosine"] == pytest.approx(1, abs=1e-9)
         assert line["exact_shadow/norm_ratio"] == pytest.approx(1, abs=1e-9)
         assert line["exact_shadow/relative_error"] < 1e-9
+        assert line.get("exact_shadow/influence_error", 0) < 1e-9
+        assert ("exact_shadow/influence_error" in line) == (strategy == "rtrl")
 
 
 def test_the_influence_is_compared_with_the_exact_one(tmp_path, monkeypatch):
-    def matrix(self, influence):
-        M = torch.diag_embed(influence.transpose(1, 2)).permute(0, 2, 3, 1)
-        kept.append(M)
-        return M
-
-    def exact(past, leak):
-        kept.append(influence(past, leak))
+    def exact(past):
+        kept.append(influence(past))
         return kept[-1]
 
     kept, influence = [], history.influence
-    monkeypatch.setattr(SnAp1, "matrix", matrix)
     monkeypatch.setattr(history, "influence", exact)
     quick_run(tmp_path, *ECHO, *DOUBLE, *EVERY, "gradient=snap1", "dataset.chunk_length=1")
-    (line,), (mine, M) = readings(tmp_path), kept
-    own = M.diagonal(dim1=1, dim2=2).permute(0, 2, 1)
+    (line,), (M,), (mine,) = readings(tmp_path), kept, [carried(tmp_path)]
     off = sqrt(float(((mine - M) ** 2).sum() / (M**2).sum()))
     assert line["exact_shadow/influence_error"] == pytest.approx(off, rel=1e-12)
-    assert 0.1 < off < sqrt(float(1 - (own**2).sum() / (M**2).sum())) + 0.5
+    assert 0.1 < off < 1
+
+
+def carried(folder):
+    """SnAp-1's matrix, from the influence of each unit on itself in a run's last checkpoint."""
+    saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    own_NHJ = saved["processes"][0]["carry"][1]
+    return torch.diag_embed(own_NHJ.transpose(1, 2)).permute(0, 2, 3, 1)
 
 
 @pytest.mark.parametrize(
     "own",
     [
         (*ECHO, "gradient=snap1", "dataset.chunk_length=1", "model.leak=.5"),
-        (*SERIES, "gradient=truncated", "dataset.chunk_length=4", "trainer.ema_decay=.9"),
+        pytest.param((*SERIES, "gradient=truncated", "dataset.chunk_length=4",
+                      "trainer.ema_decay=.9"), marks=pytest.mark.slow),
         pytest.param((*ECHO, "gradient=full", "segment_length=3", "dataset.chunk_length=8"),
                      marks=pytest.mark.slow),
         pytest.param((*ECHO, "gradient=full", "model.embedding_size=3"), marks=pytest.mark.slow),
@@ -148,8 +151,10 @@ def test_nothing_in_training_changes(tmp_path, own):
     assert watched["parameters_sha256"] == alone["parameters_sha256"]
 
 
-STEPS = ("gradient=snap1", "dataset.chunk_length=1", *ONLINE, "trainer.log_every_n_steps=99",
-         "callbacks.exact_shadow.every_n_sequences=2", "model.hidden_size=7")  # fmt: skip
+STEPS = (
+    "gradient=snap1", "dataset.chunk_length=1", *ONLINE, "trainer.log_every_n_steps=99",
+    "callbacks.exact_shadow.every_n_sequences=2", "model.hidden_size=7", "checkpoint_seconds=3600",
+)  # fmt: skip
 
 
 def test_a_fleet_reads_what_a_run_alone_does_and_takes_the_rest_in_stretches(
@@ -163,6 +168,7 @@ def test_a_fleet_reads_what_a_run_alone_does_and_takes_the_rest_in_stretches(
     assert [line["step"] for line in readings(tmp_path / "fleet/0")] == [11, 33, 55, 77]
 
 
+@pytest.mark.slow
 def test_sequences_of_unequal_lengths_are_counted_in_a_fleet(tmp_path):
     own = ("dataset.chunk_length=2", "callbacks.exact_shadow.every_n_sequences=3")
     jobs = [(*TASKS["adding"], *QUIET, *STEPS, *own, f"seed={seed}") for seed in range(2)]
@@ -170,13 +176,17 @@ def test_sequences_of_unequal_lengths_are_counted_in_a_fleet(tmp_path):
     assert readings(tmp_path / "fleet/1")
 
 
-@pytest.mark.parametrize("looks", [(4,), (13,), (17, 11)], ids=str)
+@pytest.mark.parametrize(
+    "looks",
+    [(4, 9), *(pytest.param(n, marks=pytest.mark.slow) for n in ((13,), (17, 11)))],
+    ids=str,
+)
 def test_a_run_that_goes_on_reads_what_it_would_have_read(tmp_path, looks):
-    own = config(*QUICK, *SERIES, *STEPS, "trainer.max_epochs=2")
+    own = config(*QUICK, *SERIES, *STEPS)
     perform(own, tmp_path / "whole", job())
     stop_and_go_on(tmp_path / "parts", own, *looks)
     assert readings(tmp_path / "parts") == readings(tmp_path / "whole")
-    assert len(readings(tmp_path / "whole")) == 4
+    assert len(readings(tmp_path / "whole")) == 2
 
 
 def test_a_long_sequence_is_observed_at_its_beginning(tmp_path, monkeypatch, seen):

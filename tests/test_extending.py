@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import os
 import re
 import shlex
@@ -202,3 +203,29 @@ def test_messages_about_a_class(reader, tmp_path, monkeypatch, capsys, old, new)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["gradient=damped", ALLOW, "dry_run=true"]) == 2
     assert capsys.readouterr().err.strip() in refusals().splitlines()
+
+
+@pytest.mark.slow
+def test_its_strategy_takes_part_in_the_league_by_name(reader):
+    """A small sweep of the league with the package's rule, then the table and the page."""
+    small = ("model.hidden_size=4", "dataset.stream_length=60", "dataset.reset_every=20")
+    small += ("trainer.log_every_n_steps=5", "dataset.series=henon", "seed=range(2)")
+    environment = {"PYTHONPATH": reader.path}
+
+    def said(main: str, *words: str) -> str:
+        command = Forked(main, words, reader.folder, environment)
+        out, err = command.communicate()
+        assert command.returncode == 0, f"{out}\n{err}"
+        return out
+
+    said(MAINS["bptt-train"], "experiment=league", "gradient=damped,snap1", ALLOW, *small)
+    sweep = reader.latest()
+    assert [job.status for job in runs.read_sweep(sweep)] == ["completed"] * 4
+    out = said("bptt_lab.commands.league.cli:main", str(sweep), "--allow", "mypkg")
+    (row,) = (line.split() for line in out.splitlines() if line.startswith("damped"))
+    (other,) = (line.split() for line in out.splitlines() if line.startswith("snap1"))
+    assert len(row) == len(other) and "-" not in row, out  # it has been timed, too
+    with (sweep / "league.csv").open(newline="") as file:
+        found = [line["rule"] for line in csv.DictReader(file)]
+    assert sorted(found) == ["damped", "damped", "snap1", "snap1"]
+    assert "damped" in (sweep / "league.html").read_text()

@@ -19,7 +19,7 @@ from bptt_lab.training.callbacks.writers import write_scalars
 from bptt_lab.training.fleet.fused import Fused
 from bptt_lab.training.job import attempt
 
-FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl")
+FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl", "sparse_rtrl")
 ALONE = ("truncated gradient.k=3 gradient.mode=lag", "checkpointed", "credit_clip")
 
 
@@ -41,7 +41,7 @@ LEARNT = [
 ]
 
 
-@pytest.mark.parametrize(("task", "strategy"), LEARNT)
+@pytest.mark.parametrize(("task", "strategy"), [*LEARNT, ("chaos", "snap1")])
 def test_every_task_is_learnt_as_alone(tmp_path, task, strategy):
     jobs = [(*TASKS[task], *QUIET, f"gradient={strategy}", f"seed={seed}") for seed in range(3)]
     assert compared(tmp_path, jobs) == 1

@@ -128,8 +128,8 @@ def test_stopped_and_continued_is_as_never_stopped(
     [
         ("uoro", ()),
         ("kf_rtrl", ()),
-        ("forward_gradient", ()),
-        ("pes", ("gradient.pairs=2",)),
+        pytest.param("forward_gradient", (), marks=pytest.mark.slow),
+        pytest.param("pes", ("gradient.pairs=2",), marks=pytest.mark.slow),
         ("artbp", ()),
         ("rtrl", ()),
         ("snap1", ()),

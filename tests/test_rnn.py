@@ -478,7 +478,8 @@ def test_importing_is_light(statement, unwanted):
             bptt_lab.gradients,
             "Full Truncated RTRL SnAp1 UORO KFRTRL RFLO ARTBP Adaptive Checkpointed Autograd "
             "ForwardGradient PES FeedbackAlignment CreditClip GradientStrategy Carry Unrolled "
-            "FutureFacing PerUnroll OneSweep PastFacing Modifier Stack Chunk",
+            "OnlineBPTT SketchedRTRL SparseRTRL FutureFacing PerUnroll OneSweep PastFacing "
+            "Modifier Stack Chunk",
         ),
     ],
 )

@@ -35,7 +35,7 @@ NEEDS_DATA = {
     "training.callbacks.probe.probe": "bool: whether the probe has a loss at all",
     "training.callbacks.credit.CreditHistogram.on_train_batch_start": "bool, float: shares to log",
     "training.callbacks.credit_flow.CreditFlow.read": "cpu: what pictures are made of",
-    "training.callbacks.exact_shadow._compared": "float: scalars to log",
+    "training.callbacks.exact_shadow.ExactShadow._readings": "float: scalars to log",
     "training.callbacks.gradient_norms.GradientNorms.on_before_optimizer_step": (
         "float: whether all norms are finite"
     ),

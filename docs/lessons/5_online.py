@@ -191,7 +191,7 @@ def numbers(carry: object) -> int:
 
 
 rules = {
-    "RTRL": RTRL(store=True),
+    "RTRL": RTRL(),
     "SnAp-1": SnAp1(),
     "UORO": UORO(),
     "cut": Full(),
@@ -336,7 +336,7 @@ def milliseconds(
 sizes, taken = [8, 32, 64, 128], {}
 print("milliseconds  " + "".join(f"{f'H={size}':>8}" for size in sizes))
 for name, strategy in {
-    "RTRL": RTRL(store=True),
+    "RTRL": RTRL(),
     "UORO": UORO(),
     "SnAp-1": SnAp1(),
 }.items():

@@ -61,11 +61,16 @@ def as_one(gradients):
     return torch.cat([ih, hh, *(b[:, None] for b in bias[:1])], 1)
 
 
-@pytest.mark.parametrize("dense", [0.0, 2.0], ids=["dense", "sparse"])
+@pytest.fixture(params=["dense", "gathered"])
+def products(request, monkeypatch):
+    """Which kind of product a step is, whatever H and k."""
+    monkeypatch.setattr(sparse_rtrl, "gathers", lambda k, hidden_size: request.param == "gathered")
+
+
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("k", [0, 1, 3])
 @pytest.mark.parametrize("net", NETS, ids=str)
-def test_is_rtrl_with_masked_jacobians(monkeypatch, net, k, dense):
-    monkeypatch.setattr(sparse_rtrl, "DENSE", dense)
+def test_is_rtrl_with_masked_jacobians(net, k):
     strategy = SparseRTRL(k=k, seed=2)
     total, M = by_hand(net, strategy.pattern(net.hidden_size))
     for lengths in (12, 1, [7, 1, 4]):
@@ -74,11 +79,10 @@ def test_is_rtrl_with_masked_jacobians(monkeypatch, net, k, dense):
         assert_same({"M": strategy.matrix(carry.influence)}, {"M": M}, "influence", 1e-10)
 
 
-@pytest.mark.parametrize("dense", [0.0, 2.0], ids=["dense", "sparse"])
+@pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("lengths", [1, 5], ids=str)
 @pytest.mark.parametrize("net", NETS, ids=str)
-def test_from_snap1_to_rtrl(monkeypatch, net, lengths, dense):
-    monkeypatch.setattr(sparse_rtrl, "DENSE", dense)
+def test_from_snap1_to_rtrl(net, lengths):
     none, _ = over_chunks(SparseRTRL(k=0), net, lengths)
     assert_same(none, over_chunks(SnAp1(), net, lengths)[0], "k = 0", 1e-12)
     exact, _ = over_chunks(RTRL(), net, lengths)

@@ -34,6 +34,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs += league({"uoro": 0.4}, 7, {"uoro": 0.1}, series="henon", k=2)
     jobs += league({"uoro": 0.3}, 7, {"uoro": 0.2}, series="henon", k=8)
     jobs += league({"rtrl": 0.1, "snap1": 0.1}, 2, series="<b>lorenz")
+    jobs += league({"rtrl": 0.1}, 1, series="logistic", status="waiting")
     jobs[0] |= {"status": "diverged", "reason": RED}
     sweep = write_sweep(tmp_path_factory.mktemp("mixed") / "s", jobs)
     assert called(sweep) == 0
@@ -48,14 +49,17 @@ def test_the_page_is_whole_escaped_and_says_what_is_decided(mixed: Path) -> None
     assert "League of 4 rules" in text and "uoro, k=2" in text and "uoro, k=8" in text
     assert "No run has logged an alignment: the rules are ranked by error alone." in text
     assert "so no pair can be significant: that takes 6 seeds." in text  # of the second stream
+    assert "series=logistic: no run has completed yet." in text
+    assert "no two rules have a seed in common" in text.lower()
     assert 'src="data:image/png;base64,' in text and "No step was timed." in text
 
 
 def test_tables_have_a_row_a_run_and_a_row_a_pair(mixed: Path) -> None:
     rows, pairs = table(mixed / "league.csv"), table(mixed / "league_pairs.csv")
-    assert len(rows) == 32 and {row["stream"] for row in rows} == {
+    assert len(rows) == 33 and {row["stream"] for row in rows} == {
         "chaos, series=henon",
         "chaos, series=<b>lorenz",
+        "chaos, series=logistic",
     }
     (diverged,) = (row for row in rows if row["status"] == "diverged")
     assert diverged["error"] == "inf" and diverged["alignment"] == ""

@@ -117,19 +117,18 @@ def full_reference(problem: Problem) -> Prepared:
 def rtrl_products(problem: Problem) -> Prepared:
     """The products alone that exact influence consists of: the least that rtrl can take.
 
-    A product (N, H + 1, H) by (N, H, H (H + I + 1)) a step, and that twice: once for the influence
-    after the chunk, once for the gradient.
+    A product (N, H, H) by (N, H, H (H + I + 1)) a step.
     """
     import torch
 
     L, N, I, H = problem.shape
     make: Any = {"device": problem.input.device, "dtype": problem.input.dtype}
-    jacobian = torch.randn(N, H + 1, H, **make)
+    jacobian = torch.randn(N, H, H, **make)
     influence = torch.randn(N, H, H * (H + I + 1), **make)
-    out = torch.empty(N, H + 1, H * (H + I + 1), **make)
+    out = torch.empty_like(influence)
 
     def both() -> tuple[None, dict[str, Any]]:
-        for _ in range(2 * L):
+        for _ in range(L):
             torch.bmm(jacobian, influence, out=out)
         return None, {}
 

@@ -23,6 +23,7 @@ from bptt_lab.training.style import LineStyle
 
 INCHES = 3.6  # of a panel
 ROW = 0.27  # inches of a rule's row
+NARROW = 3  # an axis that spans less is linear, for the sake of its ticks
 LETTERS = 26  # of a name beside its point
 ALIGNMENT = "alignment: mean cosine with the exact gradient"
 AROUND = [(r, a) for r in (9, 14, 20, 28, 38, 50) for a in range(0, 360, 30)]  # points, degrees
@@ -72,7 +73,7 @@ def _height(stream: Stream) -> float:
 
 def _scaled(axis: Any, values: Sequence[float]) -> None:
     positive = [x for x in values if x > 0]
-    if positive and len(positive) == len(values):
+    if positive and len(positive) == len(values) and max(positive) > NARROW * min(positive):
         style.logarithmic(axis, min(positive), max(positive))
 
 

@@ -21,9 +21,9 @@ METHOD = (
     f"Error: the mean of train/loss over the last {SHARE:.0%} of a run's steps. Each step is "
     "predicted before it is learnt from. Of a series that its task scales to variance 1, the "
     "squared error is the normalised one.",
-    "Alignment: the cosine of the rule's gradient with the exact one at the same parameters and "
-    "data, mean over training. It is measured along the rule's own way, so that of two rules it "
-    "is not at the same parameters.",
+    "Alignment: the cosine of the rule's gradient with the exact one, which RTRL would have found "
+    "along the same steps and weights; mean over training, of runs that completed. Two rules are "
+    "measured each along its own way.",
     "Significance: Wilcoxon's signed-rank test over the seeds that both rules have, two-sided and "
     "exact, of the logarithm of the ratio of errors or the difference of alignments. Holm's "
     "correction holds the chance of any wrong claim below 5 % for all pairs of a stream and a "
@@ -32,6 +32,8 @@ METHOD = (
     "with the test. Intervals are each for itself, without Holm's correction.",
     "A run that diverged counts as worse than any that did not; two that diverged are equal. Runs "
     "that failed or are not complete are left out, with the pairs of their seed.",
+    "Kendall's tau describes these rules, by the medians of their seeds. A handful of rules, some "
+    "of them akin, is no sample of all rules.",
     "Not decided does not mean equal. Another task, size, optimizer or learning rate may turn the "
     "order around.",
 )
@@ -81,7 +83,7 @@ def render(
     folder = shlex.quote(runs.shown(sweep.folder))
     return template("league.html", Path(__file__).parent).render(
         title=f"League of {rules} rules" if rules > 1 else f"One rule: {next(iter(names))}",
-        summary=f"{', '.join(s.name for s in streams)} · {len(seeds)} seeds · "
+        summary=f"{'; '.join(s.name for s in streams)} · {len(seeds)} seeds · "
         f"{sweep.folder.resolve().name}",
         sections=[_section(stream, compared[stream.name], costs, styles) for stream in streams],
         picture=picture,

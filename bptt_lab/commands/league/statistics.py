@@ -68,14 +68,14 @@ def hodges_lehmann(d: Sequence[float], level: float = 1 - ALPHA) -> Effect:
 
     Examples:
         >>> hodges_lehmann([1, 2, 3, 4, 5])
-        Effect(middle=3, low=1.0, high=5.0, level=0.9375)
+        Effect(middle=3.0, low=1.0, high=5.0, level=0.9375)
     """
     n = len(d)
     walsh = sorted(_between(d[i], d[j]) for i in range(n) for j in range(i, n))
     below = np.cumsum(_null(2 * np.arange(1, n + 1))[::2])  # P(W <= 0), P(W <= 1), ...
     c = max(1, int((2 * below <= 1 - level + 1e-12).sum()))
     reached = float(1 - 2 * below[c - 1])
-    return Effect(statistics.median(walsh), walsh[c - 1], walsh[-c], reached)
+    return Effect(float(statistics.median(walsh)), walsh[c - 1], walsh[-c], reached)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -79,7 +79,7 @@ def correlated(stream: Stream) -> str:
     asked = f"Does alignment matter here? Over {rules} rules Kendall's tau of alignment and error"
     text = f"{asked} is {tau:.2f} ({p(its_p)})"
     if its_p <= ALPHA:
-        return f"{text}: rules that are more aligned have {which} error."
+        return f"{text}: of these rules, those that are more aligned have {which} error."
     return f"{text}: that does not tell whether rules that are more aligned have lower error."
 
 

@@ -1,8 +1,6 @@
 """Where RTRL would point along the very trajectory of a run, while another strategy trains it."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
-from math import fsum, isfinite, nan
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -10,10 +8,12 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from bptt_lab.config.schema import refuse
+from bptt_lab.core import recurrence
+from bptt_lab.core.cell import Cell, Weights
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients import history
-from bptt_lab.gradients.history import Steps
-from bptt_lab.gradients.past import PastFacing, observed
+from bptt_lab.gradients.history import History, Lived
+from bptt_lab.gradients.past import PastFacing
 from bptt_lab.tasks.base import ChunkLoader, SequenceBatch
 from bptt_lab.training.callbacks.stretch import Stretch
 from bptt_lab.training.callbacks.writers import State, write_scalars
@@ -60,10 +60,11 @@ class ExactShadow(Callback):
         self.every_n_steps = every_n_steps
         self._number = -1  # of the present sequence
         self._observes = False
-        self._past: list[Steps] = []
+        self._past: list[Lived] = []
         self._seen = 0  # steps in it
-        self._readings: dict[str, list[float]] = {}
-        self._latest: tuple[SequenceBatch, Tensor] | None = None  # and its states, (L, N, H)
+        self._losses: list[tuple[int, Tensor]] = []  # those measured, as `pull_back` takes them
+        self._own: list[Tensor] = []  # gradients of these, (P)
+        self._latest: SequenceBatch | None = None
         self._known: tuple[int, list[int]] = -1, []  # an epoch, and where sequences begin in it
 
     def on_train_start(self, trainer: Trainer, pl_module: SequenceModule) -> None:
@@ -93,40 +94,32 @@ class ExactShadow(Callback):
             return
         with torch.no_grad():
             input, hx = pl_module.embed(batch.input), pl_module.carry_before(batch).hx
-            chunk = observed(pl_module.rnn, input, hx)
-        self._past.append(history.remembered(chunk))
-        self._seen += len(batch.input)
-        self._latest = batch, chunk.states[1:]
+        self._past.append(history.remembered(pl_module.rnn, input, hx))
+        self._seen += len(input)
+        self._latest = batch
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: SequenceModule, *_: Any
     ) -> None:
-        """Measure, if it is time. The step that the hook belongs to is counted after it."""
+        """Keep the gradient, if it is time. The step that the hook belongs to is counted later."""
         if self._latest is None or (trainer.global_step + 1) % self.every_n_steps:
             return
-        batch, output = self._latest
-        own, exact = [], []
-        for parameter, gradient in zip(
-            pl_module.rnn.all_weights[0], self._exact(pl_module, batch, output), strict=True
-        ):
-            if parameter.grad is not None:
-                own.append(parameter.grad.detach().flatten().to(gradient))
-                exact.append(gradient.flatten())
-        if own:
-            for name, value in _compared(torch.cat(own), torch.cat(exact)).items():
-                self._add(name, value)
+        learnt = [p for p in pl_module.rnn.all_weights[0] if p.requires_grad]
+        if not learnt:
+            return
+        own = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in learnt]
+        self._losses.append((self._seen, self._credit(pl_module, self._latest)))
+        self._own.append(torch.cat([gradient.flatten() for gradient in own]))
 
-    def _exact(self, module: SequenceModule, batch: SequenceBatch, output: Tensor) -> list[Tensor]:
-        """The exact gradient of each parameter of the layer."""
+    def _credit(self, module: SequenceModule, batch: SequenceBatch) -> Tensor:
+        """The immediate credit of the batch's loss, (L, N, H)."""
+        (input, hx, weights), rnn = self._past[-1], module.rnn
+        layer = recurrence.unroll(input, hx, weights, Cell(rnn.nonlinearity, rnn.leak))
         with torch.enable_grad():
-            output = output.detach().requires_grad_()
+            output = layer.states[1:].requires_grad_()
             total, _ = module.loss_sum(output.to(module.readout.weight.dtype), batch)
             (q_LNH,) = torch.autograd.grad(total / module.share, output)
-        rnn = module.rnn
-        sizes = [rnn.input_size, rnn.input_size + rnn.hidden_size]
-        total_HJ = history.pull_back(self._past, rnn.leak, q_LNH)
-        ih, hh, bias = total_HJ.tensor_split(sizes, dim=1)
-        return [ih, hh, *[bias] * (2 * rnn.bias)]
+        return q_LNH
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Let go of the batch."""
@@ -138,28 +131,41 @@ class ExactShadow(Callback):
 
     def _close(self, trainer: Trainer, module: SequenceModule) -> None:
         """End the observation, before the carry of its last step is gone, and write the means."""
-        if self._past and self._readings:
-            self._add("influence_error", self._influence_error(module))
-        means = {f"exact_shadow/{n}": fsum(x) / len(x) for n, x in self._readings.items()}
-        if means:
-            write_scalars(trainer, means, trainer.global_step)
-        self._observes, self._past, self._readings, self._seen = False, [], {}, 0
+        if self._losses:
+            scalars = self._readings(module)
+            if scalars:
+                write_scalars(trainer, scalars, trainer.global_step)
+        self._observes, self._seen = False, 0
+        self._past, self._losses, self._own = [], [], []
 
-    def _influence_error(self, module: SequenceModule) -> float:
-        """|M~ - M| / |M|, nan where the strategy shows no matrix."""
+    def _readings(self, module: SequenceModule) -> dict[str, float]:
+        """The means over what was measured, of what is finite."""
+        rnn = module.rnn
+        past = history.history(self._past, Cell(rnn.nonlinearity, rnn.leak))
+        total_KHJ = history.pull_back(past, self._losses)
+        sizes = [rnn.input_size, rnn.input_size + rnn.hidden_size]
+        ih, hh, bias = total_KHJ.tensor_split(sizes, dim=2)
+        known = zip((ih, hh, bias, bias), rnn.all_weights[0], strict=False)
+        exact = torch.cat([part.flatten(1) for part, p in known if p.requires_grad], 1)
+        found = _compared(torch.stack(self._own).to(exact), exact)
+        error = self._influence_error(module, past)
+        if error is not None:
+            found["influence_error"] = error
+        kept = {name: values[values.isfinite()] for name, values in found.items()}
+        return {f"exact_shadow/{n}": float(x.mean()) for n, x in kept.items() if len(x)}
+
+    def _influence_error(self, module: SequenceModule, past: History) -> Tensor | None:
+        """|M~ - M| / |M|, (1); None where the strategy shows no matrix."""
         rule, carry = module.rnn.gradient, module.carry
         if not isinstance(rule, PastFacing) or carry is None or carry.influence is None:
-            return nan
+            return None
         try:
             M = rule.matrix(carry.influence)
         except NotImplementedError:
-            return nan
-        exact = history.influence(self._past, module.rnn.leak).view_as(M)
-        return float((M - exact).norm() / exact.norm())
-
-    def _add(self, name: str, value: float) -> None:
-        if isfinite(value):
-            self._readings.setdefault(name, []).append(value)
+            return None
+        exact = history.influence(past)
+        error: Tensor = (M - exact).norm() / exact.norm()
+        return error[None]
 
     def idle_steps(self, trainer: Trainer) -> int:
         """Return how many steps there are until it observes, in this epoch."""
@@ -189,31 +195,31 @@ class ExactShadow(Callback):
 
     def state_dict(self) -> State:
         """Return what it has seen of the present sequence."""
+        past = [(chunk.hx, *(w for w in chunk.weights if w is not None)) for chunk in self._past]
         return {
             "number": self._number,
             "observes": self._observes,
-            "lengths": [len(steps.slope) for steps in self._past],
-            "past": [torch.cat(tensors) for tensors in zip(*self._past, strict=True)],
-            "readings": {name: list(values) for name, values in self._readings.items()},
+            "inputs": [chunk.input for chunk in self._past],
+            "past": [torch.stack(kind) for kind in zip(*past, strict=True)],
+            "losses": [list(loss) for loss in self._losses],
+            "own": list(self._own),
         }
 
     def load_state_dict(self, state_dict: State) -> None:
         """Go on from there."""
         self._number, self._observes = state_dict["number"], state_dict["observes"]
-        self._readings = {name: list(values) for name, values in state_dict["readings"].items()}
-        lengths = state_dict["lengths"]
-        if lengths:
-            extended, slope, weights = state_dict["past"]
-            parts = extended.split(lengths), slope.split(lengths), weights.chunk(len(lengths))
-            self._past = [Steps(*steps) for steps in zip(*parts, strict=True)]
-        self._seen = sum(lengths)
+        inputs, stacked = state_dict["inputs"], state_dict["past"]
+        past = zip(inputs, *(kind.unbind() for kind in stacked), strict=True) if inputs else ()
+        self._past = [Lived(input, hx, Weights(*weights)) for input, hx, *weights in past]
+        self._losses = [(end, q_LNH) for end, q_LNH in state_dict["losses"]]
+        self._own, self._seen = list(state_dict["own"]), sum(map(len, inputs))
 
 
-def _compared(own: Tensor, exact: Tensor) -> Mapping[str, float]:
-    """One gradient beside another; what is not defined is nan or inf."""
-    sizes = own.norm(), exact.norm()
+def _compared(own: Tensor, exact: Tensor) -> dict[str, Tensor]:
+    """Gradients (K, P) beside others; what is not defined is nan or inf."""
+    sizes = own.norm(dim=1), exact.norm(dim=1)
     return {
-        "cosine": float(own @ exact / (sizes[0] * sizes[1])),
-        "norm_ratio": float(sizes[0] / sizes[1]),
-        "relative_error": float((own - exact).norm() / sizes[1]),
+        "cosine": (own * exact).sum(1) / sizes[0] / sizes[1],
+        "norm_ratio": sizes[0] / sizes[1],
+        "relative_error": (own - exact).norm(dim=1) / sizes[1],
     }

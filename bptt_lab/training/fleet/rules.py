@@ -1,7 +1,6 @@
 """Past-facing rules of many networks: at once where all are alike, each by itself elsewhere."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ class Rules:
         self.alike = len({(rnn.leak, repr(rnn.gradient)) for rnn in rnns}) == 1
         self._whole: Any = None  # the latest influences in one tensor, and each network's part
         self._parts: Sequence[Any] = ()
+        self._spare: list[Any] = [None] * len(rnns)  # before the latest: room for the next ones
 
     def __call__(
         self, influences: Sequence[Any], draws: Sequence[int]
@@ -36,14 +36,18 @@ class Rules:
             influences: before this chunk; None at the beginning of sequences.
             draws: numbers of each network's chunk, for rules that draw.
         """
-        known = self._stacked(influences)
-        if self.alike and known is not NotImplemented:
-            with suppress(NotImplementedError):
+        known = self._stacked(influences) if self.alike else NotImplemented
+        if known is not NotImplemented:
+            try:
                 whole, gradients = self.rnns[0].gradient.together(self._chunk(), known, self.q)
+            except NotImplementedError:
+                self.alike = False  # nor at any later chunk
+            else:
                 self._whole, self._parts = whole, whole.unbind()
                 return self._parts, gradients
         found = map(self._alone, range(len(draws)), influences, draws)
         after, each = zip(*found, strict=True)
+        self._spare = list(influences)
         return after, torch.stack(each)
 
     def _stacked(self, parts: Sequence[Any]) -> Any:
@@ -64,7 +68,11 @@ class Rules:
         return Chunk(layer.input, states, weights, cell, values, slopes(values, cell))
 
     def _alone(self, row: int, before: Any, draw: int) -> tuple[Any, Tensor]:
-        """What one rule does alone, on a chunk that keeps no buffer of ours."""
+        """What one rule does alone, on a chunk that keeps no buffer of ours.
+
+        Influences freed all at once would go back to the system, which is slow to give them again.
+        """
+        self._spare[row] = None
         rnn, layer = self.rnns[row], self.layer
         states, input = layer.states[row].clone(), layer.input[row].clone()
         values = states[1:] if rnn.leak == 1 else layer.values[row].clone()
