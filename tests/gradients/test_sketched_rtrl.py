@@ -99,16 +99,16 @@ def test_the_certificate_bounds_the_error_over_many_steps(leak, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_over_many_steps_the_sketch_stays_orthonormal(dtype):
-    """1e5 steps of one sequence, and its certificate too."""
+    """25,000 steps of 4 sequences, and their certificates too."""
     strategy, influence, exact = SketchedRTRL(rank=4), None, None
-    for seed in range(20):
-        for t, chunk in enumerate(chunks_of_one_step(Net(9, 5000, 1), 0.9, seed, dtype)):
+    for seed in range(5):
+        for t, chunk in enumerate(chunks_of_one_step(Net(9, 5000, 4), 0.9, seed, dtype)):
             influence, _ = strategy.advance(chunk, influence)
             exact, _ = RTRL().advance(in_float64(chunk), exact)
             if t % 50 == 49:
                 assert_orthonormal(influence)
         M = strategy.matrix(influence).double()
-        assert (M - exact.view(M.shape)).norm() <= influence[3].norm()
+        assert ((M - exact.view(M.shape)).flatten(1).norm(dim=1) <= influence[3]).all()
 
 
 def assert_orthonormal(influence):
