@@ -177,7 +177,8 @@ def _advance(
     precision = torch.finfo(S_NHJ.dtype)
     H, r, c = S_NHJ.shape[1], L_NHr.shape[2], V_NHc.shape[2]
     d_NH = A_NHH.diagonal(dim1=1, dim2=2)
-    s_NH = norm(S_NHJ, dim=2)
+    # Below this a square loses its digits. Rows of Q may be shorter than 1, as Eq. (4) allows.
+    s_NH = norm(S_NHJ, dim=2).clamp(min=math.sqrt(precision.tiny / precision.eps))
     B_NHH = A_NHH * s_NH[:, None]  # Eq. (2)
     B_NHH.diagonal(dim1=1, dim2=2).zero_()
     if 0 < c < H:  # Eq. (3); a trace of the old V keeps its rank where B has less
@@ -186,7 +187,7 @@ def _advance(
         )
         V_NHc = torch.linalg.qr(Z_NHc)[0]
     BV_NHc = torch.bmm(B_NHH, V_NHc)
-    U_NHc = V_NHc / s_NH.clamp(min=precision.tiny)[..., None]
+    U_NHc = V_NHc / s_NH[..., None]
     QV_NcP = (U_NHc.mT[..., None] * S_NHJ[:, None]).flatten(2)
 
     C_Nmm, failed_N = _factor(R_NrP, QV_NcP, looks)  # Eq. (4)
@@ -235,11 +236,13 @@ def _factor(R_NrP: Tensor, QV_NcP: Tensor, looks: bool) -> tuple[Tensor, Tensor]
 def _right_singular_vectors(K_NHm: Tensor) -> Tensor:
     """All of K's, (N, m, m), the leading ones last; any orthonormal ones where K is not finite."""
     H, m = K_NHm.shape[1:]
+    K_NHm = K_NHm.nan_to_num(0, 0, 0)
     if m > H:  # a small net's
-        finite = K_NHm.nan_to_num(0, 0, 0)
-        W_Nmm: Tensor = torch.linalg.svd(finite)[2].mT.flip(2)
+        W_Nmm: Tensor = torch.linalg.svd(K_NHm)[2].mT.flip(2)
     else:
-        W_Nmm = torch.linalg.eigh(torch.bmm(K_NHm.mT, K_NHm).nan_to_num_(0, 0, 0))[1]
+        if m:  # else K^T K may be too large for numbers, and eigh fail
+            K_NHm /= K_NHm.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(K_NHm.dtype).tiny)
+        W_Nmm = torch.linalg.eigh(torch.bmm(K_NHm.mT, K_NHm))[1]
     return W_Nmm
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bptt_lab.gradients.rtrl import RTRL
-from bptt_lab.gradients.sketched_rtrl import SketchedRTRL
+from bptt_lab.gradients.sketched_rtrl import SketchedRTRL, _right_singular_vectors
 from bptt_lab.gradients.snap1 import SnAp1
 
 from .contract import assert_same
@@ -238,3 +238,27 @@ def test_units_that_are_dead_or_idle_are_safe(rank):
                 all(part.isfinite().all() for part in influence) and (error <= influence[3]).all()
             )
             assert rank < 6 or (error <= 1e-10 * exact.norm()).all()
+
+
+@pytest.mark.parametrize("rank", [0, 1, 6])
+def test_influence_whose_squares_are_no_numbers_is_safe(rank):
+    """In float32: squares of what is below 1e-23 are zero."""
+    strategy, net = SketchedRTRL(rank=rank), Net(24, 12, 2, bias=False)
+    for carried, M, exact in influences(strategy, faint(net)):
+        assert all(part.isfinite().all() for part in carried)
+        assert ((M - exact).flatten(1).norm(dim=1) <= carried[3]).all()
+
+
+def faint(net):
+    """Chunks whose inputs and states are of the size 1e-30, in float32."""
+    for chunk in chunks_of_one_step(net, 1.0, dtype=torch.float32):
+        yield chunk._replace(input=chunk.input * 1e-30, states=chunk.states * 1e-30)
+
+
+def test_what_explodes_in_part_breaks_no_decomposition():
+    """K^T K with entries that are no numbers beside some that are: eigh alone fails."""
+    K = torch.zeros(1, 12, 7)
+    K[0, 0, 0], K[0, :, 4:] = 1e25, 1e-4 * torch.arange(1.0, 37).view(12, 3).sin()
+    W = _right_singular_vectors(K)
+    torch.testing.assert_close(W.mT @ W, torch.eye(7)[None], atol=1e-5, rtol=0)
+    assert W[0, 0, -1].abs() > 0.999
