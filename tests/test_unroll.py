@@ -15,12 +15,15 @@ from bptt_lab.core.validation import ConfigError
 from bptt_lab.gradients import (
     ARTBP,
     KFRTRL,
+    PES,
     RFLO,
     RTRL,
     UORO,
     Adaptive,
     Carry,
+    ForwardGradient,
     Full,
+    SketchedRTRL,
     SnAp1,
     Truncated,
 )
@@ -259,3 +262,13 @@ def test_a_carry_goes_to_the_net_that_it_came_from(rule, sizes):
         carry = carry._replace(hx=torch.zeros(1, 2, other.hidden_size))
     with pytest.raises(ConfigError, match=r"3 inputs, 4 units, bias=True on 2 .*cannot go on"):
         other.unroll(torch.randn(4, 2, sizes[0]), carry)
+
+
+@pytest.mark.parametrize("own", [SketchedRTRL(rank=2), ForwardGradient(directions=2), PES(pairs=2)])
+def test_a_carry_goes_to_the_setting_that_shaped_it(own):
+    (name,) = own.shaping
+    rnn, x = VanillaRNN(3, 4, gradient=own), torch.randn(4, 2, 3)
+    _, carry = rnn.unroll(x)
+    rnn.gradient = type(own)(**{name: 3})
+    with pytest.raises(ConfigError, match=rf"{name}=2 in a net.* cannot go on with as .*{name}=3"):
+        rnn.unroll(x, carry)

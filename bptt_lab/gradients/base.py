@@ -65,6 +65,7 @@ class GradientStrategy(ABC):
     unbiased: bool = False  # its expectation is full BPTT's gradient within a chunk
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
+    shaping: ClassVar[tuple[str, ...]] = ()  # settings that its influence's shapes follow from
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
     fuses: ClassVar[bool] = True  # a run with it may share a process with others, in a fleet
     faces_future: ClassVar[bool] = False  # credit flows back, so that a modifier may change it
@@ -115,6 +116,7 @@ class GradientStrategy(ABC):
     def stamp(self, rnn: RecurrentNet) -> str:
         """Say in a carry whose influence it holds, or would."""
         own = type(self).__name__ + " without influence" * (not self.carries_influence)
+        own += "".join(f" {name}={getattr(self, name)}" for name in self.shaping)
         sizes = f"{rnn.input_size} inputs, {rnn.hidden_size} units, bias={rnn.bias}"
         return f"{own} in a net of {sizes}"
 

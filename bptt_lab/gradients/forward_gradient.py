@@ -47,6 +47,7 @@ class ForwardGradient(RandomDirections):
     """
 
     unbiased = True
+    shaping = ("directions",)
     cost: ClassVar[str] = "O(K L N H (H+I))"
     space: ClassVar[str] = "O(K N H (H+I) + K L N H)"
 

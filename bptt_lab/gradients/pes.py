@@ -53,6 +53,7 @@ class PES(RandomDirections):
     """
 
     unbiased = True
+    shaping = ("pairs",)
     cost: ClassVar[str] = "O(K L N H (H+I))"
     space: ClassVar[str] = "O(K N H (H+I) + K L N H)"
 

@@ -10,7 +10,7 @@ from torch.linalg import vector_norm as norm
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.past import Chunk, PastFacing
 
-EVERY = 8  # steps from one look at R^T R to the next: in between it is taken for I
+EVERY = 8  # of so many draws and steps one looks at R^T R: at others it is taken for I
 SLACK = 64  # in units of the precision: above what rounding does to a Gram matrix
 
 
@@ -60,6 +60,7 @@ class SketchedRTRL(PastFacing):
     decomposition, and the last bound in rho_t.
     """
 
+    shaping = ("rank",)
     cost: ClassVar[str] = "O(L N (H^3 + H^2 r^2))"
     space: ClassVar[str] = "O(N H (H+I) r + L N (H r + r^2))"
 
