@@ -8,7 +8,7 @@ which strategy runs.
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -127,11 +127,18 @@ class GradientStrategy(ABC):
         """
         estimates = (carry.estimate or {}).items()
         shown = {name: x for name, x in estimates if not name.startswith("_")}
-        return shown if carry.influence is None else shown | self.told_by(carry.influence)
+        if carry.influence is not None:
+            with suppress(NotImplementedError):
+                shown |= self.told_by(carry.influence)
+        return shown
 
     def told_by(self, influence: Any) -> dict[str, float]:
-        """Return what a dashboard shows of an influence that is carried, by name."""
-        return {}
+        """Return what a dashboard shows of an influence that is carried, by name.
+
+        Raises:
+            NotImplementedError: where that is nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} tells nothing of its influence")
 
     @abstractmethod
     def states(
