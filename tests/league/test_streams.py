@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -26,6 +27,29 @@ def test_error_is_the_last_fifth_and_alignment_all_of_training(tmp_path: Path) -
     assert entry.last_records == pytest.approx((3 * 9 + 1.0) / 5)
     assert entry.alignment == pytest.approx(0.25) and entry.observed("norm_ratio") == 0.5
     assert entry.observed("influence_error") is None
+
+
+def test_a_run_without_a_record_in_its_last_fifth_has_its_last_record(tmp_path: Path) -> None:
+    """300 steps with a record every 200, say: the run completed, so it takes part."""
+    sweep = write_sweep(tmp_path / "s", league({"rtrl": 1, "snap1": 2}, 2))
+    for summary in sweep.glob("*/summary.json"):
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | {"steps": 150}))
+    _, (stream,) = read(sweep)
+    assert stream.rules[0].errors()[0] == pytest.approx(1.1)
+    assert compare(stream, "error").seeds == 2
+
+
+def test_values_that_look_alike_when_shortened_are_numbered(tmp_path: Path) -> None:
+    """Otherwise a stream's comparison would stand beside another stream's name."""
+    jobs = [
+        {"gradient": "x" * 100 + end, "series": "y" * 100 + path, "error": error}
+        for path in "ab"
+        for end, error in (("1", 0.1), ("2", 0.2))
+    ]
+    _, streams = read(write_sweep(tmp_path / "s", jobs))
+    assert [stream.name.endswith(" (2)") for stream in streams] == [False, True]
+    for stream in streams:
+        assert [*stream.mean_ranks().values()] == [1, 2]
 
 
 def test_streams_and_settings_of_a_strategy_are_told_apart(tmp_path: Path) -> None:
@@ -139,6 +163,14 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_no_stream_is_refused(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path / "s", [{"offline": True}, {"status": "waiting"}])
+    sweep = write_sweep(
+        tmp_path / "s", [{"offline": True, "status": "running"}, {"status": "waiting"}]
+    )
     with pytest.raises(ConfigError, match="no run of it has logged train/loss; give a sweep"):
+        read(sweep)
+
+
+def test_runs_too_short_to_log_a_loss_are_told_so(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", [{"offline": True}])
+    with pytest.raises(ConfigError, match=r"fewer steps than trainer\.log_every_n_steps"):
         read(sweep)

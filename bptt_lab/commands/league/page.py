@@ -18,9 +18,9 @@ from bptt_lab.commands.report.results import SweepResults
 from bptt_lab.commands.timing import UNSTEADY
 
 METHOD = (
-    f"Error: the mean of train/loss over the last {SHARE:.0%} of a run's steps. Each step is "
-    "predicted before it is learnt from. Of a series that its task scales to variance 1, the "
-    "squared error is the normalised one.",
+    f"Error: the mean of train/loss over the last {SHARE:.0%} of a run's steps, or the last record "
+    "where none is in them. Each step is predicted before it is learnt from. Of a series that its "
+    "task scales to variance 1, the squared error is the normalised one.",
     "Alignment: the cosine of the rule's gradient with the exact one, which RTRL would have found "
     "along the same steps and weights; mean over training, of runs that completed. Two rules are "
     "measured each along its own way.",
@@ -83,7 +83,7 @@ def render(
     folder = shlex.quote(runs.shown(sweep.folder))
     return template("league.html", Path(__file__).parent).render(
         title=f"League of {rules} rules" if rules > 1 else f"One rule: {next(iter(names))}",
-        summary=f"{'; '.join(s.name for s in streams)} · {len(seeds)} seeds · "
+        summary=f"{'; '.join(s.name for s in streams)} · {words.count(len(seeds), 'seed')} · "
         f"{sweep.folder.resolve().name}",
         sections=[_section(stream, compared[stream.name], costs, styles) for stream in streams],
         picture=picture,

@@ -3,9 +3,10 @@
 Settings of the dataset tell streams apart. All other settings but the seed tell rules apart.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
@@ -39,10 +40,14 @@ class Entry:
 
     @cached_property
     def error(self) -> float | None:
-        """The mean of the records over the last fifth of the steps; infinite if it diverged."""
+        """The mean of the records over the last fifth of the steps; infinite if it diverged.
+
+        It is the last record where none is in that fifth.
+        """
         records = self.job.curves.get(LOSS, {})
         steps = self.job.run.steps or max(records, default=0)
-        return self._mean([x for step, x in records.items() if step > (1 - SHARE) * steps])
+        late = [x for step, x in records.items() if step > (1 - SHARE) * steps]
+        return self._mean(late or [*records.values()][-1:])
 
     @cached_property
     def last_records(self) -> float | None:
@@ -150,6 +155,8 @@ def read(folder: Path) -> tuple[SweepResults, list[Stream]]:
     if not any(job.curves.get(LOSS) for job in sweep.jobs):
         problem = f"no run of it has logged {LOSS}"
         way_out = "give a sweep of runs that learn a stream, or wait for the first"
+        if any(job.run.is_done for job in sweep.jobs):
+            way_out = "a run of fewer steps than trainer.log_every_n_steps logs none"
         raise ConfigError(f"{folder}: {problem}; {way_out}")
     own = [_of_stream(key) for key in sweep.keys]
     found: dict[tuple[str, SweptValues], dict[SweptValues, list[JobResult]]] = {}
@@ -157,7 +164,9 @@ def read(folder: Path) -> tuple[SweepResults, list[Stream]]:
         key = tuple(value for value, is_its in zip(job.values, own, strict=True) if is_its)
         rules = found.setdefault((job.dataset, key), {})
         rules.setdefault(job.values, []).append(job)
-    return sweep, [_stream(sweep, *key, rules) for key, rules in found.items()]
+    all_streams = [_stream(sweep, *key, rules) for key, rules in found.items()]
+    names = _distinct(stream.name for stream in all_streams)
+    return sweep, [replace(s, name=name) for s, name in zip(all_streams, names, strict=True)]
 
 
 def _stream(
@@ -169,8 +178,11 @@ def _stream(
     keys = [key for key in sweep.keys if _of_stream(key)]
     described = results.describe(keys, values)
     rules = []
-    for own, jobs in found.items():
-        name = results.describe(sweep.keys, own, left_out=keys) or jobs[0].strategy or "a rule"
+    names = _distinct(
+        results.describe(sweep.keys, own, left_out=keys) or jobs[0].strategy or "a rule"
+        for own, jobs in found.items()
+    )
+    for name, (own, jobs) in zip(names, found.items(), strict=True):
         entries = {job.seed: Entry(job) for job in jobs}
         rules.append(Rule(name, own, jobs[0].strategy, entries))
     rules.sort(key=lambda rule: (rule.error is None, rule.error or 0.0))
@@ -179,6 +191,15 @@ def _stream(
     return Stream(
         ", ".join(filter(None, (dataset, described))), "" if loss == "None" else loss, rules
     )
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Number the names that have been there before, as long values look alike when shortened."""
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        found.append(next(n for n in itertools.chain([name], numbered) if n not in found))
+    return found
 
 
 def _of_stream(key: str) -> bool:

@@ -23,7 +23,7 @@ def headline(stream: Stream, comparison: Comparison) -> str:
     best, *others = stream.rules
     if best.error is None:
         return f"{stream.name}: no run has completed yet."
-    over = _count(len(best.errors()), "seed")
+    over = count(len(best.errors()), "seed")
     text = f"{stream.name}: {best.name} has the least median {stream.error}, {number(best.error)}"
     if not others:
         return f"{text}, over {over}."
@@ -35,7 +35,7 @@ def headline(stream: Stream, comparison: Comparison) -> str:
 
 def verdict(comparison: Comparison) -> str:
     """Say how many pairs differ."""
-    return f"{len(comparison.decided)} of {_count(len(comparison.pairs), 'pair')} differ."
+    return f"{len(comparison.decided)} of {count(len(comparison.pairs), 'pair')} differ."
 
 
 def decided(comparison: Comparison, stream: Stream) -> list[str]:
@@ -49,9 +49,9 @@ def not_decided(comparison: Comparison) -> str:
     if not pairs:
         return ""
     seeds = sorted({pair.seeds for pair in pairs})
-    by = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else _count(seeds[0], "seed")
+    by = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed")
     named = "; ".join(f"{pair.one.name} and {pair.other.name}" for pair in pairs)
-    total = _count(len(comparison.pairs), "pair")
+    total = count(len(comparison.pairs), "pair")
     return f"Not decided by {by}, {len(pairs)} of {total}: {named}."
 
 
@@ -61,7 +61,7 @@ def reach(comparison: Comparison) -> str:
     if not pairs:
         return "No two rules have a seed in common that both completed, so nothing is compared."
     seeds, least = comparison.seeds, comparison.least
-    given = f"With {_count(seeds, 'seed')} and {_count(pairs, 'pair')}"
+    given = f"With {count(seeds, 'seed')} and {count(pairs, 'pair')}"
     text = f"{given} the least p that can be reached after Holm is {least:.2g}"
     if least <= ALPHA:
         return f"{text}."
@@ -127,7 +127,7 @@ def _sentence(comparison: Comparison, stream: Stream, pair: Pair) -> str:
     what = stream.error if comparison.quantity == "error" else "alignment"
     return (
         f"{pair.one.name}'s {what} is {where} that of {pair.other.name}: {size}, "
-        f"{p(pair.holm)} after Holm, {_count(pair.seeds, 'seed')}."
+        f"{p(pair.holm)} after Holm, {count(pair.seeds, 'seed')}."
     )
 
 
@@ -147,5 +147,6 @@ def _by_size(comparison: Comparison) -> list[Pair]:
     return sorted(comparison.decided, key=size)
 
 
-def _count(number: int, word: str) -> str:
+def count(number: int, word: str) -> str:
+    """Write a number and what it counts."""
     return f"{number} {word}{'' if number == 1 else 's'}"
