@@ -186,7 +186,8 @@ def test_every_implementation_gives_the_answer_that_it_claims(name, precision):
         assert gradients.keys() == problem.weights.keys()
         assert error(output, right) < tolerance
         off = gradient_error(gradients, right_gradients)
-        assert (off < tolerance) == (prepared.claims == "exact")
+        if prepared.claims == "exact" or precision == "float64":  # a bias may be below a rounding
+            assert (off < tolerance) == (prepared.claims == "exact")
     assert error(prepared.passes[FORWARD]()[0], right) < tolerance
 
 

@@ -19,6 +19,7 @@ from bptt_lab.runs import sweep
 from bptt_lab.training import job as jobs
 
 # In this process, where `started` sees the jobs.
+GRADIENTS = list((Path(__file__).parents[1] / "conf" / "gradient").glob("*.yaml"))
 HERE = "hydra/launcher=basic"
 QUIET = ("hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null")
 TRUNCATED = "gradient=truncated"
@@ -278,7 +279,7 @@ BAD = [
     ("-m seed=shuffle(range(1,1000000000))", "seed=shuffle(range(1,1000000000)): makes a sweep of"),
     (
         "-m seed=range(0,200) model.leak=range(0.01,1,0.01) gradient=glob(*)",
-        "seed=range(0,200): makes a sweep of 257,400 jobs",
+        f"seed=range(0,200): makes a sweep of {200 * 99 * len(GRADIENTS):,} jobs",
     ),
     ("-m hydra.sweeper.params={seed:'range(0,10001)'}", "seed=range(0,10001): makes a sweep of 10"),
     ("-m seed=range(0,1e300,1e-300)", "seed=range(0,1e300,1e-300): makes a sweep of some 10^600 j"),

@@ -116,7 +116,8 @@ def test_claims_hold():
     _, found = compared(*COPY)
     for row in (*found.strategies, *found.curve):
         exact = row.aligned.relative_error.value < 1e-10
-        assert exact == (row.claims == "exact"), row.option
+        all_steps = row.option.name == "online_bptt"  # its k is longer than the batch
+        assert exact == (row.claims == "exact" or all_steps), row.option
         assert row.draws == (row.claims == "unbiased") and row.seconds > 0
     (full,) = [row for row in found.strategies if row.option.name == "full"]
     assert full.times_full == 1.0

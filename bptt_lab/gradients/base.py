@@ -66,6 +66,7 @@ class GradientStrategy(ABC):
     linear: bool = True  # gradients scale and add up as losses do, at one draw and estimate
     carries_influence: bool = False  # a chunk's gradient reaches the chunks before it
     shaping: ClassVar[tuple[str, ...]] = ()  # settings that its influence's shapes follow from
+    grows: ClassVar[bool] = False  # its influence remembers steps, (N, steps, ...)
     max_layers: ClassVar[int | None] = None  # of a network that it can unroll
     fuses: ClassVar[bool] = True  # a run with it may share a process with others, in a fleet
     faces_future: ClassVar[bool] = False  # credit flows back, so that a modifier may change it

@@ -42,6 +42,7 @@ class OnlineBPTT(PastFacing):
     of recurrent network trajectories".
     """
 
+    grows = True
     cost: ClassVar[str] = "O(k L N H (H+I))"
     space: ClassVar[str] = "O(N (k+L) (H+I))"
 

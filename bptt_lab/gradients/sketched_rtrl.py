@@ -10,7 +10,6 @@ from torch.linalg import vector_norm as norm
 from bptt_lab.core.validation import Ge, checked
 from bptt_lab.gradients.past import Chunk, PastFacing
 
-EVERY = 8  # of so many draws and steps one looks at R^T R: at others it is taken for I
 SLACK = 64  # in units of the precision: above what rounding does to a Gram matrix
 
 
@@ -78,8 +77,7 @@ class SketchedRTRL(PastFacing):
             A_NHH = slope_NH[..., None] * W_HH
             if keep:
                 A_NHH.diagonal(dim1=1, dim2=2).add_(keep)
-            looks = (chunk.draw + t) % EVERY == 0
-            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, rho_LN[t], looks)
+            state, step = _advance(state, A_NHH, slope_NH, xhat_NJ, rho_LN[t])
             kept.append(step)
         return tuple(state), (kept, tuple(state))
 
@@ -171,7 +169,7 @@ def _start(chunk: Chunk, rank: int) -> _State:
 
 
 def _advance(
-    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, rho_N: Tensor, looks: bool
+    state: _State, A_NHH: Tensor, slope_NH: Tensor, xhat_NJ: Tensor, rho_N: Tensor
 ) -> tuple[_State, _Step]:
     """Eq. (1) to (7) for one step."""
     S_NHJ, L_NHr, R_NrP, e_N, V_NHc = state
@@ -191,7 +189,7 @@ def _advance(
     U_NHc = V_NHc / s_NH[..., None]
     QV_NcP = (U_NHc.mT[..., None] * S_NHJ[:, None]).flatten(2)
 
-    C_Nmm, failed_N = _factor(R_NrP, QV_NcP, looks)  # Eq. (4)
+    C_Nmm, failed_N = _factor(R_NrP, QV_NcP)  # Eq. (4)
     K_NHm = torch.bmm(torch.cat([torch.bmm(A_NHH, L_NHr), BV_NHc], 2), C_Nmm)  # Eq. (5)
     W_Nmm = _right_singular_vectors(K_NHm)
     KW_NHm = torch.bmm(K_NHm, W_Nmm)
@@ -217,7 +215,7 @@ def _advance(
     return after, _Step(d_NH, U_NHc, T_Nrm, L_after_NHr)
 
 
-def _factor(R_NrP: Tensor, QV_NcP: Tensor, looks: bool) -> tuple[Tensor, Tensor]:
+def _factor(R_NrP: Tensor, QV_NcP: Tensor) -> tuple[Tensor, Tensor]:
     """C of Eq. (4), (N, m, m), m = r + c: a Cholesky factor; and where there is none.
 
     What is added to the Gram matrix keeps it positive definite where Q V lies in R. It may be too
@@ -227,8 +225,7 @@ def _factor(R_NrP: Tensor, QV_NcP: Tensor, looks: bool) -> tuple[Tensor, Tensor]
     gram_mm = R_NrP.new_empty(m, m)
     gram_Nmm = torch.eye(m, out=gram_mm).repeat(N, 1, 1)
     gram_Nmm[:, r:, :r] = torch.bmm(R_NrP, QV_NcP.mT).mT
-    if looks:
-        gram_Nmm[:, :r, :r] = torch.bmm(R_NrP, R_NrP.mT)
+    gram_Nmm[:, :r, :r] = torch.bmm(R_NrP, R_NrP.mT)
     gram_Nmm.diagonal(dim1=1, dim2=2).add_(SLACK * torch.finfo(R_NrP.dtype).eps)
     C_Nmm, failed_N = torch.linalg.cholesky_ex(gram_Nmm)
     return C_Nmm, failed_N

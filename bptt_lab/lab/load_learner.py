@@ -62,7 +62,8 @@ def _go_on(learner: Learner, saved: dict[str, Any]) -> None:
         for name, mine in own.carry._asdict().items():
             value = getattr(carry, name)
             absent = value is None or name in ("estimate", "rule")
-            if not absent and _form(value) != _form(mine):
+            grows = name == "influence" and learner.net.rnn.gradient.grows
+            if not absent and _form(value, grows) != _form(mine, grows):
                 raise ValueError(f"its {name} has another form")
         learner.carry = carry
         if learner.optimizer is not None:
@@ -78,10 +79,11 @@ def _go_on(learner: Learner, saved: dict[str, Any]) -> None:
         raise ConfigError(f"a learner cannot go on from it ({kind:.200})") from error
 
 
-def _form(value: Any) -> Any:
-    """The types and shapes in nested containers."""
+def _form(value: Any, grows: bool) -> Any:
+    """The types and shapes in nested containers, without the second size if that grows."""
     if isinstance(value, Tensor):
-        return value.shape, value.dtype
+        shape = list(value.shape)
+        return shape[:1] + shape[2:] if grows else shape, value.dtype
     if isinstance(value, list | tuple):
-        return [_form(item) for item in value]
+        return [_form(item, grows) for item in value]
     return type(value)
