@@ -186,8 +186,9 @@ def test_every_implementation_gives_the_answer_that_it_claims(name, precision):
         assert gradients.keys() == problem.weights.keys()
         assert error(output, right) < tolerance
         off = gradient_error(gradients, right_gradients)
-        if prepared.claims == "exact" or precision == "float64":  # a bias may be below a rounding
-            assert (off < tolerance) == (prepared.claims == "exact")
+        # At lag 25 the bias is there, and below float32's tolerance.
+        small = prepared.claims == "exact" or (name, precision) == ("online_bptt", "float32")
+        assert (off < tolerance) == small
     assert error(prepared.passes[FORWARD]()[0], right) < tolerance
 
 

@@ -19,7 +19,8 @@ from bptt_lab.training.callbacks.writers import write_scalars
 from bptt_lab.training.fleet.fused import Fused
 from bptt_lab.training.job import attempt
 
-FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl", "sparse_rtrl")
+FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl", "sparse_rtrl",
+         "sketched_rtrl", "online_bptt")  # fmt: skip
 ALONE = ("truncated gradient.k=3 gradient.mode=lag", "checkpointed", "credit_clip")
 
 

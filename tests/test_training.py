@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ranks
 import torch
+from gradients.test_contract import OPTIONS, made
 from runs import QUICK, WATCHED, config, job, quick_run, state_dict
 from tasks.samples import SAMPLES
 
@@ -18,21 +19,11 @@ from bptt_lab.training.callbacks.run_card import flat_settings
 from bptt_lab.training.train import train
 
 CONF = Path(__file__).parents[1] / "conf"
-STRATEGIES = sorted(path.stem for path in (CONF / "gradient").glob("*.yaml"))
-ONE_LAYER = (
-    "forward_gradient",
-    "kf_rtrl",
-    "online_bptt",
-    "pes",
-    "rflo",
-    "rtrl",
-    "sketched_rtrl",
-    "snap1",
-    "sparse_rtrl",
-    "uoro",
-)
+RULES = {name: made(section) for name, section in OPTIONS.items()}
+STRATEGIES = sorted(RULES)
+ONE_LAYER = {name for name, rule in RULES.items() if rule.max_layers == 1}
 # Each process draws for itself, or clips credit of a loss that its share has scaled.
-OWN_WAYS = ("artbp", "forward_gradient", "kf_rtrl", "pes", "uoro", "credit_clip")
+OWN_WAYS = {name for name, rule in RULES.items() if rule.claim == "unbiased"} | {"credit_clip"}
 TASKS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 

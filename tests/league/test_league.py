@@ -91,7 +91,9 @@ def test_damage_is_refused_on_one_line_or_said_of_its_run(
     assert [row["status"] for row in table(sweep / "league.csv")].count("unreadable") == 2
     capsys.readouterr()
     for break_it in (
-        lambda: (sweep / "league.html").unlink() or (sweep / "league.html").symlink_to("/tmp/x"),
+        lambda: (
+            (sweep / "league.html").unlink() or (sweep / "league.html").symlink_to(tmp_path / "x")
+        ),
         lambda: (sweep / "sweep.json").write_text("{"),
         lambda: (sweep / "sweep.json").unlink(),
     ):
