@@ -25,7 +25,6 @@ class Rules:
         self.alike = len({(rnn.leak, repr(rnn.gradient)) for rnn in rnns}) == 1
         self._whole: Any = None  # the latest influences in one tensor, and each network's part
         self._parts: Sequence[Any] = ()
-        self._spare: list[Any] = [None] * len(rnns)  # before the latest: room for the next ones
 
     def __call__(
         self, influences: Sequence[Any], draws: Sequence[int]
@@ -47,7 +46,6 @@ class Rules:
                 return self._parts, gradients
         found = map(self._alone, range(len(draws)), influences, draws)
         after, each = zip(*found, strict=True)
-        self._spare = list(influences)
         return after, torch.stack(each)
 
     def _stacked(self, parts: Sequence[Any]) -> Any:
@@ -68,11 +66,7 @@ class Rules:
         return Chunk(layer.input, states, weights, cell, values, slopes(values, cell))
 
     def _alone(self, row: int, before: Any, draw: int) -> tuple[Any, Tensor]:
-        """What one rule does alone, on a chunk that keeps no buffer of ours.
-
-        Influences freed all at once would go back to the system, which is slow to give them again.
-        """
-        self._spare[row] = None
+        """What one rule does alone, on a chunk that keeps no buffer of ours."""
         rnn, layer = self.rnns[row], self.layer
         states, input = layer.states[row].clone(), layer.input[row].clone()
         values = states[1:] if rnn.leak == 1 else layer.values[row].clone()
