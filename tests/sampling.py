@@ -12,6 +12,14 @@ import pytest
 whole = True  # whether whole products are made; thousands of parameters take seconds to collect
 
 
+def every(step: int, values: Iterable[Any]) -> list[Any]:
+    """All values as parameters, marked slow but for one in `step`."""
+    return [
+        pytest.param(value, marks=pytest.mark.slow if number % step else ())
+        for number, value in enumerate(values)
+    ]
+
+
 def pairwise(*axes: Iterable[Any]) -> list[Any]:
     """Combinations as parameters: some that hold every pair of values, and all others as slow.
 

@@ -67,6 +67,7 @@ def test_a_run_keeps_it_in_its_checkpoints(tmp_path):
     assert parameter_hash(best["state_dict"]) == averaged["parameters_sha256"]
 
 
+@pytest.mark.slow
 def test_a_run_that_knew_no_average_goes_on_without(tmp_path):
     """As runs of earlier versions do, whose manifests say nothing of it."""
     plain = quick_run(tmp_path, "dataset=echo", "trainer.ema_decay=null", "optimizer=adam")

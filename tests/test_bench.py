@@ -233,6 +233,7 @@ def test_on_a_gpu_the_core_is_left_as_it_is():
         assert core.instruction_set() == before
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_measured_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shape = "2,9,600,600"  # an influence above the limit that the option sets

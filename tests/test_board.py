@@ -48,7 +48,7 @@ def chosen(folder: Path) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(query.get("runFilter", [""])[0]), re.compile(query["tagFilter"][0])
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_of_a_sweep_the_best_five_settings_are_shown(tmp_path: Path, seeds: int) -> None:
     jobs = [
         {"gradient": "truncated", "k": k, "seed": seed, "final": k / 100}

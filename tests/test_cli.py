@@ -532,6 +532,7 @@ def test_job_names_are_safe(number, overrides, name):
     assert len(name) <= 180 and os.sep not in name
 
 
+@pytest.mark.slow
 def test_a_hundred_jobs_are_verified_one_by_one():
     output_paths.register()
     args = arguments.parse_arguments(["-m", TRUNCATED, "seed=range(0,50)", "gradient.k=4,8"])

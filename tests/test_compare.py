@@ -95,7 +95,7 @@ def backward(batch, strategy):
     return torch.cat([p.grad.flatten() for p in rnn.parameters()])
 
 
-@pytest.mark.parametrize("overrides", [COPY, CARRIED])
+@pytest.mark.parametrize("overrides", [pytest.param(COPY, marks=pytest.mark.slow), CARRIED])
 def test_figures_are_those_of_training_s_gradients(overrides):
     batch, found = compared(*overrides)
     full = backward(batch, Full())
@@ -300,7 +300,10 @@ def test_a_mistake_is_told_before_torch_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("suffix", command.PICTURES)
+@pytest.mark.parametrize(
+    "suffix",
+    [pytest.param(s, marks=() if s == ".svg" else pytest.mark.slow) for s in command.PICTURES],
+)
 def test_the_figure_is_written_and_the_same_each_time(tmp_path, suffix):
     _, found = compared(*COPY, names=["full", "truncated"])
     contents = []
@@ -313,7 +316,7 @@ def test_the_figure_is_written_and_the_same_each_time(tmp_path, suffix):
 
 # Each choice and each length; with -m slow each with each.
 COMPARISONS = [
-    pytest.param(names, chunk_length, marks=() if i == j else pytest.mark.slow)
+    pytest.param(names, chunk_length, marks=() if i == j != 1 else pytest.mark.slow)
     for i, names in enumerate((["full"], None, ["truncated"]))
     for j, chunk_length in enumerate((1, 2, 24))
 ]
@@ -405,6 +408,7 @@ def test_a_peak_that_is_unknown_is_left_out_and_another_error_is_seen(monkeypatc
         cli.main([*ADDING, "--strategies", "full"])
 
 
+@pytest.mark.slow
 def test_a_dear_strategy_is_skipped_by_name_with_the_option_that_runs_it(monkeypatch, capsys):
     monkeypatch.setattr(cli, "DEAR", 0.0)
     assert cli.main([*ADDING]) == 0

@@ -33,7 +33,12 @@ def outcomes_of(name, strategy):
 
 @pytest.mark.parametrize(
     "strategy",
-    [outside.Good(), outside.GoodOnline(), outside.Fades(), outside.with_settings],
+    [
+        outside.Good(),
+        outside.GoodOnline(),
+        pytest.param(outside.Fades(), marks=SLOW),
+        pytest.param(outside.with_settings, marks=SLOW),
+    ],
     ids=repr,
 )
 def test_a_sound_strategy_has_no_failure(strategy):

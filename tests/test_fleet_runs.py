@@ -24,7 +24,13 @@ FUSED = ("full", "truncated gradient.k=3", "artbp", "snap1", "uoro", "rtrl", "sp
 ALONE = ("truncated gradient.k=3 gradient.mode=lag", "checkpointed", "credit_clip")
 
 
-@pytest.mark.parametrize("strategy", FUSED + ALONE)
+FIRST = ("full", "artbp", "snap1", "sketched_rtrl", "credit_clip")  # of each kind of strategy
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(s, marks=() if s in FIRST else pytest.mark.slow) for s in FUSED + ALONE],
+)
 def test_every_replica_has_the_bits_of_its_own_run(tmp_path, strategy):
     chosen = f"gradient={strategy}".split()
     jobs = [(*TASKS["echo"], *QUIET, *chosen, *apart) for apart in APART]
@@ -34,9 +40,9 @@ def test_every_replica_has_the_bits_of_its_own_run(tmp_path, strategy):
     assert status["status"] in ("diverged", "completed")
 
 
-# Each task and each strategy; with -m slow each with each.
+# A task in one chunk, and one step by step; with -m slow each with each.
 LEARNT = [
-    pytest.param(task, strategy, marks=() if i == j else pytest.mark.slow)
+    pytest.param(task, strategy, marks=() if i == j == 0 else pytest.mark.slow)
     for i, task in enumerate(("adding", "echo_by_step", "digits"))
     for j, strategy in enumerate(("full", "snap1", "rflo"))
 ]
@@ -73,6 +79,7 @@ def test_a_last_checkpoint_holds_the_generators_of_its_own_run(tmp_path):
         assert torch.equal(found[0]["torch"], found[1]["torch"])
 
 
+@pytest.mark.slow
 def test_runs_that_go_on_at_different_steps_validate_as_alone(tmp_path):
     """Each validates in two batches, at the ends of its own epochs."""
     task = (*TASKS["adding"], "dataset.val_size=32")
@@ -99,7 +106,7 @@ def test_double_precision_and_other_optimizers(tmp_path):
     compared(tmp_path, jobs)
 
 
-@pytest.mark.parametrize("average", ["null", ".9"])
+@pytest.mark.parametrize("average", [pytest.param("null", marks=pytest.mark.slow), ".9"])
 def test_jobs_that_now_and_then_have_chunks_of_one_length_keep_their_numbers(tmp_path, average):
     task = ("dataset=tagging", f"dataset.path={write_tagging(tmp_path)}", "dataset.batch_size=2")
     averages = ("null", "null", average)
@@ -110,6 +117,7 @@ def test_jobs_that_now_and_then_have_chunks_of_one_length_keep_their_numbers(tmp
     assert 0 < compared(tmp_path, jobs, alone=2) < 1
 
 
+@pytest.mark.slow
 def test_losses_and_metrics_that_are_no_exact_operations_round_as_alone(tmp_path):
     music = ("dataset=music", f"dataset.path={write_music(tmp_path)}", "trainer.max_epochs=1")
     for precision in ("32-true", "64-true"):
@@ -215,11 +223,16 @@ class Hooked(Echo):
     [
         "dataset._target_=Doubled",
         "dataset._target_=Drawn",
-        "dataset._target_=Hooked",
-        "gradient._target_=Halved",
         "gradient._target_=Reservoir",
-        "dataset._target_=Watched",
-        "dataset._target_=Listed",
+        *(
+            pytest.param(own, marks=pytest.mark.slow)
+            for own in (
+                "dataset._target_=Hooked",
+                "gradient._target_=Halved",
+                "dataset._target_=Watched",
+                "dataset._target_=Listed",
+            )
+        ),
     ],
 )
 def test_plug_ins_do_what_they_do_alone(tmp_path, own):

@@ -48,7 +48,7 @@ def test_rates_that_were_those_of_the_first_step_would_show(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "optimizer", slowly(["sgd", "nadam", "radam", "adamax"], "sgd", "radam", "adamax")
+    "optimizer", slowly(["sgd", "nadam", "radam", "adamax"], "nadam", "radam", "adamax")
 )
 def test_steps_in_which_nothing_counts_have_their_place_in_a_schedule(
     tmp_path,
@@ -61,6 +61,7 @@ def test_steps_in_which_nothing_counts_have_their_place_in_a_schedule(
     assert max(number for number, _ in taken) > 4  # in stretches, as without a schedule
 
 
+@pytest.mark.slow
 def test_jobs_that_stop_early_leave_the_others_as_they_are(tmp_path):
     early = ("trainer.max_epochs=5", "trainer.ema_decay=null", "early_stopping.patience=1")
     jobs = [
@@ -84,6 +85,7 @@ def test_an_end_by_steps_within_an_epoch(tmp_path, steps):
     compared(tmp_path, [(*LONG, *own, *SCHEDULES[name]) for name in ("cosine", "plateau")])
 
 
+@pytest.mark.slow
 def test_runs_whose_ends_are_moved_go_on_in_a_fleet(tmp_path):
     jobs = [(*LONG, "trainer.max_epochs=3", *SCHEDULES[name]) for name in ("step", "plateau")]
     for number, own in enumerate(jobs):

@@ -51,7 +51,10 @@ def seeds(*own: str, count: int = 3) -> list[tuple[str, ...]]:
     return [(*LONG, *own, f"seed={seed}") for seed in range(count)]
 
 
-@pytest.mark.parametrize("strategy", ["full", "artbp", "snap1", "uoro"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["full", "uoro", *(pytest.param(s, marks=pytest.mark.slow) for s in ("artbp", "snap1"))],
+)
 def test_most_steps_are_taken_in_stretches_with_the_bits_of_each_run(tmp_path, taken, strategy):
     jobs = seeds(f"gradient={strategy}", "trainer.ema_decay=.9", "trainer.gradient_clip_val=.1")[:2]
     assert compared(tmp_path, jobs) == 1
@@ -64,7 +67,7 @@ def test_most_steps_are_taken_in_stretches_with_the_bits_of_each_run(tmp_path, t
 @pytest.mark.parametrize(
     ("strategy", "ahead"),
     [
-        ("rtrl", 1),
+        pytest.param("rtrl", 1, marks=pytest.mark.slow),
         ("full", 0),
         pytest.param("rtrl", 0, marks=pytest.mark.slow),
         pytest.param("full", 1, marks=pytest.mark.slow),
@@ -168,7 +171,7 @@ def test_a_class_that_writes_a_hook_speaks_for_itself():
     assert Bundle([Silent(**every), loss]).idle_steps(None) == 0
 
 
-@pytest.mark.parametrize("last", [1, 4, 9])
+@pytest.mark.parametrize("last", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_what_fails_within_a_stretch_goes_on_by_itself_from_there(tmp_path, monkeypatch, last):
     calls = []
 

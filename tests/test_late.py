@@ -179,6 +179,7 @@ def with_epochs(epochs: int, folder, *more: str):
     return resumed(config(*lines), folder)
 
 
+@pytest.mark.slow
 def test_with_a_later_end_a_run_is_as_if_it_had_had_it_from_the_start(six, tmp_path, capsys):
     from bptt_lab.training import job as jobs
 

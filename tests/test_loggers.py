@@ -105,6 +105,7 @@ def test_a_csv_file_has_every_line_once_and_the_run_its_bits(tmp_path):
     assert all(one[name].equal(other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_fleet_and_its_continued_runs_log_each_line_once(tmp_path):
     jobs = [(*RUN, ALL, f"seed={seed}") for seed in (0, 1)]
     side_by_side(tmp_path, jobs)

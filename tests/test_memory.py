@@ -80,6 +80,7 @@ def test_full_peaks_at_two_copies_of_the_states(reference, tmp_path):
     assert 1.9 < measure(full, tmp_path / "peak", reference) < 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_steps", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def test_a_million_steps_fit_in_32_megabytes(num_steps, tmp_path):
     """All states would take 1 kB a step."""

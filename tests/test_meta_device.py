@@ -101,8 +101,16 @@ def _layers(name: str) -> int:
     return 1
 
 
-@pytest.mark.parametrize("lengths", [None, [7, 5, 2]], ids=["even", "ragged"])
-@pytest.mark.parametrize("name, settings", STRATEGIES, ids=lambda value: str(value))
+EVEN, RAGGED = None, [7, 5, 2]
+# Every second strategy on even sequences, the others on ragged ones; with -m slow all on both.
+CASES = [
+    pytest.param(*strategy, lengths, marks=pytest.mark.slow if (i + j) % 2 else ())
+    for i, strategy in enumerate(STRATEGIES)
+    for j, lengths in enumerate((EVEN, RAGGED))
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "lengths"), CASES, ids=lambda value: str(value))
 def test_strategies(name: str, settings: Any, lengths: Any) -> None:
     layers, strategy = _layers(name), _strategy(name, **settings)
     rnn = _net(num_layers=layers, dropout=0.3 * (layers > 1), gradient=strategy)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import nbformat
+import pytest
 from commands import Forked
 from nbclient import NotebookClient
 
@@ -37,6 +38,7 @@ said
 """
 
 
+@pytest.mark.slow
 def test_the_notebook(tmp_path: Path) -> None:
     """One test, since a kernel takes seconds: its runs, what it shows, an interrupt."""
     executed = execute(tmp_path)

@@ -272,7 +272,7 @@ GRADIENTS = [
 def planted() -> Iterator[Any]:
     for name, defects in DEFECTS.items():
         for number, (defect, plant) in enumerate(defects.items()):
-            marks = [pytest.mark.slow] if name.startswith(SECONDS) or number > 1 else []
+            marks = [pytest.mark.slow] if name.startswith(SECONDS) or number else []
             yield pytest.param(name, plant, id=f"{name}: {defect}", marks=marks)
 
 

@@ -39,9 +39,10 @@ RUNS = {
 }  # fmt: skip
 STRATEGIES = ("full", "truncated", "autograd")
 ADAPTIVE = "bptt_lab.gradients.adaptive.Adaptive"
-# Each kind of run and each strategy; with -m slow each with each.
+# Each kind of run but the dearest with a strategy; with -m slow each with each.
+DEAR = ("watched", "text", "digits", "music")
 PAIRS = [
-    pytest.param(name, strategy, marks=() if i % 3 == j else pytest.mark.slow)
+    pytest.param(name, strategy, marks=pytest.mark.slow if name in DEAR or i % 3 != j else ())
     for i, name in enumerate(RUNS)
     for j, strategy in enumerate(STRATEGIES)
 ]
@@ -127,16 +128,16 @@ def test_stopped_and_continued_is_as_never_stopped(
     ("strategy", "more"),
     [
         ("uoro", ()),
-        ("kf_rtrl", ()),
+        pytest.param("kf_rtrl", (), marks=pytest.mark.slow),
         pytest.param("forward_gradient", (), marks=pytest.mark.slow),
         pytest.param("pes", ("gradient.pairs=2",), marks=pytest.mark.slow),
-        ("artbp", ()),
-        ("rtrl", ()),
-        ("sketched_rtrl", ()),
+        pytest.param("artbp", (), marks=pytest.mark.slow),
+        pytest.param("rtrl", (), marks=pytest.mark.slow),
+        pytest.param("sketched_rtrl", (), marks=pytest.mark.slow),
         pytest.param("sparse_rtrl", (), marks=pytest.mark.slow),
         ("online_bptt", ("gradient.k=40",)),
-        ("snap1", ()),
-        ("adaptive", ("gradient.every=30",)),
+        pytest.param("snap1", (), marks=pytest.mark.slow),
+        pytest.param("adaptive", ("gradient.every=30",), marks=pytest.mark.slow),
         ("credit_clip", ()),
     ],
 )

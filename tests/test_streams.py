@@ -122,7 +122,7 @@ def test_a_run_completes_where_the_streams_are_closed(here, monkeypatch):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("-m", "seed=0,1", "hydra.launcher.n_jobs=1"),
+        pytest.param(("-m", "seed=0,1", "hydra.launcher.n_jobs=1"), marks=pytest.mark.slow),
         ("-m", "seed=0,1", "hydra/launcher=basic"),
         pytest.param(("device=ddp_cpu",), marks=pytest.mark.slow),
         pytest.param(("-m", "seed=0,1", "hydra/launcher=ray"), marks=pytest.mark.slow),

@@ -163,7 +163,7 @@ def test_refusals():
 
 @pytest.mark.parametrize(
     "gradient",
-    [UORO(), KFRTRL(), ARTBP(mean_length=4)],
+    [UORO(), pytest.param(KFRTRL(), marks=pytest.mark.slow), ARTBP(mean_length=4)],
     ids=lambda gradient: type(gradient).__name__,
 )
 @pytest.mark.parametrize("form", ["forward", "unroll"])

@@ -1,5 +1,6 @@
 # ---
 # jupyter:
+#   slow: true
 #   jupytext:
 #     text_representation:
 #       extension: .py

@@ -1,5 +1,6 @@
 # ---
 # jupyter:
+#   slow: true
 #   jupytext:
 #     text_representation: {extension: .py, format_name: percent}
 #   kernelspec: {name: python3, display_name: Python 3}

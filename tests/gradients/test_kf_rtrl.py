@@ -77,6 +77,7 @@ def test_equals_its_equations_step_by_step():
     assert_same(actual, expected, "step by step", 1e-12)
 
 
+@pytest.mark.slow
 def test_variance_is_several_times_below_uoros():
     """At H = 16; and its mean comes near full within what its own spread allows."""
     net, count = Net(16, 10, 1), 300

@@ -82,6 +82,7 @@ def test_equals_its_equations_step_by_step():
     assert_same(actual, expected, "step by step", 1e-12)
 
 
+@pytest.mark.slow
 def test_mean_over_draws_comes_near_full():
     """At H = 16, within the error that the draws' own spread allows."""
     net = Net(16, 10, 1)

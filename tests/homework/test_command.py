@@ -31,6 +31,7 @@ def run(folder, *arguments):
     return command.returncode, out, err
 
 
+@pytest.mark.slow
 def test_new_then_grade_then_right(tmp_path):
     code, out, _ = run(tmp_path, "new", "mine")
     assert code == 0 and "bptt-homework grade mine" in out

@@ -55,6 +55,7 @@ def test_jobs_side_by_side_leave_what_they_leave_alone(tmp_path, run_here):
         assert sizes[0] < 1.1 * sizes[1]  # of its own numbers only
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_in_a_fleet_harms_no_other(tmp_path, run_here):
     ways = "well,raise,diverge,exit_seven,kill"
     code, out, err = run_here("-m", FLEET, ONE, *UNRULY, *TINY, f"optimizer.how={ways}")

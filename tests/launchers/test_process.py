@@ -188,6 +188,7 @@ def test_fail_fast_stops_the_others(tmp_path):
     assert sweeps.jobs(tmp_path)[0].reason == "job 1 failed, and fail_fast=true"
 
 
+@pytest.mark.slow
 def test_a_job_past_its_time_that_stops_when_asked_is_interrupted(
     tmp_path, run_here, hours_pass_once
 ):
@@ -202,6 +203,7 @@ def test_a_job_past_its_time_that_stops_when_asked_is_interrupted(
     assert (job.status, job.reason) == ("interrupted", "over its time limit of 50000 s")
 
 
+@pytest.mark.slow
 def test_jobs_start_where_the_list_says(tmp_path):
     done = sweeps.run(
         tmp_path, "-m", *TINY, "gradient=full,truncated", "gradient.k=2,3",
@@ -214,6 +216,7 @@ def test_jobs_start_where_the_list_says(tmp_path):
     assert sorted(path.parent.name for path in folder.glob("*/status.json")) == listed
 
 
+@pytest.mark.slow
 def test_jobs_take_the_gpus_in_turn(tmp_path, monkeypatch, run_here):
     monkeypatch.setattr(gpus, "count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-5")

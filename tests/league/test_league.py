@@ -78,6 +78,7 @@ def test_the_terminal_shows_a_table_and_obeys_nothing(
     out, _ = capsys.readouterr()
     assert "\x1b" not in out
     assert re.search(r"^snap1 +6 +0\.\d+ ", out, re.MULTILINE)
+    assert r"chaos, series=a\x1b[2J" in out  # its one series, although nothing is swept in it
     assert "1 of 1 pair differ" in out and "league.html" in out
 
 

@@ -118,6 +118,7 @@ def test_settings_within_the_spread_are_named(tmp_path: Path) -> None:
     assert "Within one standard deviation of it: autograd." in Page(sweep / "report.html").text
 
 
+@pytest.mark.slow
 def test_pictures_lie_beside_and_old_ones_go(half: Path) -> None:
     names = {path.name for path in (half / "report").iterdir()}
     assert {"val_loss_0_digits.png", "val_metric_1_mackey_glass.png"} <= names
@@ -145,7 +146,10 @@ def test_the_same_folder_gives_the_same_report(half: Path) -> None:
         [{"gradient": g} for g in ("full", "$\\frac{$", "漢字")],
         [{"lr": lr, "seed": s} for lr in (1e-5, 1e-3, 0.1) for s in range(2)],
         [{"steps": 10}, {"steps": 300, "seed": 1}],
-        [{"k": k, "lr": k * 1e-4, "gradient": "truncated"} for k in range(1, 31)],
+        pytest.param(
+            [{"k": k, "lr": k * 1e-4, "gradient": "truncated"} for k in range(1, 31)],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["one", "waiting", "running", "failed", "inf", "odd", "decades", "ragged", "search"],
 )
@@ -251,6 +255,7 @@ def test_what_cannot_be_reported_is_refused_on_one_line(
     assert not list(tmp_path.rglob("report*"))
 
 
+@pytest.mark.slow
 def test_a_page_of_a_hundred_jobs_is_one_to_hand_around(tmp_path: Path) -> None:
     jobs = [
         {"gradient": "truncated", "k": k, "lr": lr, "seed": seed, "steps": 3000}

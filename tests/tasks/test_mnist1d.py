@@ -23,6 +23,7 @@ def test_curves_are_the_publications():
     assert curves.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 @needs_package
 def test_drawing_them_disturbs_nobodys_random_numbers():
     random.seed(3)

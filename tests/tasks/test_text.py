@@ -173,6 +173,7 @@ def test_plays_without_markup():
     assert places[0] == 0
 
 
+@pytest.mark.slow
 @needs_plays
 def test_plays_are_read_without_importing_their_package():
     process = fork_server.start(read_plays, ())

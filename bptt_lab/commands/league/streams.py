@@ -14,7 +14,8 @@ from statistics import fmean, median
 from bptt_lab import runs
 from bptt_lab.commands.report import results, scores
 from bptt_lab.commands.report.results import JobResult, Points, SweepResults, drawable
-from bptt_lab.commands.report.settings import SweptValues, Value
+from bptt_lab.commands.report.settings import Facts, SweptValues, Value, facts
+from bptt_lab.config.schema import key_of
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Run
 
@@ -176,7 +177,8 @@ def _stream(
     found: Mapping[SweptValues, Sequence[JobResult]],
 ) -> Stream:
     keys = [key for key in sweep.keys if _of_stream(key)]
-    described = results.describe(keys, values)
+    fixed = _fixed(next(iter(found.values()))[0], sweep.keys)
+    described = results.describe([*keys, *fixed], [*values, *fixed.values()])
     rules = []
     names = _distinct(
         results.describe(sweep.keys, own, left_out=keys) or jobs[0].strategy or "a rule"
@@ -204,6 +206,16 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 def _of_stream(key: str) -> bool:
     return key == "dataset" or key.startswith("dataset.")
+
+
+def _fixed(job: JobResult, keys: Sequence[str]) -> Facts:
+    """Return the words that a sweep sets for its stream and does not vary, as the one series."""
+    given = {key_of(line) for line in job.run.overrides}
+    return {
+        key: value
+        for key, value in facts(job.run).items()
+        if _of_stream(key) and key in given and key not in keys and isinstance(value, str)
+    }
 
 
 def _curves(folder: Path) -> dict[str, Points]:

@@ -15,6 +15,7 @@ from bptt_lab import runs
 from bptt_lab.commands.report import settings
 from bptt_lab.commands.report.settings import SEED, Facts, SweptValues, Value, is_group
 from bptt_lab.config import schema
+from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs import Damaged, Run, files
 
@@ -165,7 +166,7 @@ def show(value: Value) -> str:
 
 def short(value: Value, longest: int) -> str:
     """Write a value in no more letters than a picture has room for."""
-    text = show(value)
+    text = printable(show(value))
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

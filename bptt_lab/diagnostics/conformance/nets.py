@@ -50,8 +50,8 @@ class Net(NamedTuple):
         dropout: float = 0.0,
     ) -> VanillaRNN:
         """The network, the same weights at every call."""
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(0)
             form = INPUT_SIZE, self.hidden_size, self.num_layers, self.nonlinearity, self.bias
             rnn = VanillaRNN(
                 *form, dropout=dropout, leak=self.leak, dtype=torch.float64, gradient=strategy
@@ -101,8 +101,8 @@ def gradients(
 ) -> Gradients:
     """What `.backward()` leaves in `.grad` for the parameters, "input" and "hx"."""
     rnn, (input, hx) = net.rnn(strategy, dtype, dropout), net.data(dtype)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(0)
         (loss or net.loss_of)(run(rnn, input, hx, draw).output).backward()
     return collect(rnn, input=input, hx=hx)
 
