@@ -20,7 +20,7 @@ def _raise() -> None:
 def _spin() -> None:
     print("hangs")
     while True:
-        pass
+        time.sleep(1e-3)
 
 
 def _stubborn() -> None:

@@ -34,6 +34,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict:
     else:
         settings = BROUGHT[request.param].copy()
     settings.seed = 0
+    if "train_size" in settings:  # of a task that makes its sequences
+        settings.train_size = settings.val_size = settings.test_size = 200
     if request.param in SAMPLES:
         settings.path = str(SAMPLES[request.param](tmp_path))
     if request.param == "mnist1d":
