@@ -1,5 +1,6 @@
 """Texts for people: a terminal only shows them, a spreadsheet too, and neither obeys them."""
 
+import math
 from collections.abc import Collection, Sequence
 
 _LONGEST = 1000  # characters
@@ -24,6 +25,17 @@ def escaped(text: str) -> str:
     'a\\x1b[31m'
     """
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def rounded(value: float) -> str:
+    """Write a number with four digits behind the point, or three digits where that says nothing.
+
+    >>> rounded(0.25), rounded(4.2e-7)
+    ('0.2500', '4.2e-07')
+    """
+    if value == 0 or 1e-3 <= abs(value) < 1e3 or not math.isfinite(value):
+        return f"{value:.4f}"
+    return f"{value:.3g}"
 
 
 def cell(text: str) -> str:

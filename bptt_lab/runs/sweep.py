@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bptt_lab import runs
 from bptt_lab.config.schema import key_of
-from bptt_lab.core.messages import columns, escaped, headed, printable
+from bptt_lab.core.messages import columns, escaped, headed, printable, rounded
 
 HIGHER_IS_BETTER = ("accuracy", "recall", "correlation", "score", "f1", "r2")
 LOG = "log.txt"  # in a run folder: what the job's process printed, where it had one of its own
@@ -71,7 +71,7 @@ def print_table(sweep_dir: Path) -> int:
     rows = [["job", *own, *metrics, "seconds", "status"]]
     for job, setting in zip(jobs, settings, strict=True):
         told = [setting.get(key, "") for key in own]
-        told += [f"{job.metrics[tag]:.4f}" if tag in job.metrics else "" for tag in metrics]
+        told += [rounded(job.metrics[tag]) if tag in job.metrics else "" for tag in metrics]
         told += [f"{job.seconds:.1f}" if job.seconds is not None else "", job.status]
         rows.append([job.folder.name.partition("_")[0], *told])
     print(aligned(rows))

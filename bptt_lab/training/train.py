@@ -17,7 +17,7 @@ import torch
 from bptt_lab import runs
 from bptt_lab.config import targets
 from bptt_lab.config.schema import Experiment
-from bptt_lab.core.messages import escaped
+from bptt_lab.core.messages import escaped, rounded
 from bptt_lab.core.random import generator
 from bptt_lab.runs import lock, resume, signals
 from bptt_lab.runs.job import Job
@@ -202,8 +202,8 @@ def _closing_lines(summary: Mapping[str, Any], job: Job, folder: Path) -> Iterat
     for tag, value in sorted(summary["metrics"].items()):
         stage, _, metric = tag.partition("/")
         if stage == "test":
-            known = f"   {name} {values[metric]:.4f}" if metric in values else ""
-            yield f"  {tag:<24}{value:>10.4f}{known}"
+            known = f"   {name} {rounded(values[metric])}" if metric in values else ""
+            yield f"  {tag:<24}{rounded(value):>10}{known}"
     if "padded_share" in summary:
         yield f"  {summary['padded_share']:.1%} of training's steps are padding"
     if "diverged" in summary:

@@ -56,6 +56,7 @@ def write_run(folder: Path, job: Mapping[str, Any], overrides: Sequence[str]) ->
     (folder / "status.json").write_text(json.dumps(state))
     if status == "completed":
         summary = {"metrics": {"test/loss": 0.1}, "steps": STEPS, "epochs": job.get("epochs", 1)}
+        summary["references"] = {"ar": {"loss": 1e-6 * (1 + job.get("seed", 0))}}
         (folder / "summary.json").write_text(json.dumps(summary | {"parameters_sha256": SHA}))
 
 

@@ -51,6 +51,7 @@ def test_the_page_is_whole_escaped_and_says_what_is_decided(mixed: Path) -> None
     assert "so no pair can be significant: that takes 6 seeds." in text  # of the second stream
     assert "series=logistic: no run has completed yet." in text
     assert "no two rules have a seed in common" in text.lower()
+    assert "Without a network, squared error of the test split: ar 4.0e-06" in text  # of 7 seeds
     assert 'src="data:image/png;base64,' in text and "No step was timed." in text
 
 

@@ -125,6 +125,7 @@ def _section(
         "headline": words.headline(stream, compared[0]),
         "correlated": words.correlated(stream),
         "warnings": [*words.warnings(stream)],
+        "references": words.references(stream),
         "heads": heads,
         "numbers": numbers,
         "rows": [*zip(colours, names, rows, strict=True)],

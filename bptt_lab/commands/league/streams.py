@@ -133,6 +133,16 @@ class Stream:
         runs = [entry.job.run for rule in self.rules for entry in rule.entries.values()]
         return max((run.epochs or 1 for run in runs), default=1)
 
+    def references(self) -> dict[str, float]:
+        """Return the median test losses of predictors without a network, such as the last value."""
+        found: dict[str, list[float]] = {}
+        for entry in (entry for rule in self.rules for entry in rule.entries.values()):
+            for name, metrics in entry.job.run.references.items():
+                level = drawable(metrics.get("loss", math.nan))
+                if math.isfinite(level):
+                    found.setdefault(name, []).append(level)
+        return {name: median(levels) for name, levels in found.items()}
+
     def mean_ranks(self) -> dict[str, float]:
         """The mean rank of each rule's error over the seeds that all have an error of."""
         errors = {rule.name: rule.errors() for rule in self.rules if rule.errors()}

@@ -33,6 +33,12 @@ def headline(stream: Stream, comparison: Comparison) -> str:
     )
 
 
+def references(stream: Stream) -> str:
+    """Say how far one comes without a network; empty where the runs do not say it."""
+    found = ", ".join(f"{name} {number(loss)}" for name, loss in stream.references().items())
+    return f"Without a network, {stream.error} of the test split: {found}." if found else ""
+
+
 def verdict(comparison: Comparison) -> str:
     """Say how many pairs differ."""
     return f"{len(comparison.decided)} of {count(len(comparison.pairs), 'pair')} differ."

@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from bptt_lab import runs
 from bptt_lab.commands.report.panel import Picture, Styles
 from bptt_lab.commands.report.results import VAL_LOSS, JobResult, SweepResults, short
-from bptt_lab.commands.report.scores import Ranking, number, spread, table
+from bptt_lab.commands.report.scores import Ranking, spread, table
+from bptt_lab.core.messages import rounded
 from bptt_lab.runs import sweep as sweeps
 
 LONGEST = 600  # characters of a reason; the log has the rest
@@ -96,7 +97,7 @@ def _headline(ranking: Ranking) -> str:
     seeds = f"over {len(best.done)} seeds" if len(best.done) > 1 else "with one seed"
     text = f"{name}best is {best.label}, test {metric} {spread(result)} {seeds}"
     for reference, level in best.references(ranking.metric)[:1]:
-        text += f"; {reference} {number(level)}"
+        text += f"; {reference} {rounded(level)}"
     means = [(group.label, group.result(ranking.metric)) for group in others]
     near = [label for label, its in means if its and abs(its[0] - mean) <= (sd or 0)]
     if not near:

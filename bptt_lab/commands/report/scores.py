@@ -16,6 +16,7 @@ from bptt_lab.commands.report.results import (
 )
 from bptt_lab.commands.report.settings import SweptValues
 from bptt_lab.config import signatures
+from bptt_lab.core.messages import rounded
 from bptt_lab.core.validation import ConfigError
 from bptt_lab.runs.sweep import higher_is_better
 
@@ -134,19 +135,12 @@ def _target(groups: Sequence[Group]) -> float | None:
     return min([median_high(lowest), *chance]) if len(lowest) > 1 else None
 
 
-def number(value: float) -> str:
-    """Write a number with four digits behind the point, or three digits where that says nothing."""
-    if value == 0 or 1e-3 <= abs(value) < 1e3 or not math.isfinite(value):
-        return f"{value:.4f}"
-    return f"{value:.3g}"
-
-
 def spread(result: tuple[float, float | None] | None) -> str:
     """Write a mean and, where there is one, its standard deviation."""
     if result is None:
         return ""
     mean, sd = result
-    return number(mean) + ("" if sd is None or math.isnan(sd) else f" ± {number(sd)}")
+    return rounded(mean) + ("" if sd is None or math.isnan(sd) else f" ± {rounded(sd)}")
 
 
 def table(ranking: Ranking) -> tuple[list[str], list[ScoreRow]]:
@@ -164,7 +158,7 @@ def table(ranking: Ranking) -> tuple[list[str], list[ScoreRow]]:
     own = levels[_head(ranking, ranking.metric)]
     for name in dict.fromkeys(name for known in levels.values() for name in known):
         found = [levels.get(head, {}).get(name) for head in heads]
-        shown = ["" if level is None else number(level) for level in found]
+        shown = ["" if level is None else rounded(level) for level in found]
         rows.append(((own[name], None) if name in own else None, ScoreRow(name, None, shown)))
     rows.sort(key=lambda row: place(ranking.metric, row[0]))
     return heads, [row for _, row in rows]
@@ -187,7 +181,7 @@ def _cells(ranking: Ranking, group: Group) -> dict[str, str]:
         cells[_head(ranking, metric)] = spread(group.result(metric))
     common = dict(ranking.references(ranking.metric))
     apart = [
-        f"{name} {number(at)}"
+        f"{name} {rounded(at)}"
         for name, at in group.references(ranking.metric)
         if name not in common
     ]
@@ -195,7 +189,7 @@ def _cells(ranking: Ranking, group: Group) -> dict[str, str]:
     cosine = mean([v for job in group.jobs for v in job.curves.get(ALIGNMENT, {}).values()])
     return cells | {
         f"references, {ranking.metric.replace('_', ' ')}": "\n".join(apart),
-        "mean cosine with full BPTT": "" if cosine is None else number(cosine),
+        "mean cosine with full BPTT": "" if cosine is None else rounded(cosine),
         "seconds": "" if seconds is None else f"{seconds:.1f}",
         "steps": "" if steps is None else f"{steps:.0f}",
         "ms a step": f"{1000 * seconds / steps:.2f}" if seconds and steps else "",

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from bptt_lab.core.messages import rounded
 from bptt_lab.runs import streams
 from bptt_lab.training.callbacks.stretch import ANY
 from bptt_lab.training.module import SequenceModule
@@ -57,7 +58,7 @@ class Progress(ProgressBar):
             ncols=streams.width() if drawn else None,
             prefix=f"epoch {trainer.current_epoch + 1}{self._of(trainer)}",
             ascii=" #",
-            postfix=", ".join(f"{tag} {losses[tag]:.4f}" for tag in TAGS if tag in losses),
+            postfix=", ".join(f"{tag} {rounded(losses[tag])}" for tag in TAGS if tag in losses),
             bar_format=BAR if drawn else LINE,
             initial=self._first,
         )

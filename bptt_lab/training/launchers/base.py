@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 
 from bptt_lab import runs
 from bptt_lab.config.compose import compose_job, hydra_setting
-from bptt_lab.core.messages import escaped
+from bptt_lab.core.messages import escaped, rounded
 from bptt_lab.core.validation import ConfigError, missing
 from bptt_lab.runs import Run, files, outcome, signals, streams
 from bptt_lab.runs.outcome import Interrupted
@@ -122,7 +122,7 @@ class SweepLauncher(Launcher):
         completed = run.status == "completed"
         metric = self.sweep.config.hydra.sweeper.get("metric")  # that a search goes by
         tags = [tag for tag in run.metrics if tag.startswith("test/") or tag == metric]
-        more = [f"{tag} {run.metrics[tag]:.4f}" for tag in tags] if completed else [run.reason]
+        more = [f"{tag} {rounded(run.metrics[tag])}" for tag in tags] if completed else [run.reason]
         self.left = [other for other in self.left if other.number != job.number]
         self.standing.ended(completed=completed)
         self.say(job, run.status, took, *more, end=f"[{self.standing.words(len(self.at_work()))}]")
