@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from league import league_folders
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ from bptt_lab.commands.compare.request import Option
 from bptt_lab.commands.explain import cli as explain
 from bptt_lab.commands.horizon import figure as horizon
 from bptt_lab.commands.horizon.longest import Line
+from bptt_lab.commands.league import cli as league
 from bptt_lab.commands.report import write_report
 from bptt_lab.config.schema import Component
 from bptt_lab.lab import figures
@@ -112,6 +114,17 @@ def report(jobs: Sequence[dict[str, Any]]) -> Callable[[Path], list[Figure]]:
         found: list[Figure] = []
         with gathered(found):
             write_report(write_sweep(folder / "sweep", jobs))
+        return found
+
+    return draw
+
+
+def contested(jobs: Sequence[dict[str, Any]]) -> Callable[[Path], list[Figure]]:
+    def draw(folder: Path) -> list[Figure]:
+        found: list[Figure] = []
+        sweep = league_folders.write_sweep(folder / "sweep", jobs)
+        with gathered(found):
+            assert league.main([str(sweep), "--no-timing"]) == 0
         return found
 
     return draw
@@ -247,6 +260,17 @@ KS = [
     for lr in (0.001, 0.01, 0.1)
     for s in range(2)
 ]
+RULES = ("rtrl", "sketched_rtrl", "sparse_rtrl", "snap1", "rflo", "kf_rtrl", "uoro")
+CONTEST = league_folders.league(
+    {rule: 0.1 + 0.02 * i for i, rule in enumerate(RULES)},
+    7,
+    {rule: 1 - 0.14 * i for i, rule in enumerate(RULES)},
+)
+EXACT = league_folders.league(  # as good as exact, all of them, and with long names
+    {f"{rule}_of_a_long_name": 0.1 for rule in RULES},
+    2,
+    {f"{rule}_of_a_long_name": 0.85 + 0.05 * min(i, 3) for i, rule in enumerate(RULES)},
+)
 ALIKE = [{"gradient": name, "final": 0.5, "seed": s} for name in STRATEGIES for s in range(2)]
 # The first ones are drawn in the fast tests.
 PICTURES: dict[str, Callable[[Path], list[Figure]]] = {
@@ -254,6 +278,7 @@ PICTURES: dict[str, Callable[[Path], list[Figure]]] = {
     "compare, 13 strategies": compared(12, lambda i: 0.9**i, 1024),
     "explain, all losses": explained("--steps", "4", "--all"),
     "horizon, 2 tasks": horizons(2, 2),
+    "league, 7 rules": contested(CONTEST),
     "lab, numbers": plotted("numbers"),
     "lab, words": plotted("words"),
     "dashboard, curve": dashboard("curve"),
@@ -286,6 +311,9 @@ PICTURES |= {
         f"lab, {kind}": plotted(kind)
         for kind in ("losses", "accuracy", "search", "near", "long", "too_long", "nothing")
     },
+    "league, exact and long": contested(EXACT),
+    "league, no alignment": contested(league_folders.league(dict.fromkeys(RULES, 0.1), 2)),
+    "league, diverged": contested([job | {"status": "diverged"} for job in CONTEST]),
     "dashboard, equal values": dashboard("alike"),
     "dashboard, one loss": dashboard("pair"),
 }

@@ -76,6 +76,20 @@ def test_a_device_is_not_replaced(tmp_path):
     with pytest.raises(OSError, match="is no regular file"), files.replacing(device):
         pass
     assert device.is_fifo()
+
+
+def test_what_fails_names_the_file_that_was_to_be(tmp_path):
+    path = tmp_path / "x.json"
+    with pytest.raises(OSError) as full, files.replacing(path), open("/dev/full", "wb", 0) as file:
+        file.write(b"1")
+    assert full.value.filename == str(path)
+    path = tmp_path / "no" / "x.json"
+    with pytest.raises(OSError) as absent, files.replacing(path):
+        pass
+    assert absent.value.filename == str(path)
+
+
+def test_a_folder_is_not_replaced():
     with pytest.raises(OSError, match="is no regular file"), files.replacing(Path()):
         pass
 

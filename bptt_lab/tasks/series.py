@@ -168,7 +168,7 @@ class Series(Forecast):
             mean, std = values[:num_train].mean(), values[:num_train].std(correction=0)
             self.means[name], self.stds[name] = mean.item(), std.item()
             scaled[name] = (values - mean) / std
-            if not scaled[name].float().isfinite().all():
+            if not (std.isfinite() and scaled[name].float().isfinite().all()):
                 which = "" if len(names) == 1 else f" in column {quote(str(name))}"
                 problem = f"must vary in its first {num_train} values{which}, by no power that"
                 refuse(path, f"{problem} overflows; choose another dataset.column")

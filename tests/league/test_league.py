@@ -6,11 +6,15 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import composed
 
+from bptt_lab.commands.compare.batch import prepare
 from bptt_lab.commands.league import cli, cost, streams
+from bptt_lab.config.parse import parse
+from bptt_lab.gradients.online_bptt import OnlineBPTT
 
 from .league_folders import league, write_sweep
 
@@ -103,6 +107,21 @@ def test_damage_is_refused_on_one_line_or_said_of_its_run(
         assert called(sweep) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.startswith("bptt-league: ") and err.count("\n") == 1
+
+
+def test_a_memory_is_full_before_it_is_timed() -> None:
+    config = composed("dataset=echo", "dataset.chunk_length=2", "model.hidden_size=4")
+    batch = prepare(parse(config), None)
+    looks: list[int] = []
+
+    class Watched(OnlineBPTT):
+        def advance(self, chunk: Any, influence: Any) -> tuple[Any, Any]:
+            looks.append(0 if influence is None else influence[0].shape[1])
+            return super().advance(chunk, influence)
+
+    step = cost._step(batch, Watched(k=10))
+    step()
+    assert looks[-1] == 9 and len(looks) < 9
 
 
 def test_a_step_is_timed_for_each_rule_once_and_what_cannot_be_built_is_said(

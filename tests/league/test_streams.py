@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bptt_lab.commands.league import words
+from bptt_lab.commands.league import cli, words
 from bptt_lab.commands.league.comparison import compare, correlation
 from bptt_lab.commands.league.streams import read
 from bptt_lab.core.validation import ConfigError
@@ -168,6 +168,30 @@ def test_what_is_no_stream_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="no run of it has logged train/loss; give a sweep"):
         read(sweep)
+
+
+def test_where_all_runs_failed_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    failed = {"offline": True, "status": "failed", "reason": "ValueError: no"}
+    sweep = write_sweep(tmp_path / "s", [failed, failed | {"seed": 1}])
+    with pytest.raises(ConfigError, match="all of them ended before, the first as ValueError: no"):
+        read(sweep)
+
+
+def test_two_runs_of_a_setting_and_a_seed_are_said(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", [{"error": 0.1}, {"error": 0.2}, {"seed": 1}])
+    _, (stream,) = read(sweep)
+    assert "Left out: 1 run with the setting and the seed of a later one." in [
+        *words.warnings(stream)
+    ]
+    assert 0.2 in stream.rules[0].errors().values()
+
+
+def test_where_all_diverged_the_headline_says_so(tmp_path: Path) -> None:
+    jobs = league({"rtrl": 0.1, "snap1": 0.2}, 2, {"rtrl": 1.0, "snap1": 0.5}, status="diverged")
+    sweep, (stream,) = read(write_sweep(tmp_path / "s", jobs))
+    said = words.headline(stream, compare(stream, "error"))
+    assert said == "chaos: of each rule half of the runs or more diverged."
+    assert cli.main([str(sweep.folder), "--no-timing"]) == 0
 
 
 def test_runs_too_short_to_log_a_loss_are_told_so(tmp_path: Path) -> None:

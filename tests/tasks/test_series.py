@@ -193,6 +193,7 @@ DAMAGED = {
     "too short": (GOOD[: GOOD.index("\n122,") + 1], "x", "order=16, but holds 97 of 122"),
     "constant": ("\n".join(["3.7"] * 200), 1, "must vary in its first 160 values"),
     "too large": ("1\n2\n" * 90 + "1e308\n" * 20, 1, "must vary in its first 160 values, by no"),
+    "huge": ("\n".join(f"{1e300 * math.sin(t)}" for t in range(200)), 1, "by no power that overf"),
     "endless field": ("9" * 10**6 + "\n" + GOOD, 1, "must be CSV, but is not (field larger"),
     "escape codes": (GOOD.replace("0.0", "\x1b[2J", 1), "x", r"but has '\x1b[2J'"),
     "many columns": ("x," * 10**6, None, "has 1000001 columns"),

@@ -21,12 +21,13 @@ from bptt_lab.config.schema import Experiment
 from bptt_lab.core import machine
 from bptt_lab.core.messages import printable
 from bptt_lab.core.validation import ConfigError
-from bptt_lab.gradients.base import GradientStrategy
+from bptt_lab.gradients.base import Carry, GradientStrategy
 from bptt_lab.runs import Run
 from bptt_lab.training.build import make
 
 Timed = str  # what was timed: a rule on sizes, as text
 UNWATCHED = {"every_n_steps": 1, "probe_size": 1, "shadow": []}
+LONGEST = 1000  # steps at most that are remembered by the first that is timed
 SIZES = ("model", "dataset", "trainer", "segment_length")  # what a batch depends on
 
 
@@ -61,9 +62,10 @@ def measure(streams: Sequence[Stream], allow: Sequence[str]) -> Costs:
             try:
                 experiment = _experiment(run, allow)
                 key = _text(experiment.plain(), SIZES)
-                batch = batches.setdefault(key, prepare(experiment, None))
+                if key not in batches:
+                    batches[key] = prepare(experiment, None)
+                batch = batches[key]
                 step = _step(batch, make("gradient", experiment.gradient))
-                step()
             except (ConfigError, ValueError, RuntimeError, NotImplementedError) as error:
                 costs.left_out[rule.name] = printable(str(error))
                 continue
@@ -101,7 +103,10 @@ def _text(plain: Mapping[str, object], names: Sequence[str]) -> str:
 
 
 def _step(batch: TrainingBatch, strategy: GradientStrategy) -> Callable[[], object]:
-    """Return a training step's two passes as a call, each of which goes on from the one before."""
+    """Return a training step's two passes as a call, each of which goes on from the one before.
+
+    The memory of a rule that remembers steps is full then, or holds LONGEST steps.
+    """
     rnn, parameters = batch.module.rnn, [*batch.module.parameters()]
     carry = strategy.init_carry(rnn, batch.hx.shape[1])._replace(hx=batch.hx)
 
@@ -110,4 +115,17 @@ def _step(batch: TrainingBatch, strategy: GradientStrategy) -> Callable[[], obje
         output, carry = strategy.unroll(rnn, batch.sequences.input, carry)
         return torch.autograd.grad(batch.loss(output), parameters, materialize_grads=True)
 
+    step()
+    while strategy.grows and (known := _remembered(carry)) < LONGEST:
+        step()
+        if _remembered(carry) == known:
+            break
     return step
+
+
+def _remembered(carry: Carry) -> int:
+    """How many steps an influence that grows holds."""
+    part = carry.influence
+    if not isinstance(part, torch.Tensor):
+        part = next(iter(part))
+    return int(part.shape[1])

@@ -46,6 +46,9 @@ def draw(streams: Sequence[Stream], styles: Styles, *paths: Path) -> str:
     for axes, stream in zip(panels, streams, strict=True):
         if _placed(stream):
             _name(axes, stream, styles)
+        elif not any(map(_finite, stream.rules)):
+            axes.text(0.5, 0.5, "no error to show", transform=axes.transAxes, ha="center")
+            axes.set_xticks([])
     for path in paths:
         style.save(figure, path)
     return f"{words}: {', '.join(stream.name for stream in streams)}"
@@ -155,7 +158,7 @@ def _name(axes: Axes, stream: Stream, styles: Styles) -> None:
 
         def badness(place: tuple[float, float], name: Any = name) -> float:
             box = _put(name, place, renderer)
-            outside = (Bbox.intersection(inside, box) or box).bounds != box.bounds
+            outside = Bbox.union([inside, box]).bounds != inside.bounds
             return float(1000 * outside + 100 * sum(map(box.overlaps, taken)) + place[0])
 
         taken.append(_put(name, min(AROUND, key=badness), renderer))

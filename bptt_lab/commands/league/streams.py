@@ -116,6 +116,7 @@ class Stream:
     name: str
     loss: str  # its name; empty where the runs do not agree, or do not say
     rules: Sequence[Rule]
+    repeated: int = 0  # runs that have the setting and the seed of a later one
 
     @property
     def error(self) -> str:
@@ -166,8 +167,11 @@ def read(folder: Path) -> tuple[SweepResults, list[Stream]]:
     if not any(job.curves.get(LOSS) for job in sweep.jobs):
         problem = f"no run of it has logged {LOSS}"
         way_out = "give a sweep of runs that learn a stream, or wait for the first"
-        if any(job.run.is_done for job in sweep.jobs):
+        ended = [job.run for job in sweep.jobs if job.run.status not in ("running", "waiting")]
+        if any(run.is_done for run in ended):
             way_out = "a run of fewer steps than trainer.log_every_n_steps logs none"
+        elif len(ended) == len(sweep.jobs) and (reason := ended[0].reason):
+            way_out = f"all of them ended before, the first as {reason}"
         raise ConfigError(f"{folder}: {problem}; {way_out}")
     own = [_of_stream(key) for key in sweep.keys]
     found: dict[tuple[str, SweptValues], dict[SweptValues, list[JobResult]]] = {}
@@ -200,8 +204,12 @@ def _stream(
     rules.sort(key=lambda rule: (rule.error is None, rule.error or 0.0))
     losses = {scores.loss_name(job) for jobs in found.values() for job in jobs if job.run.config}
     loss = losses.pop() if len(losses) == 1 else ""
+    repeated = sum(map(len, found.values())) - sum(len(rule.entries) for rule in rules)
     return Stream(
-        ", ".join(filter(None, (dataset, described))), "" if loss == "None" else loss, rules
+        name=", ".join(filter(None, (dataset, described))),
+        loss="" if loss == "None" else loss,
+        rules=rules,
+        repeated=repeated,
     )
 
 

@@ -23,6 +23,8 @@ def headline(stream: Stream, comparison: Comparison) -> str:
     best, *others = stream.rules
     if best.error is None:
         return f"{stream.name}: no run has completed yet."
+    if math.isinf(best.error):
+        return f"{stream.name}: of each rule half of the runs or more diverged."
     over = count(len(best.errors()), "seed")
     text = f"{stream.name}: {best.name} has the least median {stream.error}, {number(best.error)}"
     if not others:
@@ -116,6 +118,9 @@ def warnings(stream: Stream) -> Iterator[str]:
         )
     elif missing := unaligned(stream.rules):
         yield missing
+    if stream.repeated:
+        these = count(stream.repeated, "run")
+        yield f"Left out: {these} with the setting and the seed of a later one."
     if stream.epochs > 1:
         yield (
             f"The runs went through their data {stream.epochs} times: where these are the same in "
