@@ -20,10 +20,10 @@ class SketchedRTRL(PastFacing):
     use it where a chunk holds what is to be learnt: full is exact and costs less.
 
     Cost: O(H^3 + H^2 r^2) a step and sequence, in a loop over time. Space N H (H + I + 1) (r + 1)
-    from chunk to chunk, and L N (H r + r^2) for the chunk. rtrl is cheaper up to some 40 units:
-    on one thread of an AMD EPYC, with 4 sequences, a step at rank 4 took 4.8 times as long as
-    rtrl's at H = 16, 1.6 at 32, 0.29 at 64 and 0.05 at 128; at rank 32 it took 4.2 at 32, 0.86 at
-    64 and 0.21 at 128. It took 7 to 10 times as long as snap1's at rank 4.
+    from chunk to chunk, and L N (H r + r^2) for the chunk. rtrl is cheaper up to some 40 units: on
+    one thread of an AMD EPYC, with 4 sequences, a step at rank 4 took 2.6 times as long as rtrl's
+    at H = 16, 1.5 at 32, 0.29 at 64 and 0.04 at 128; at rank 32 it took 4.5 at 32, 0.96 at 64 and
+    0.24 at 128. It took 6 to 10 times as long as snap1's at rank 4, and 14 times at H = 256.
 
     The influence matrix M_t = A_t M_{t-1} + Mbar_t, with A_t = J_t the recurrent Jacobian, is kept
     as S_t + L_t R_t^T: what each unit's parameters do to the unit itself, (H, J), and a sketch of
