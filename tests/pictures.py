@@ -272,7 +272,7 @@ EXACT = league_folders.league(  # as good as exact, all of them, and with long n
     {f"{rule}_of_a_long_name": 0.85 + 0.05 * min(i, 3) for i, rule in enumerate(RULES)},
 )
 ALIKE = [{"gradient": name, "final": 0.5, "seed": s} for name in STRATEGIES for s in range(2)]
-# The first ones are drawn in the fast tests.
+# Of the first ones every second is drawn in the fast tests.
 PICTURES: dict[str, Callable[[Path], list[Figure]]] = {
     "report, 13 strategies": report(ALIKE),
     "compare, 13 strategies": compared(12, lambda i: 0.9**i, 1024),

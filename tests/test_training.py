@@ -89,7 +89,7 @@ def test_exact_strategies_train_alike(tmp_path):
         torch.testing.assert_close(full[name], reference[name], rtol=0, atol=1e-9)
 
 
-# Every task but the dearest and every strategy once; with -m slow each with each.
+# Every strategy and its task once, but for the dearest task; with -m slow each with each.
 PAIRS = [
     pytest.param(
         task,
